@@ -1,0 +1,33 @@
+//! Aggregates: the pure core of every service.
+//!
+//! The problem: business rules that mix with loading, saving and versions are hard to test and easy to get wrong.
+//!
+//! The invariant: an aggregate decides and evolves, nothing else. It is synchronous and does no I/O; whatever else a
+//! decision needs goes into the command. It never sees a version, so it can't get one wrong.
+
+use std::fmt::Debug;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::event::DomainEvent;
+
+/// A consistency boundary: commands to one aggregate are decided one after the other.
+pub trait Aggregate: Default + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The aggregate's name, in snake case. It also names the topic its events travel on.
+    const NAME: &'static str;
+    /// What it can be asked to do.
+    type Command: Send + Sync;
+    /// What can happen to it.
+    type Event: DomainEvent;
+    /// Why it says no.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Decides which events a command causes in this state. No event means: nothing to do.
+    ///
+    /// # Errors
+    /// The aggregate's own reason for refusing the command.
+    fn decide(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
+
+    /// Changes the state as the event says. Total: an event that has happened can't be refused.
+    fn evolve(&mut self, event: &Self::Event);
+}

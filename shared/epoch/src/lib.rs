@@ -1,0 +1,35 @@
+//! Epoch: event sourcing for services that must not lose, repeat or reorder anything.
+//!
+//! An [`Aggregate`] decides events from commands, purely. A [`Repository`] executes commands against an
+//! [event store](store), counting versions and retrying lost races. Committed events reach projections and sagas
+//! ([handlers](handler)) three ways, and one [gate] makes that exactly once.
+//!
+//! Epoch knows no database and no broker; `epoch-postgres` and `epoch-kafka` bring those. [`memory`] has everything needed to
+//! try it out, [`testkit`] everything needed to test.
+
+pub mod aggregate;
+pub mod avro;
+pub mod bus;
+pub mod cache;
+pub mod context;
+pub mod envelope;
+pub mod event;
+pub mod gate;
+pub mod handler;
+pub mod local;
+pub mod memory;
+pub mod message;
+pub mod repository;
+pub mod retry;
+pub mod store;
+pub mod testkit;
+pub mod timestamp;
+pub mod version;
+
+pub use aggregate::Aggregate;
+pub use context::CommandContext;
+pub use envelope::{Batch, Envelope};
+pub use event::DomainEvent;
+pub use repository::{ExecuteError, Executed, Repository};
+pub use timestamp::Timestamp;
+pub use version::{Position, Version};

@@ -1,0 +1,278 @@
+//! A store, a gate and a bus in memory, for tests and for learning.
+//!
+//! The problem: a domain should be tried out without servers, and behave as it will with them.
+//! The invariant: they pass the same conformance suites as the others; only durability is missing.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    bus::{Bus, ConsumeError, PublishError},
+    context::Metadata,
+    envelope::{Batch, Envelope, StreamKey},
+    gate::{Cursor, Parked, Verdict, Way},
+    handler::{DeliverError, Delivered, EventHandler, Subscription},
+    local::LocalBus,
+    store::{Append, Appended, Appender, CommandRecord, FoundCommand, StoreError, Streamer},
+    timestamp::Timestamp,
+    version::{Position, Version},
+};
+
+/// Locks even when another thread panicked while it held the lock: every change here is whole before it is visible.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct Log {
+    events: Vec<Arc<Envelope>>,
+    streams: HashMap<StreamKey, Vec<usize>>,
+    commands: HashMap<Uuid, (Vec<u8>, CommandRecord)>,
+}
+
+impl Log {
+    fn version(&self, stream: &StreamKey) -> Version {
+        Version::new(self.streams.get(stream).map_or(0, |events| events.len() as u64))
+    }
+
+    fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Option<FoundCommand> {
+        self.commands.get(&id).map(|(known, record)| {
+            if known == fingerprint { FoundCommand::Same(record.clone()) } else { FoundCommand::Other }
+        })
+    }
+}
+
+/// An event store in memory.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    log: Arc<Mutex<Log>>,
+    local: LocalBus,
+}
+
+impl MemoryStore {
+    /// An empty store without local subscriptions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store that hands what it commits to `local`.
+    #[must_use]
+    pub fn with_local(local: LocalBus) -> Self {
+        Self { local, ..Self::default() }
+    }
+
+    fn append_now(&self, append: Append) -> Appended {
+        let mut log = lock(&self.log);
+        let stream = StreamKey { aggregate: append.aggregate.into(), id: append.aggregate_id };
+        if let Some(idempotency) = &append.context.idempotency {
+            match log.find_command(append.context.command_id, &idempotency.fingerprint) {
+                Some(FoundCommand::Same(record)) => return Appended::Repeated(record),
+                Some(FoundCommand::Other) => return Appended::Reused,
+                None => {}
+            }
+        }
+        let actual = log.version(&stream);
+        if actual != append.expected {
+            return Appended::Conflict { actual };
+        }
+        let metadata = Metadata::from(&append.context);
+        let recorded_at = Timestamp::now();
+        let mut committed = Vec::with_capacity(append.events.len());
+        let mut version = actual;
+        for event in append.events {
+            version = version.next();
+            let envelope = Arc::new(Envelope {
+                event_id: event.event_id,
+                aggregate: append.aggregate.into(),
+                aggregate_id: append.aggregate_id,
+                version,
+                position: Position::new(log.events.len() as u64 + 1),
+                event_name: event.name.into(),
+                schema: event.encoded.schema,
+                payload: event.encoded.payload,
+                occurred_at: append.context.occurred_at,
+                recorded_at,
+                metadata: metadata.clone(),
+            });
+            let index = log.events.len();
+            log.events.push(Arc::clone(&envelope));
+            log.streams.entry(stream.clone()).or_default().push(index);
+            committed.push(envelope);
+        }
+        if let Some(idempotency) = append.context.idempotency {
+            let record = CommandRecord { aggregate_id: append.aggregate_id, version };
+            log.commands.insert(append.context.command_id, (idempotency.fingerprint, record));
+        }
+        // Under the lock, so that local subscriptions get commits in order.
+        let receipt = self.local.committed(&committed);
+        Appended::Committed { events: committed, receipt }
+    }
+}
+
+impl Streamer for MemoryStore {
+    fn stream(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+        after: Version,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        let log = lock(&self.log);
+        let key = StreamKey { aggregate: aggregate.into(), id };
+        let skip = usize::try_from(after.get()).unwrap_or(usize::MAX);
+        let indexes = log.streams.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let events: Vec<_> = indexes.iter().skip(skip).filter_map(|&index| log.events.get(index).cloned()).collect();
+        stream::iter(events).map(|event| Ok(Envelope::clone(&event))).boxed()
+    }
+
+    fn stream_all(
+        &self,
+        aggregates: &[&'static str],
+        after: Position,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        let skip = usize::try_from(after.get()).unwrap_or(usize::MAX);
+        let wanted = |event: &&Arc<Envelope>| aggregates.is_empty() || aggregates.contains(&&*event.aggregate);
+        let events: Vec<_> = lock(&self.log).events.iter().skip(skip).filter(wanted).cloned().collect();
+        stream::iter(events).map(|event| Ok(Envelope::clone(&event))).boxed()
+    }
+}
+
+impl Appender for MemoryStore {
+    async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        Ok(self.append_now(append))
+    }
+
+    async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {
+        Ok(lock(&self.log).find_command(id, fingerprint))
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    cursors: HashMap<StreamKey, Cursor>,
+    queues: HashMap<StreamKey, Vec<Arc<Envelope>>>,
+}
+
+/// A handler behind a gate whose cursors are in memory.
+pub struct MemorySubscription<H> {
+    handler: H,
+    progress: tokio::sync::Mutex<Progress>,
+}
+
+impl<H: EventHandler<()>> MemorySubscription<H> {
+    /// A subscription that has seen nothing.
+    pub fn new(handler: H) -> Self {
+        Self { handler, progress: tokio::sync::Mutex::default() }
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// How far it is with an aggregate.
+    pub async fn cursor(&self, stream: &StreamKey) -> Cursor {
+        self.progress.lock().await.cursors.get(stream).copied().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl<H: EventHandler<()>> Subscription for MemorySubscription<H> {
+    fn name(&self) -> &str {
+        self.handler.name()
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        self.handler.aggregates()
+    }
+
+    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+        // The lock is the transaction: cursor and effects move together.
+        let mut progress = self.progress.lock().await;
+        let mut delivered = Delivered::default();
+        for event in events {
+            let stream = event.stream();
+            let mut cursor = progress.cursors.get(&stream).copied().unwrap_or_default();
+            let before = cursor;
+            match cursor.judge(event.version, way) {
+                Verdict::Duplicate => delivered.duplicate += 1,
+                Verdict::Gap => delivered.gap += 1,
+                Verdict::Queue => {
+                    delivered.queued += 1;
+                    progress.queues.entry(stream.clone()).or_default().push(Arc::clone(event));
+                }
+                Verdict::Apply => match self.handler.handle(&mut (), std::slice::from_ref(event)).await {
+                    Ok(()) => delivered.applied += 1,
+                    Err(error) => {
+                        tracing::warn!(subscription = self.name(), %error, "parked");
+                        delivered.queued += 1;
+                        cursor = Cursor { version: before.version, parked: Some(Parked::Failed) };
+                        progress.queues.entry(stream.clone()).or_default().push(Arc::clone(event));
+                    }
+                },
+            }
+            progress.cursors.insert(stream, cursor);
+        }
+        Ok(delivered)
+    }
+}
+
+/// A bus in memory: keeps everything, so that late subscribers get it from the beginning.
+#[derive(Clone, Default)]
+pub struct MemoryBus {
+    log: Arc<Mutex<Vec<Arc<Envelope>>>>,
+    grown: Arc<watch::Sender<usize>>,
+}
+
+impl MemoryBus {
+    /// An empty bus.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl Bus for MemoryBus {
+    async fn publish(&self, events: &Batch) -> Result<(), PublishError> {
+        let mut log = lock(&self.log);
+        log.extend(events.iter().cloned());
+        self.grown.send_replace(log.len());
+        Ok(())
+    }
+
+    async fn consume(&self, subscription: Arc<dyn Subscription>, stop: CancellationToken) -> Result<(), ConsumeError> {
+        const BATCH: usize = 256;
+        let mut grown = self.grown.subscribe();
+        let mut read = 0;
+        loop {
+            let batch: Vec<_> = lock(&self.log).iter().skip(read).take(BATCH).cloned().collect();
+            if batch.is_empty() {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    changed = grown.changed() => if changed.is_err() { return Ok(()) },
+                }
+                continue;
+            }
+            let wanted: Vec<_> =
+                batch.iter().filter(|event| subscription.aggregates().contains(&&*event.aggregate)).cloned().collect();
+            if subscription.deliver(&wanted, Way::Bus).await.is_ok() {
+                read += batch.len();
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! An event as a message on a bus.
+//!
+//! The problem: consumers written by others, in other languages, must be able to read our events without our code.
+//!
+//! The invariant: a message is a CloudEvent in binary mode whose body is the stored payload behind an Avro single-object
+//! header; an envelope that became a message and came back is the same envelope.
+//!
+//! Sources: CloudEvents 1.0.2, "Kafka Protocol Binding", binary content mode; Apache Avro 1.12, "Single-object encoding".
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use uuid::Uuid;
+
+use crate::{
+    context::Metadata,
+    envelope::Envelope,
+    event::SchemaId,
+    timestamp::Timestamp,
+    version::{Position, Version},
+};
+
+/// A message: key, headers, body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The aggregate's name, from which each bus makes its topic.
+    pub aggregate: Cow<'static, str>,
+    /// The aggregate's id as lowercase hyphenated text: messages with one key stay in order.
+    pub key: String,
+    /// Names and values, each UTF-8.
+    pub headers: Vec<(&'static str, String)>,
+    /// Framed payload.
+    pub body: Bytes,
+}
+
+/// What isn't readable as an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// A header that must be there isn't.
+    #[error("header {name} is missing")]
+    MissingHeader {
+        /// Which.
+        name: &'static str,
+    },
+    /// A header can't be read.
+    #[error("header {name} is not valid: {value:?}")]
+    InvalidHeader {
+        /// Which.
+        name: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// The body doesn't begin with an Avro single-object header.
+    #[error("the body has no Avro single-object header")]
+    UnknownFraming,
+}
+
+const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
+const FRAME: usize = 10;
+const SCHEMA_PREFIX: &str = "urn:avro:crc64:";
+
+/// The topic of an aggregate's events, as in `catacloud.file.v1`.
+#[must_use]
+pub fn topic(namespace: &str, aggregate: &str) -> String {
+    format!("{namespace}.{aggregate}.v1")
+}
+
+impl Message {
+    /// The message for an event; `namespace` begins its type and source, as in `catacloud`.
+    #[must_use]
+    pub fn of(event: &Envelope, namespace: &str) -> Self {
+        let key = event.aggregate_id.to_string();
+        let mut headers = vec![
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_id", event.event_id.to_string()),
+            ("ce_type", format!("{namespace}.{}.{}", event.aggregate, event.event_name)),
+            ("ce_source", format!("/{namespace}/{}", event.aggregate)),
+            ("ce_subject", key.clone()),
+            ("ce_time", event.occurred_at.to_string()),
+            ("ce_dataschema", format!("{SCHEMA_PREFIX}{}", event.schema)),
+            ("ce_partitionkey", key.clone()),
+            ("content-type", "application/avro".to_owned()),
+            ("version", event.version.to_string()),
+            ("position", event.position.to_string()),
+            ("recorded_at", event.recorded_at.to_string()),
+            ("command", event.metadata.command_id.to_string()),
+            ("correlation", event.metadata.correlation_id.to_string()),
+        ];
+        let optional = [
+            ("causation", event.metadata.causation_id.map(|id| id.to_string())),
+            ("tenant", event.metadata.tenant.map(|id| id.to_string())),
+            ("actor", event.metadata.actor.as_deref().map(str::to_owned)),
+            ("traceparent", event.metadata.trace_context.as_deref().map(str::to_owned)),
+        ];
+        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        let mut body = BytesMut::with_capacity(FRAME + event.payload.len());
+        body.put_slice(&SINGLE_OBJECT);
+        body.put_u64_le(event.schema.get());
+        body.put_slice(&event.payload);
+        Self { aggregate: event.aggregate.clone(), key, headers, body: body.freeze() }
+    }
+
+    /// The event of a message; `header` looks a header up by name.
+    ///
+    /// # Errors
+    /// [`MessageError`] when it isn't one of ours.
+    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, body: &Bytes) -> Result<Envelope, MessageError> {
+        let headers = Headers(header);
+        let kind = headers.required("ce_type")?;
+        let mut names = kind.rsplit('.');
+        let (Some(event_name), Some(aggregate)) = (names.next(), names.next()) else {
+            return Err(MessageError::InvalidHeader { name: "ce_type", value: kind.to_owned() });
+        };
+        let (schema, payload) = unframe(body)?;
+        Ok(Envelope {
+            event_id: headers.parsed("ce_id")?,
+            aggregate: Cow::Owned(aggregate.to_owned()),
+            aggregate_id: headers.parsed("ce_subject")?,
+            version: Version::new(headers.parsed("version")?),
+            position: Position::new(headers.parsed("position")?),
+            event_name: Cow::Owned(event_name.to_owned()),
+            schema,
+            payload,
+            occurred_at: headers.parsed::<Timestamp>("ce_time")?,
+            recorded_at: headers.parsed::<Timestamp>("recorded_at")?,
+            metadata: Metadata {
+                tenant: headers.optional::<Uuid>("tenant")?,
+                actor: headers.text("actor"),
+                command_id: headers.parsed("command")?,
+                correlation_id: headers.parsed("correlation")?,
+                causation_id: headers.optional::<Uuid>("causation")?,
+                trace_context: headers.text("traceparent"),
+            },
+        })
+    }
+}
+
+struct Headers<F>(F);
+
+impl<'a, F: Fn(&str) -> Option<&'a str>> Headers<F> {
+    fn required(&self, name: &'static str) -> Result<&'a str, MessageError> {
+        (self.0)(name).ok_or(MessageError::MissingHeader { name })
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, MessageError> {
+        parse(name, self.required(name)?)
+    }
+
+    fn optional<T: std::str::FromStr>(&self, name: &'static str) -> Result<Option<T>, MessageError> {
+        (self.0)(name).map(|value| parse(name, value)).transpose()
+    }
+
+    fn text(&self, name: &'static str) -> Option<Arc<str>> {
+        (self.0)(name).map(Arc::from)
+    }
+}
+
+fn parse<T: std::str::FromStr>(name: &'static str, value: &str) -> Result<T, MessageError> {
+    value.parse().map_err(|_| MessageError::InvalidHeader { name, value: value.to_owned() })
+}
+
+fn unframe(body: &Bytes) -> Result<(SchemaId, Bytes), MessageError> {
+    let Some(([0xC3, 0x01, fingerprint @ ..], _)) = body.split_first_chunk::<FRAME>() else {
+        return Err(MessageError::UnknownFraming);
+    };
+    Ok((SchemaId::new(u64::from_le_bytes(*fingerprint)), body.slice(FRAME..)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelopes() -> impl Strategy<Value = Envelope> {
+        let ids = (any::<u128>(), any::<u128>(), any::<Option<u128>>(), any::<u64>());
+        let numbers = (1..=u64::MAX, any::<u64>(), 0..4_102_444_800_000_i64, 0..4_102_444_800_000_i64);
+        let texts =
+            (any::<Option<bool>>(), prop::collection::vec(any::<u8>(), 0..64), "[a-z_]{1,12}", "[A-Z][A-Za-z]{1,12}");
+        (ids, numbers, texts).prop_map(|(ids, numbers, texts)| Envelope {
+            event_id: Uuid::from_u128(ids.0),
+            aggregate: Cow::Owned(texts.2),
+            aggregate_id: Uuid::from_u128(ids.1),
+            version: Version::new(numbers.0),
+            position: Position::new(numbers.1),
+            event_name: Cow::Owned(texts.3),
+            schema: SchemaId::new(ids.3),
+            payload: Bytes::from(texts.1),
+            occurred_at: Timestamp::from_millis(numbers.2),
+            recorded_at: Timestamp::from_millis(numbers.3),
+            metadata: Metadata {
+                tenant: ids.2.map(Uuid::from_u128),
+                actor: texts.0.map(|user| Arc::from(if user { "user:1" } else { "service:x" })),
+                command_id: Uuid::from_u128(ids.0 ^ 1),
+                correlation_id: Uuid::from_u128(ids.1 ^ 1),
+                causation_id: ids.2.map(|id| Uuid::from_u128(id ^ 1)),
+                trace_context: texts.0.map(|_| Arc::from("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
+            },
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_comes_back_from_the_bus_as_it_was(event in envelopes()) {
+            let message = Message::of(&event, "catacloud");
+            let header = |name: &str| {
+                message.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+            };
+            prop_assert_eq!(Message::read(header, &message.body), Ok(event));
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_an_error() {
+        let stray = Bytes::from_static(b"hello, world");
+        let header = |name: &str| (name == "ce_type").then_some("catacloud.file.FileDeleted");
+        assert_eq!(Message::read(header, &stray), Err(MessageError::UnknownFraming));
+        assert_eq!(Message::read(|_| None, &stray), Err(MessageError::MissingHeader { name: "ce_type" }));
+    }
+}

@@ -1,0 +1,272 @@
+//! `execute`: from a command to committed events.
+//!
+//! The problem: loading, deciding, appending, losing a race and trying again is the same for every command, and each
+//! part is easy to get subtly wrong.
+//!
+//! The invariants:
+//! - a conflict is retried on what is new, and reaches the caller only when attempts run out;
+//! - a refusal, or a decision to do nothing, made on a cached state is made again on a fresh one before it is reported,
+//!   since optimistic concurrency never sees those;
+//! - a command that comes again under its id gets its first result, and appends nothing.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use uuid::Uuid;
+
+use crate::{
+    aggregate::Aggregate,
+    cache::{Loaded, StateCache},
+    context::CommandContext,
+    retry::RetryPolicy,
+    store::{Append, Appended, CommandRecord, EventStore, FoundCommand, NewEvent, StoreError},
+    version::Version,
+};
+
+/// Executes commands of one kind of aggregate.
+#[derive(Clone)]
+pub struct Repository<A: Aggregate, S> {
+    store: S,
+    cache: StateCache<A>,
+    retry: RetryPolicy,
+    local_wait: Duration,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// The aggregate that changed; for a repeated command, the one the first attempt changed.
+    pub aggregate_id: Uuid,
+    /// The aggregate's version after the command.
+    pub version: Version,
+    /// How many events this call appended.
+    pub appended: usize,
+    /// Whether the command had been committed before.
+    pub repeated: bool,
+}
+
+/// Why a command has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<E: std::error::Error> {
+    /// The aggregate refused.
+    #[error(transparent)]
+    Rejected(E),
+    /// Others kept changing the aggregate.
+    #[error("{aggregate} {id} was changed by others each time: expected version {expected}, found {actual}")]
+    Conflict {
+        /// The aggregate's name.
+        aggregate: &'static str,
+        /// Which aggregate.
+        id: Uuid,
+        /// The version of the last attempt.
+        expected: Version,
+        /// The version it met.
+        actual: Version,
+    },
+    /// The aggregate is not at the version the caller has seen.
+    #[error("{aggregate} {id} is at version {actual}, not {expected}")]
+    Stale {
+        /// The aggregate's name.
+        aggregate: &'static str,
+        /// Which aggregate.
+        id: Uuid,
+        /// The version the caller has seen.
+        expected: Version,
+        /// The version it is at.
+        actual: Version,
+    },
+    /// The command's id was used for another command.
+    #[error("command id {command_id} belongs to another command")]
+    CommandReused {
+        /// The id.
+        command_id: Uuid,
+    },
+    /// The store gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<A: Aggregate, S: EventStore> Repository<A, S> {
+    /// A repository with a cache of 10,000 states.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self {
+            store,
+            cache: StateCache::new(10_000),
+            retry: RetryPolicy::CONFLICT,
+            local_wait: Duration::from_millis(500),
+        }
+    }
+
+    /// The same with a cache of `states` states; `0` switches it off.
+    #[must_use]
+    pub fn with_cache(mut self, states: u64) -> Self {
+        self.cache = StateCache::new(states);
+        self
+    }
+
+    /// The same with another number of attempts and other waits after conflicts.
+    #[must_use]
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The same with another bound on the wait for handlers in this process.
+    #[must_use]
+    pub fn with_local_wait(mut self, limit: Duration) -> Self {
+        self.local_wait = limit;
+        self
+    }
+
+    /// The store commands are committed to.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The aggregate as the store has it now.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store can't be read or an event can't be decoded.
+    pub async fn load(&self, id: Uuid) -> Result<Loaded<A>, StoreError> {
+        let start = self.cache.get(id).unwrap_or_default();
+        self.refresh(id, start).await
+    }
+
+    /// Decides a command on aggregate `id` and commits what it causes.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn execute(
+        &self,
+        id: Uuid,
+        command: &A::Command,
+        context: &CommandContext,
+    ) -> Result<Executed, ExecuteError<A::Error>> {
+        match self.cache.get(id) {
+            Some(cached) => self.run(id, command, context, cached, false).await,
+            None => {
+                let loaded = self.refresh(id, Loaded::default()).await?;
+                self.run(id, command, context, loaded, true).await
+            }
+        }
+    }
+
+    /// The same for an id that is thought to be new: saves reading a stream that isn't there.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn create(
+        &self,
+        id: Uuid,
+        command: &A::Command,
+        context: &CommandContext,
+    ) -> Result<Executed, ExecuteError<A::Error>> {
+        self.run(id, command, context, Loaded::default(), false).await
+    }
+
+    async fn run(
+        &self,
+        id: Uuid,
+        command: &A::Command,
+        context: &CommandContext,
+        mut loaded: Loaded<A>,
+        mut fresh: bool,
+    ) -> Result<Executed, ExecuteError<A::Error>> {
+        let mut conflicts = 0;
+        loop {
+            let decision = self.decide(id, &loaded, command, context);
+            let nothing_to_append = !matches!(&decision, Ok(events) if !events.is_empty());
+            if nothing_to_append && !fresh {
+                loaded = self.refresh(id, loaded).await?;
+                fresh = true;
+                continue;
+            }
+            if nothing_to_append && let Some(first) = self.committed_before(context).await? {
+                return Ok(first);
+            }
+            let events = decision?;
+            if events.is_empty() && context.idempotency.is_none() {
+                return Ok(Executed { aggregate_id: id, version: loaded.version, appended: 0, repeated: false });
+            }
+            let append = Append {
+                aggregate: A::NAME,
+                aggregate_id: id,
+                expected: loaded.version,
+                events: events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?,
+                context: context.clone(),
+            };
+            match self.store.append(append).await? {
+                Appended::Committed { events: committed, receipt } => {
+                    for event in &events {
+                        loaded.evolve(event);
+                    }
+                    let version = loaded.version;
+                    self.cache.put(id, loaded);
+                    receipt.wait(self.local_wait).await;
+                    return Ok(Executed { aggregate_id: id, version, appended: committed.len(), repeated: false });
+                }
+                Appended::Repeated(record) => return Ok(repeated(record)),
+                Appended::Reused => return Err(ExecuteError::CommandReused { command_id: context.command_id }),
+                Appended::Conflict { actual } => {
+                    conflicts += 1;
+                    metrics::counter!("epoch_conflicts_total", "aggregate" => A::NAME).increment(1);
+                    if conflicts >= self.retry.attempts {
+                        let expected = loaded.version;
+                        return Err(ExecuteError::Conflict { aggregate: A::NAME, id, expected, actual });
+                    }
+                    tokio::time::sleep(self.retry.wait(conflicts)).await;
+                    loaded = self.refresh(id, loaded).await?;
+                    fresh = true;
+                }
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        id: Uuid,
+        loaded: &Loaded<A>,
+        command: &A::Command,
+        context: &CommandContext,
+    ) -> Result<Vec<A::Event>, ExecuteError<A::Error>> {
+        match context.expected {
+            Some(expected) if expected != loaded.version => {
+                Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: loaded.version })
+            }
+            _ => loaded.state.decide(command).map_err(ExecuteError::Rejected),
+        }
+    }
+
+    async fn committed_before(&self, context: &CommandContext) -> Result<Option<Executed>, ExecuteError<A::Error>> {
+        let Some(idempotency) = &context.idempotency else { return Ok(None) };
+        match self.store.find_command(context.command_id, &idempotency.fingerprint).await? {
+            None => Ok(None),
+            Some(FoundCommand::Same(record)) => Ok(Some(repeated(record))),
+            Some(FoundCommand::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
+        }
+    }
+
+    /// Brings a state up to date by reading only what is newer.
+    async fn refresh(&self, id: Uuid, mut loaded: Loaded<A>) -> Result<Loaded<A>, StoreError> {
+        let mut events = self.store.stream(A::NAME, id, loaded.version);
+        let mut read = 0_u64;
+        while let Some(envelope) = events.try_next().await? {
+            if envelope.version != loaded.version.next() {
+                let detail = format!("{} {id} has version {} after {}", A::NAME, envelope.version, loaded.version);
+                return Err(StoreError::Refused { detail });
+            }
+            loaded.evolve(&envelope.decode()?);
+            read += 1;
+        }
+        if read > 0 {
+            metrics::counter!("epoch_events_loaded_total", "aggregate" => A::NAME).increment(read);
+            self.cache.put(id, loaded.clone());
+        }
+        Ok(loaded)
+    }
+}
+
+fn repeated(record: CommandRecord) -> Executed {
+    Executed { aggregate_id: record.aggregate_id, version: record.version, appended: 0, repeated: true }
+}

@@ -1,0 +1,150 @@
+//! What an event store promises.
+//!
+//! The problem: a store is asked by many at once, and each must either be first or be told who was.
+//!
+//! The invariants, proven by the conformance suite in [`testkit`](crate::testkit): an append is whole or not at all; versions have no
+//! holes; positions grow in commit order; a repeated command appends nothing and gives the first result.
+
+use std::{future::Future, sync::Arc};
+
+use futures::stream::BoxStream;
+use uuid::Uuid;
+
+use crate::{
+    context::CommandContext,
+    envelope::Envelope,
+    event::{CodecError, DomainEvent, Encoded},
+    local::Receipt,
+    version::{Position, Version},
+};
+
+/// An encoded event that isn't in a store yet: it has no version and no position, since only the store gives those.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Names the event (UUIDv7).
+    pub event_id: Uuid,
+    /// The event's name.
+    pub name: &'static str,
+    /// Payload and schema.
+    pub encoded: Encoded,
+}
+
+impl NewEvent {
+    /// Encodes an event.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it doesn't fit its schema.
+    pub fn encode<E: DomainEvent>(event: &E) -> Result<Self, CodecError> {
+        Ok(Self { event_id: Uuid::now_v7(), name: event.name(), encoded: event.encode()? })
+    }
+}
+
+/// One command's events for one aggregate.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The aggregate's name.
+    pub aggregate: &'static str,
+    /// Which aggregate of that name.
+    pub aggregate_id: Uuid,
+    /// The version the decision was made at.
+    pub expected: Version,
+    /// What was decided. Empty for a repeatable command that had nothing to do: only its result is kept.
+    pub events: Vec<NewEvent>,
+    /// Who and why.
+    pub context: CommandContext,
+}
+
+/// What a command came to; kept for as long as the command may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandRecord {
+    /// The aggregate the command changed.
+    pub aggregate_id: Uuid,
+    /// The aggregate's version after the command.
+    pub version: Version,
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub enum Appended {
+    /// The events are committed.
+    Committed {
+        /// With versions and positions.
+        events: Vec<Arc<Envelope>>,
+        /// Tells when the handlers in this process have had them.
+        receipt: Receipt,
+    },
+    /// The aggregate was not at the expected version; nothing was appended.
+    Conflict {
+        /// Where it is.
+        actual: Version,
+    },
+    /// The command had been committed before; nothing was appended.
+    Repeated(CommandRecord),
+    /// The command's id belongs to another command; nothing was appended.
+    Reused,
+}
+
+/// Why a store gave no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The store can't be reached or has too much to do. Whether an append was committed is not known; repeat the command.
+    #[error("event store is unavailable: {detail}")]
+    Unavailable {
+        /// What was seen.
+        detail: String,
+    },
+    /// A payload doesn't fit its schema.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The store holds or was given something that can't be.
+    #[error("event store refused: {detail}")]
+    Refused {
+        /// What was seen.
+        detail: String,
+    },
+}
+
+/// Opens streams of committed events.
+pub trait Streamer: Send + Sync {
+    /// One aggregate's events after `after`, in version order, one in memory at a time.
+    fn stream(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+        after: Version,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>>;
+
+    /// The store's events after `after`, in position order, up to the end as it is now. `aggregates` empty: all of them.
+    fn stream_all(
+        &self,
+        aggregates: &[&'static str],
+        after: Position,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>>;
+}
+
+/// Appends events.
+pub trait Appender: Send + Sync {
+    /// Appends one command's events if the aggregate is at the expected version.
+    fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send;
+
+    /// What the command `id` came to, if it was committed as repeatable.
+    fn find_command(
+        &self,
+        id: Uuid,
+        fingerprint: &[u8],
+    ) -> impl Future<Output = Result<Option<FoundCommand>, StoreError>> + Send;
+}
+
+/// A command that was committed before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundCommand {
+    /// The same command: this is its result.
+    Same(CommandRecord),
+    /// Another command under the same id.
+    Other,
+}
+
+/// Both halves.
+pub trait EventStore: Streamer + Appender + Clone + 'static {}
+
+impl<S: Streamer + Appender + Clone + 'static> EventStore for S {}
