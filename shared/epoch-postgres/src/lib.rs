@@ -1,1 +1,38 @@
-//! placeholder
+//! Epoch on Postgres: one schema of a database is a service's event store, its delivery gate and its relay's memory.
+//!
+//! - [`PgStore`] appends (in groups) and reads; [`PgTx`] is a transaction over several aggregates and the caller's own tables.
+//! - [`PgSubscription`] is a handler behind the delivery gate; [`dead_letters`] are what it could not take.
+//! - [`Relay`] brings the log to a bus; [`PgBus`] is a bus where there is no broker; [`replay`] goes without one.
+//! - [`Progress`] lets a read wait for a version.
+
+mod append;
+mod appender;
+mod bus;
+mod connect;
+mod cursors;
+pub mod dead_letters;
+mod error;
+mod handler;
+mod migrations;
+mod progress;
+mod relay;
+mod replay;
+mod rows;
+mod store;
+mod subscription;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+mod tx;
+
+pub use appender::Appender;
+pub use bus::PgBus;
+pub use connect::connect;
+pub use error::{is_transient, store_error};
+pub use handler::{HandlerError, PgHandler};
+pub use migrations::migrate;
+pub use progress::{Progress, WaitError, version_number};
+pub use relay::{Relay, RelayStatus};
+pub use replay::replay;
+pub use store::PgStore;
+pub use subscription::PgSubscription;
+pub use tx::{PgTx, TxError};

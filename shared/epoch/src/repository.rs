@@ -8,10 +8,14 @@
 //! - a refusal, or a decision to do nothing, made on a cached state is made again on a fresh one before it is reported,
 //!   since optimistic concurrency never sees those;
 //! - a command that comes again under its id gets its first result, and appends nothing.
+//!
+//! Commands that lost a race line up, per aggregate and process, so that however many want the same aggregate, each loses
+//! only a few times. Commands that haven't lost yet don't wait for anybody.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::{
@@ -30,7 +34,11 @@ pub struct Repository<A: Aggregate, S> {
     cache: StateCache<A>,
     retry: RetryPolicy,
     local_wait: Duration,
+    losers: Arc<[Mutex<()>; LINES]>,
 }
+
+/// How many lines losers are spread over.
+const LINES: usize = 64;
 
 /// What a command came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +103,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             cache: StateCache::new(10_000),
             retry: RetryPolicy::CONFLICT,
             local_wait: Duration::from_millis(500),
+            losers: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
         }
     }
 
@@ -124,13 +133,23 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         &self.store
     }
 
+    /// The newest state known without asking the store; version 0 when none is. Only a starting point.
+    #[must_use]
+    pub fn cached(&self, id: Uuid) -> Loaded<A> {
+        self.cache.get(id).unwrap_or_default()
+    }
+
+    /// Keeps a state that is committed.
+    pub fn remember(&self, id: Uuid, loaded: Loaded<A>) {
+        self.cache.put(id, loaded);
+    }
+
     /// The aggregate as the store has it now.
     ///
     /// # Errors
     /// [`StoreError`] when the store can't be read or an event can't be decoded.
     pub async fn load(&self, id: Uuid) -> Result<Loaded<A>, StoreError> {
-        let start = self.cache.get(id).unwrap_or_default();
-        self.refresh(id, start).await
+        self.refresh(id, self.cached(id)).await
     }
 
     /// Decides a command on aggregate `id` and commits what it causes.
@@ -174,6 +193,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         mut fresh: bool,
     ) -> Result<Executed, ExecuteError<A::Error>> {
         let mut conflicts = 0;
+        let mut turn = None;
         loop {
             let decision = self.decide(id, &loaded, command, context);
             let nothing_to_append = !matches!(&decision, Ok(events) if !events.is_empty());
@@ -215,12 +235,22 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                         let expected = loaded.version;
                         return Err(ExecuteError::Conflict { aggregate: A::NAME, id, expected, actual });
                     }
-                    tokio::time::sleep(self.retry.wait(conflicts)).await;
+                    match turn {
+                        None => turn = Some(self.line_up(id).await),
+                        // Lost to another process, or to one that hasn't lost yet.
+                        Some(_) => tokio::time::sleep(self.retry.wait(conflicts - 1)).await,
+                    }
                     loaded = self.refresh(id, loaded).await?;
                     fresh = true;
                 }
             }
         }
+    }
+
+    /// Waits for those that lost before; the turn ends when the command has its result.
+    async fn line_up(&self, id: Uuid) -> MutexGuard<'_, ()> {
+        let [.., last] = id.into_bytes();
+        self.losers[usize::from(last) % LINES].lock().await
     }
 
     fn decide(

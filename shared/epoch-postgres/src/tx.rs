@@ -1,0 +1,265 @@
+//! Transactions over several aggregates of a service and its own tables.
+//!
+//! The problem: a change that touches two aggregates, or an aggregate and a table beside it, must not be seen by halves.
+//!
+//! The invariant: everything done through a [`PgTx`] commits together. Events are appended last, so that the store's lock is
+//! held only for the commit itself; a lost race rolls everything back and the whole body runs again.
+
+use std::{any::Any, collections::HashMap, sync::Arc};
+
+use epoch::{
+    Aggregate, CommandContext, Envelope, ExecuteError, Executed, Repository, Version,
+    cache::Loaded,
+    local::Receipt,
+    retry::RetryPolicy,
+    store::{Append, CommandRecord, FoundCommand, NewEvent, StoreError},
+};
+use futures::{TryStreamExt, future::BoxFuture};
+use sqlx::{PgConnection, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::{
+    append::{Outcome, append_batch},
+    error::{is_race, is_transient, store_error},
+    rows::{envelope, number},
+    store::{PgStore, STREAM, find_command},
+};
+
+type AfterCommit = Box<dyn FnOnce() + Send>;
+
+/// An open transaction.
+pub struct PgTx {
+    inner: Transaction<'static, Postgres>,
+    store: PgStore,
+    states: HashMap<(&'static str, Uuid), Box<dyn Any + Send + Sync>>,
+    appends: Vec<Append>,
+    after_commit: Vec<AfterCommit>,
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum TxError {
+    /// Another command was faster; the whole transaction may be tried again.
+    #[error("{aggregate} {id} was changed by another command: expected version {expected}, found {actual}")]
+    Conflict {
+        /// The aggregate's name.
+        aggregate: &'static str,
+        /// Which aggregate.
+        id: Uuid,
+        /// The version decided at.
+        expected: Version,
+        /// The version it was at.
+        actual: Version,
+    },
+    /// A repeatable command of it was committed meanwhile; tried again, it gives its first result.
+    #[error("command {command_id} was committed meanwhile")]
+    Repeated {
+        /// Which.
+        command_id: Uuid,
+    },
+    /// The store gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database gave no answer.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl TxError {
+    /// Whether the transaction only lost a race against another one.
+    #[must_use]
+    pub fn is_race(&self) -> bool {
+        match self {
+            Self::Conflict { .. } | Self::Repeated { .. } => true,
+            Self::Sql(error) => is_race(error),
+            Self::Store(_) => false,
+        }
+    }
+
+    /// Whether the same transaction may succeed when tried again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Conflict { .. } | Self::Repeated { .. } | Self::Store(StoreError::Unavailable { .. }) => true,
+            Self::Store(_) => false,
+            Self::Sql(error) => is_transient(error),
+        }
+    }
+}
+
+impl PgStore {
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn begin(&self) -> Result<PgTx, TxError> {
+        Ok(PgTx {
+            inner: self.pool().begin().await?,
+            store: self.clone(),
+            states: HashMap::new(),
+            appends: Vec::new(),
+            after_commit: Vec::new(),
+        })
+    }
+
+    /// Runs `body` in a transaction and commits it; when a race was lost, runs it again.
+    ///
+    /// # Errors
+    /// What `body` says, or [`TxError`] when attempts run out or the database gives no answer.
+    pub async fn transaction<T, E, F>(&self, mut body: F) -> Result<T, E>
+    where
+        E: From<TxError>,
+        F: for<'tx> FnMut(&'tx mut PgTx) -> BoxFuture<'tx, Result<T, E>>,
+    {
+        let retry = RetryPolicy::CONFLICT;
+        let mut failed = 0;
+        loop {
+            let mut tx = self.begin().await?;
+            let value = body(&mut tx).await?;
+            match tx.commit().await {
+                Ok(receipt) => {
+                    receipt.wait(std::time::Duration::from_millis(500)).await;
+                    return Ok(value);
+                }
+                Err(error) if error.is_race() && failed + 1 < retry.attempts => {
+                    failed += 1;
+                    tokio::time::sleep(retry.wait(failed)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl PgTx {
+    /// The connection, for the caller's own tables.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+
+    /// Decides a command on what is committed and on what this transaction has decided before; its events are appended at commit.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`]; a conflict is only found at commit.
+    pub async fn execute<A: Aggregate>(
+        &mut self,
+        repository: &Repository<A, PgStore>,
+        id: Uuid,
+        command: &A::Command,
+        context: &CommandContext,
+    ) -> Result<Executed, ExecuteError<A::Error>> {
+        if let Some(idempotency) = &context.idempotency {
+            let found = find_command(&mut self.inner, context.command_id, &idempotency.fingerprint).await?;
+            match found {
+                None => {}
+                Some(FoundCommand::Other) => {
+                    return Err(ExecuteError::CommandReused { command_id: context.command_id });
+                }
+                Some(FoundCommand::Same(CommandRecord { aggregate_id, version })) => {
+                    return Ok(Executed { aggregate_id, version, appended: 0, repeated: true });
+                }
+            }
+        }
+        let mut loaded = self.load(repository, id).await?;
+        if let Some(expected) = context.expected
+            && expected != loaded.version
+        {
+            return Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: loaded.version });
+        }
+        let events = loaded.state.decide(command).map_err(ExecuteError::Rejected)?;
+        let expected = loaded.version;
+        for event in &events {
+            loaded.evolve(event);
+        }
+        let executed = Executed { aggregate_id: id, version: loaded.version, appended: events.len(), repeated: false };
+        if !events.is_empty() || context.idempotency.is_some() {
+            let events = events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?;
+            self.appends.push(Append {
+                aggregate: A::NAME,
+                aggregate_id: id,
+                expected,
+                events,
+                context: context.clone(),
+            });
+            let (repository, committed) = (repository.clone(), loaded.clone());
+            self.after_commit.push(Box::new(move || repository.remember(id, committed)));
+        }
+        self.states.insert((A::NAME, id), Box::new(loaded));
+        Ok(executed)
+    }
+
+    /// The aggregate as this transaction sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store can't be read or an event can't be decoded.
+    pub async fn load<A: Aggregate>(
+        &mut self,
+        repository: &Repository<A, PgStore>,
+        id: Uuid,
+    ) -> Result<Loaded<A>, StoreError> {
+        let held = self.states.get(&(A::NAME, id)).and_then(|held| held.downcast_ref::<Loaded<A>>());
+        if let Some(held) = held {
+            return Ok(held.clone());
+        }
+        let mut loaded = repository.cached(id);
+        let query = sqlx::query(STREAM).bind(id).bind(A::NAME).bind(number(loaded.version.get()));
+        let mut rows = query.fetch(&mut *self.inner);
+        while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
+            loaded.evolve(&envelope(&row)?.decode()?);
+        }
+        Ok(loaded)
+    }
+
+    /// Appends what was decided and commits everything.
+    ///
+    /// # Errors
+    /// [`TxError`]; then nothing was committed, unless the connection was lost while committing.
+    pub async fn commit(mut self) -> Result<Receipt, TxError> {
+        let mut committed: Vec<Arc<Envelope>> = Vec::new();
+        let mut rest = std::mem::take(&mut self.appends);
+        while !rest.is_empty() {
+            // Several commands to one aggregate are appended one after the other.
+            let mut round: Vec<Append> = Vec::with_capacity(rest.len());
+            let mut later = Vec::new();
+            for append in rest {
+                let taken = round.iter().any(|other| {
+                    (other.aggregate, other.aggregate_id) == (append.aggregate, append.aggregate_id)
+                        || other.context.command_id == append.context.command_id
+                });
+                if taken { later.push(append) } else { round.push(append) }
+            }
+            rest = later;
+            for (outcome, append) in append_batch(&mut self.inner, &round).await?.into_iter().zip(&round) {
+                committed.extend(appended(outcome, append)?);
+            }
+        }
+        self.inner.commit().await?;
+        for action in self.after_commit {
+            action();
+        }
+        let Some(last) = committed.last() else { return Ok(Receipt::default()) };
+        self.store.committed(last.position);
+        Ok(self.store.local().committed(&committed))
+    }
+
+    /// Undoes everything; dropping the transaction does the same, later.
+    ///
+    /// # Errors
+    /// When the database can't be reached; then it undoes it by itself.
+    pub async fn rollback(self) -> Result<(), TxError> {
+        Ok(self.inner.rollback().await?)
+    }
+}
+
+fn appended(outcome: Outcome, append: &Append) -> Result<Vec<Arc<Envelope>>, TxError> {
+    match outcome {
+        Outcome::Committed(events) => Ok(events),
+        Outcome::Conflict(actual) => Err(TxError::Conflict {
+            aggregate: append.aggregate,
+            id: append.aggregate_id,
+            expected: append.expected,
+            actual,
+        }),
+        Outcome::Repeated(_) | Outcome::Reused => Err(TxError::Repeated { command_id: append.context.command_id }),
+    }
+}
