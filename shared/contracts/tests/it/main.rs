@@ -1,0 +1,9 @@
+//! Whether the Rust types and the schemas say the same, and whether today's schemas fit those of the past.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod catalog;
+mod compatibility;
+mod conventions;
+mod history;
+mod round_trips;

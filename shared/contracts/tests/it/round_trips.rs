@@ -1,0 +1,276 @@
+//! Each event encodes with its schema and decodes to itself, and others can read it without our code.
+
+use std::{borrow::Cow, collections::BTreeSet, fmt::Debug, marker::PhantomData};
+
+use apache_avro::{GenericSingleObjectReader, Schema, reader::datum::GenericDatumReader};
+use contracts::{
+    file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
+    job::{
+        self, FileRole, JobAssigned, JobCancelled, JobCreated, JobEvent, JobFailed, JobFilesLinked, JobFilesUnlinked,
+        JobLost, JobQueued, JobStarted, JobSucceeded, JobTimedOut,
+    },
+    job_configuration::{
+        self, JobConfigurationDefined, JobConfigurationEvent, JobConfigurationRetired, JobConfigurationRevised,
+    },
+    organization::{
+        self, MemberAdded, MemberRemoved, MemberRoleChanged, OrganizationCreated, OrganizationEvent,
+        OrganizationRenamed, Role, StorageUsageChanged,
+    },
+};
+use epoch::{
+    Envelope, Position, Timestamp, Version,
+    avro::{AvroCodec, AvroEvent},
+    context::Metadata,
+    event::{DomainEvent, Encoded, SchemaId},
+    message::Message,
+};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::select,
+    strategy::ValueTree,
+    test_runner::{TestCaseError, TestRunner},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::catalog;
+
+/// Checks the events of one aggregate, and that none is left out.
+struct Checks<E> {
+    aggregate: &'static str,
+    checked: BTreeSet<&'static str>,
+    events: PhantomData<E>,
+}
+
+impl<E: DomainEvent> Checks<E> {
+    fn of(aggregate: &'static str) -> Self {
+        Self { aggregate, checked: BTreeSet::new(), events: PhantomData }
+    }
+
+    fn each<S>(mut self, payloads: impl Strategy<Value = S>) -> Self
+    where
+        S: AvroEvent + Into<E> + Debug + Clone + PartialEq,
+    {
+        let mut runner = TestRunner::default();
+        let sample: E = payloads.new_tree(&mut runner).unwrap().current().into();
+        let contract = Contract::of(self.aggregate, sample.name());
+        runner.run(&payloads, |payload| contract.holds::<S, E>(&payload)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(self.checked.insert(sample.name()), "{} is checked twice", sample.name());
+        self
+    }
+
+    fn all(self) {
+        assert_eq!(self.checked, E::NAMES.iter().copied().collect());
+    }
+}
+
+/// What a schema file says, read with nothing of ours.
+struct Contract {
+    aggregate: &'static str,
+    schema: Schema,
+    fingerprint: SchemaId,
+    datum: GenericDatumReader<'static>,
+    single_object: GenericSingleObjectReader,
+    later: AvroCodec,
+}
+
+impl Contract {
+    fn of(aggregate: &'static str, name: &'static str) -> Self {
+        let files = catalog::files();
+        let file = files.into_iter().find(|file| file.name == format!("{aggregate}/{name}.avsc")).unwrap();
+        let schema: &'static Schema = Box::leak(Box::new(file.schema.clone()));
+        let mut later: Value = serde_json::from_str(&file.text).unwrap();
+        let added = json!({"name": "added_later", "type": ["null", "string"], "default": null});
+        later["fields"].as_array_mut().unwrap().push(added);
+        Self {
+            aggregate,
+            fingerprint: catalog::fingerprint(schema),
+            datum: GenericDatumReader::builder(schema).build().unwrap(),
+            single_object: GenericSingleObjectReader::builder().schema(file.schema.clone()).build().unwrap(),
+            later: AvroCodec::new(name, &[&later.to_string(), &file.text]).unwrap(),
+            schema: file.schema,
+        }
+    }
+
+    fn holds<S, E>(&self, payload: &S) -> Result<(), TestCaseError>
+    where
+        S: AvroEvent + Into<E> + Debug + Clone + PartialEq,
+        E: DomainEvent,
+    {
+        let event: E = payload.clone().into();
+        let encoded = event.encode()?;
+        prop_assert_eq!(encoded.schema, self.fingerprint, "it must be written with the file's schema");
+        prop_assert_eq!(E::decode(event.name(), encoded.schema, &encoded.payload)?, event.clone());
+
+        let mut rest = &encoded.payload[..];
+        let value = self.datum.read_value(&mut rest)?;
+        prop_assert!(rest.is_empty() && value.validate(&self.schema), "{:?}", value);
+
+        let body = Message::of(&envelope(self.aggregate, event.name(), &encoded), "catacloud").body;
+        let mut rest = &body[..];
+        prop_assert_eq!(self.single_object.read_value(&mut rest)?, value);
+        prop_assert!(rest.is_empty());
+
+        let with_a_later_schema: S = self.later.decode(encoded.schema, &encoded.payload)?;
+        prop_assert_eq!(&with_a_later_schema, payload);
+        Ok(())
+    }
+}
+
+fn envelope(aggregate: &'static str, event_name: &'static str, encoded: &Encoded) -> Envelope {
+    Envelope {
+        event_id: Uuid::from_u128(1),
+        aggregate: Cow::Borrowed(aggregate),
+        aggregate_id: Uuid::from_u128(2),
+        version: Version::new(1),
+        position: Position::new(1),
+        event_name: Cow::Borrowed(event_name),
+        schema: encoded.schema,
+        payload: encoded.payload.clone(),
+        occurred_at: Timestamp::from_millis(0),
+        recorded_at: Timestamp::from_millis(0),
+        metadata: Metadata {
+            tenant: None,
+            actor: None,
+            command_id: Uuid::from_u128(3),
+            correlation_id: Uuid::from_u128(3),
+            causation_id: None,
+            trace_context: None,
+        },
+    }
+}
+
+fn id() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn ids() -> impl Strategy<Value = Vec<Uuid>> {
+    vec(id(), 0..8)
+}
+
+fn text() -> impl Strategy<Value = String> {
+    any::<String>()
+}
+
+fn number() -> impl Strategy<Value = i64> {
+    any::<i64>()
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    select(&[Role::Owner, Role::Admin, Role::Member, Role::Viewer])
+}
+
+fn file_role() -> impl Strategy<Value = FileRole> {
+    select(&[FileRole::Input, FileRole::Output])
+}
+
+/// A strategy for a struct, from one for each of its fields.
+macro_rules! payload {
+    ($event:ident { $($field:ident: $strategy:expr),+ $(,)? }) => {
+        ($($strategy,)+).prop_map(|($($field,)+)| $event { $($field),+ })
+    };
+}
+
+#[test]
+fn organization_events() {
+    Checks::<OrganizationEvent>::of(organization::AGGREGATE)
+        .each(payload!(OrganizationCreated { name: text() }))
+        .each(payload!(OrganizationRenamed { name: text() }))
+        .each(payload!(MemberAdded { user_id: id(), role: role() }))
+        .each(payload!(MemberRoleChanged { user_id: id(), role: role() }))
+        .each(payload!(MemberRemoved { user_id: id() }))
+        .each(payload!(StorageUsageChanged { delta_bytes: number(), total_bytes: number() }))
+        .all();
+}
+
+#[test]
+fn job_configuration_events() {
+    Checks::<JobConfigurationEvent>::of(job_configuration::AGGREGATE)
+        .each(payload!(JobConfigurationDefined {
+            organization_id: id(),
+            name: text(),
+            command: vec(text(), 0..8),
+            timeout_ms: number(),
+        }))
+        .each(payload!(JobConfigurationRevised {
+            organization_id: id(),
+            name: text(),
+            command: vec(text(), 0..8),
+            timeout_ms: number(),
+        }))
+        .each(payload!(JobConfigurationRetired { organization_id: id() }))
+        .all();
+}
+
+#[test]
+fn file_events() {
+    Checks::<FileEvent>::of(file::AGGREGATE)
+        .each(payload!(FileUploadStarted {
+            organization_id: id(),
+            name: text(),
+            content_type: text(),
+            declared_bytes: number(),
+            produced_by_job: option::of(id()),
+        }))
+        .each(payload!(FilePartUploaded {
+            organization_id: id(),
+            part_id: id(),
+            offset: number(),
+            bytes: number(),
+            sha256: "[0-9a-f]{64}",
+        }))
+        .each(payload!(FileUploadCompleted { organization_id: id(), bytes: number() }))
+        .each(payload!(FileUploadAborted { organization_id: id(), bytes: number() }))
+        .each(payload!(FileDeleted { organization_id: id(), bytes: number() }))
+        .all();
+}
+
+#[test]
+fn job_events() {
+    Checks::<JobEvent>::of(job::AGGREGATE)
+        .each(payload!(JobCreated {
+            organization_id: id(),
+            job_configuration_id: id(),
+            name: text(),
+            command: vec(text(), 0..8),
+            timeout_ms: number(),
+            user_id: option::of(id()),
+        }))
+        .each(payload!(JobFilesLinked { organization_id: id(), file_ids: ids(), role: file_role() }))
+        .each(payload!(JobFilesUnlinked { organization_id: id(), file_ids: ids(), role: file_role() }))
+        .each(payload!(JobQueued { organization_id: id() }))
+        .each(payload!(JobAssigned { organization_id: id(), machine_id: id() }))
+        .each(payload!(JobStarted { organization_id: id(), machine_id: id(), user_id: option::of(id()) }))
+        .each(payload!(JobSucceeded { organization_id: id(), exit_code: any::<i32>() }))
+        .each(payload!(JobFailed { organization_id: id(), exit_code: option::of(any::<i32>()), reason: text() }))
+        .each(payload!(JobTimedOut { organization_id: id(), timeout_ms: number() }))
+        .each(payload!(JobCancelled { organization_id: id(), reason: text() }))
+        .each(payload!(JobLost { organization_id: id(), reason: text() }))
+        .all();
+}
+
+#[test]
+fn a_role_that_is_not_known_here_is_read_as_the_default() {
+    #[derive(serde::Serialize)]
+    struct Theirs {
+        user_id: Uuid,
+        role: TheirRole,
+    }
+    #[derive(serde::Serialize)]
+    enum TheirRole {
+        #[serde(rename = "AUDITOR")]
+        Auditor,
+    }
+
+    let files = catalog::files();
+    let ours = &files.iter().find(|file| file.name == "organization/MemberAdded.avsc").unwrap().text;
+    let theirs = ours.replace(r#""OWNER", "#, r#""OWNER", "AUDITOR", "#);
+    let user_id = Uuid::from_u128(1);
+    let codec = AvroCodec::new("MemberAdded", &[&theirs]).unwrap();
+    let written = codec.encode(&Theirs { user_id, role: TheirRole::Auditor }).unwrap();
+    let reading = AvroCodec::new("MemberAdded", &[ours, &theirs]).unwrap();
+    let read: MemberAdded = reading.decode(written.schema, &written.payload).unwrap();
+    assert_eq!(read, MemberAdded { user_id, role: Role::Viewer });
+}
