@@ -24,68 +24,65 @@ create table commands (
     recorded_at  bigint not null
 );
 
--- Appends a batch of commands, at most one per aggregate and per command id, in one round trip.
+-- Appends a batch of commands in one round trip, one after the other, each judged on what stands before it.
 --
 -- The lock is held until the transaction ends, so positions are drawn in commit order, and what is checked here can't
 -- change before it is committed. Losers are told; winners are written; nothing is rolled back.
 --
 -- outcome: 0 committed, 1 conflict (version = where the aggregate is), 2 repeated, 3 command id reused.
--- Sequential scans are off because plans made while the table was small would otherwise live on when it is not.
+-- Plans are made once, and without sequential scans: one made while the table was small would live on when it is not.
 create function epoch_append(
     aggregates text[], aggregate_ids uuid[], expected_versions bigint[], event_counts bigint[],
     command_ids uuid[], fingerprints bytea[], metadatas text[], occurred bigint[],
-    event_appends bigint[], event_numbers bigint[], event_ids uuid[], event_names text[], schemas bigint[], payloads bytea[]
+    event_ids uuid[], event_names text[], schemas bigint[], payloads bytea[]
 ) returns table (outcome smallint, aggregate_id uuid, version bigint, first_position bigint, recorded_at bigint)
 language plpgsql volatile
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
-    now_ms bigint;
+    known commands;
+    actual bigint;
+    first_event bigint := 1;
 begin
     perform pg_advisory_xact_lock((1162891075::bigint << 32) | 'events'::regclass::oid::bigint);
-    now_ms := floor(extract(epoch from clock_timestamp()) * 1000);
-    return query
-    with appends as materialized (
-        select a.*, known.aggregate_id as known_id, known.version as known_version, known.fingerprint as known_fingerprint,
-            coalesce((
-                select e.version from events e
-                where e.aggregate_id = a.id and e.aggregate = a.aggregate
-                order by e.version desc limit 1
-            ), 0) as actual
-        from unnest(
-            aggregates, aggregate_ids, expected_versions, event_counts, command_ids, fingerprints, metadatas, occurred
-        ) with ordinality as a (aggregate, id, expected, events, command_id, fingerprint, metadata, occurred_at, n)
-        left join commands known on known.command_id = a.command_id and a.fingerprint is not null
-    ), winners as materialized (
-        select * from appends where known_id is null and actual = expected
-    ), inserted as (
-        insert into events (
-            aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, occurred_at, recorded_at
-        )
-        select w.aggregate, w.id, w.expected + e.number, e.event_id, e.name, e.schema, e.payload, w.metadata::json,
-            w.occurred_at, now_ms
-        from unnest(event_appends, event_numbers, event_ids, event_names, schemas, payloads)
-            as e (append, number, event_id, name, schema, payload)
-        join winners w on w.n = e.append
-        order by e.append, e.number
-        returning events.aggregate_id, events.aggregate, events.version, events.position
-    ), kept as (
-        insert into commands (command_id, fingerprint, aggregate_id, version, recorded_at)
-        select command_id, fingerprint, id, expected + events, now_ms from winners where fingerprint is not null
-    )
-    select
-        (case
-            when a.known_id is not null then case when a.known_fingerprint = a.fingerprint then 2 else 3 end
-            when a.actual = a.expected then 0
-            else 1
-        end)::smallint,
-        coalesce(a.known_id, a.id),
-        coalesce(a.known_version, case when a.actual = a.expected then a.expected + a.events else a.actual end),
-        i.position,
-        now_ms
-    from appends a
-    left join inserted i on i.aggregate_id = a.id and i.aggregate = a.aggregate and i.version = a.expected + 1
-        and a.known_id is null and a.actual = a.expected
-    order by a.n;
+    recorded_at := floor(extract(epoch from clock_timestamp()) * 1000);
+    for n in 1 .. cardinality(aggregate_ids) loop
+        outcome := null;
+        first_position := null;
+        if fingerprints[n] is not null then
+            select * into known from commands c where c.command_id = command_ids[n];
+            if found then
+                outcome := case when known.fingerprint = fingerprints[n] then 2 else 3 end;
+                aggregate_id := known.aggregate_id;
+                version := known.version;
+            end if;
+        end if;
+        if outcome is null then
+            select e.version into actual from events e
+            where e.aggregate_id = aggregate_ids[n] and e.aggregate = aggregates[n]
+            order by e.version desc limit 1;
+            aggregate_id := aggregate_ids[n];
+            version := coalesce(actual, 0);
+            outcome := case when version = expected_versions[n] then 0 else 1 end;
+        end if;
+        if outcome = 0 then
+            for i in first_event .. first_event + event_counts[n] - 1 loop
+                version := version + 1;
+                insert into events (
+                    aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, occurred_at, recorded_at
+                ) values (
+                    aggregates[n], aggregate_ids[n], version, event_ids[i], event_names[i], schemas[i], payloads[i],
+                    metadatas[n]::json, occurred[n], recorded_at
+                ) returning position into actual;
+                first_position := coalesce(first_position, actual);
+            end loop;
+            if fingerprints[n] is not null then
+                insert into commands values (command_ids[n], fingerprints[n], aggregate_ids[n], version, recorded_at);
+            end if;
+        end if;
+        first_event := first_event + event_counts[n];
+        return next;
+    end loop;
 end $$;

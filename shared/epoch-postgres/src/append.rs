@@ -40,8 +40,6 @@ struct Columns<'a> {
     fingerprints: Vec<Option<&'a [u8]>>,
     metadata: Vec<String>,
     occurred: Vec<i64>,
-    event_appends: Vec<i64>,
-    event_numbers: Vec<i64>,
     event_ids: Vec<Uuid>,
     event_names: Vec<&'static str>,
     schemas: Vec<i64>,
@@ -51,7 +49,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn of(batch: &'a [Append]) -> Result<Self, StoreError> {
         let mut columns = Self::default();
-        for (append, n) in batch.iter().zip(1..) {
+        for append in batch {
             let context = &append.context;
             let metadata = serde_json::to_string(&Metadata::from(context))
                 .map_err(|error| StoreError::Refused { detail: format!("metadata: {error}") })?;
@@ -63,9 +61,7 @@ impl<'a> Columns<'a> {
             columns.fingerprints.push(context.idempotency.as_ref().map(|known| known.fingerprint.as_slice()));
             columns.metadata.push(metadata);
             columns.occurred.push(context.occurred_at.as_millis());
-            for (event, event_number) in append.events.iter().zip(1..) {
-                columns.event_appends.push(n);
-                columns.event_numbers.push(event_number);
+            for event in &append.events {
                 columns.event_ids.push(event.event_id);
                 columns.event_names.push(event.name);
                 columns.schemas.push(schema_number(event.encoded.schema));
@@ -76,11 +72,11 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Appends a batch, at most one append per aggregate and per command id. Inside a transaction the store's lock is held
-/// until it ends, so this comes last.
+/// Appends a batch, one append after the other. Inside a transaction the store's lock is held until it ends, so this comes
+/// last.
 pub(crate) async fn append_batch(connection: &mut PgConnection, batch: &[Append]) -> Result<Vec<Outcome>, StoreError> {
     let columns = Columns::of(batch)?;
-    let rows = sqlx::query("select * from epoch_append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)")
+    let rows = sqlx::query("select * from epoch_append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)")
         .bind(columns.aggregates)
         .bind(columns.ids)
         .bind(columns.expected)
@@ -89,8 +85,6 @@ pub(crate) async fn append_batch(connection: &mut PgConnection, batch: &[Append]
         .bind(columns.fingerprints)
         .bind(columns.metadata)
         .bind(columns.occurred)
-        .bind(columns.event_appends)
-        .bind(columns.event_numbers)
         .bind(columns.event_ids)
         .bind(columns.event_names)
         .bind(columns.schemas)

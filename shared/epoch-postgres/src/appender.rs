@@ -3,13 +3,10 @@
 //! The problem: with one transaction per command, a server commits only as fast as its disk flushes, and every writer
 //! queues for the store's lock.
 //!
-//! The invariant: one task per process takes what is waiting, never waits for more, and writes it in one statement. At most
-//! one append per aggregate and per command id goes into a batch, so that each is judged against committed events.
+//! The invariant: one task per process takes what is waiting, never waits for more, and writes it in one statement, in the
+//! order it came. Each append of it wins or loses by itself.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    time::Duration,
-};
+use std::time::Duration;
 
 use epoch::{
     local::LocalBus,
@@ -48,26 +45,14 @@ impl Appender {
     /// Appends until the last handle of the store is gone.
     pub async fn run(mut self) {
         let mut connection: Option<PoolConnection<Postgres>> = None;
-        let mut waiting: VecDeque<Request> = VecDeque::new();
-        let mut arrived: Vec<Request> = Vec::with_capacity(BATCH);
-        loop {
-            if waiting.is_empty() && self.requests.recv_many(&mut arrived, BATCH).await == 0 {
-                return;
-            }
-            while arrived.len() < BATCH
-                && let Ok(request) = self.requests.try_recv()
-            {
-                arrived.push(request);
-            }
-            waiting.extend(arrived.drain(..));
-            let batch = take_batch(&mut waiting);
-            self.append(&mut connection, batch).await;
+        let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
+        while self.requests.recv_many(&mut batch, BATCH).await > 0 {
+            self.append(&mut connection, batch.drain(..)).await;
         }
     }
 
-    async fn append(&self, held: &mut Option<PoolConnection<Postgres>>, batch: Vec<Request>) {
-        let (appends, answers): (Vec<Append>, Vec<_>) =
-            batch.into_iter().map(|request| (request.append, request.answer)).unzip();
+    async fn append(&self, held: &mut Option<PoolConnection<Postgres>>, batch: impl Iterator<Item = Request>) {
+        let (appends, answers): (Vec<Append>, Vec<_>) = batch.map(|request| (request.append, request.answer)).unzip();
         metrics::histogram!("epoch_append_batch_size").record(appends.len() as f64);
         match self.write(held, &appends).await {
             Ok(outcomes) => {
@@ -115,72 +100,6 @@ impl Appender {
             Outcome::Conflict(actual) => Appended::Conflict { actual },
             Outcome::Repeated(record) => Appended::Repeated(record),
             Outcome::Reused => Appended::Reused,
-        }
-    }
-}
-
-/// Takes the first of each aggregate and of each command id; the others keep their order for the next batch.
-fn take_batch(waiting: &mut VecDeque<Request>) -> Vec<Request> {
-    let mut streams = HashSet::new();
-    let mut commands = HashSet::new();
-    let mut batch = Vec::with_capacity(waiting.len().min(BATCH));
-    let mut later = VecDeque::new();
-    for request in waiting.drain(..) {
-        let append = &request.append;
-        let first = batch.len() < BATCH
-            && !streams.contains(&(append.aggregate, append.aggregate_id))
-            && !commands.contains(&append.context.command_id);
-        streams.insert((append.aggregate, append.aggregate_id));
-        commands.insert(append.context.command_id);
-        if first { batch.push(request) } else { later.push_back(request) }
-    }
-    *waiting = later;
-    batch
-}
-
-#[cfg(test)]
-mod tests {
-    use epoch::{CommandContext, Version};
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn request(aggregate: u128, command: u128) -> Request {
-        let mut context = CommandContext::new();
-        context.command_id = Uuid::from_u128(command);
-        let append = Append {
-            aggregate: "a",
-            aggregate_id: Uuid::from_u128(aggregate),
-            expected: Version::ZERO,
-            events: vec![],
-            context,
-        };
-        Request { append, answer: oneshot::channel().0 }
-    }
-
-    proptest! {
-        #[test]
-        fn batches_keep_the_order_of_each_aggregate_and_command(keys in prop::collection::vec((0..6_u128, 0..40_u128), 0..600)) {
-            let mut waiting: VecDeque<_> = keys.iter().map(|&(aggregate, command)| request(aggregate, command)).collect();
-            let mut written = Vec::new();
-            while !waiting.is_empty() {
-                let batch: Vec<_> = take_batch(&mut waiting)
-                    .iter()
-                    .map(|request| (request.append.aggregate_id.as_u128(), request.append.context.command_id.as_u128()))
-                    .collect();
-                prop_assert!(!batch.is_empty() && batch.len() <= BATCH);
-                let distinct = |part: fn(&(u128, u128)) -> u128| batch.iter().map(part).collect::<HashSet<_>>().len();
-                prop_assert_eq!(distinct(|key| key.0), batch.len());
-                prop_assert_eq!(distinct(|key| key.1), batch.len());
-                written.extend(batch);
-            }
-            for aggregate in 0..6 {
-                let of = |keys: &[(u128, u128)]| -> Vec<_> {
-                    keys.iter().filter(|key| key.0 == aggregate).copied().collect()
-                };
-                prop_assert_eq!(of(&written), of(&keys));
-            }
         }
     }
 }

@@ -216,20 +216,9 @@ impl PgTx {
     /// [`TxError`]; then nothing was committed, unless the connection was lost while committing.
     pub async fn commit(mut self) -> Result<Receipt, TxError> {
         let mut committed: Vec<Arc<Envelope>> = Vec::new();
-        let mut rest = std::mem::take(&mut self.appends);
-        while !rest.is_empty() {
-            // Several commands to one aggregate are appended one after the other.
-            let mut round: Vec<Append> = Vec::with_capacity(rest.len());
-            let mut later = Vec::new();
-            for append in rest {
-                let taken = round.iter().any(|other| {
-                    (other.aggregate, other.aggregate_id) == (append.aggregate, append.aggregate_id)
-                        || other.context.command_id == append.context.command_id
-                });
-                if taken { later.push(append) } else { round.push(append) }
-            }
-            rest = later;
-            for (outcome, append) in append_batch(&mut self.inner, &round).await?.into_iter().zip(&round) {
+        if !self.appends.is_empty() {
+            for (outcome, append) in append_batch(&mut self.inner, &self.appends).await?.into_iter().zip(&self.appends)
+            {
                 committed.extend(appended(outcome, append)?);
             }
         }

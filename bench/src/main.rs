@@ -1,0 +1,19 @@
+//! Measurements of Epoch; run by `./dev bench`, which brings the servers up.
+
+mod commands;
+mod note;
+mod report;
+
+use anyhow::{Context, Result};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let server = std::env::var("EPOCH_BENCH_DATABASE_URL").context("EPOCH_BENCH_DATABASE_URL; run by ./dev bench")?;
+    let pgbench = std::env::var("PGBENCH").unwrap_or_else(|_| "pgbench".to_owned());
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if runs("commands") {
+        commands::run(&server, &pgbench).await?;
+    }
+    Ok(())
+}

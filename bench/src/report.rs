@@ -1,0 +1,46 @@
+//! Medians and ranges: machines are noisy, single figures say nothing.
+
+/// One cell: rates of several rounds and all latencies.
+#[derive(Default)]
+pub struct Row {
+    pub rates: Vec<f64>,
+    latencies: Vec<u64>,
+}
+
+impl Row {
+    /// One round: latencies in microseconds, and the rate.
+    pub fn add(&mut self, (latencies, rate): (Vec<u64>, f64)) {
+        self.latencies.extend(latencies);
+        self.rates.push(rate);
+    }
+
+    /// Median and range of the rates.
+    pub fn shown(&self) -> String {
+        let (low, high) = range(&self.rates);
+        format!("{:.0} ({low:.0}–{high:.0})", median(&self.rates))
+    }
+
+    /// A percentile of the latencies, in milliseconds.
+    pub fn percentile(&self, part: f64) -> f64 {
+        percentile(&self.latencies, part)
+    }
+}
+
+/// A percentile of microseconds, in milliseconds.
+pub fn percentile(latencies: &[u64], part: f64) -> f64 {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    let index = ((sorted.len() as f64 - 1.0).max(0.0) * part).round() as usize;
+    sorted.get(index).map_or(0.0, |micros| *micros as f64 / 1_000.0)
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn range(values: &[f64]) -> (f64, f64) {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (low, values.iter().copied().fold(0.0, f64::max))
+}
