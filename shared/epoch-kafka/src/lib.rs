@@ -1,1 +1,40 @@
-//! placeholder
+//! Epoch's [bus](epoch::bus::Bus) on Kafka.
+//!
+//! The problem: services in other processes, perhaps in other languages, need each aggregate's events in version order, through
+//! crashes, rebalances and broker outages, and a late subscriber needs them from the beginning.
+//!
+//! The invariant: an event that `publish` reports is on all in-sync replicas; within a partition the first appearances of an
+//! aggregate's events are in version order, whatever failed in between; a subscription is given everything at least once and,
+//! but for repetitions, in that order. Exactly once is the [gate](epoch::gate)'s work: broker offsets are committed after it,
+//! and only for lag figures and to start near the end.
+//!
+//! One topic an aggregate, `<namespace>.<aggregate>.v1`, kept for ever; the key is the aggregate's id, partitioned like Java's
+//! client does, so that a topic must never be given more partitions once it has events. The record is the CloudEvent that
+//! [`epoch::message`] makes.
+//!
+//! ```no_run
+//! # async fn example(subscription: std::sync::Arc<dyn epoch::handler::Subscription>) -> Result<(), Box<dyn std::error::Error>> {
+//! use epoch::bus::Bus;
+//! use epoch_kafka::{KafkaBus, KafkaConfig};
+//!
+//! let bus = KafkaBus::connect(KafkaConfig::new("localhost:9092"))?;
+//! bus.consume(subscription, tokio_util::sync::CancellationToken::new()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod assignment;
+mod bus;
+mod client;
+mod config;
+mod consumer;
+mod error;
+mod health;
+mod partition;
+mod producer;
+mod topics;
+
+pub use bus::KafkaBus;
+pub use config::KafkaConfig;
+pub use error::Error;
+pub use health::Unhealthy;

@@ -1,0 +1,90 @@
+//! Topics.
+//!
+//! The problem: a broker that creates topics by itself gives them one partition and forgets their records after a week; a
+//! subscriber that comes later would miss the beginning.
+//!
+//! The invariant: whatever this crate writes to or reads from was created with the configured partitions and is kept for ever.
+//! Kept by asking for it before the first use in each process; creating what exists is not an error.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use crate::{client::Log, config::KafkaConfig, error::Error};
+
+pub(crate) struct Topics {
+    admin: AdminClient<Log>,
+    partitions: i32,
+    replication: i32,
+    timeout: Duration,
+    /// Those that needn't be asked for again.
+    known: Mutex<HashSet<String>>,
+}
+
+impl Topics {
+    pub(crate) fn new(config: &KafkaConfig) -> Result<Self, Error> {
+        let admin = config
+            .admin()
+            .create_with_context(Log { client: "admin".to_owned() })
+            .map_err(|source| Error::Settings { source })?;
+        let (partitions, replication) = (config.partitions, config.replication);
+        Ok(Self { admin, partitions, replication, timeout: config.delivery_timeout, known: Mutex::default() })
+    }
+
+    /// Creates those that this process hasn't seen yet.
+    pub(crate) async fn ensure(&self, topics: impl IntoIterator<Item = String>) -> Result<(), Error> {
+        let missing: Vec<String> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            topics.into_iter().filter(|topic| !known.contains(topic)).collect()
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        match self.create(&missing).await {
+            Ok(()) => {}
+            // Where we may not create topics, somebody else does it, and knows how long to keep them.
+            Err(error) if not_for_us(&error) => {
+                tracing::warn!(?missing, %error, "topics are left to the broker's administrator");
+            }
+            Err(error) => return Err(error),
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(missing);
+        Ok(())
+    }
+
+    async fn create(&self, topics: &[String]) -> Result<(), Error> {
+        let new = topics.iter().map(|topic| {
+            NewTopic::new(topic, self.partitions, TopicReplication::Fixed(self.replication))
+                .set("retention.ms", "-1")
+                .set("cleanup.policy", "delete")
+        });
+        let limit = Some(self.timeout);
+        let options = AdminOptions::new().request_timeout(limit).operation_timeout(limit);
+        let results = self.admin.create_topics(&new.collect::<Vec<_>>(), &options).await;
+        for result in results.map_err(|source| Error::Admin { source })? {
+            match result {
+                Ok(topic) => tracing::info!(topic, partitions = self.partitions, "topic created"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, source)) => return Err(Error::Topic { topic, source }),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_for_us(error: &Error) -> bool {
+    use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed, UnsupportedFeature};
+    match error {
+        Error::Topic { source, .. } | Error::Admin { source: KafkaError::AdminOp(source) } => {
+            matches!(source, ClusterAuthorizationFailed | TopicAuthorizationFailed | UnsupportedFeature)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,125 @@
+//! Several processes that share a subscription.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use epoch::{bus::Bus, gate::Way, handler::Subscription};
+use epoch_kafka::KafkaConfig;
+use futures::FutureExt;
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    topic_partition_list::Offset,
+};
+
+use crate::support::*;
+
+/// One process: counts what came to it, then the gate that all share.
+fn process(gate: &Arc<Gate>, came: &Arc<AtomicUsize>) -> Arc<dyn Subscription> {
+    let came = Arc::clone(came);
+    around(gate, move |gate, events| {
+        came.fetch_add(events.len(), Ordering::SeqCst);
+        async move {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            gate.deliver(events, Way::Bus).await
+        }
+        .boxed()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebalance_under_load_loses_and_repeats_nothing() {
+    let config = KafkaConfig { partitions: 6, ..config() };
+    let bus = bus_with(&config, &["file"]).await;
+    let other_bus = Arc::new(epoch_kafka::KafkaBus::connect(config.clone()).unwrap());
+    let (gate, ids) = (gate("rebalancing", &["file"]), ids(40));
+    let [one, other, again] = [0; 3].map(|_| Arc::new(AtomicUsize::new(0)));
+    let came = |counter: &AtomicUsize| counter.load(Ordering::SeqCst) > 200;
+
+    let first = Consuming::start(&bus, process(&gate, &one));
+    let mut first = Some(first);
+    let (mut second, mut third) = (None, None);
+    let mut published = Vec::new();
+    let start = std::time::Instant::now();
+    while !came(&again) {
+        assert!(start.elapsed() < 2 * LIMIT, "came: {one:?}, {other:?}, {again:?}");
+        let version = published.len() as u64 / ids.len() as u64 + 1;
+        let batch = events("file", &ids, version..=version);
+        bus.publish(&batch).await.unwrap();
+        published.extend(batch);
+        if second.is_none() && came(&one) {
+            second = Some(Consuming::start(&other_bus, process(&gate, &other)));
+        }
+        if came(&other)
+            && let Some(first) = first.take()
+        {
+            first.stop().await.unwrap();
+            third = Some(Consuming::start(&bus, process(&gate, &again)));
+        }
+    }
+    wait_for_events(&gate, published.len()).await;
+    for consuming in [second, third].into_iter().flatten() {
+        consuming.stop().await.unwrap();
+    }
+    assert_exactly_once(&seen(&gate), &published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_delivered_is_committed_when_it_stops() {
+    let config = config();
+    let bus = bus_with(&config, &["file"]).await;
+    let gate = gate("committing", &["file"]);
+    let published = events("file", &ids(30), 1..=10);
+    bus.publish(&published).await.unwrap();
+    let consuming = Consuming::start(&bus, gate.clone());
+    wait_for_events(&gate, published.len()).await;
+    consuming.stop().await.unwrap();
+
+    let asking: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &config.bootstrap_servers)
+        .set("group.id", config.group("committing"))
+        .create()
+        .unwrap();
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_range(&topic(&config, "file"), 0, config.partitions - 1);
+    let committed = asking.committed_offsets(partitions, LIMIT).unwrap();
+    let offsets = committed.elements().into_iter().map(|element| match element.offset() {
+        Offset::Offset(offset) => usize::try_from(offset).unwrap(),
+        _ => 0,
+    });
+    assert_eq!(offsets.sum::<usize>(), published.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_shown() {
+    let mut config = KafkaConfig { partitions: 1, ..config() };
+    config.settings.insert("statistics.interval.ms".to_owned(), "200".to_owned());
+    let bus = bus_with(&config, &["file"]).await;
+    let labels = [("subscription", "lagging"), ("topic", &*topic(&config, "file")), ("partition", "0")];
+    let lag = || metric("epoch_bus_lag_events", &labels);
+    assert_eq!(lag(), None);
+    bus.publish(&events("file", &ids(10), 1..=30)).await.unwrap();
+    let permits = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = gate("lagging", &["file"]);
+    let subscription = around(&gate, {
+        let permits = Arc::clone(&permits);
+        move |gate, events| {
+            let permits = Arc::clone(&permits);
+            async move {
+                permits.acquire().await.unwrap().forget();
+                gate.deliver(events, Way::Bus).await
+            }
+            .boxed()
+        }
+    });
+    let consuming = Consuming::start(&bus, subscription);
+    wait_until("all are behind", || lag() == Some(300.0)).await;
+    permits.add_permits(1_000);
+    wait_until("none is behind", || lag() == Some(0.0)).await;
+    consuming.stop().await.unwrap();
+}

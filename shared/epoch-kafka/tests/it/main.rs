@@ -1,0 +1,13 @@
+//! The bus against a real broker (`EPOCH_TEST_KAFKA`), or librdkafka's mock cluster.
+//!
+//! Every test has topics and groups of its own, and waits for conditions, never for time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
+
+mod consuming;
+mod group;
+mod measurements;
+mod outage;
+mod partitioning;
+mod publishing;
+mod support;

@@ -1,0 +1,158 @@
+//! What is on the topic after something went wrong.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use epoch::{
+    bus::{Bus, PublishError},
+    envelope::Envelope,
+};
+use epoch_kafka::{KafkaBus, KafkaConfig};
+use rdkafka::{
+    ClientConfig, Message,
+    consumer::{BaseConsumer, Consumer},
+    message::Headers,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+
+use crate::support::*;
+
+/// Publishes as the relay does: again from the first that isn't acknowledged.
+pub(crate) async fn publish_all(bus: &KafkaBus, mut events: &[Arc<Envelope>]) -> Vec<PublishError> {
+    let (start, mut errors) = (Instant::now(), Vec::new());
+    while let Err(error) = bus.publish(events).await {
+        assert!(start.elapsed() < LIMIT, "{error}");
+        assert_eq!(error.offered, events.len());
+        events = &events[error.acknowledged..];
+        errors.push(error);
+    }
+    errors
+}
+
+/// Reads a topic of one partition until every aggregate's last event is there; gives key and version of each record.
+fn read_topic(config: &KafkaConfig, events: &[Arc<Envelope>]) -> Vec<(String, u64)> {
+    let mut missing: HashMap<_, _> = events.iter().map(|event| (event.aggregate_id, event.version.get())).collect();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &config.bootstrap_servers)
+        .set("group.id", format!("{}.reader", config.namespace))
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[&topic(config, "file")]).unwrap();
+    let (start, mut records) = (Instant::now(), Vec::new());
+    while !missing.is_empty() {
+        assert!(start.elapsed() < LIMIT, "missing: {missing:?}");
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let key = std::str::from_utf8(message.key().unwrap()).unwrap().to_owned();
+        let header = message.headers().unwrap().iter().find(|header| header.key == "version").unwrap();
+        let version: u64 = std::str::from_utf8(header.value.unwrap()).unwrap().parse().unwrap();
+        missing.retain(|id, last| id.to_string() != key || version != *last);
+        records.push((key, version));
+    }
+    records
+}
+
+/// Repetitions are allowed; holes and early ones aren't.
+fn assert_first_appearances_in_order(records: &[(String, u64)]) {
+    let mut highest: HashMap<&str, u64> = HashMap::new();
+    for (key, version) in records {
+        let highest = highest.entry(key).or_default();
+        assert!(*version <= *highest + 1, "{key}: {version} came after {highest}");
+        *highest = (*highest).max(*version);
+    }
+}
+
+/// A mock cluster of one partition whose answers to produce requests can be chosen, and small batches.
+fn private_mock() -> (MockBroker, KafkaConfig) {
+    let mock = MockBroker::start();
+    let mut config = KafkaConfig { partitions: 1, delivery_timeout: Duration::from_secs(2), ..private(&mock.servers) };
+    config.settings.insert("batch.num.messages".to_owned(), "20".to_owned());
+    mock.create_topics(&config, &["file"]);
+    (mock, config)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_batch_leaves_no_hole() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR__TRANSPORT as CONNECTION_LOST, RD_KAFKA_RESP_ERR_INVALID_MSG as REFUSED,
+        RD_KAFKA_RESP_ERR_NO_ERROR as TAKEN, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as LATER,
+    };
+    let (mock, config) = private_mock();
+    let bus = KafkaBus::connect(config.clone()).unwrap();
+    let published = events("file", &ids(5), 1..=200);
+    mock.ask(|cluster| {
+        let answers = [TAKEN, TAKEN, REFUSED, TAKEN, LATER, TAKEN, CONNECTION_LOST, TAKEN, TAKEN, REFUSED, REFUSED];
+        cluster.request_errors(RDKafkaApiKey::Produce, &answers);
+    });
+    let errors = publish_all(&bus, &published).await;
+    assert!(!errors.is_empty(), "refused");
+    assert!(errors[0].acknowledged > 0 && errors[0].acknowledged < published.len(), "{}", errors[0]);
+    assert!(errors[0].detail.contains(&topic(&config, "file")), "{}", errors[0]);
+    let records = tokio::task::spawn_blocking(move || read_topic(&config, &published)).await.unwrap();
+    assert_first_appearances_in_order(&records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_goes_away_and_comes_back_leaves_no_hole() {
+    let (mock, config) = private_mock();
+    let bus = Arc::new(KafkaBus::connect(config.clone()).unwrap());
+    let published = events("file", &ids(5), 1..=400);
+    mock.ask(|cluster| cluster.broker_round_trip_time(-1, Duration::from_millis(50)).unwrap());
+    let publishing = tokio::spawn({
+        let (bus, published) = (Arc::clone(&bus), published.clone());
+        async move { publish_all(&bus, &published).await }
+    });
+    for _ in 0..2 {
+        mock.ask(|cluster| cluster.broker_down(-1).unwrap());
+        // Published or not: it was away for longer than a publication waits.
+        tokio::time::sleep(config.delivery_timeout * 2).await;
+        mock.ask(|cluster| cluster.broker_up(-1).unwrap());
+    }
+    let errors = publishing.await.unwrap();
+    assert!(!errors.is_empty());
+    let records = tokio::task::spawn_blocking(move || read_topic(&config, &published)).await.unwrap();
+    assert_first_appearances_in_order(&records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_too_large_holds_up_only_what_comes_after_it() {
+    let config = config();
+    let bus = bus_with(&config, &["file"]).await;
+    let mut published = events("file", &ids(1), 1..=3);
+    let large = Envelope { payload: vec![0; 2_000_000].into(), ..Envelope::clone(&published[1]) };
+    published[1] = Arc::new(large);
+    let error = bus.publish(&published).await.unwrap_err();
+    assert_eq!((error.acknowledged, error.offered), (1, 3));
+    assert!(error.detail.contains(&topic(&config, "file")), "{error}");
+    bus.publish(&events("file", &ids(1), 1..=3)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_ever_for_a_broker_that_is_not_there() {
+    // Nobody listens on it: the port was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = KafkaConfig { delivery_timeout: Duration::from_secs(1), ..private(format!("127.0.0.1:{port}")) };
+    let bus = Arc::new(KafkaBus::connect(config).unwrap());
+    let consuming = Consuming::start(&bus, gate("nobody", &["file"]));
+    let start = Instant::now();
+    let error = bus.publish(&events("file", &ids(1), 1..=2)).await.unwrap_err();
+    assert_eq!((error.acknowledged, error.offered), (0, 2));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(bus.healthy().is_ok(), "a broker that is away is no reason to restart");
+    let start = Instant::now();
+    consuming.stop().await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn settings_that_do_not_exist_are_refused() {
+    let mut config = KafkaConfig::new("localhost:1");
+    config.settings.insert("no.such.setting".to_owned(), "1".to_owned());
+    let error = KafkaBus::connect(config).err().unwrap();
+    assert!(
+        matches!(&error, epoch_kafka::Error::Settings { source } if source.to_string().contains("no.such.setting"))
+    );
+}

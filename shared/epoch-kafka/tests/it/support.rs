@@ -1,0 +1,280 @@
+//! Brokers, events and subscriptions for tests.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use epoch::{
+    CommandContext,
+    bus::{Bus, ConsumeError},
+    context::Metadata,
+    envelope::{Batch, Envelope},
+    event::SchemaId,
+    gate::Way,
+    handler::{DeliverError, Delivered, EventHandler, Subscription},
+    memory::MemorySubscription,
+    timestamp::Timestamp,
+    version::{Position, Version},
+};
+use epoch_kafka::{KafkaBus, KafkaConfig};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+/// What every condition must come true in.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) type Mock = MockCluster<'static, DefaultProducerContext>;
+type Request = Box<dyn FnOnce(&Mock) + Send>;
+
+/// librdkafka's mock cluster, on the thread it must stay on.
+pub(crate) struct MockBroker {
+    pub(crate) servers: String,
+    requests: Mutex<mpsc::Sender<Request>>,
+}
+
+impl MockBroker {
+    pub(crate) fn start() -> Self {
+        let (requests, received) = mpsc::channel::<Request>();
+        let (ready, servers) = mpsc::channel();
+        std::thread::spawn(move || {
+            let cluster = MockCluster::new(1).unwrap();
+            ready.send(cluster.bootstrap_servers()).unwrap();
+            received.into_iter().for_each(|request| request(&cluster));
+        });
+        Self { servers: servers.recv().unwrap(), requests: Mutex::new(requests) }
+    }
+
+    pub(crate) fn ask(&self, request: impl FnOnce(&Mock) + Send + 'static) {
+        let (done, answered) = mpsc::channel();
+        let request = Box::new(move |cluster: &Mock| {
+            request(cluster);
+            done.send(()).unwrap();
+        });
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).send(request).unwrap();
+        answered.recv().unwrap();
+    }
+
+    /// It doesn't answer requests to create topics.
+    pub(crate) fn create_topics(&self, config: &KafkaConfig, aggregates: &[&str]) {
+        for aggregate in aggregates {
+            let (topic, partitions) = (topic(config, aggregate), config.partitions);
+            self.ask(move |cluster| cluster.create_topic(&topic, partitions, 1).unwrap());
+        }
+    }
+}
+
+pub(crate) fn topic(config: &KafkaConfig, aggregate: &str) -> String {
+    epoch::message::topic(&config.namespace, aggregate)
+}
+
+/// The mock cluster that all tests share; `None` when there is a real broker.
+pub(crate) fn shared_mock() -> Option<&'static MockBroker> {
+    static MOCK: OnceLock<Option<MockBroker>> = OnceLock::new();
+    MOCK.get_or_init(|| std::env::var("EPOCH_TEST_KAFKA").is_err().then(MockBroker::start)).as_ref()
+}
+
+/// Settings for topics and groups that nobody else uses.
+pub(crate) fn private(servers: impl Into<String>) -> KafkaConfig {
+    metrics_handle();
+    let namespace = format!("t{}", Uuid::now_v7().simple());
+    KafkaConfig { group_prefix: namespace.clone(), namespace, ..KafkaConfig::new(servers) }
+}
+
+/// Settings for the broker of this run.
+pub(crate) fn config() -> KafkaConfig {
+    match shared_mock() {
+        Some(mock) => private(&mock.servers),
+        None => private(std::env::var("EPOCH_TEST_KAFKA").unwrap()),
+    }
+}
+
+/// A bus on the broker of this run, with these topics.
+pub(crate) async fn bus_with(config: &KafkaConfig, aggregates: &[&str]) -> Arc<KafkaBus> {
+    if let Some(mock) = shared_mock() {
+        mock.create_topics(config, aggregates);
+    }
+    let bus = KafkaBus::connect(config.clone()).unwrap();
+    bus.ensure_topics(aggregates).await.unwrap();
+    Arc::new(bus)
+}
+
+pub(crate) fn event(aggregate: &'static str, id: Uuid, version: u64) -> Arc<Envelope> {
+    let context = CommandContext::new().by("user:1");
+    Arc::new(Envelope {
+        event_id: Uuid::now_v7(),
+        aggregate: Cow::Borrowed(aggregate),
+        aggregate_id: id,
+        version: Version::new(version),
+        position: Position::new(version),
+        event_name: Cow::Borrowed("Happened"),
+        schema: SchemaId::new(7),
+        payload: version.to_be_bytes().to_vec().into(),
+        occurred_at: context.occurred_at,
+        recorded_at: Timestamp::now(),
+        metadata: Metadata::from(&context),
+    })
+}
+
+pub(crate) fn ids(count: usize) -> Vec<Uuid> {
+    std::iter::repeat_with(Uuid::now_v7).take(count).collect()
+}
+
+/// Some versions of all these aggregates, as writers that take turns would append them.
+pub(crate) fn events(
+    aggregate: &'static str,
+    ids: &[Uuid],
+    versions: impl IntoIterator<Item = u64>,
+) -> Vec<Arc<Envelope>> {
+    versions.into_iter().flat_map(|version| ids.iter().map(move |id| event(aggregate, *id, version))).collect()
+}
+
+/// What a handler has seen, in order.
+pub(crate) type Seen = Vec<(Uuid, u64)>;
+
+/// A handler that writes down what it sees.
+pub(crate) struct Recorder {
+    name: &'static str,
+    aggregates: &'static [&'static str],
+    seen: watch::Sender<Seen>,
+}
+
+#[async_trait]
+impl EventHandler<()> for Recorder {
+    type Error = std::convert::Infallible;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        self.aggregates
+    }
+
+    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Self::Error> {
+        self.seen.send_modify(|seen| {
+            seen.extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
+        });
+        Ok(())
+    }
+}
+
+pub(crate) type Gate = MemorySubscription<Recorder>;
+
+pub(crate) fn gate(name: &'static str, aggregates: &'static [&'static str]) -> Arc<Gate> {
+    Arc::new(MemorySubscription::new(Recorder { name, aggregates, seen: watch::Sender::default() }))
+}
+
+pub(crate) fn seen(gate: &Gate) -> Seen {
+    gate.handler().seen.borrow().clone()
+}
+
+/// Waits until the handler has seen so many events.
+pub(crate) async fn wait_for_events(gate: &Gate, count: usize) {
+    let mut seen = gate.handler().seen.subscribe();
+    let waited = tokio::time::timeout(LIMIT, seen.wait_for(|seen| seen.len() >= count)).await;
+    assert!(waited.is_ok(), "{} of {count} events came", self::seen(gate).len());
+}
+
+/// Every aggregate's events once, in order, none missing.
+pub(crate) fn assert_exactly_once(seen: &Seen, published: &[Arc<Envelope>]) {
+    assert_eq!(seen.len(), published.len(), "number of events");
+    let mut next = std::collections::HashMap::new();
+    for (id, version) in seen {
+        let expected = next.entry(*id).or_insert(1);
+        assert_eq!(version, expected, "the next version of {id}");
+        *expected += 1;
+    }
+}
+
+pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A subscription with something before or after its gate.
+pub(crate) struct Around<F> {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) deliver: F,
+}
+
+#[async_trait]
+impl<F> Subscription for Around<F>
+where
+    F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<Delivered, DeliverError>>
+        + Send
+        + Sync
+        + 'static,
+{
+    fn name(&self) -> &str {
+        self.gate.name()
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        self.gate.aggregates()
+    }
+
+    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+        assert_eq!(way, Way::Bus);
+        (self.deliver)(&self.gate, events).await
+    }
+}
+
+pub(crate) fn around<F>(gate: &Arc<Gate>, deliver: F) -> Arc<Around<F>>
+where
+    F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<Delivered, DeliverError>>,
+{
+    Arc::new(Around { gate: Arc::clone(gate), deliver })
+}
+
+pub(crate) fn not_now() -> DeliverError {
+    DeliverError { subscription: "test".to_owned(), detail: "not now".to_owned() }
+}
+
+/// A consumer in a task; stops when dropped.
+pub(crate) struct Consuming {
+    stop: DropGuard,
+    task: JoinHandle<Result<(), ConsumeError>>,
+}
+
+impl Consuming {
+    pub(crate) fn start(bus: &Arc<KafkaBus>, subscription: Arc<dyn Subscription>) -> Self {
+        let (bus, stop) = (Arc::clone(bus), CancellationToken::new());
+        let token = stop.clone();
+        let task = tokio::spawn(async move { bus.consume(subscription, token).await });
+        Self { stop: stop.drop_guard(), task }
+    }
+
+    /// Ends as it should.
+    pub(crate) async fn stop(self) -> Result<(), ConsumeError> {
+        drop(self.stop);
+        tokio::time::timeout(LIMIT, self.task).await.expect("stops").unwrap()
+    }
+
+    /// Ends by itself.
+    pub(crate) async fn end(self) -> Result<(), ConsumeError> {
+        tokio::time::timeout(LIMIT, self.task).await.expect("ends").unwrap()
+    }
+}
+
+fn metrics_handle() -> &'static PrometheusHandle {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
+}
+
+/// The value of the metric that has all of these labels.
+pub(crate) fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    let rendered = metrics_handle().render();
+    let mut lines = rendered.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    let line = lines.find(|line| labels.iter().all(|label| line.contains(label)))?;
+    line.rsplit(' ').next()?.parse().ok()
+}

@@ -1,0 +1,178 @@
+//! The subcommands that every service's binary has.
+//!
+//! The problem: operators should not have to learn each binary. The invariant: `serve`, `project`, `relay`, `all`, `migrate`,
+//! `healthcheck` and `openapi` mean the same everywhere; each process has its probes and its metrics.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use axum::Router;
+use clap::{Args, Parser, Subcommand};
+use epoch::{local::LocalBus, memory::MemoryBus};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{BusArgs, DatabaseArgs, ListenArgs, LogArgs, PeerArgs, SecretArgs},
+    health::Health,
+    healthcheck::healthcheck,
+    server,
+    service::{Roles, Service, ServiceError, Shared, bring_up_to_date, start},
+    supervisor::Supervisor,
+    telemetry,
+};
+
+/// How long tasks may take to end.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Parser)]
+#[command(version, about = "A service of Catacloud")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves HTTP
+    Serve(ProcessArgs),
+    /// Runs projections and sagas
+    Project(ProcessArgs),
+    /// Publishes events to the bus
+    Relay(ProcessArgs),
+    /// Brings the tables up to date and does all three
+    All(ProcessArgs),
+    /// Brings the tables up to date
+    Migrate(DatabaseArgs),
+    /// Asks the service on this machine whether it is ready
+    Healthcheck(ListenArgs),
+    /// Prints the OpenAPI document of the service's routes
+    Openapi(ProcessArgs),
+}
+
+/// What a process of a service needs.
+#[derive(Debug, Clone, Args)]
+pub struct ProcessArgs {
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The bus.
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// The installation's secret.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// The other services.
+    #[command(flatten)]
+    pub peers: PeerArgs,
+}
+
+impl ProcessArgs {
+    /// What the services of this process share.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        Shared {
+            database: self.database.clone(),
+            bus: self.bus.clone(),
+            peers: self.peers.clone(),
+            secrets: self.secret.secrets.clone(),
+            local: LocalBus::new(),
+            memory: MemoryBus::new(),
+        }
+    }
+}
+
+/// The `main` of a service's binary.
+pub async fn run<S: Service>() -> ExitCode {
+    let cli = Cli::parse();
+    let guard = match telemetry::init(S::NAME, &cli.log) {
+        Ok(guard) => guard,
+        Err(error) => return fail(S::NAME, &error),
+    };
+    let result = match cli.command {
+        Command::Serve(args) => process::<S>(args, Roles { serve: true, project: false, relay: false }).await,
+        Command::Project(args) => process::<S>(args, Roles { serve: false, project: true, relay: false }).await,
+        Command::Relay(args) => process::<S>(args, Roles { serve: false, project: false, relay: true }).await,
+        Command::All(args) => process::<S>(args, Roles::ALL).await,
+        Command::Migrate(database) => match database.pool(S::NAME) {
+            Ok(pool) => bring_up_to_date::<S>(&pool).await,
+            Err(error) => Err(error.into()),
+        },
+        Command::Healthcheck(listen) => return healthcheck(listen.address(default_address(S::PORT))).await,
+        Command::Openapi(args) => openapi::<S>(args).await,
+    };
+    guard.shutdown().await;
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(S::NAME, &error),
+    }
+}
+
+/// Where a service listens when nothing else is said.
+#[must_use]
+pub fn default_address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn fail(name: &str, error: &dyn std::error::Error) -> ExitCode {
+    tracing::error!(service = name, %error, "stopped");
+    eprintln!("{name}: {error}");
+    ExitCode::FAILURE
+}
+
+async fn process<S: Service>(args: ProcessArgs, roles: Roles) -> Result<(), ServiceError> {
+    let stop = CancellationToken::new();
+    let mut supervisor = Supervisor::new(stop.clone());
+    let health = Health::new();
+    let running = start::<S>(&args.shared(), roles, &mut supervisor, &health).await?;
+    let router = if roles.serve { running.router.clone() } else { Router::new() };
+    let result = serve_until_stopped(args.listen.address(default_address(S::PORT)), router, &health, stop).await;
+    supervisor.shutdown(SHUTDOWN_LIMIT).await;
+    drop(running);
+    result
+}
+
+async fn openapi<S: Service>(args: ProcessArgs) -> Result<(), ServiceError> {
+    let mut supervisor = Supervisor::new(CancellationToken::new());
+    let roles = Roles { serve: true, project: false, relay: false };
+    let running = start::<S>(&args.shared(), roles, &mut supervisor, &Health::new()).await?;
+    println!("{}", running.openapi.to_pretty_json().map_err(ServiceError::failed)?);
+    Ok(())
+}
+
+/// Serves `router` and the probes until a signal comes or `stop` is cancelled; then cancels `stop` and drains.
+///
+/// # Errors
+/// When the address is taken or the listener fails.
+pub async fn serve_until_stopped(
+    address: SocketAddr,
+    router: Router,
+    health: &Health,
+    stop: CancellationToken,
+) -> Result<(), ServiceError> {
+    let taken = |error| ServiceError::failed(format!("can't listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(taken)?;
+    let metrics = telemetry::metrics_handle().map_err(ServiceError::failed)?;
+    let router = server::finish(router).merge(health.router(metrics));
+    let signalled = stop.clone();
+    let signals = tokio::spawn(async move {
+        match server::shutdown_signal().await {
+            Ok(signal) => tracing::info!(signal, "stopping"),
+            Err(error) => tracing::error!(%error, "stopping, since signals can't be heard"),
+        }
+        signalled.cancel();
+    });
+    tracing::info!(%address, "serving");
+    let served = server::serve(listener, router, stop.clone()).await;
+    stop.cancel();
+    signals.abort();
+    served.map_err(ServiceError::failed)
+}

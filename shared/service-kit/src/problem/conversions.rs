@@ -1,0 +1,119 @@
+//! Which problem an error of the layers below is.
+
+use std::time::Duration;
+
+use epoch::{ExecuteError, store::StoreError};
+
+use super::{IntoProblem, Problem};
+
+impl<E: IntoProblem + std::error::Error> From<ExecuteError<E>> for Problem {
+    fn from(error: ExecuteError<E>) -> Self {
+        match error {
+            ExecuteError::Rejected(refusal) => refusal.into_problem(),
+            ExecuteError::Conflict { .. } => Problem::conflict(error.to_string())
+                .of_kind("/problems/contended", "changed by others each time")
+                .retry_after(Duration::from_secs(1)),
+            ExecuteError::Stale { .. } => Problem::stale(error.to_string()),
+            ExecuteError::CommandReused { .. } => {
+                Problem::unprocessable("the Idempotency-Key was used before, for a request with another body")
+                    .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
+            }
+            ExecuteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { detail } => store_unavailable(&detail),
+            StoreError::Codec(_) | StoreError::Refused { .. } => Problem::internal(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::RowNotFound => Problem::not_found("there is no such thing"),
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                store_unavailable(&error.to_string())
+            }
+            sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| passes(&code)) => {
+                store_unavailable(&error.to_string())
+            }
+            _ => Problem::internal(error),
+        }
+    }
+}
+
+/// Whether what this SQLSTATE says will pass by itself.
+fn passes(code: &str) -> bool {
+    const SHUTTING_DOWN: [&str; 3] = ["57P01", "57P02", "57P03"];
+    const TOO_MANY_CONNECTIONS: &str = "53300";
+    const LOST_A_RACE: [&str; 2] = ["40001", "40P01"];
+    let connection_exception = code.starts_with("08");
+    connection_exception || code == TOO_MANY_CONNECTIONS || SHUTTING_DOWN.contains(&code) || LOST_A_RACE.contains(&code)
+}
+
+/// Where the store is and why it doesn't answer is for the log only.
+fn store_unavailable(cause: &str) -> Problem {
+    tracing::warn!(error = cause, "store is unavailable");
+    Problem::unavailable("the store can't be reached; the same request may be sent again")
+}
+
+#[cfg(test)]
+mod tests {
+    use epoch::{ExecuteError, Version, store::StoreError};
+    use uuid::Uuid;
+
+    use super::{IntoProblem, Problem, passes};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the job is running")]
+    struct Refusal;
+
+    impl IntoProblem for Refusal {
+        fn into_problem(self) -> Problem {
+            Problem::conflict(self.to_string())
+        }
+    }
+
+    #[test]
+    fn each_failure_of_a_command_has_its_status() {
+        let (id, expected, actual) = (Uuid::nil(), Version::new(1), Version::new(2));
+        let cases: [(ExecuteError<Refusal>, u16, &str); 6] = [
+            (ExecuteError::Rejected(Refusal), 409, "/problems/conflict"),
+            (ExecuteError::Conflict { aggregate: "job", id, expected, actual }, 409, "/problems/contended"),
+            (ExecuteError::Stale { aggregate: "job", id, expected, actual }, 412, "/problems/stale"),
+            (ExecuteError::CommandReused { command_id: id }, 422, "/problems/idempotency-key-reused"),
+            (StoreError::Unavailable { detail: "10.0.0.1".into() }.into(), 503, "/problems/unavailable"),
+            (StoreError::Refused { detail: "10.0.0.1".into() }.into(), 500, "/problems/internal"),
+        ];
+        for (error, status, kind) in cases {
+            let problem = Problem::from(error);
+            assert_eq!((problem.status().as_u16(), problem.kind()), (status, kind));
+            assert!(!problem.detail().contains("10.0.0.1"));
+        }
+    }
+
+    #[test]
+    fn each_failure_of_a_query_has_its_status() {
+        let cases = [
+            (sqlx::Error::RowNotFound, 404),
+            (sqlx::Error::PoolTimedOut, 503),
+            (sqlx::Error::PoolClosed, 503),
+            (sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()), 503),
+            (sqlx::Error::ColumnNotFound("name".into()), 500),
+        ];
+        for (error, status) in cases {
+            assert_eq!(Problem::from(error).status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn knows_the_codes_that_pass() {
+        assert!(["57P01", "57P02", "57P03", "53300", "08006", "08003", "40001"].iter().all(|code| passes(code)));
+        assert!(!["23505", "42P01", "22P02", "0"].iter().any(|code| passes(code)));
+    }
+}

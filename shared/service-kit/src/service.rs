@@ -1,0 +1,302 @@
+//! What a service is, and how it becomes a process.
+//!
+//! The problem: every service serves HTTP, runs its projections and sagas, and relays its events, alone or together with the
+//! others in one process; written out in each `main` this differs by accident.
+//!
+//! The invariant: a service only says what it is made of ([`Service`]); [`start`] runs any set of [`Roles`] of it on a
+//! given bus, the same way in a process of its own and in the co-located deployment. The local way is wired wherever a handler
+//! and its commands share a process.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::Router;
+use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
+use epoch_kafka::{KafkaBus, KafkaConfig};
+use epoch_postgres::{PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
+use sqlx::{
+    PgPool,
+    migrate::{MigrateError, Migrator},
+};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+
+use crate::{
+    Secrets,
+    config::{BusArgs, ConfigError, DatabaseArgs, PeerArgs},
+    health::Health,
+    supervisor::Supervisor,
+};
+
+/// Begins all topics, types and sources.
+pub const NAMESPACE: &str = "catacloud";
+
+/// How long to wait for a database that isn't there at the start.
+const DATABASE_LIMIT: Duration = Duration::from_secs(60);
+
+/// A service: what it is made of.
+pub trait Service: 'static {
+    /// Its name, which is its database schema too.
+    const NAME: &'static str;
+    /// The port it listens on when nothing else is said.
+    const PORT: u16;
+
+    /// Its own tables, with versions from 1,000 on.
+    fn migrations() -> &'static Migrator;
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// When a setting of its own can't be used.
+    fn assemble(host: &Host) -> Result<Assembled, ServiceError>;
+}
+
+/// What a service is given.
+#[derive(Clone)]
+pub struct Host {
+    /// Its event store.
+    pub store: PgStore,
+    /// How far its projections are.
+    pub progress: Progress,
+    /// The installation's secrets.
+    pub secrets: Secrets,
+    /// Where the other services are.
+    pub peers: PeerArgs,
+    /// Cancelled when the process is to end.
+    pub stop: CancellationToken,
+}
+
+impl Host {
+    /// The service's own tables.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        self.store.pool()
+    }
+}
+
+/// Work that a service does in the background, beside its handlers.
+pub type Task =
+    Arc<dyn Fn(CancellationToken) -> futures::future::BoxFuture<'static, Result<(), ServiceError>> + Send + Sync>;
+
+/// A service, put together.
+pub struct Assembled {
+    /// Its routes, each [bounded](crate::server::bounded) or [streaming](crate::server::streaming).
+    pub router: Router,
+    /// What the routes look like from outside.
+    pub openapi: OpenApi,
+    /// Its projections and sagas.
+    pub handlers: Vec<Arc<dyn PgHandler>>,
+    /// What else runs where the projections run.
+    pub tasks: Vec<(&'static str, Task)>,
+}
+
+/// Why a service can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A setting can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A setting of the service's own can't be used, or a task of it failed.
+    #[error("{detail}")]
+    Failed {
+        /// Why.
+        detail: String,
+    },
+    /// The tables can't be brought up to date.
+    #[error("tables of {service} can't be brought up to date: {source}")]
+    Migrate {
+        /// Whose.
+        service: &'static str,
+        /// What was seen.
+        source: MigrateError,
+    },
+    /// Kafka can't be used as it is set.
+    #[error(transparent)]
+    Kafka(#[from] epoch_kafka::Error),
+}
+
+impl ServiceError {
+    /// A failure of the service's own.
+    pub fn failed(detail: impl std::fmt::Display) -> Self {
+        Self::Failed { detail: detail.to_string() }
+    }
+}
+
+/// Which parts of a service a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// HTTP.
+    pub serve: bool,
+    /// Projections, sagas and background tasks.
+    pub project: bool,
+    /// Publishing to the bus.
+    pub relay: bool,
+}
+
+impl Roles {
+    /// Everything.
+    pub const ALL: Roles = Roles { serve: true, project: true, relay: true };
+}
+
+/// What the services of one process share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where the database is.
+    pub database: DatabaseArgs,
+    /// Which bus there is.
+    pub bus: BusArgs,
+    /// Where the others are.
+    pub peers: PeerArgs,
+    /// The installation's secrets.
+    pub secrets: Secrets,
+    /// The handlers of this process.
+    pub local: LocalBus,
+    /// The bus, when it is this process's memory.
+    pub memory: MemoryBus,
+}
+
+/// A service that runs; its appender ends with it.
+pub struct Running {
+    /// The service's routes.
+    pub router: Router,
+    /// What they look like from outside.
+    pub openapi: OpenApi,
+    appender: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Requests have been answered and tasks have ended by now, so nothing waits for it.
+        self.appender.abort();
+    }
+}
+
+/// Starts roles of a service; its tasks live in `supervisor` and its checks in `health`.
+///
+/// # Errors
+/// [`ServiceError`] when a setting can't be used or the database isn't there in time.
+pub async fn start<S: Service>(
+    shared: &Shared,
+    roles: Roles,
+    supervisor: &mut Supervisor,
+    health: &Health,
+) -> Result<Running, ServiceError> {
+    let pool = shared.database.pool(S::NAME)?;
+    if roles == Roles::ALL {
+        bring_up_to_date::<S>(&pool).await?;
+    }
+    let (store, appender) = PgStore::new(pool.clone(), shared.local.clone());
+    let appender = tokio::spawn(appender.run()).abort_handle();
+    let progress = Progress::new(pool.clone());
+    let host = Host {
+        store: store.clone(),
+        progress: progress.clone(),
+        secrets: shared.secrets.clone(),
+        peers: shared.peers.clone(),
+        stop: supervisor.token(),
+    };
+    let assembled = S::assemble(&host)?;
+    health.add_check(format!("{}-database", S::NAME), move || {
+        let pool = pool.clone();
+        async move { sqlx::query("select 1").execute(&pool).await.map(drop).map_err(|error| error.to_string()) }
+    });
+    if roles.project || roles.relay {
+        let bus = connect::<S>(shared, &store, health).await?;
+        if roles.relay {
+            let (store, bus) = (store.clone(), Arc::clone(&bus));
+            supervisor.spawn(format!("{}-relay", S::NAME), move |stop| {
+                let relay = Relay::new(store.clone(), Arc::clone(&bus), "bus");
+                async move {
+                    relay.run(stop).await;
+                    Ok::<(), Infallible>(())
+                }
+            });
+        }
+        if roles.project {
+            for handler in assembled.handlers {
+                let subscription = PgSubscription::new(handler, store.clone(), progress.clone());
+                subscribe::<S>(Arc::new(subscription), &bus, &shared.local, supervisor);
+            }
+            for (name, task) in assembled.tasks {
+                supervisor.spawn(format!("{}-{name}", S::NAME), move |stop| task(stop));
+            }
+        }
+    }
+    Ok(Running { router: assembled.router, openapi: assembled.openapi, appender })
+}
+
+fn subscribe<S: Service>(
+    subscription: Arc<PgSubscription>,
+    bus: &Arc<dyn Bus>,
+    local: &LocalBus,
+    supervisor: &mut Supervisor,
+) {
+    let name = format!("{}-{}", S::NAME, subscription.name());
+    if subscription.locally() {
+        let serving = local.serve(subscription.clone());
+        let mut serving = Some(serving);
+        supervisor.spawn(format!("{name}-local"), move |stop| {
+            let serving = serving.take();
+            async move {
+                match serving {
+                    Some(serving) => {
+                        stop.run_until_cancelled(serving).await;
+                        Ok(())
+                    }
+                    None => Err("the local way ended; the bus goes on alone"),
+                }
+            }
+        });
+    }
+    let bus = Arc::clone(bus);
+    supervisor.spawn(name, move |stop| {
+        let (bus, subscription) = (Arc::clone(&bus), subscription.clone());
+        async move { bus.consume(subscription, stop).await }
+    });
+}
+
+async fn connect<S: Service>(shared: &Shared, store: &PgStore, health: &Health) -> Result<Arc<dyn Bus>, ServiceError> {
+    use crate::config::Bus as Choice;
+    Ok(match shared.bus.resolve()? {
+        Choice::Kafka { bootstrap_servers } => {
+            let config = KafkaConfig {
+                namespace: NAMESPACE.to_owned(),
+                group_prefix: format!("{NAMESPACE}.{}", S::NAME),
+                ..KafkaConfig::new(bootstrap_servers)
+            };
+            let bus = Arc::new(KafkaBus::connect(config)?);
+            let (flag, watched) = (health.add_flag(format!("{}-kafka", S::NAME)), Arc::clone(&bus));
+            health.add_check(format!("{}-consumers", S::NAME), move || {
+                match watched.healthy() {
+                    Ok(()) => flag.recover(),
+                    Err(unhealthy) => flag.fail(unhealthy.to_string()),
+                }
+                std::future::ready(Ok(()))
+            });
+            bus
+        }
+        Choice::Postgres => {
+            let bus = PgBus::connect(store.pool().clone(), NAMESPACE, S::NAME).await;
+            Arc::new(bus.map_err(|source| ServiceError::Migrate { service: S::NAME, source })?)
+        }
+        Choice::Memory => Arc::new(shared.memory.clone()),
+    })
+}
+
+/// Makes or changes the service's tables; waits a while for a database that isn't there yet.
+///
+/// # Errors
+/// [`ServiceError::Migrate`].
+pub async fn bring_up_to_date<S: Service>(pool: &PgPool) -> Result<(), ServiceError> {
+    let deadline = tokio::time::Instant::now() + DATABASE_LIMIT;
+    loop {
+        match migrate(pool, S::NAME, S::migrations()).await {
+            Ok(()) => return Ok(()),
+            Err(MigrateError::Execute(error)) if is_transient(&error) && tokio::time::Instant::now() < deadline => {
+                tracing::warn!(service = S::NAME, %error, "waiting for the database");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(source) => return Err(ServiceError::Migrate { service: S::NAME, source }),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Time, size and broken connections, over real sockets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    routing::{get, put},
+};
+use futures::StreamExt;
+use service_kit::server::{self, Limits};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{answer, assert_problem, jobs, member, request};
+
+/// What an upload's handler saw.
+#[derive(Debug, PartialEq, Eq)]
+struct Upload {
+    bytes: usize,
+    broken: bool,
+}
+
+fn uploads(seen: mpsc::UnboundedSender<Upload>, so_far: Arc<AtomicUsize>) -> Router {
+    let upload = async move |request: Request| {
+        let mut chunks = request.into_body().into_data_stream();
+        let mut upload = Upload { bytes: 0, broken: false };
+        while let Some(chunk) = chunks.next().await {
+            let Ok(chunk) = chunk else {
+                upload.broken = true;
+                break;
+            };
+            upload.bytes += chunk.len();
+            so_far.store(upload.bytes, Ordering::SeqCst);
+        }
+        // A store has to be told before the handler is done with it.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        seen.send(upload).unwrap();
+    };
+    let layer = server::streaming_unless_silent(Duration::from_millis(500));
+    server::finish(Router::new().route("/upload", put(upload)).layer(layer))
+}
+
+async fn serving(router: Router) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let server = server::serve_draining(listener, router, stop.clone(), Duration::from_millis(300));
+    (address, stop, tokio::spawn(async { server.await.unwrap() }))
+}
+
+#[tokio::test]
+async fn the_handler_of_a_broken_upload_sees_all_that_came_and_that_it_broke() {
+    for reset in [false, true] {
+        let (sender, mut seen) = mpsc::unbounded_channel();
+        let so_far = Arc::new(AtomicUsize::new(0));
+        let (address, _stop, _server) = serving(uploads(sender, so_far.clone())).await;
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(b"PUT /upload HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n").await.unwrap();
+        connection.write_all(&[7; 70_000]).await.unwrap();
+        while so_far.load(Ordering::SeqCst) < 70_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if reset {
+            connection.set_zero_linger().unwrap();
+        }
+        drop(connection);
+        let upload = tokio::time::timeout(Duration::from_secs(5), seen.recv()).await.unwrap().unwrap();
+        assert_eq!(upload, Upload { bytes: 70_000, broken: true }, "reset: {reset}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_falls_silent_counts_as_broken() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let (address, _stop, _server) = serving(uploads(sender, Arc::default())).await;
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(b"PUT /upload HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n1234567").await.unwrap();
+    let upload = tokio::time::timeout(Duration::from_secs(5), seen.recv()).await.unwrap().unwrap();
+    assert_eq!(upload, Upload { bytes: 7, broken: true });
+}
+
+#[tokio::test]
+async fn a_streaming_route_has_no_limit_on_size() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let (address, _stop, _server) = serving(uploads(sender, Arc::default())).await;
+    let sent = reqwest::Client::builder().no_proxy().build().unwrap();
+    let sent = sent.put(format!("http://{address}/upload")).body(vec![7; 5_000_000]).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    assert_eq!(seen.recv().await, Some(Upload { bytes: 5_000_000, broken: false }));
+}
+
+#[tokio::test]
+async fn a_refused_body_doesn_t_keep_its_sender_from_reading_why() {
+    let (address, _stop, _server) = serving(jobs()).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let sent = client.post(format!("http://{address}/api/v1/plain-json")).body(vec![b'7'; 8_000_000]).send();
+    assert_eq!(sent.await.unwrap().status(), 413);
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_503() {
+    let slow = get(async || tokio::time::sleep(Duration::from_secs(60)).await);
+    let limits = Limits { time: Duration::from_millis(20), ..Limits::default() };
+    let router = server::finish(Router::new().route("/slow", slow).layer(server::bounded_to(limits)));
+    let late = answer(router, Request::get("/slow").body(Body::empty()).unwrap()).await;
+    assert_problem(&late, 503, "/problems/timed-out");
+    assert!(late.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn open_requests_are_finished_and_new_ones_refused_after_shutdown() {
+    let begun = Arc::new(Notify::new());
+    let began = begun.clone();
+    let slow = get(async move || {
+        began.notify_one();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        "done"
+    });
+    let (address, stop, server) = serving(Router::new().route("/slow", slow)).await;
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    stop.cancel();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).await.unwrap();
+    assert!(text.ends_with("done"), "{text}");
+    server.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn draining_is_bounded() {
+    let begun = Arc::new(Notify::new());
+    let began = begun.clone();
+    let endless = get(async move || {
+        began.notify_one();
+        std::future::pending::<()>().await;
+    });
+    let (address, stop, server) = serving(Router::new().route("/endless", endless)).await;
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn signals_are_heard() {
+    let mut heard = Box::pin(server::shutdown_signal());
+    // The first poll installs the handlers; without them the signal would end the tests.
+    assert!(futures::poll!(&mut heard).is_pending());
+    let sent = tokio::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
+    assert!(sent.await.unwrap().success());
+    assert_eq!(heard.await.unwrap(), "SIGTERM");
+}
+
+#[tokio::test]
+async fn a_problem_carries_the_trace_of_its_request() {
+    let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+    let lost = request(&member(uuid::Uuid::nil()), "GET", "/nowhere", &headers, "");
+    assert_eq!(answer(jobs(), lost).await.body["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+}
