@@ -18,7 +18,7 @@ pub enum Error {
         source: KafkaError,
     },
     /// The broker didn't answer an administrative request.
-    #[error("topics can't be created")]
+    #[error("topics can't be looked for or created")]
     Admin {
         /// What librdkafka said.
         source: KafkaError,

@@ -3,12 +3,12 @@
 //! The problem: a broker that creates topics by itself gives them one partition and forgets their records after a week; a
 //! subscriber that comes later would miss the beginning.
 //!
-//! The invariant: whatever this crate writes to or reads from was created with the configured partitions and is kept for ever.
-//! Kept by asking for it before the first use in each process; creating what exists is not an error.
+//! The invariant: this crate never lets a broker create a topic by itself: before its first use in each process it looks for it,
+//! and creates what is missing, with the configured partitions and kept for ever. A topic that exists is taken as it is.
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,10 +17,10 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::{client::Log, config::KafkaConfig, error::Error};
+use crate::{client::Log, config::KafkaConfig, error::Error, health::lock};
 
 pub(crate) struct Topics {
-    admin: AdminClient<Log>,
+    admin: Arc<AdminClient<Log>>,
     partitions: i32,
     replication: i32,
     timeout: Duration,
@@ -35,18 +35,21 @@ impl Topics {
             .create_with_context(Log { client: "admin".to_owned() })
             .map_err(|source| Error::Settings { source })?;
         let (partitions, replication) = (config.partitions, config.replication);
+        let admin = Arc::new(admin);
         Ok(Self { admin, partitions, replication, timeout: config.delivery_timeout, known: Mutex::default() })
     }
 
     /// Creates those that this process hasn't seen yet.
     pub(crate) async fn ensure(&self, topics: impl IntoIterator<Item = String>) -> Result<(), Error> {
-        let missing: Vec<String> = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted: Vec<String> = {
+            let known = lock(&self.known);
             topics.into_iter().filter(|topic| !known.contains(topic)).collect()
         };
-        if missing.is_empty() {
+        if wanted.is_empty() {
             return Ok(());
         }
+        let existing = self.existing().await?;
+        let missing: Vec<_> = wanted.iter().filter(|topic| !existing.contains(*topic)).collect();
         match self.create(&missing).await {
             Ok(()) => {}
             // Where we may not create topics, somebody else does it, and knows how long to keep them.
@@ -55,11 +58,23 @@ impl Topics {
             }
             Err(error) => return Err(error),
         }
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(missing);
+        lock(&self.known).extend(wanted);
         Ok(())
     }
 
-    async fn create(&self, topics: &[String]) -> Result<(), Error> {
+    async fn existing(&self) -> Result<HashSet<String>, Error> {
+        let (admin, timeout) = (Arc::clone(&self.admin), self.timeout);
+        // Of all topics: when asked for one that is missing, a broker may create it.
+        let fetch = move || admin.inner().fetch_metadata(None, timeout);
+        let metadata = tokio::task::spawn_blocking(fetch).await.unwrap_or(Err(KafkaError::Canceled));
+        let metadata = metadata.map_err(|source| Error::Admin { source })?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    }
+
+    async fn create(&self, topics: &[&String]) -> Result<(), Error> {
+        if topics.is_empty() {
+            return Ok(());
+        }
         let new = topics.iter().map(|topic| {
             NewTopic::new(topic, self.partitions, TopicReplication::Fixed(self.replication))
                 .set("retention.ms", "-1")
