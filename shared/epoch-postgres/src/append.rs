@@ -5,7 +5,7 @@
 //! The invariant: however appends are put together, each is whole or not at all, and a loser doesn't harm the others. The
 //! SQL function `epoch_append` checks versions and command ids under the store's lock and writes the winners only.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use epoch::{
     Envelope, Position, Timestamp, Version,
@@ -40,6 +40,8 @@ struct Columns<'a> {
     fingerprints: Vec<Option<&'a [u8]>>,
     metadata: Vec<String>,
     occurred: Vec<i64>,
+    event_appends: Vec<i64>,
+    event_numbers: Vec<i64>,
     event_ids: Vec<Uuid>,
     event_names: Vec<&'static str>,
     schemas: Vec<i64>,
@@ -49,7 +51,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn of(batch: &'a [Append]) -> Result<Self, StoreError> {
         let mut columns = Self::default();
-        for append in batch {
+        for (append, n) in batch.iter().zip(1..) {
             let context = &append.context;
             let metadata = serde_json::to_string(&Metadata::from(context))
                 .map_err(|error| StoreError::Refused { detail: format!("metadata: {error}") })?;
@@ -61,7 +63,9 @@ impl<'a> Columns<'a> {
             columns.fingerprints.push(context.idempotency.as_ref().map(|known| known.fingerprint.as_slice()));
             columns.metadata.push(metadata);
             columns.occurred.push(context.occurred_at.as_millis());
-            for event in &append.events {
+            for (event, event_number) in append.events.iter().zip(1..) {
+                columns.event_appends.push(n);
+                columns.event_numbers.push(event_number);
                 columns.event_ids.push(event.event_id);
                 columns.event_names.push(event.name);
                 columns.schemas.push(schema_number(event.encoded.schema));
@@ -72,11 +76,12 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Appends a batch, one append after the other. Inside a transaction the store's lock is held until it ends, so this comes
+/// Appends a batch in order. Inside a transaction the store's lock is held until it ends, so this comes
 /// last.
 pub(crate) async fn append_batch(connection: &mut PgConnection, batch: &[Append]) -> Result<Vec<Outcome>, StoreError> {
     let columns = Columns::of(batch)?;
-    let rows = sqlx::query("select * from epoch_append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)")
+    let rows = sqlx::query("select * from epoch_append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)")
+        .bind(all_different(batch))
         .bind(columns.aggregates)
         .bind(columns.ids)
         .bind(columns.expected)
@@ -85,6 +90,8 @@ pub(crate) async fn append_batch(connection: &mut PgConnection, batch: &[Append]
         .bind(columns.fingerprints)
         .bind(columns.metadata)
         .bind(columns.occurred)
+        .bind(columns.event_appends)
+        .bind(columns.event_numbers)
         .bind(columns.event_ids)
         .bind(columns.event_names)
         .bind(columns.schemas)
@@ -97,6 +104,13 @@ pub(crate) async fn append_batch(connection: &mut PgConnection, batch: &[Append]
         return Err(StoreError::Refused { detail });
     }
     batch.iter().zip(&rows).map(|(append, row)| outcome(append, row)).collect()
+}
+
+/// Whether no two appends are of the same aggregate or the same command.
+fn all_different(batch: &[Append]) -> bool {
+    let streams: HashSet<_> = batch.iter().map(|append| (append.aggregate, append.aggregate_id)).collect();
+    let commands: HashSet<_> = batch.iter().map(|append| append.context.command_id).collect();
+    streams.len() == batch.len() && commands.len() == batch.len()
 }
 
 fn outcome(append: &Append, row: &PgRow) -> Result<Outcome, StoreError> {

@@ -47,7 +47,23 @@ impl Appender {
         let mut connection: Option<PoolConnection<Postgres>> = None;
         let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
         while self.requests.recv_many(&mut batch, BATCH).await > 0 {
+            self.gather(&mut batch).await;
             self.append(&mut connection, batch.drain(..)).await;
+        }
+    }
+
+    /// Lets those run that the last commit has woken, as long as they bring more: else they would come a moment late for this
+    /// commit and wait for the next one. Costs no time when nobody else is there.
+    async fn gather(&mut self, batch: &mut Vec<Request>) {
+        let mut before = 0;
+        while before < batch.len() && batch.len() < BATCH {
+            before = batch.len();
+            tokio::task::yield_now().await;
+            while batch.len() < BATCH
+                && let Ok(request) = self.requests.try_recv()
+            {
+                batch.push(request);
+            }
         }
     }
 
