@@ -93,6 +93,26 @@ async fn commands(store: &PgStore, clients: usize, repeatable: bool) -> Result<(
     Ok((all, rate))
 }
 
+/// The same single insert through the driver that the store uses, by one client: what is left is the driver's and the runtime's.
+pub async fn driver_floor(server: &str) -> Result<()> {
+    let database = TestDatabase::create_on(server).await;
+    let pool = database.epoch().await;
+    sqlx::raw_sql(TABLE).execute(&pool).await?;
+    let mut connection = pool.acquire().await?;
+    let mut latencies = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(SECONDS) {
+        let begin = Instant::now();
+        sqlx::query(INSERT).execute(&mut *connection).await?;
+        latencies.push(u64::try_from(begin.elapsed().as_micros())?);
+    }
+    let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
+    println!("one client through the driver alone: {rate:.0}/s, p50 {:.2} ms", crate::report::percentile(&latencies, 0.5));
+    drop(connection);
+    database.drop().await;
+    Ok(())
+}
+
 async fn single_inserts(
     pgbench: &str,
     database: &TestDatabase,

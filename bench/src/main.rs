@@ -15,5 +15,8 @@ async fn main() -> Result<()> {
     if runs("commands") {
         commands::run(&server, &pgbench).await?;
     }
+    if runs("driver") {
+        commands::driver_floor(&server).await?;
+    }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! What all clients have in common: their log.
 //!
-//! The problem: librdkafka writes its log where nobody looks, and says the same fault in two ways.
-//! The invariant: everything it says goes to `tracing`, once, with the client's name as a field.
+//! The problem: librdkafka writes its log where nobody looks, and says over and over, in two ways, that a broker is away.
+//! The invariant: everything it says goes to `tracing` with the client's name as a field, and a lost connection once as a warning.
 
-use rdkafka::{ClientContext, config::RDKafkaLogLevel, error::KafkaError};
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+};
 
 /// Passes what librdkafka says on to `tracing`.
 #[derive(Debug, Clone)]
@@ -16,11 +20,14 @@ impl ClientContext for Log {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = self.client.as_str();
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(target: "librdkafka", client, facility, message);
-            }
-            // Lost connections come as warnings, again and again while a broker is away; `error` has them too.
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            // It warns of what we set on purpose, each time.
+            _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", client, facility, message),
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", client, facility, message),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::info!(target: "librdkafka", client, facility, message);
             }
             RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", client, facility, message),
@@ -28,6 +35,16 @@ impl ClientContext for Log {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(client = self.client, %error, reason, "kafka client reports a fault");
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
+        let (client, code) = (self.client.as_str(), error.rdkafka_error_code());
+        let fault = code.map_or_else(|| "other".to_owned(), |code| format!("{code:?}"));
+        metrics::counter!("epoch_bus_client_faults_total", "client" => client.to_owned(), "fault" => fault)
+            .increment(1);
+        if matches!(code, Some(AllBrokersDown | BrokerTransportFailure | Resolve)) {
+            // In the log already, with the broker's name, and not again and again.
+            tracing::debug!(client, %error, reason, "broker is out of reach");
+        } else {
+            tracing::warn!(client, %error, reason, "kafka client reports a fault");
+        }
     }
 }

@@ -53,8 +53,9 @@ const CONSUMER_DEFAULTS: [(&str, &str); 9] = [
     // Others take over this soon after a crash, and take part in a rebalance this soon.
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
-    // A topic that appears later is seen this soon.
-    ("topic.metadata.refresh.interval.ms", "1000"),
+    // A topic that appears later is seen this soon. Not a divisor of the three seconds for which brokers usually let a new
+    // group gather: a refresh at the very moment in which it forms makes librdkafka join again.
+    ("topic.metadata.refresh.interval.ms", "900"),
     ("statistics.interval.ms", "5000"),
     // What librdkafka reads ahead of us. It throws that away when a partition is paused, and the default backoff of one
     // second would be paid at every refill.

@@ -196,7 +196,9 @@ impl Context {
     }
 
     fn rebalanced(&self, kind: &'static str, partitions: &TopicPartitionList) {
-        tracing::info!(subscription = self.name(), ?partitions, kind, "rebalance");
+        let elements = partitions.elements();
+        let list: Vec<_> = elements.iter().map(|element| (element.topic(), element.partition())).collect();
+        tracing::info!(subscription = self.name(), kind, partitions = ?list, "rebalance");
         metrics::counter!("epoch_bus_rebalances_total", "subscription" => self.name().to_owned(), "kind" => kind)
             .increment(1);
     }

@@ -9,7 +9,11 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderMap, header},
+    routing::get,
+};
 use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
@@ -22,17 +26,18 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
 use crate::{
-    Secrets,
+    Caller, Problem, Role, Secrets,
     config::{BusArgs, ConfigError, DatabaseArgs, PeerArgs},
-    health::Health,
+    health::{Health, LiveFlag},
+    server,
     supervisor::Supervisor,
 };
 
-/// Begins all topics, types and sources.
-pub const NAMESPACE: &str = "catacloud";
-
 /// How long to wait for a database that isn't there at the start.
 const DATABASE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a bus is asked whether it can go on.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A service: what it is made of.
 pub trait Service: 'static {
@@ -201,7 +206,7 @@ pub async fn start<S: Service>(
         async move { sqlx::query("select 1").execute(&pool).await.map(drop).map_err(|error| error.to_string()) }
     });
     if roles.project || roles.relay {
-        let bus = connect::<S>(shared, &store, health).await?;
+        let bus = connect::<S>(shared, &store, health, supervisor).await?;
         if roles.relay {
             let (store, bus) = (store.clone(), Arc::clone(&bus));
             supervisor.spawn(format!("{}-relay", S::NAME), move |stop| {
@@ -222,7 +227,24 @@ pub async fn start<S: Service>(
             }
         }
     }
-    Ok(Running { router: assembled.router, openapi: assembled.openapi, appender })
+    let router = assembled.router.merge(openapi_route::<S>(&assembled.openapi, &shared.secrets)?);
+    Ok(Running { router, openapi: assembled.openapi, appender })
+}
+
+/// Where the public door finds what a service's routes look like.
+#[must_use]
+pub fn openapi_path(service: &str) -> String {
+    format!("/internal/v1/{service}/openapi.json")
+}
+
+fn openapi_route<S: Service>(openapi: &OpenApi, secrets: &Secrets) -> Result<Router, ServiceError> {
+    let document = bytes::Bytes::from(openapi.to_json().map_err(ServiceError::failed)?);
+    let secrets = secrets.clone();
+    let answer = async move |headers: HeaderMap| {
+        Caller::from_headers(&headers, &secrets)?.at_least(Role::Service)?;
+        Ok::<_, Problem>(([(header::CONTENT_TYPE, "application/json")], document))
+    };
+    Ok(Router::new().route(&openapi_path(S::NAME), get(answer)).layer(server::bounded()))
 }
 
 fn subscribe<S: Service>(
@@ -255,32 +277,45 @@ fn subscribe<S: Service>(
     });
 }
 
-async fn connect<S: Service>(shared: &Shared, store: &PgStore, health: &Health) -> Result<Arc<dyn Bus>, ServiceError> {
+async fn connect<S: Service>(
+    shared: &Shared,
+    store: &PgStore,
+    health: &Health,
+    supervisor: &mut Supervisor,
+) -> Result<Arc<dyn Bus>, ServiceError> {
     use crate::config::Bus as Choice;
+    let namespace = shared.bus.namespace();
     Ok(match shared.bus.resolve()? {
         Choice::Kafka { bootstrap_servers } => {
             let config = KafkaConfig {
-                namespace: NAMESPACE.to_owned(),
-                group_prefix: format!("{NAMESPACE}.{}", S::NAME),
+                namespace: namespace.to_owned(),
+                group_prefix: format!("{namespace}.{}", S::NAME),
                 ..KafkaConfig::new(bootstrap_servers)
             };
             let bus = Arc::new(KafkaBus::connect(config)?);
             let (flag, watched) = (health.add_flag(format!("{}-kafka", S::NAME)), Arc::clone(&bus));
-            health.add_check(format!("{}-consumers", S::NAME), move || {
-                match watched.healthy() {
-                    Ok(()) => flag.recover(),
-                    Err(unhealthy) => flag.fail(unhealthy.to_string()),
-                }
-                std::future::ready(Ok(()))
+            supervisor.spawn(format!("{}-kafka-health", S::NAME), move |stop| {
+                watch(Arc::clone(&watched), flag.clone(), stop)
             });
             bus
         }
         Choice::Postgres => {
-            let bus = PgBus::connect(store.pool().clone(), NAMESPACE, S::NAME).await;
+            let bus = PgBus::connect(store.pool().clone(), namespace, S::NAME).await;
             Arc::new(bus.map_err(|source| ServiceError::Migrate { service: S::NAME, source })?)
         }
         Choice::Memory => Arc::new(shared.memory.clone()),
     })
+}
+
+/// Says on `flag` whether the bus can go on: a consumer that is stuck for good needs a new process.
+async fn watch(bus: Arc<KafkaBus>, flag: LiveFlag, stop: CancellationToken) -> Result<(), Infallible> {
+    while stop.run_until_cancelled(tokio::time::sleep(HEALTH_INTERVAL)).await.is_some() {
+        match bus.healthy() {
+            Ok(()) => flag.recover(),
+            Err(unhealthy) => flag.fail(unhealthy.to_string()),
+        }
+    }
+    Ok(())
 }
 
 /// Makes or changes the service's tables; waits a while for a database that isn't there yet.

@@ -39,9 +39,19 @@ pub struct BusArgs {
     /// The bus [default: kafka if its addresses are set, else postgres]
     #[arg(long, env = "CATACLOUD_BUS", value_name = "BUS")]
     pub bus: Option<BusName>,
+
+    /// Begins topics, event types and consumer groups; installations that share a broker need different ones [default: catacloud]
+    #[arg(long, env = "CATACLOUD_BUS_NAMESPACE", value_name = "NAME")]
+    pub bus_namespace: Option<String>,
 }
 
 impl BusArgs {
+    /// What topics, event types and consumer groups begin with.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.bus_namespace.as_deref().unwrap_or("catacloud")
+    }
+
     /// The bus these settings choose. An empty address counts as not set.
     ///
     /// # Errors
@@ -75,7 +85,7 @@ mod tests {
             (Some("k:9092"), Some(BusName::Memory), Ok(Bus::Memory)),
         ];
         for (servers, bus, expected) in cases {
-            let args = BusArgs { kafka_bootstrap_servers: servers.map(str::to_owned), bus };
+            let args = BusArgs { kafka_bootstrap_servers: servers.map(str::to_owned), bus, bus_namespace: None };
             assert_eq!(args.resolve(), expected, "{args:?}");
         }
     }

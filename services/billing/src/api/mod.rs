@@ -1,0 +1,32 @@
+//! The service's routes.
+
+pub mod costs;
+pub mod question;
+pub mod usage;
+
+use std::sync::Arc;
+
+use axum::{Router, extract::FromRef};
+use service_kit::{Secrets, server};
+use sqlx::PgPool;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::domain::prices::FlatPrices;
+
+/// What the routes need.
+#[derive(Clone, FromRef)]
+pub struct Api {
+    /// The read models.
+    pub pool: PgPool,
+    /// Who may be believed.
+    pub secrets: Secrets,
+    /// What usage costs.
+    pub prices: Arc<FlatPrices>,
+}
+
+/// The routes, and what they look like from outside.
+pub fn router(api: Api) -> (Router, OpenApi) {
+    let routes = OpenApiRouter::new().routes(routes!(usage::usage)).routes(routes!(costs::costs));
+    routes.layer(server::bounded()).with_state(api).split_for_parts()
+}

@@ -1,0 +1,11 @@
+//! Billing from outside: events in over the bus, answers out of the router.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod bad_input;
+mod costs;
+mod delivery;
+mod golden;
+mod organizations;
+mod support;
+mod usage;

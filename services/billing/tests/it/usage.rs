@@ -1,0 +1,248 @@
+//! Usage, to the last byte and millisecond.
+
+use contracts::job::{JobCancelled, JobFailed, JobLost, JobTimedOut};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{AUTUMN, Billing, id};
+
+const HOUR: i128 = 3_600_000;
+
+/// A file that was uploaded in two parts and deleted, one that is still stored, an upload that was given up; a job that ended
+/// and one that still runs.
+async fn autumn(billing: &Billing) {
+    let (deleted, stored, aborted) = (id(1), id(2), id(3));
+    billing.file(deleted, "2025-10-20T00:00:00Z", billing.started()).await;
+    billing.file(deleted, "2025-10-20T00:00:00Z", billing.part(0, 600_000_000)).await;
+    billing.file(deleted, "2025-10-25T23:00:00Z", billing.part(600_000_000, 400_000_007)).await;
+    billing.file(deleted, "2025-10-25T23:00:01Z", billing.completed(1_000_000_007)).await;
+    billing.file(deleted, "2025-10-26T20:00:00.001Z", billing.deleted(1_000_000_007)).await;
+    billing.file(stored, "2025-10-26T22:59:59.999Z", billing.part(0, 31)).await;
+    billing.file(aborted, "2025-10-26T10:00:00Z", billing.part(0, 1_000)).await;
+    billing.file(aborted, "2025-10-26T10:00:00.500Z", billing.aborted(1_000)).await;
+    let (ended, running) = (id(11), id(12));
+    billing.job(ended, "2025-10-25T12:00:00Z", billing.job_created()).await;
+    billing.job(ended, "2025-10-25T12:00:01Z", billing.job_queued()).await;
+    billing.job(ended, "2025-10-25T21:59:00Z", billing.job_started(Some(id(21)))).await;
+    billing.job(ended, "2025-10-25T22:01:00.250Z", billing.job_succeeded()).await;
+    billing.job(running, "2025-10-26T22:59:00Z", billing.job_started(None)).await;
+    billing.caught_up(8, 5).await;
+}
+
+#[tokio::test]
+async fn is_told_by_day_file_job_and_user() {
+    let billing = Billing::start().await;
+    autumn(&billing).await;
+    let usage = billing.ask("usage", AUTUMN).await;
+
+    let deleted = 600_000_000 * HOUR + 1_000_000_007 * (21 * HOUR + 1);
+    let aborted = 1_000 * 500;
+    let (stored_first_day, stored_second_day) = (31, 31 * HOUR / 4);
+    let byte_ms = deleted + aborted + stored_first_day + stored_second_day;
+    let text = |number: i128| number.to_string();
+    assert_eq!(
+        usage,
+        json!({
+            "organization": billing.organization,
+            "from": "2025-10-25T22:00:00.000Z",
+            "to": "2025-10-26T23:30:00.000Z",
+            "as_of": "2025-10-26T23:15:00.000Z",
+            "time_zone": "Europe/Madrid",
+            "storage": {
+                "byte_ms": text(byte_ms),
+                "gb_hours": "21.600000432666",
+                "provisional": true,
+                "flags": [],
+                "days": [
+                    {
+                        "date": "2025-10-26",
+                        "start": "2025-10-25T22:00:00.000Z",
+                        "end": "2025-10-26T23:00:00.000Z",
+                        "byte_ms": text(deleted + aborted + stored_first_day),
+                    },
+                    {
+                        "date": "2025-10-27",
+                        "start": "2025-10-26T23:00:00.000Z",
+                        "end": "2025-10-26T23:30:00.000Z",
+                        "byte_ms": text(stored_second_day),
+                    },
+                ],
+                "files": [
+                    { "file": id(1), "byte_ms": text(deleted) },
+                    { "file": id(2), "byte_ms": text(stored_first_day + stored_second_day) },
+                    { "file": id(3), "byte_ms": text(aborted) },
+                ],
+            },
+            "compute": {
+                "run_ms": "1020250",
+                "provisional": true,
+                "flags": [],
+                "days": [
+                    {
+                        "date": "2025-10-26",
+                        "start": "2025-10-25T22:00:00.000Z",
+                        "end": "2025-10-26T23:00:00.000Z",
+                        "run_ms": "120250",
+                    },
+                    {
+                        "date": "2025-10-27",
+                        "start": "2025-10-26T23:00:00.000Z",
+                        "end": "2025-10-26T23:30:00.000Z",
+                        "run_ms": "900000",
+                    },
+                ],
+                "jobs": [
+                    { "job": id(11), "user": id(21), "run_ms": "60250" },
+                    { "job": id(12), "user": null, "run_ms": "960000" },
+                ],
+                "users": [
+                    { "user": null, "run_ms": "960000" },
+                    { "user": id(21), "run_ms": "60250" },
+                ],
+            },
+        })
+    );
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn what_happens_after_as_of_has_not_happened() {
+    let billing = Billing::start().await;
+    autumn(&billing).await;
+    let query = "from=2025-10-25T22:00:00Z&to=2025-10-26T23:30:00Z&as_of=2025-10-25T22:00:30Z";
+    let usage = billing.ask("usage", query).await;
+    let at = |pointer| usage.pointer(pointer).unwrap().clone();
+    assert_eq!(at("/storage/byte_ms"), (600_000_000_i64 * 30_000).to_string());
+    assert_eq!(at("/storage/files"), json!([{ "file": id(1), "byte_ms": "18000000000000" }]));
+    assert_eq!((at("/storage/provisional"), at("/compute/provisional")), (json!(true), json!(true)));
+    assert_eq!(at("/compute/jobs"), json!([{ "job": id(11), "user": id(21), "run_ms": "30000" }]));
+
+    // As of an instant before the period nothing counts, yet it is known what goes on then.
+    let before = "from=2025-10-26T00:00:00Z&to=2025-10-27T00:00:00Z&as_of=2025-10-25T21:59:30Z";
+    let usage = billing.ask("usage", before).await;
+    let at = |pointer| usage.pointer(pointer).unwrap().clone();
+    assert_eq!((at("/storage/byte_ms"), at("/storage/provisional")), (json!("0"), json!(true)));
+    assert_eq!((at("/compute/run_ms"), at("/compute/provisional")), (json!("0"), json!(true)));
+    assert_eq!((at("/storage/files"), at("/compute/jobs")), (json!([]), json!([])));
+
+    // A period that was over by then is not provisional, though things go on.
+    let over = "from=2025-10-26T22:30:00Z&to=2025-10-26T23:00:00Z&as_of=2025-10-27T00:00:00Z";
+    let usage = billing.ask("usage", over).await;
+    let at = |pointer| usage.pointer(pointer).unwrap().clone();
+    assert_eq!((at("/storage/byte_ms"), at("/storage/provisional")), (json!("31"), json!(false)));
+    assert_eq!((at("/compute/run_ms"), at("/compute/provisional")), (json!("60000"), json!(false)));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn a_late_event_counts_when_it_happened() {
+    let billing = Billing::start().await;
+    let (file, job) = (id(1), id(11));
+    billing.file(file, "2025-10-26T10:00:00Z", billing.part(0, 10)).await;
+    billing.job(job, "2025-10-26T10:00:00Z", billing.job_started(None)).await;
+    billing.caught_up(1, 1).await;
+    let query = "from=2025-10-26T00:00:00Z&to=2025-10-27T00:00:00Z&as_of=2025-10-26T12:00:00Z";
+    let early = billing.ask("usage", query).await;
+    assert_eq!(early.pointer("/storage/byte_ms").unwrap(), "72000000");
+    assert_eq!(early.pointer("/compute/run_ms").unwrap(), "7200000");
+
+    // The same question again, after it was heard what had happened meanwhile, and before.
+    billing.file(id(2), "2025-10-26T09:00:00Z", billing.part(0, 1)).await;
+    billing.file(file, "2025-10-26T11:00:00Z", billing.deleted(10)).await;
+    billing.job(job, "2025-10-26T11:30:00Z", billing.job_succeeded()).await;
+    billing.caught_up(3, 2).await;
+    let late = billing.ask("usage", query).await;
+    assert_eq!(late.pointer("/storage/byte_ms").unwrap(), "46800000");
+    assert_eq!(late.pointer("/storage/provisional").unwrap(), true);
+    assert_eq!(late.pointer("/compute/run_ms").unwrap(), "5400000");
+    assert_eq!(late.pointer("/compute/provisional").unwrap(), false);
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn every_way_a_job_ends_ends_its_run() {
+    let billing = Billing::start().await;
+    let organization_id = billing.organization;
+    let reason = || "r".to_owned();
+    for number in 1..=5 {
+        billing.job(id(number), "2025-10-26T10:00:00Z", billing.job_started(None)).await;
+    }
+    let end = "2025-10-26T10:00:01Z";
+    billing.job(id(1), end, billing.job_succeeded()).await;
+    billing.job(id(2), end, JobFailed { organization_id, exit_code: None, reason: reason() }).await;
+    billing.job(id(3), end, JobTimedOut { organization_id, timeout_ms: 1 }).await;
+    billing.job(id(4), end, JobCancelled { organization_id, reason: reason() }).await;
+    billing.job(id(5), end, JobLost { organization_id, reason: reason() }).await;
+    // A later word about a run that has ended changes nothing; a new run counts on its own.
+    billing.job(id(1), "2025-10-26T10:00:09Z", JobLost { organization_id, reason: reason() }).await;
+    billing.job(id(5), "2025-10-26T10:01:00Z", billing.job_started(None)).await;
+    billing.job(id(5), "2025-10-26T10:01:02Z", billing.job_started(None)).await;
+    billing.job(id(5), "2025-10-26T10:01:05Z", billing.job_succeeded()).await;
+    billing.caught_up(0, 14).await;
+    let query = "from=2025-10-26T00:00:00Z&to=2025-10-27T00:00:00Z&as_of=2025-10-27T00:00:00Z";
+    let usage = billing.ask("usage", query).await;
+    let times: Vec<_> =
+        usage["compute"]["jobs"].as_array().unwrap().iter().map(|job| job["run_ms"].as_str().unwrap()).collect();
+    assert_eq!(times, ["1000", "1000", "1000", "1000", "6000"]);
+    assert_eq!(usage.pointer("/compute/provisional").unwrap(), false);
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn what_is_odd_is_flagged_and_not_hidden() {
+    let billing = Billing::start().await;
+    let organization_id = billing.organization;
+    let (negative, backwards, without, never_ran) = (id(1), id(11), id(12), id(13));
+    billing.file(negative, "2025-10-26T10:00:00Z", billing.part(0, 10)).await;
+    billing.file(negative, "2025-10-26T10:00:01Z", billing.deleted(12)).await;
+    billing.job(backwards, "2025-10-26T10:00:00Z", billing.job_started(None)).await;
+    billing.job(backwards, "2025-10-26T09:59:59Z", billing.job_succeeded()).await;
+    billing.job(without, "2025-10-26T10:00:00Z", billing.job_succeeded()).await;
+    let lost = JobLost { organization_id, reason: "its machine went away".into() };
+    billing.job(never_ran, "2025-10-26T10:00:00Z", lost).await;
+    billing.caught_up(2, 4).await;
+    let query = "from=2025-10-26T10:00:00Z&to=2025-10-26T10:00:02Z&as_of=2025-10-26T10:00:02Z";
+    let usage = billing.ask("usage", query).await;
+    let flag = |flag: &str, id: Uuid| json!({ "flag": flag, "id": id });
+    assert_eq!(usage["storage"]["flags"], json!([flag("negative_level", negative)]));
+    assert_eq!(usage["storage"]["byte_ms"], (10 * 1_000 - 2 * 1_000).to_string());
+    assert_eq!(usage["compute"]["run_ms"], "0");
+    assert_eq!(
+        usage["compute"]["flags"],
+        json!([flag("completed_before_started", backwards), flag("completed_without_start", without)])
+    );
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn an_empty_file_and_an_unknown_organization_use_nothing() {
+    let billing = Billing::start().await;
+    billing.file(id(1), "2025-10-26T10:00:00Z", billing.started()).await;
+    billing.file(id(1), "2025-10-26T10:00:00Z", billing.completed(0)).await;
+    billing.file(id(1), "2025-10-26T11:00:00Z", billing.deleted(0)).await;
+    billing.caught_up(3, 0).await;
+    let usage = billing.ask("usage", AUTUMN).await;
+    assert_eq!((&usage["storage"]["byte_ms"], &usage["storage"]["gb_hours"]), (&json!("0"), &json!("0")));
+    assert_eq!(usage["storage"]["provisional"], false);
+    assert_eq!(usage["storage"]["days"].as_array().map(Vec::len), Some(2));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn without_parameters_it_is_this_month_up_to_now() {
+    let billing = Billing::start().await;
+    let before = epoch::Timestamp::now();
+    let usage = billing.ask("usage", "").await;
+    let instant = |name: &str| usage[name].as_str().unwrap().parse::<epoch::Timestamp>().unwrap();
+    assert!(instant("as_of") >= before && instant("as_of") <= epoch::Timestamp::now());
+    assert_eq!(usage["to"], usage["as_of"]);
+    assert!(usage["from"].as_str().unwrap().ends_with("-01T00:00:00.000Z"));
+    assert_eq!(usage["time_zone"], "UTC");
+
+    // The answer says what was asked, so the same can be asked again.
+    let text = |name: &str| usage[name].as_str().unwrap().to_owned();
+    let query = format!("from={}&to={}&as_of={}&time_zone=UTC", text("from"), text("to"), text("as_of"));
+    let again: Value = billing.ask("usage", &query).await;
+    assert_eq!(again, usage);
+    billing.service.close().await;
+}

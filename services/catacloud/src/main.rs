@@ -1,0 +1,69 @@
+//! All of Catacloud's services in one process: the co-located deployment, and what `./dev up` runs.
+//!
+//! The problem: five processes are too much for a small installation, and a bus is slower than a function call.
+//!
+//! The invariant: nothing is wired differently from the deployment in many processes but the distance: handlers also have
+//! events the local way, the door calls the services' routers directly, and the services reach each other over the loopback
+//! interface. No service knows of it.
+
+mod colocated;
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use service_kit::{
+    cli::default_address,
+    config::{DatabaseArgs, ListenArgs, LogArgs},
+    healthcheck::healthcheck,
+    telemetry,
+};
+
+const NAME: &str = "catacloud";
+
+#[derive(Parser)]
+#[command(version, about = "All of Catacloud in one process")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Brings all tables up to date, then serves, projects, relays and runs jobs
+    All(Box<colocated::ProcessArgs>),
+    /// Brings all tables up to date
+    Migrate(DatabaseArgs),
+    /// Asks the process on this machine whether it is ready
+    Healthcheck(ListenArgs),
+    /// Makes demo data through the public door
+    Demo(demo::DemoArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let guard = match telemetry::init(NAME, &cli.log) {
+        Ok(guard) => guard,
+        Err(error) => return fail(&error.into()),
+    };
+    let result = match cli.command {
+        Command::All(args) => colocated::run(*args).await,
+        Command::Migrate(database) => colocated::migrate(&database).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Healthcheck(listen) => return healthcheck(listen.address(default_address(console::PORT))).await,
+    };
+    guard.shutdown().await;
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    tracing::error!(%error, "stopped");
+    eprintln!("{NAME}: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,74 @@
+//! Postgres goes down and comes back in the middle: commands are told 503 meanwhile, none is half done, and everything goes
+//! on afterwards.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    broker::dev,
+    stack::{Site, Stack, free_port, test_kafka, within},
+};
+
+const COMMANDS: usize = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_are_whole_or_told_503_while_postgres_restarts() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let postgres = directory.path().join("postgres");
+    let (postgres, port) = (postgres.to_str().unwrap(), free_port().to_string());
+    let url = dev(&["postgres", "start", postgres, &port]);
+    let stack = Stack::colocated_at(Site::new(url, test_kafka())).await;
+    let (organization, door) = stack.door.organization("Restart").await;
+    let path = format!("/api/v1/organizations/{organization}/job-configurations");
+    let command = |number: usize| {
+        let body = json!({ "name": format!("configuration {number}"), "command": ["true"], "timeout_ms": 1_000 });
+        door.post(&path, &body).header("idempotency-key", format!("command-{number}")).send()
+    };
+
+    let mut refused = 0;
+    let mut accepted = BTreeSet::new();
+    for number in 0..COMMANDS {
+        match number {
+            100 => drop(dev(&["postgres", "kill", postgres])),
+            200 => drop(dev(&["postgres", "start", postgres, &port])),
+            _ => {}
+        }
+        let response = command(number).await.unwrap();
+        match response.status().as_u16() {
+            201 => drop(accepted.insert(number)),
+            503 => {
+                assert!(response.headers().contains_key("retry-after"));
+                assert_eq!(response.headers()["content-type"], "application/problem+json");
+                refused += 1;
+            }
+            other => panic!("{other}: {}", response.text().await.unwrap()),
+        }
+    }
+    assert!(accepted.len() >= 100, "before and after: {}", accepted.len());
+    assert!(refused >= 50, "meanwhile: {refused}");
+
+    // Asked again under the same keys, each is accepted, and each is there once.
+    for number in 0..COMMANDS {
+        within(Duration::from_secs(30), "commands to be accepted again", async || {
+            (command(number).await.unwrap().status().as_u16() == 201).then_some(())
+        })
+        .await;
+    }
+    let names = within(Duration::from_secs(30), "the read model", async || {
+        let mut names = Vec::new();
+        let mut next = Some(format!("{path}?limit=200"));
+        while let Some(page) = next {
+            let page = door.get(&page).await;
+            names
+                .extend(page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()));
+            next = page["next"].as_str().map(|cursor| format!("{path}?limit=200&cursor={cursor}"));
+        }
+        (names.len() >= COMMANDS).then_some(names)
+    })
+    .await;
+    assert_eq!(names.len(), COMMANDS);
+    assert_eq!(names.into_iter().collect::<BTreeSet<_>>().len(), COMMANDS, "each once");
+    stack.close().await;
+    dev(&["postgres", "remove", postgres]);
+}

@@ -1,0 +1,83 @@
+//! Services that don't answer, or not all of it.
+
+use axum::{Router, body::to_bytes, extract::Request, routing::patch};
+use console::{Console, Settings, Upstream, Upstreams};
+use reqwest::Method;
+use service_kit::{Problem, health::Health, server};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::support::{ADMIN_KEY, BOTH, Services, UPLOAD, Way, client, echoing, problem, secrets, serving};
+
+const FILES: &str = "/api/v1/organizations/0198c0de-0000-7000-8000-000000000001/files";
+
+#[tokio::test]
+async fn a_service_that_isn_t_there_is_503_and_the_others_go_on() {
+    let mut services = Services::new(Way::Http);
+    services.down.push("file");
+    let world = services.door().await;
+    let key = world.keys.issue("member");
+    for method in [Method::GET, Method::POST] {
+        let answer = world.request(method, FILES).bearer_auth(&key).body("some").send().await.unwrap();
+        assert_eq!(answer.headers()["retry-after"], "1");
+        assert_eq!(problem(answer, 503).await["type"], "/problems/unavailable");
+    }
+    assert_eq!(world.status_with(&key).await, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_doesn_t_look_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let _ = connection.read(&mut [0; 4096]).await.unwrap();
+        connection.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n").await.unwrap();
+    });
+    let broken = Upstream::http(format!("http://{address}").parse().unwrap()).unwrap();
+    let other = || Upstream::local(echoing("other"), Default::default());
+    let upstreams = Upstreams { organization: other(), job: other(), file: broken, billing: other(), runner: other() };
+    let settings = Settings {
+        secrets: secrets(),
+        admin_key: ADMIN_KEY.parse().unwrap(),
+        upstreams,
+        health: Health::new(),
+        runs_on: Vec::new(),
+        max_open_requests: 10,
+    };
+    let (address, _server) = serving(server::finish(Console::router(settings))).await;
+    let answer = client().get(format!("http://{address}{FILES}")).bearer_auth(ADMIN_KEY).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.is_err());
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_large_body_is_heard() {
+    // A service has to read on, or closing the connection takes its answer back.
+    let refuse = patch(async |request: Request| {
+        let _ = to_bytes(request.into_body(), usize::MAX).await;
+        Problem::conflict("wrong offset")
+    });
+    let file = || Router::new().route("/api/v1/organizations/{org}/uploads/{upload}", refuse.clone());
+    for way in BOTH {
+        let world = Services::new(way).file(file()).door().await;
+        let key = world.keys.issue("member");
+        let sent = world.request(Method::PATCH, UPLOAD).body(vec![7; 8_000_000]);
+        problem(sent.bearer_auth(&key).send().await.unwrap(), 409).await;
+        let without_key = world.request(Method::PATCH, UPLOAD).body(vec![7; 8_000_000]);
+        problem(without_key.send().await.unwrap(), 401).await;
+    }
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_is_refused_before_sending() {
+    let world = Services::new(Way::Http).door().await;
+    let mut connection = TcpStream::connect(world.address).await.unwrap();
+    let head = format!("PATCH {UPLOAD} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+}

@@ -1,0 +1,3 @@
+//! Read models.
+
+pub(crate) mod files;

@@ -1,0 +1,3 @@
+//! What follows from events, outside the aggregates.
+
+pub(crate) mod part_cleanup;

@@ -1,0 +1,91 @@
+//! Real connections that break: here the server drops the request, which a body that ends with an error doesn't show.
+
+use service_kit::{
+    health::Health,
+    server,
+    service::{Roles, start},
+    supervisor::Supervisor,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::{FileUnderTest, MIB, Uploads, content};
+
+/// Begins a PATCH of `length` bytes at offset 0 over a real connection, and sends `sent` of them.
+async fn begin(
+    uploads: &Uploads,
+    address: std::net::SocketAddr,
+    upload: Uuid,
+    length: usize,
+    sent: &[u8],
+) -> TcpStream {
+    let mut headers = axum::http::HeaderMap::new();
+    uploads.member.write_to(&mut headers, uploads.service.secrets()).unwrap();
+    let mut request = format!(
+        "PATCH {} HTTP/1.1\r\nhost: test\r\ntus-resumable: 1.0.0\r\nupload-offset: 0\r\n\
+         content-type: application/offset+octet-stream\r\ncontent-length: {length}\r\n",
+        uploads.path(&format!("uploads/{upload}"))
+    );
+    for (name, value) in &headers {
+        request.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    request.push_str("\r\n");
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(request.as_bytes()).await.unwrap();
+    connection.write_all(sent).await.unwrap();
+    connection.flush().await.unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
+    let uploads = Uploads::open().await;
+    let stop = CancellationToken::new();
+    let mut supervisor = Supervisor::new(stop.clone());
+    let roles = Roles { serve: true, project: false, relay: false };
+    let running =
+        start::<FileUnderTest>(&uploads.service.shared, roles, &mut supervisor, &Health::new()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = server::finish(running.router.clone());
+    let serving = tokio::spawn(server::serve(listener, router, stop.clone()));
+    let bytes = content(8 * MIB);
+    // Enough for the first write, and less than a part: nothing of it is recorded while the connection is open.
+    let half = &bytes[..5 * MIB + MIB / 2];
+    let being_written = |upload| {
+        let objects = uploads.objects(upload);
+        async move { (!objects.is_empty()).then_some(()) }
+    };
+
+    let upload = uploads.create("a", bytes.len()).await;
+    let connection = begin(&uploads, address, upload, bytes.len(), half).await;
+    uploads.service.eventually(|| being_written(upload)).await;
+    assert_eq!(uploads.offset(upload).await, 0);
+    drop(connection);
+    let recorded = || async { Some(uploads.offset(upload).await).filter(|at| *at > 0) };
+    let arrived = uploads.service.eventually(recorded).await;
+    assert!((5 * MIB..=half.len()).contains(&arrived), "{arrived}");
+    let _ = uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.expect(204);
+    assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
+
+    let upload = uploads.create("b", bytes.len()).await;
+    let mut connection = begin(&uploads, address, upload, bytes.len(), half).await;
+    uploads.service.eventually(|| being_written(upload)).await;
+    stop.cancel();
+    let mut answer = vec![0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 503");
+    drop(connection);
+    serving.await.unwrap().unwrap();
+    let arrived = uploads.offset(upload).await;
+    assert!((5 * MIB..=half.len()).contains(&arrived), "{arrived}");
+    let _ = uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.expect(204);
+    assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
+    supervisor.shutdown(std::time::Duration::from_secs(5)).await;
+    drop(running);
+    uploads.close().await;
+}

@@ -1,0 +1,87 @@
+//! What clients are told when the domain refuses.
+
+use epoch::ExecuteError;
+use epoch_postgres::TxError;
+use service_kit::{IntoProblem, Problem};
+
+use crate::{
+    claims::ClaimError,
+    domain::{
+        job::JobError,
+        job_configuration::{InvalidSettings, JobConfigurationError},
+        machine_clock::ImpossibleInstant,
+    },
+};
+
+impl IntoProblem for JobConfigurationError {
+    fn into_problem(self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::Unknown => Problem::not_found(detail),
+            Self::AlreadyDefined => Problem::conflict(detail),
+            Self::Retired => {
+                Problem::conflict(detail).of_kind("/problems/job-configuration-retired", "job configuration is retired")
+            }
+            Self::Invalid(invalid) => Problem::unprocessable(detail.clone()).at(pointer(&invalid), detail),
+        }
+    }
+}
+
+fn pointer(invalid: &InvalidSettings) -> String {
+    match invalid {
+        InvalidSettings::Name(_) => "/name".to_owned(),
+        InvalidSettings::NoProgram
+        | InvalidSettings::TooManyArguments { .. }
+        | InvalidSettings::CommandTooLong { .. } => "/command".to_owned(),
+        InvalidSettings::ArgumentTooLong { index } | InvalidSettings::ArgumentHasNul { index } => {
+            format!("/command/{index}")
+        }
+        InvalidSettings::Timeout { .. } => "/timeout_ms".to_owned(),
+    }
+}
+
+impl IntoProblem for JobError {
+    fn into_problem(self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::Unknown => Problem::not_found(detail),
+            Self::AlreadyCreated | Self::AlreadyAssigned | Self::NotQueued | Self::NotAssigned | Self::NotStarted => {
+                Problem::conflict(detail)
+            }
+            Self::AlreadyQueued => Problem::conflict(detail).of_kind("/problems/job-queued", "job is queued"),
+            Self::OtherMachine { .. } => {
+                Problem::conflict(detail).of_kind("/problems/other-machine", "job is another machine's")
+            }
+            Self::Ended => Problem::conflict(detail).of_kind("/problems/job-ended", "job has ended"),
+            Self::Name(_) => Problem::unprocessable(detail.clone()).at("/name", detail),
+            Self::Reason(_) => Problem::unprocessable(detail.clone()).at("/reason", detail),
+            // The list has another name in each request.
+            Self::TooManyFiles { .. } => Problem::unprocessable(detail),
+        }
+    }
+}
+
+impl IntoProblem for ImpossibleInstant {
+    fn into_problem(self) -> Problem {
+        let detail = self.to_string();
+        Problem::unprocessable(detail.clone())
+            .of_kind("/problems/impossible-instant", "impossible instant")
+            .at("/at", detail)
+    }
+}
+
+impl From<ClaimError> for Problem {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Execute(error) => error.into(),
+            ClaimError::Store(error) | ClaimError::Tx(TxError::Store(error)) => error.into(),
+            ClaimError::Sql(error) | ClaimError::Tx(TxError::Sql(error)) => error.into(),
+            ClaimError::Tx(TxError::Conflict { aggregate, id, expected, actual }) => {
+                ExecuteError::<JobError>::Conflict { aggregate, id, expected, actual }.into()
+            }
+            ClaimError::Tx(TxError::Repeated { .. }) => {
+                Problem::unavailable("the same claim is being answered; send it again")
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What the service decides. Pure: no I/O, no clock, no `async`.
+
+pub mod job;
+pub mod job_configuration;
+pub mod machine_clock;
+pub mod text;

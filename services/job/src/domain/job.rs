@@ -1,0 +1,416 @@
+//! Jobs: one run of a program on a machine, from its creation to its end.
+//!
+//! The problem: the machine, the user and the clock all act on a job at once, and its time and its files are paid for.
+//!
+//! The invariant: a job starts at most once, on the machine it was assigned to, and ends at most once. Every command has an
+//! answer in every phase:
+//!
+//! ```text
+//!            Create          Queue          Assign(m)           Start(m)
+//!   absent ─────────▶ created ─────▶ queued ─────────▶ assigned ─────────▶ running
+//!                        │              │                 │                   │
+//!                        │ Cancel       │ Cancel          │ Cancel, Lose,     │ Cancel, Lose,
+//!                        ▼              ▼                 ▼ Finish(m)*        ▼ Finish(m)
+//!                     ╔═══════════════════════════════════════════════════════════════╗
+//!                     ║ ended: succeeded · failed · timed out · cancelled · lost      ║
+//!                     ╚═══════════════════════════════════════════════════════════════╝
+//!   * what never started can only have failed or been cancelled.
+//! ```
+//!
+//! | command      | created      | queued       | assigned    | running    | ended                            |
+//! |--------------|--------------|--------------|-------------|------------|----------------------------------|
+//! | ReplaceFiles | link, unlink | refused      | refused     | refused    | refused                          |
+//! | Queue        | queued       | nothing      | nothing     | nothing    | refused                          |
+//! | Assign(m)    | refused      | assigned     | refused     | refused    | refused                          |
+//! | Start(m)     | refused      | refused      | running, m¹ | nothing, m¹| refused                          |
+//! | Finish(m)    | refused      | refused      | ended, m¹   | ended, m¹  | nothing, m¹                      |
+//! | Cancel       | cancelled    | cancelled    | cancelled   | cancelled  | nothing if cancelled, or refused |
+//! | Lose         | refused      | refused      | lost        | lost       | nothing                          |
+//!
+//! ¹ from the machine it is assigned to; another one is refused.
+//!
+//! A job that runs is cancelled at once, and the machine learns it by its next heartbeat: the time in between isn't the
+//! customer's, who has said that the run is of no use any more. That is why a machine may finish a job that has ended: it
+//! says what it was told to do, and nothing follows. What the run wrote by then isn't linked to the job.
+
+mod error;
+mod files;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use contracts::job::{
+    AGGREGATE, FileRole, JobAssigned, JobCancelled, JobCreated, JobEvent, JobFailed, JobFilesLinked, JobFilesUnlinked,
+    JobLost, JobQueued, JobStarted, JobSucceeded, JobTimedOut,
+};
+use epoch::Aggregate;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::{
+    error::JobError,
+    files::{MAX_INPUT_FILES, MAX_OUTPUT_FILES, unique},
+};
+use super::text;
+
+/// A job as it is created: a copy of its configuration, and its first input files.
+#[derive(Debug, Clone)]
+pub struct CreateJob {
+    /// The organization that owns it.
+    pub organization_id: Uuid,
+    /// The configuration it is created from.
+    pub job_configuration_id: Uuid,
+    /// What people call it.
+    pub name: String,
+    /// The argument list; the first is the program.
+    pub command: Vec<String>,
+    /// How long a run may take, in milliseconds.
+    pub timeout_ms: i64,
+    /// The user who creates it, and whom its run is attributed to.
+    pub user_id: Option<Uuid>,
+    /// Its input files.
+    pub file_ids: Vec<Uuid>,
+}
+
+/// How a run ended, as its machine says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The program ended and said that it succeeded.
+    Succeeded {
+        /// What it said.
+        exit_code: i32,
+    },
+    /// The program ended and said that it failed, or couldn't be run.
+    Failed {
+        /// What it said, if it said something.
+        exit_code: Option<i32>,
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// The program was ended because it took too long.
+    TimedOut,
+    /// The program was ended because somebody wanted it.
+    Cancelled {
+        /// Why, in words for people.
+        reason: String,
+    },
+}
+
+/// What a job can be asked to do.
+#[derive(Debug, Clone)]
+pub enum JobCommand {
+    /// Creates it.
+    Create(CreateJob),
+    /// Makes these its input files, and no others.
+    ReplaceFiles {
+        /// The whole set; repeated ids count once.
+        file_ids: Vec<Uuid>,
+    },
+    /// Lets it wait for a machine.
+    Queue,
+    /// Gives it to a machine.
+    Assign {
+        /// Which.
+        machine_id: Uuid,
+    },
+    /// Its program runs.
+    Start {
+        /// Where.
+        machine_id: Uuid,
+    },
+    /// Its program ended, or will never run.
+    Finish {
+        /// Where.
+        machine_id: Uuid,
+        /// How.
+        outcome: Outcome,
+        /// What it wrote; repeated ids count once.
+        output_file_ids: Vec<Uuid>,
+    },
+    /// Ends it because somebody wants it.
+    Cancel {
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// Gives it up, since nobody knows what became of it.
+    Lose {
+        /// What is known, in words for people.
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+enum Phase {
+    #[default]
+    Absent,
+    Created,
+    Queued,
+    Assigned {
+        machine_id: Uuid,
+    },
+    Running {
+        machine_id: Uuid,
+    },
+    Ended {
+        cancelled: bool,
+        machine_id: Option<Uuid>,
+    },
+}
+
+/// One run of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Job {
+    phase: Phase,
+    organization_id: Uuid,
+    name: String,
+    command: Vec<String>,
+    timeout_ms: i64,
+    user_id: Option<Uuid>,
+    input_file_ids: BTreeSet<Uuid>,
+}
+
+impl Job {
+    /// The organization that owns it; `None` when there is no such job.
+    #[must_use]
+    pub fn organization(&self) -> Option<Uuid> {
+        (self.phase != Phase::Absent).then_some(self.organization_id)
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The argument list; the first is the program.
+    #[must_use]
+    pub fn command(&self) -> &[String] {
+        &self.command
+    }
+
+    /// How long a run may take, in milliseconds.
+    #[must_use]
+    pub fn timeout_ms(&self) -> i64 {
+        self.timeout_ms
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub fn input_file_ids(&self) -> &BTreeSet<Uuid> {
+        &self.input_file_ids
+    }
+
+    /// Whether a machine should go on with it.
+    #[must_use]
+    pub fn is_in_hands_of(&self, machine: Uuid) -> bool {
+        match self.phase {
+            Phase::Assigned { machine_id } | Phase::Running { machine_id } => machine_id == machine,
+            Phase::Absent | Phase::Created | Phase::Queued | Phase::Ended { .. } => false,
+        }
+    }
+
+    fn create(&self, job: &CreateJob) -> Result<Vec<JobEvent>, JobError> {
+        if self.phase != Phase::Absent {
+            return Err(JobError::AlreadyCreated);
+        }
+        let name = text::name(&job.name).map_err(JobError::Name)?;
+        let file_ids = files::checked(&job.file_ids, MAX_INPUT_FILES)?;
+        let organization_id = job.organization_id;
+        let created = JobCreated {
+            organization_id,
+            job_configuration_id: job.job_configuration_id,
+            name,
+            command: job.command.clone(),
+            timeout_ms: job.timeout_ms,
+            user_id: job.user_id,
+        };
+        let mut events = vec![created.into()];
+        if !file_ids.is_empty() {
+            events.push(JobFilesLinked { organization_id, file_ids, role: FileRole::Input }.into());
+        }
+        Ok(events)
+    }
+
+    fn replace_files(&self, file_ids: &[Uuid]) -> Result<Vec<JobEvent>, JobError> {
+        match self.phase {
+            Phase::Absent => return Err(JobError::Unknown),
+            Phase::Ended { .. } => return Err(JobError::Ended),
+            Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => return Err(JobError::AlreadyQueued),
+            Phase::Created => {}
+        }
+        let wanted = files::checked(file_ids, MAX_INPUT_FILES)?;
+        let kept: BTreeSet<Uuid> = wanted.iter().copied().collect();
+        let unlinked: Vec<Uuid> = self.input_file_ids.difference(&kept).copied().collect();
+        let linked: Vec<Uuid> = wanted.into_iter().filter(|id| !self.input_file_ids.contains(id)).collect();
+        let (organization_id, role) = (self.organization_id, FileRole::Input);
+        let mut events = Vec::new();
+        if !unlinked.is_empty() {
+            events.push(JobFilesUnlinked { organization_id, file_ids: unlinked, role }.into());
+        }
+        if !linked.is_empty() {
+            events.push(JobFilesLinked { organization_id, file_ids: linked, role }.into());
+        }
+        Ok(events)
+    }
+
+    fn queue(&self) -> Result<Vec<JobEvent>, JobError> {
+        match self.phase {
+            Phase::Absent => Err(JobError::Unknown),
+            Phase::Created => Ok(vec![JobQueued { organization_id: self.organization_id }.into()]),
+            Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => Ok(vec![]),
+            Phase::Ended { .. } => Err(JobError::Ended),
+        }
+    }
+
+    fn assign(&self, machine_id: Uuid) -> Result<Vec<JobEvent>, JobError> {
+        match self.phase {
+            Phase::Absent => Err(JobError::Unknown),
+            Phase::Created => Err(JobError::NotQueued),
+            Phase::Queued => Ok(vec![JobAssigned { organization_id: self.organization_id, machine_id }.into()]),
+            Phase::Assigned { .. } | Phase::Running { .. } => Err(JobError::AlreadyAssigned),
+            Phase::Ended { .. } => Err(JobError::Ended),
+        }
+    }
+
+    fn start(&self, machine: Uuid) -> Result<Vec<JobEvent>, JobError> {
+        match self.phase {
+            Phase::Absent => Err(JobError::Unknown),
+            Phase::Created | Phase::Queued => Err(JobError::NotAssigned),
+            Phase::Assigned { machine_id } | Phase::Running { machine_id } if machine_id != machine => {
+                Err(JobError::OtherMachine { machine_id })
+            }
+            Phase::Assigned { machine_id } => {
+                let Self { organization_id, user_id, .. } = *self;
+                Ok(vec![JobStarted { organization_id, machine_id, user_id }.into()])
+            }
+            Phase::Running { .. } => Ok(vec![]),
+            Phase::Ended { .. } => Err(JobError::Ended),
+        }
+    }
+
+    fn finish(&self, machine: Uuid, outcome: &Outcome, output_file_ids: &[Uuid]) -> Result<Vec<JobEvent>, JobError> {
+        let never_started = match self.phase {
+            Phase::Absent => return Err(JobError::Unknown),
+            Phase::Created | Phase::Queued | Phase::Ended { machine_id: None, .. } => {
+                return Err(JobError::NotAssigned);
+            }
+            Phase::Assigned { machine_id }
+            | Phase::Running { machine_id }
+            | Phase::Ended { machine_id: Some(machine_id), .. }
+                if machine_id != machine =>
+            {
+                return Err(JobError::OtherMachine { machine_id });
+            }
+            Phase::Ended { .. } => return Ok(vec![]),
+            Phase::Assigned { .. } => true,
+            Phase::Running { .. } => false,
+        };
+        if never_started && matches!(outcome, Outcome::Succeeded { .. } | Outcome::TimedOut) {
+            return Err(JobError::NotStarted);
+        }
+        let file_ids = files::checked(output_file_ids, MAX_OUTPUT_FILES)?;
+        let organization_id = self.organization_id;
+        let mut events = Vec::new();
+        if !file_ids.is_empty() {
+            events.push(JobFilesLinked { organization_id, file_ids, role: FileRole::Output }.into());
+        }
+        events.push(match outcome {
+            Outcome::Succeeded { exit_code } => JobSucceeded { organization_id, exit_code: *exit_code }.into(),
+            Outcome::Failed { exit_code, reason } => {
+                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                JobFailed { organization_id, exit_code: *exit_code, reason }.into()
+            }
+            Outcome::TimedOut => JobTimedOut { organization_id, timeout_ms: self.timeout_ms }.into(),
+            Outcome::Cancelled { reason } => {
+                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                JobCancelled { organization_id, reason }.into()
+            }
+        });
+        Ok(events)
+    }
+
+    fn cancel(&self, reason: &str) -> Result<Vec<JobEvent>, JobError> {
+        match self.phase {
+            Phase::Absent => Err(JobError::Unknown),
+            Phase::Created | Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => {
+                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                Ok(vec![JobCancelled { organization_id: self.organization_id, reason }.into()])
+            }
+            Phase::Ended { cancelled: true, .. } => Ok(vec![]),
+            Phase::Ended { cancelled: false, .. } => Err(JobError::Ended),
+        }
+    }
+
+    fn lose(&self, reason: &str) -> Result<Vec<JobEvent>, JobError> {
+        match self.phase {
+            Phase::Absent => Err(JobError::Unknown),
+            Phase::Created | Phase::Queued => Err(JobError::NotAssigned),
+            Phase::Assigned { .. } | Phase::Running { .. } => {
+                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                Ok(vec![JobLost { organization_id: self.organization_id, reason }.into()])
+            }
+            Phase::Ended { .. } => Ok(vec![]),
+        }
+    }
+
+    fn end(&mut self, cancelled: bool) {
+        let machine_id = match self.phase {
+            Phase::Assigned { machine_id } | Phase::Running { machine_id } => Some(machine_id),
+            Phase::Ended { machine_id, .. } => machine_id,
+            Phase::Absent | Phase::Created | Phase::Queued => None,
+        };
+        self.phase = Phase::Ended { cancelled, machine_id };
+    }
+}
+
+impl Aggregate for Job {
+    const NAME: &'static str = AGGREGATE;
+    type Command = JobCommand;
+    type Event = JobEvent;
+    type Error = JobError;
+
+    fn decide(&self, command: &JobCommand) -> Result<Vec<JobEvent>, JobError> {
+        match command {
+            JobCommand::Create(job) => self.create(job),
+            JobCommand::ReplaceFiles { file_ids } => self.replace_files(file_ids),
+            JobCommand::Queue => self.queue(),
+            JobCommand::Assign { machine_id } => self.assign(*machine_id),
+            JobCommand::Start { machine_id } => self.start(*machine_id),
+            JobCommand::Finish { machine_id, outcome, output_file_ids } => {
+                self.finish(*machine_id, outcome, output_file_ids)
+            }
+            JobCommand::Cancel { reason } => self.cancel(reason),
+            JobCommand::Lose { reason } => self.lose(reason),
+        }
+    }
+
+    fn evolve(&mut self, event: &JobEvent) {
+        match event {
+            JobEvent::JobCreated(event) => {
+                let JobCreated { organization_id, name, command, timeout_ms, user_id, .. } = event.clone();
+                let (phase, input_file_ids) = (Phase::Created, BTreeSet::new());
+                *self = Self { phase, organization_id, name, command, timeout_ms, user_id, input_file_ids };
+            }
+            JobEvent::JobFilesLinked(event) if event.role == FileRole::Input => {
+                self.input_file_ids.extend(&event.file_ids);
+            }
+            JobEvent::JobFilesUnlinked(event) if event.role == FileRole::Input => {
+                for file_id in &event.file_ids {
+                    self.input_file_ids.remove(file_id);
+                }
+            }
+            // No decision depends on what a job wrote.
+            JobEvent::JobFilesLinked(_) | JobEvent::JobFilesUnlinked(_) => {}
+            JobEvent::JobQueued(_) => self.phase = Phase::Queued,
+            JobEvent::JobAssigned(event) => self.phase = Phase::Assigned { machine_id: event.machine_id },
+            JobEvent::JobStarted(event) => self.phase = Phase::Running { machine_id: event.machine_id },
+            JobEvent::JobCancelled(_) => self.end(true),
+            JobEvent::JobSucceeded(_) | JobEvent::JobFailed(_) | JobEvent::JobTimedOut(_) | JobEvent::JobLost(_) => {
+                self.end(false)
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A running job service, and what tests ask of it.
+
+use axum::http::Method;
+use contracts::file::{FileEvent, FileUploadCompleted, FileUploadStarted};
+use epoch::{Timestamp, local::LocalBus};
+use epoch_postgres::PgStore;
+use job::JobService;
+use serde_json::{Value, json};
+use service_kit::{
+    Caller, Role,
+    testkit::{Answer, TestRequest, TestService},
+};
+use uuid::Uuid;
+
+pub(crate) struct Platform {
+    pub(crate) service: TestService,
+    pub(crate) organization: Uuid,
+    pub(crate) user: Uuid,
+    pub(crate) member: Caller,
+    pub(crate) admin: Caller,
+    /// Somebody of another organization, who may do everything there.
+    pub(crate) stranger: Caller,
+    pub(crate) runner: Caller,
+}
+
+impl Platform {
+    pub(crate) async fn start() -> Self {
+        let (organization, user) = (Uuid::now_v7(), Uuid::now_v7());
+        Self {
+            service: TestService::start::<JobService>().await,
+            organization,
+            user,
+            member: Caller::user(user, Some(organization), Role::Member),
+            admin: Caller::key(Uuid::now_v7(), organization, Role::Admin),
+            stranger: Caller::key(Uuid::now_v7(), Uuid::now_v7(), Role::Owner),
+            runner: Caller::service("runner"),
+        }
+    }
+
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("/api/v1/organizations/{}/{rest}", self.organization)
+    }
+
+    pub(crate) fn get(&self, rest: &str) -> TestRequest<'_> {
+        self.service.get(self.path(rest)).by(&self.member)
+    }
+
+    pub(crate) fn post(&self, rest: &str) -> TestRequest<'_> {
+        self.service.post(self.path(rest)).by(&self.member)
+    }
+
+    pub(crate) fn put(&self, rest: &str) -> TestRequest<'_> {
+        self.service.request(Method::PUT, self.path(rest)).by(&self.member)
+    }
+
+    pub(crate) fn internal(&self, rest: &str) -> TestRequest<'_> {
+        self.service.post(format!("/internal/v1/job/{rest}")).by(&self.runner)
+    }
+
+    pub(crate) async fn define(&self, name: &str) -> Uuid {
+        let body = json!({ "name": name, "command": ["sha256sum", "-b"], "timeout_ms": 60_000 });
+        let answer = self.post("job-configurations").by(&self.admin).json(&body).send().await.expect(201);
+        id_of(&answer)
+    }
+
+    /// A new job with these files.
+    pub(crate) async fn create(&self, configuration: Uuid, file_ids: &[Uuid]) -> Uuid {
+        let body = json!({ "job_configuration_id": configuration, "file_ids": file_ids });
+        id_of(&self.post("jobs").json(&body).send().await.expect(201))
+    }
+
+    /// A job that waits for a machine.
+    pub(crate) async fn queued(&self) -> Uuid {
+        let configuration = self.define("Checksum").await;
+        let job = self.create(configuration, &[]).await;
+        self.queue(job).await;
+        job
+    }
+
+    pub(crate) async fn queue(&self, job: Uuid) {
+        self.post(&format!("jobs/{job}/queue")).send().await.expect(200);
+    }
+
+    pub(crate) async fn claim(&self, machine: Uuid, wait_ms: u64) -> Answer {
+        self.internal("claims").json(&json!({ "machine_id": machine, "wait_ms": wait_ms })).send().await
+    }
+
+    pub(crate) async fn started(&self, job: Uuid, machine: Uuid, at: Timestamp) -> Answer {
+        let body = json!({ "machine_id": machine, "at": at.to_string() });
+        self.internal(&format!("jobs/{job}/started")).json(&body).send().await
+    }
+
+    pub(crate) async fn heartbeat(&self, job: Uuid, machine: Uuid) -> bool {
+        let heartbeat = self.internal(&format!("jobs/{job}/heartbeat")).json(&json!({ "machine_id": machine }));
+        heartbeat.send().await.expect(200).json()["continue"].as_bool().unwrap()
+    }
+
+    pub(crate) async fn finished(&self, job: Uuid, machine: Uuid, at: Timestamp, more: &Value) -> Answer {
+        let mut body = json!({ "machine_id": machine, "at": at.to_string() });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.internal(&format!("jobs/{job}/finished")).json(&body).send().await
+    }
+
+    /// A job that runs on `machine`.
+    pub(crate) async fn running(&self, machine: Uuid) -> Uuid {
+        let job = self.queued().await;
+        let claimed = self.claim(machine, 5_000).await.expect(200).json();
+        assert_eq!(claimed["job_id"], job.to_string());
+        self.started(job, machine, Timestamp::now()).await.expect(200);
+        job
+    }
+
+    /// The job as the read model has it at the newest version.
+    pub(crate) async fn job(&self, job: Uuid) -> Value {
+        let version = self.version(job).await;
+        self.get(&format!("jobs/{job}?min_version={version}")).send().await.expect(200).json()
+    }
+
+    pub(crate) async fn version(&self, id: Uuid) -> i64 {
+        let query = sqlx::query_scalar("select coalesce(max(version), 0) from events where aggregate_id = $1");
+        query.bind(id).fetch_one(&self.service.pool).await.unwrap()
+    }
+
+    /// The names of what happened to an aggregate.
+    pub(crate) async fn events(&self, id: Uuid) -> Vec<String> {
+        let query = sqlx::query_scalar("select event_name from events where aggregate_id = $1 order by version");
+        query.bind(id).fetch_all(&self.service.pool).await.unwrap()
+    }
+
+    /// How many events there are at all.
+    pub(crate) async fn appended(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from events").fetch_one(&self.service.pool).await.unwrap()
+    }
+
+    pub(crate) async fn leases(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from leases").fetch_one(&self.service.pool).await.unwrap()
+    }
+
+    /// The store, as another process of the service has it: nothing that is done with it comes the local way.
+    pub(crate) fn elsewhere(&self) -> PgStore {
+        let (store, appender) = PgStore::new(self.service.pool.clone(), LocalBus::new());
+        tokio::spawn(appender.run());
+        store
+    }
+
+    pub(crate) async fn upload_started(&self, organization: Uuid, file: Uuid) {
+        let event = FileUploadStarted {
+            organization_id: organization,
+            name: "a.csv".into(),
+            content_type: "text/csv".into(),
+            declared_bytes: 9,
+            produced_by_job: None,
+        };
+        self.file_event(organization, file, event.into()).await;
+    }
+
+    pub(crate) async fn upload_completed(&self, organization: Uuid, file: Uuid) {
+        let event = FileUploadCompleted { organization_id: organization, bytes: 10 };
+        self.file_event(organization, file, event.into()).await;
+    }
+
+    pub(crate) async fn file_event(&self, organization: Uuid, file: Uuid, event: FileEvent) {
+        self.service.publish("file", file, organization, Timestamp::now(), &[event]).await;
+    }
+
+    /// A complete file of the organization.
+    pub(crate) async fn file(&self) -> Uuid {
+        let file = Uuid::now_v7();
+        self.upload_started(self.organization, file).await;
+        self.upload_completed(self.organization, file).await;
+        file
+    }
+
+    pub(crate) async fn close(self) {
+        self.service.close().await;
+    }
+}
+
+pub(crate) fn id_of(answer: &Answer) -> Uuid {
+    answer.json()["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// The ids as JSON, in the order of the ids.
+pub(crate) fn sorted(ids: &[Uuid]) -> Value {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    json!(ids)
+}

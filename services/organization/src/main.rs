@@ -1,0 +1,10 @@
+//! The organization service as a process of its own.
+
+use std::process::ExitCode;
+
+use organization::OrganizationService;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    service_kit::cli::run::<OrganizationService>().await
+}

@@ -1,0 +1,5 @@
+//! Read models.
+
+mod organizations;
+
+pub use organizations::Organizations;

@@ -1,0 +1,5 @@
+//! What this service does when something happened elsewhere.
+
+mod storage_usage;
+
+pub use storage_usage::StorageUsage;

@@ -1,0 +1,286 @@
+//! The saga: an organization's total is the sum of its files' bytes, to the byte.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use contracts::file::{
+    self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted,
+};
+use epoch::{
+    CommandContext, Envelope, Timestamp, Version,
+    envelope::StreamKey,
+    gate::Way,
+    handler::Subscription,
+    memory::MemoryStore,
+    store::{Append, Appended, Appender, NewEvent},
+};
+use epoch_postgres::{PgSubscription, dead_letters};
+use organization::sagas::StorageUsage;
+use proptest::prelude::*;
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::support::{Acme, Events, Process, tables};
+
+fn started(organization_id: Uuid) -> FileEvent {
+    let (name, content_type) = ("data.bin".to_owned(), "application/octet-stream".to_owned());
+    FileUploadStarted { organization_id, name, content_type, declared_bytes: 9, produced_by_job: None }.into()
+}
+
+fn part(organization_id: Uuid, bytes: i64) -> FileEvent {
+    FilePartUploaded { organization_id, part_id: Uuid::now_v7(), offset: 0, bytes, sha256: "0".repeat(64) }.into()
+}
+
+fn completed(organization_id: Uuid, bytes: i64) -> FileEvent {
+    FileUploadCompleted { organization_id, bytes }.into()
+}
+
+fn deleted(organization_id: Uuid, bytes: i64) -> FileEvent {
+    FileDeleted { organization_id, bytes }.into()
+}
+
+fn aborted(organization_id: Uuid, bytes: i64) -> FileEvent {
+    FileUploadAborted { organization_id, bytes }.into()
+}
+
+/// By how many bytes an event changes the total.
+fn bytes(event: &FileEvent) -> i64 {
+    match event {
+        FileEvent::FilePartUploaded(part) => part.bytes,
+        FileEvent::FileUploadAborted(aborted) => -aborted.bytes,
+        FileEvent::FileDeleted(deleted) => -deleted.bytes,
+        FileEvent::FileUploadStarted(_) | FileEvent::FileUploadCompleted(_) => 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_files_store_is_counted_once_though_the_bus_delivers_twice() {
+    let acme = Acme::start().await;
+    let at = Timestamp::from_millis(1_761_442_200_500);
+    let file = Uuid::now_v7();
+    let first = [started(acme.id), part(acme.id, 40), part(acme.id, 60), completed(acme.id, 100)];
+    acme.service.publish(file::AGGREGATE, file, acme.id, at, &first).await;
+    acme.service.publish_again().await;
+    let given_up = [started(acme.id), part(acme.id, 7), aborted(acme.id, 7)];
+    acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &given_up).await;
+    acme.service.publish_again().await;
+    acme.service.publish(file::AGGREGATE, file, acme.id, at, &[deleted(acme.id, 100)]).await;
+    acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &[part(acme.id, 5)]).await;
+    acme.service.publish_again().await;
+    // The last file of all was counted, so everything before it was delivered as often as it was published.
+    let done = Uuid::now_v7();
+    acme.service.publish(file::AGGREGATE, done, acme.id, at, &[part(acme.id, 1_000)]).await;
+    let progress = epoch_postgres::Progress::new(acme.service.pool.clone());
+    let stream = StreamKey { aggregate: file::AGGREGATE.into(), id: done };
+    let limit = std::time::Duration::from_secs(20);
+    progress.wait_for(StorageUsage::NAME, &stream, Version::new(1), limit).await.unwrap();
+
+    let process = Process::on(&acme.service.pool);
+    assert_eq!(process.total(acme.id).await, 1_005);
+    let version = process.organizations.load(acme.id).await.unwrap().version.get();
+    assert_eq!(acme.read(version).await["storage_bytes"], json!(1_005));
+    let occurred: Vec<i64> =
+        sqlx::query_scalar("select distinct occurred_at from events where event_name = 'StorageUsageChanged'")
+            .fetch_all(&acme.service.pool)
+            .await
+            .unwrap();
+    assert_eq!(occurred, [at.as_millis()], "it happened when the files say so");
+    acme.service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_makes_one_command_an_organization_and_none_for_nothing() {
+    let (database, pool) = tables().await;
+    let process = Process::on(&pool);
+    let ids = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    for id in ids {
+        process.create(id).await;
+    }
+    let mut batch = Vec::new();
+    let others = MemoryStore::new();
+    for _ in 0..4 {
+        batch.extend(append(&others, Uuid::now_v7(), &[started(ids[0]), part(ids[0], 3), part(ids[0], 4)]).await);
+        batch.extend(append(&others, Uuid::now_v7(), &[started(ids[1]), part(ids[1], 5), deleted(ids[1], 7)]).await);
+        batch.extend(append(&others, Uuid::now_v7(), &[part(ids[2], 9), aborted(ids[2], 9)]).await);
+    }
+    let gate = process.subscription(StorageUsage::new(process.organizations.clone()));
+    assert_eq!(gate.deliver(&batch, Way::Bus).await.unwrap().applied, batch.len());
+    let changes: Vec<(Uuid, i64)> = sqlx::query_as(
+        "select aggregate_id, count(*) from events where event_name = 'StorageUsageChanged' group by 1 order by 1",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(changes, [(ids[0], 1), (ids[1], 1)]);
+    assert_eq!(process.total(ids[0]).await, 28);
+    assert_eq!(process.total(ids[1]).await, -8, "less than nothing is counted as it is");
+    assert_eq!(process.total(ids[2]).await, 0);
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_an_unknown_organization_wait_and_nobody_else_does() {
+    let acme = Acme::start().await;
+    let (unknown, waiting, at) = (Uuid::now_v7(), Uuid::now_v7(), Timestamp::now());
+    let early = [started(unknown), part(unknown, 11), part(unknown, 12)];
+    acme.service.publish(file::AGGREGATE, waiting, unknown, at, &early).await;
+    acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &[part(acme.id, 5)]).await;
+
+    let process = Process::on(&acme.service.pool);
+    let gate = process.subscription(StorageUsage::new(process.organizations.clone()));
+    let parked = || async {
+        let letters = dead_letters::list(&gate, 10).await.unwrap();
+        (letters.len() == 2).then_some(letters)
+    };
+    let letters = acme.service.eventually(parked).await;
+    let seen: Vec<_> = letters.iter().map(|letter| (letter.stream.id, letter.version.get())).collect();
+    assert_eq!(seen, [(waiting, 2), (waiting, 3)]);
+    assert_eq!(letters[0].error.as_deref(), Some("the organization does not exist"));
+    let counted = || async { (process.total(acme.id).await == 5).then_some(()) };
+    acme.service.eventually(counted).await;
+    assert_eq!(process.total(unknown).await, 0, "nothing is counted for nobody");
+
+    let stream = StreamKey { aggregate: file::AGGREGATE.into(), id: waiting };
+    assert!(dead_letters::retry(&gate, &stream).await.is_err(), "as long as there is no such organization");
+    process.create(unknown).await;
+    assert_eq!(dead_letters::retry(&gate, &stream).await.unwrap(), 2);
+    assert_eq!(process.total(unknown).await, 23, "nothing was lost");
+    acme.service.publish(file::AGGREGATE, waiting, unknown, at, &[deleted(unknown, 23)]).await;
+    acme.service.publish_again().await;
+    let freed = || async { (process.total(unknown).await == 0).then_some(()) };
+    acme.service.eventually(freed).await;
+    acme.service.close().await;
+}
+
+/// Events of a file, as its own service would commit them.
+async fn append(others: &MemoryStore, file: Uuid, events: &[FileEvent]) -> Events {
+    let append = Append {
+        aggregate: file::AGGREGATE,
+        aggregate_id: file,
+        expected: Version::ZERO,
+        events: events.iter().map(|event| NewEvent::encode(event).unwrap()).collect(),
+        context: CommandContext::new(),
+    };
+    let Ok(Appended::Committed { events, .. }) = others.append(append).await else { panic!("not appended") };
+    events
+}
+
+/// What happens to one file: its organization, its parts, and how it ends.
+type History = (usize, Vec<i64>, u8);
+
+/// A piece of all that happened, how it comes, and to which of two processes.
+type Delivery = (usize, usize, u8, bool);
+
+const ORGANIZATIONS: usize = 3;
+
+fn events(organization: Uuid, parts: &[i64], end: u8) -> Vec<FileEvent> {
+    let total = parts.iter().sum();
+    let mut events = vec![started(organization)];
+    events.extend(parts.iter().map(|bytes| part(organization, *bytes)));
+    match end {
+        0 => {}
+        1 => events.push(completed(organization, total)),
+        2 => events.push(aborted(organization, total)),
+        // More is freed than was stored: counted all the same.
+        3 => events.push(deleted(organization, total + 1)),
+        _ => events.extend([completed(organization, total), deleted(organization, total)]),
+    }
+    events
+}
+
+/// Files are written by many at once: takes an event of each in turn.
+fn interleaved(files: Vec<Events>) -> Events {
+    let mut files: Vec<_> = files.into_iter().map(Vec::into_iter).collect();
+    let mut log = Vec::new();
+    loop {
+        let before = log.len();
+        for file in &mut files {
+            log.extend(file.next());
+        }
+        if log.len() == before {
+            return log;
+        }
+    }
+}
+
+async fn deliver_in_pieces(processes: &[Process; 2], log: &[Arc<Envelope>], deliveries: &[Delivery]) {
+    let ways = [Way::Local, Way::Bus, Way::Replay];
+    let gate = |process: &Process| -> PgSubscription {
+        process.subscription(StorageUsage::new(process.organizations.clone()))
+    };
+    for at_once in deliveries.chunks(5) {
+        let arrivals = at_once.iter().map(|&(start, length, way, process)| {
+            let start = start % log.len();
+            let piece = log[start..(start + length).min(log.len())].to_vec();
+            let gate = gate(&processes[usize::from(process)]);
+            tokio::spawn(async move { gate.deliver(&piece, ways[usize::from(way)]).await })
+        });
+        for arrival in futures::future::join_all(arrivals.collect::<Vec<_>>()).await {
+            arrival.unwrap().unwrap();
+        }
+    }
+    // At last the bus brings everything, to both at once.
+    let [one, other] = processes.each_ref().map(gate);
+    let (one, other) = futures::join!(one.deliver(log, Way::Bus), other.deliver(log, Way::Bus));
+    one.unwrap();
+    other.unwrap();
+}
+
+async fn changes(pool: &PgPool, organization: Uuid) -> (i64, bool) {
+    use contracts::organization::StorageUsageChanged;
+    let process = Process::on(pool);
+    let mut sum = 0;
+    let mut each_total_follows = true;
+    let mut stream = epoch::store::Streamer::stream(&process.store, "organization", organization, Version::ZERO);
+    while let Some(event) = futures::TryStreamExt::try_next(&mut stream).await.unwrap() {
+        let event = event.decode::<contracts::organization::OrganizationEvent>().unwrap();
+        if let contracts::organization::OrganizationEvent::StorageUsageChanged(changed) = event {
+            let StorageUsageChanged { delta_bytes, total_bytes } = changed;
+            sum += delta_bytes;
+            each_total_follows &= total_bytes == sum && delta_bytes != 0;
+        }
+    }
+    (sum, each_total_follows)
+}
+
+async fn try_it(histories: Vec<History>, deliveries: Vec<Delivery>) {
+    let (database, pool) = tables().await;
+    let processes = [Process::on(&pool), Process::on(&database.pool("organization", migrations()).await)];
+    let ids: Vec<Uuid> = (0..ORGANIZATIONS).map(|_| Uuid::now_v7()).collect();
+    for id in &ids {
+        processes[0].create(*id).await;
+    }
+    let others = MemoryStore::new();
+    let (mut files, mut expected) = (Vec::new(), BTreeMap::new());
+    for (organization, parts, end) in histories {
+        let events = events(ids[organization], &parts, end);
+        *expected.entry(ids[organization]).or_insert(0) += events.iter().map(bytes).sum::<i64>();
+        files.push(append(&others, Uuid::now_v7(), &events).await);
+    }
+    deliver_in_pieces(&processes, &interleaved(files), &deliveries).await;
+    for id in ids {
+        let total = expected.get(&id).copied().unwrap_or_default();
+        assert_eq!(processes[0].total(id).await, total);
+        assert_eq!(changes(&pool, id).await, (total, true));
+    }
+    database.drop().await;
+}
+
+fn migrations() -> &'static sqlx::migrate::Migrator {
+    <organization::OrganizationService as service_kit::service::Service>::migrations()
+}
+
+#[test]
+fn the_total_is_the_sum_of_the_events_however_they_come() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let history = (0..ORGANIZATIONS, prop::collection::vec(0..1_000_i64, 0..5), 0..5_u8);
+    let histories = prop::collection::vec(history, 1..12);
+    let delivery = (0..60_usize, 1..20_usize, 0..3_u8, any::<bool>());
+    let deliveries = prop::collection::vec(delivery, 0..30);
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(16));
+    let result = runner.run(&(histories, deliveries), |(histories, deliveries)| {
+        runtime.block_on(try_it(histories, deliveries));
+        Ok(())
+    });
+    result.unwrap();
+}

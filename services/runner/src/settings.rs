@@ -1,0 +1,69 @@
+//! What a runner must be told, and how patient it is.
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use clap::Args;
+use epoch::retry::RetryPolicy;
+use service_kit::{Secrets, config::PeerArgs};
+
+/// The settings that only runners have. Their names fit beside those of every service in one process.
+#[derive(Debug, Clone, Args)]
+pub struct RunnerArgs {
+    /// The directory below which jobs run, in runner/
+    #[arg(long, env = "CATACLOUD_DATA_DIR", default_value = ".dev/data", value_name = "DIRECTORY")]
+    pub runner_data_dir: PathBuf,
+
+    /// How many jobs run at the same time
+    #[arg(long, env = "CATACLOUD_RUNNER_SLOTS", default_value = "2", value_name = "JOBS")]
+    pub runner_slots: NonZeroUsize,
+}
+
+/// What a runner must be told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The installation's secret.
+    pub secrets: Secrets,
+    /// Where the job and file services are.
+    pub peers: PeerArgs,
+    /// Where and how many.
+    pub runner: RunnerArgs,
+    /// How patient to be.
+    pub limits: Limits,
+}
+
+/// How patient a runner is.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long the job service may wait for a job before it answers that there is none.
+    pub claim_wait: Duration,
+    /// The time between heartbeats; well below the lease of 15 seconds.
+    pub heartbeat_every: Duration,
+    /// The most bytes kept of standard output, and as many of standard error.
+    pub captured_bytes: u64,
+    /// The most files stored as a job's outputs.
+    pub output_files: usize,
+    /// How long a process that left the job's group may keep the job's standard output open.
+    pub drain: Duration,
+    /// How long a stopping runner tries to report what it ended.
+    pub stop_report: Duration,
+    /// How often and when to ask the job service again.
+    pub job_retries: RetryPolicy,
+    /// The same for the file service: a file that can't be moved must fail the job some day.
+    pub file_retries: RetryPolicy,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let (first, limit) = (Duration::from_millis(200), Duration::from_secs(5));
+        Self {
+            claim_wait: Duration::from_secs(10),
+            heartbeat_every: Duration::from_secs(5),
+            captured_bytes: 16 * 1024 * 1024,
+            output_files: 1_000,
+            drain: Duration::from_secs(5),
+            stop_report: Duration::from_secs(5),
+            job_retries: RetryPolicy { attempts: u32::MAX, first, limit },
+            file_retries: RetryPolicy { attempts: 30, first, limit },
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Doubles of the job and file services on one socket.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Request, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, head, post},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use service_kit::{Caller, Role, Secrets};
+use tokio::{net::TcpListener, sync::watch};
+use uuid::Uuid;
+
+pub(crate) const ORGANIZATION: Uuid = Uuid::from_u128(0xA);
+
+pub(crate) fn secrets() -> Secrets {
+    Secrets::new("a secret for the tests").unwrap()
+}
+
+/// A call about a job.
+#[derive(Debug, Clone)]
+pub(crate) struct JobCall {
+    pub(crate) job: Uuid,
+    pub(crate) step: String,
+    pub(crate) key: String,
+    pub(crate) body: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Upload {
+    pub(crate) key: String,
+    pub(crate) length: usize,
+    pub(crate) metadata: HashMap<String, String>,
+    pub(crate) bytes: Vec<u8>,
+    /// Where each accepted PATCH began.
+    pub(crate) patches: Vec<usize>,
+}
+
+/// All that happened, and what is to happen.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) queue: VecDeque<Value>,
+    pub(crate) claims: usize,
+    pub(crate) calls: Vec<JobCall>,
+    /// What heartbeats answer is the opposite of this.
+    pub(crate) dismissed: bool,
+    /// How often the next calls of a step get 503.
+    pub(crate) unavailable: HashMap<&'static str, usize>,
+    /// Steps that get 409.
+    pub(crate) refused: Vec<&'static str>,
+    pub(crate) files: HashMap<Uuid, (String, Vec<u8>)>,
+    pub(crate) uploads: HashMap<Uuid, Upload>,
+    /// The next PATCH breaks after so many bytes, the first first.
+    pub(crate) breaks: VecDeque<usize>,
+    /// File names that are refused.
+    pub(crate) refused_files: Vec<&'static str>,
+    /// Downloads wait.
+    pub(crate) downloads_held: bool,
+    /// So many of the next downloads break in the middle.
+    pub(crate) broken_downloads: usize,
+}
+
+impl World {
+    pub(crate) fn calls_of(&self, job: Uuid, step: &str) -> Vec<&JobCall> {
+        self.calls.iter().filter(|call| call.job == job && call.step == step).collect()
+    }
+
+    pub(crate) fn output(&self, name: &str) -> Option<&Upload> {
+        self.uploads.values().find(|upload| upload.metadata["filename"] == name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        let output = self.output(name).unwrap_or_else(|| panic!("no output {name}: {:?}", self.uploads.keys()));
+        String::from_utf8(output.bytes.clone()).unwrap()
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Platform {
+    world: Arc<watch::Sender<World>>,
+}
+
+impl Platform {
+    pub(crate) fn new() -> Self {
+        Self { world: Arc::new(watch::Sender::new(World::default())) }
+    }
+
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let mut result = None;
+        self.world.send_modify(|world| result = Some(change(world)));
+        result.unwrap()
+    }
+
+    pub(crate) fn see<T>(&self, see: impl FnOnce(&World) -> T) -> T {
+        see(&self.world.borrow())
+    }
+
+    /// Waits until `seen` is so.
+    pub(crate) async fn until(&self, what: &str, seen: impl Fn(&World) -> bool) {
+        let mut world = self.world.subscribe();
+        let waited = tokio::time::timeout(super::running::LIMIT, world.wait_for(|world| seen(world))).await;
+        let calls = || self.see(|world| format!("{:#?}", world.calls));
+        assert!(waited.is_ok(), "not within the time limit: {what}\n{}", calls());
+    }
+
+    /// Lets a file exist.
+    pub(crate) fn add_file(&self, name: &str, bytes: &[u8]) -> Uuid {
+        let id = Uuid::now_v7();
+        self.change(|world| world.files.insert(id, (name.to_owned(), bytes.to_owned())));
+        id
+    }
+
+    /// Queues a job.
+    pub(crate) fn add_job(&self, command: &[&str], timeout_ms: u64, files: &[Uuid]) -> Uuid {
+        let id = Uuid::now_v7();
+        let job = json!({
+            "job_id": id, "organization_id": ORGANIZATION, "name": "a job", "command": command,
+            "timeout_ms": timeout_ms, "input_file_ids": files, "version": 3,
+        });
+        self.change(|world| world.queue.push_back(job));
+        id
+    }
+
+    /// Waits for the job's end and gives what was reported.
+    pub(crate) async fn finished(&self, job: Uuid) -> Value {
+        self.until("the job's end", |world| !world.calls_of(job, "finished").is_empty()).await;
+        self.see(|world| world.calls_of(job, "finished")[0].body.clone())
+    }
+
+    pub(crate) async fn serve(&self, listener: TcpListener) -> SocketAddr {
+        let address = listener.local_addr().unwrap();
+        let scoped = "/api/v1/organizations/{org}";
+        let router = Router::new()
+            .route("/internal/v1/job/claims", post(claim))
+            .route("/internal/v1/job/jobs/{job}/{step}", post(about_job))
+            .route(&format!("{scoped}/files/{{file}}"), get(file))
+            .route(&format!("{scoped}/files/{{file}}/content"), get(content))
+            .route(&format!("{scoped}/uploads"), post(create_upload))
+            .route(&format!("{scoped}/uploads/{{upload}}"), head(offset).patch(append))
+            .with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        address
+    }
+}
+
+fn caller(headers: &HeaderMap) -> Caller {
+    let caller = Caller::from_headers(headers, &secrets()).unwrap();
+    assert_eq!((caller.role, caller.actor.as_str()), (Role::Service, "service:runner"));
+    caller
+}
+
+fn header(headers: &HeaderMap, name: &str) -> String {
+    let value = headers.get(name).unwrap_or_else(|| panic!("no header {name} in {headers:?}"));
+    value.to_str().unwrap().to_owned()
+}
+
+async fn claim(State(platform): State<Platform>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    caller(&headers);
+    header(&headers, "idempotency-key");
+    assert!(body["machine_id"].is_string());
+    let wait = std::time::Duration::from_millis(body["wait_ms"].as_u64().unwrap());
+    platform.change(|world| world.claims += 1);
+    let mut world = platform.world.subscribe();
+    if tokio::time::timeout(wait, world.wait_for(|world| !world.queue.is_empty())).await.is_err() {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    match platform.change(|world| world.queue.pop_front()) {
+        Some(job) => Json(job).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+async fn about_job(
+    State(platform): State<Platform>,
+    Path((job, step)): Path<(Uuid, String)>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
+    assert_eq!(caller(&headers).organization, Some(ORGANIZATION));
+    let key = header(&headers, "idempotency-key");
+    platform.change(|world| {
+        world.calls.push(JobCall { job, step: step.clone(), key, body });
+        if let Some(left) = world.unavailable.get_mut(step.as_str()).filter(|left| **left > 0) {
+            *left -= 1;
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+        if world.refused.contains(&step.as_str()) {
+            return StatusCode::CONFLICT.into_response();
+        }
+        match step.as_str() {
+            "heartbeat" => Json(json!({ "continue": !world.dismissed })).into_response(),
+            "started" | "finished" => Json(json!({})).into_response(),
+            other => panic!("no such step: {other}"),
+        }
+    })
+}
+
+async fn file(State(platform): State<Platform>, Path((org, file)): Path<(Uuid, Uuid)>, headers: HeaderMap) -> Response {
+    assert_eq!((caller(&headers).organization, org), (Some(ORGANIZATION), ORGANIZATION));
+    platform.see(|world| match world.files.get(&file) {
+        Some((name, bytes)) => Json(json!({ "id": file, "name": name, "bytes": bytes.len() })).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
+}
+
+async fn content(
+    State(platform): State<Platform>,
+    Path((_, file)): Path<(Uuid, Uuid)>,
+    headers: HeaderMap,
+) -> Response {
+    assert_eq!(caller(&headers).organization, Some(ORGANIZATION));
+    platform.until("downloads are let go", |world| !world.downloads_held).await;
+    let (bytes, breaks) = platform.change(|world| {
+        let breaks = world.broken_downloads > 0;
+        world.broken_downloads -= usize::from(breaks);
+        (world.files[&file].1.clone(), breaks)
+    });
+    let length = [("content-length", bytes.len().to_string())];
+    if breaks {
+        let half = bytes[..bytes.len() / 2].to_vec();
+        let parts = futures::stream::iter([Ok(half), Err(std::io::Error::other("broken"))]);
+        return (length, Body::from_stream(parts)).into_response();
+    }
+    (length, bytes).into_response()
+}
+
+async fn create_upload(State(platform): State<Platform>, Path(org): Path<Uuid>, headers: HeaderMap) -> Response {
+    assert_eq!((caller(&headers).organization, org), (Some(ORGANIZATION), ORGANIZATION));
+    assert_eq!(header(&headers, "tus-resumable"), "1.0.0");
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once(' ').unwrap();
+        (key.to_owned(), String::from_utf8(STANDARD.decode(value).unwrap()).unwrap())
+    };
+    let metadata: HashMap<_, _> = header(&headers, "upload-metadata").split(',').map(pair).collect();
+    let id = Uuid::now_v7();
+    platform.change(|world| {
+        if world.refused_files.contains(&metadata["filename"].as_str()) {
+            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        }
+        let length = header(&headers, "upload-length").parse().unwrap();
+        let key = header(&headers, "idempotency-key");
+        world.uploads.insert(id, Upload { key, length, metadata, bytes: Vec::new(), patches: Vec::new() });
+        let location = format!("/api/v1/organizations/{org}/uploads/{id}");
+        (StatusCode::CREATED, [("location", location), ("tus-resumable", "1.0.0".to_owned())]).into_response()
+    })
+}
+
+async fn offset(State(platform): State<Platform>, Path((_, upload)): Path<(Uuid, Uuid)>) -> Response {
+    let offset = platform.see(|world| world.uploads[&upload].bytes.len());
+    [("upload-offset", offset.to_string())].into_response()
+}
+
+async fn append(
+    State(platform): State<Platform>,
+    Path((_, upload)): Path<(Uuid, Uuid)>,
+    request: Request<Body>,
+) -> Response {
+    let headers = request.headers();
+    assert_eq!(caller(headers).organization, Some(ORGANIZATION));
+    assert_eq!(header(headers, "content-type"), "application/offset+octet-stream");
+    let from: usize = header(headers, "upload-offset").parse().unwrap();
+    let announced: usize = header(headers, "content-length").parse().unwrap();
+    let (breaks_after, at_offset) = platform.change(|world| {
+        let stored = world.uploads.get_mut(&upload).unwrap();
+        stored.patches.push(from);
+        (world.breaks.pop_front(), stored.bytes.len() == from)
+    });
+    if !at_offset {
+        return StatusCode::CONFLICT.into_response();
+    }
+    let mut chunks = request.into_body().into_data_stream();
+    let mut seen = 0;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.unwrap();
+        let kept = breaks_after.map_or(chunk.len(), |limit| chunk.len().min(limit - seen));
+        platform.change(|world| world.uploads.get_mut(&upload).unwrap().bytes.extend(&chunk[..kept]));
+        seen += kept;
+        if breaks_after == Some(seen) {
+            // Ends the connection's task, and so the connection, without an answer.
+            std::panic::resume_unwind(Box::new("broken on purpose"));
+        }
+    }
+    assert_eq!(seen, announced);
+    (StatusCode::NO_CONTENT, [("upload-offset", (from + seen).to_string())]).into_response()
+}
