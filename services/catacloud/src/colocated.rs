@@ -26,7 +26,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the process needs.
 #[derive(Debug, Args)]
-pub(crate) struct ProcessArgs {
+pub(crate) struct ColocatedArgs {
     #[command(flatten)]
     process: cli::ProcessArgs,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(crate) struct ProcessArgs {
 }
 
 /// Runs everything until a signal comes.
-pub(crate) async fn run(args: ProcessArgs) -> Result<()> {
+pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
     let stop = CancellationToken::new();
     let mut supervisor = Supervisor::new(stop.clone());
     let health = Health::new();
@@ -88,7 +88,7 @@ async fn migrate_one<S: Service>(database: &DatabaseArgs) -> Result<()> {
     Ok(bring_up_to_date::<S>(&database.pool(S::NAME)?).await?)
 }
 
-fn start_runner(args: &ProcessArgs, shared: &Shared, health: &Health, supervisor: &mut Supervisor) -> Result<()> {
+fn start_runner(args: &ColocatedArgs, shared: &Shared, health: &Health, supervisor: &mut Supervisor) -> Result<()> {
     let runner = Runner::new(runner::Settings {
         secrets: shared.secrets.clone(),
         peers: shared.peers.clone(),

@@ -33,7 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Brings all tables up to date, then serves, projects, relays and runs jobs
-    All(Box<colocated::ProcessArgs>),
+    All(Box<colocated::ColocatedArgs>),
     /// Brings all tables up to date
     Migrate(DatabaseArgs),
     /// Asks the process on this machine whether it is ready

@@ -3,7 +3,7 @@
 //! The problem: clients should see one API at one address, whether the services run in one process or in many, and no
 //! service should have to check keys or wonder whether a request came from outside.
 //!
-//! The invariant: a request passes only by a route of the table in [`routes`], with a caller that was [authenticated](auth)
+//! The invariant: a request passes only by a route of the table in `routes`, with a caller that was authenticated
 //! here and without anything from outside that could be taken for one; bodies stream both ways, so a broken connection is
 //! seen by the service it was meant for. `/internal` has no route, so it can't be reached from here.
 

@@ -83,8 +83,8 @@ impl Receiver {
         Self { files, parts, stop }
     }
 
-    /// Stores and records a body. Run it in a task of its own: a request whose client is gone is dropped, but what it brought
-    /// is to be kept.
+    /// Stores and records a body. Run it in a task of its own: a server may drop a request whose client is gone, but what it
+    /// brought is to be kept.
     pub(crate) async fn receive(&self, target: Target, body: Body) -> Result<Received, ReceiveError> {
         let mut receiving = Receiving {
             received: Received { offset: target.offset, version: target.version },
@@ -186,7 +186,7 @@ fn is_certainly_not_recorded(error: &ExecuteError<FileError>) -> bool {
         ExecuteError::Rejected(_)
         | ExecuteError::Conflict { .. }
         | ExecuteError::Stale { .. }
-        | ExecuteError::CommandReused { .. } => false,
+        | ExecuteError::CommandReused { .. } => true,
         ExecuteError::Store(_) => false,
     }
 }

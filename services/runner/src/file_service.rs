@@ -45,9 +45,15 @@ impl FileService {
         Self { peer, organization_id, job_id }
     }
 
-    /// A file's name.
+    /// Asks whether a file is there, complete: this is answered from what happened, not from a read model that may be late.
+    pub(crate) async fn require(&self, file: Uuid) -> Result<(), PeerError> {
+        self.call(Method::HEAD, &format!("files/{file}/content")).send().await?;
+        Ok(())
+    }
+
+    /// The name of a file that is there. While the read model doesn't know it, the answer is one that may pass.
     pub(crate) async fn name(&self, file: Uuid) -> Result<String, PeerError> {
-        let file: File = self.call(Method::GET, &format!("files/{file}")).receive().await?;
+        let file: File = self.call(Method::GET, &format!("files/{file}?min_version=1")).receive().await?;
         Ok(file.name)
     }
 

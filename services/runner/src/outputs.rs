@@ -10,13 +10,13 @@ use std::{
 
 use crate::work_dir::JobDir;
 
-/// The longest file name that the file service takes, in characters.
-const MAX_NAME_CHARS: usize = 200;
+/// The longest file name that the file service takes, in bytes. It has two limits; this one keeps both.
+const MAX_NAME_BYTES: usize = 200;
 
 /// A file to be stored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Output {
-    /// What the file will be called: its path below `outputs/`.
+    /// What the file will be called, after its path below `outputs/`.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
 }
@@ -91,13 +91,14 @@ fn output(root: &Path, path: &Path) -> Output {
     Output { name: output_name(path.strip_prefix(root).unwrap_or(path)), path: path.to_owned() }
 }
 
-/// A path as a file name: no control characters, nothing around it, and the end of it where it is too long.
+/// A path as a file name: one component, nothing around it, and the end of it where it is too long.
 fn output_name(path: &Path) -> String {
-    let name = path.to_string_lossy().replace(char::is_control, "_");
-    let too_many = name.chars().count().saturating_sub(MAX_NAME_CHARS);
-    let end: String = name.chars().skip(too_many).collect();
-    let trimmed = end.trim();
-    if trimmed.is_empty() { "file".to_owned() } else { trimmed.to_owned() }
+    let name = path.to_string_lossy().replace(|char: char| matches!(char, '/' | '\\') || char.is_control(), "_");
+    let end = &name[name.ceil_char_boundary(name.len().saturating_sub(MAX_NAME_BYTES))..];
+    match end.trim() {
+        "" | "." | ".." => "file".to_owned(),
+        trimmed => trimmed.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +107,7 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::{MAX_NAME_CHARS, find, media_type, output_name};
+    use super::{MAX_NAME_BYTES, find, media_type, output_name};
     use crate::work_dir::MachineDir;
 
     fn names(outputs: &super::Outputs) -> Vec<&str> {
@@ -129,18 +130,22 @@ mod tests {
         symlink("/etc", root.join("links")).unwrap();
 
         let all = find(&job, 4).unwrap();
-        assert_eq!((names(&all), all.too_many), (vec!["a/b/deep.csv", "empty", "stderr.txt", "z"], false));
+        assert_eq!((names(&all), all.too_many), (vec!["a_b_deep.csv", "empty", "stderr.txt", "z"], false));
         let some = find(&job, 3).unwrap();
         assert!(some.too_many && some.files.len() == 3 && names(&some).contains(&"stderr.txt"));
     }
 
     #[test]
     fn names_fit_the_file_service() {
-        assert_eq!(output_name(Path::new("plots/a.png")), "plots/a.png");
+        assert_eq!(output_name(Path::new("plots/a\\b.png")), "plots_a_b.png");
         assert_eq!(output_name(Path::new(" a\nb ")), "a_b");
-        assert_eq!(output_name(Path::new(" ")), "file");
-        let long = output_name(Path::new(&format!("{}/ä.csv", "x".repeat(300))));
-        assert!(long.chars().count() == MAX_NAME_CHARS && long.ends_with("x/ä.csv"));
+        for nothing in [" ", " . ", ".. "] {
+            assert_eq!(output_name(Path::new(nothing)), "file");
+        }
+        let long = output_name(Path::new(&format!("{}/xy.csv", "ä".repeat(300))));
+        assert!(long.len() == MAX_NAME_BYTES - 1 && long.ends_with("ä_xy.csv"), "{long}");
+        let long = output_name(Path::new(&"x".repeat(300)));
+        assert_eq!(long.len(), MAX_NAME_BYTES);
     }
 
     #[test]

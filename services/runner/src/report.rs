@@ -80,8 +80,9 @@ impl Report {
     }
 }
 
+/// As the job service takes it.
 fn shortened(reason: &str) -> String {
-    reason.chars().take(MAX_REASON_CHARS).collect()
+    reason.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_REASON_CHARS).collect()
 }
 
 fn killed_by(status: ExitStatus) -> String {
@@ -143,11 +144,11 @@ mod tests {
     #[test]
     fn more_trouble_fails_a_success_and_is_added_to_a_failure() {
         let mut report = of(0);
-        report.also("lost");
-        assert_eq!((report.outcome, report.reason.as_deref()), (Outcome::Failed, Some("lost")));
+        report.also("l\0st");
+        assert_eq!((report.outcome, report.reason.as_deref()), (Outcome::Failed, Some("l st")));
         report.also(&"x".repeat(1_000));
         let reason = report.reason.unwrap();
-        assert!(reason.starts_with("lost; x") && reason.len() == MAX_REASON_CHARS);
+        assert!(reason.starts_with("l st; x") && reason.len() == MAX_REASON_CHARS);
         assert_eq!(report.exit_code, Some(0), "the program itself did say that it succeeded");
     }
 }

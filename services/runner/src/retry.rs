@@ -35,7 +35,10 @@ pub(crate) async fn pause(policy: RetryPolicy, failed: u32, error: &PeerError) {
 /// What went wrong, for people who know nothing of addresses inside the installation.
 pub(crate) fn in_words(error: &PeerError) -> String {
     match error {
-        PeerError::Refused { status, problem, .. } => format!("{}: {}", status.as_u16(), problem.detail),
+        PeerError::Refused { status, problem, .. } => {
+            let said = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
+            format!("{}: {said}", status.as_u16())
+        }
         PeerError::NoAnswer { .. } => "no answer".to_owned(),
         PeerError::Malformed { .. } | PeerError::Answer { .. } => "no answer that can be understood".to_owned(),
     }

@@ -35,8 +35,9 @@ pub(crate) async fn stage(
 ) -> Result<(), StagingError> {
     let mut taken = HashSet::new();
     for &file in files {
-        let name = until_answered(retries, || service.name(file)).await;
-        let name = name.map_err(|source| StagingError::Unreadable { file, source })?;
+        let unreadable = |source| StagingError::Unreadable { file, source };
+        until_answered(retries, || service.require(file)).await.map_err(unreadable)?;
+        let name = until_answered(retries, || service.name(file)).await.map_err(unreadable)?;
         let name = input_name(&name, &taken);
         download(service, file, &inputs.join(&name), retries).await?;
         taken.insert(name);

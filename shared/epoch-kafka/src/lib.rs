@@ -13,12 +13,16 @@
 //! [`epoch::message`] makes.
 //!
 //! ```no_run
-//! # async fn example(subscription: std::sync::Arc<dyn epoch::handler::Subscription>) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example(subscription: std::sync::Arc<dyn epoch::handler::Subscription>) -> Result<(), epoch_kafka::Error> {
 //! use epoch::bus::Bus;
 //! use epoch_kafka::{KafkaBus, KafkaConfig};
+//! use tokio_util::sync::CancellationToken;
 //!
 //! let bus = KafkaBus::connect(KafkaConfig::new("localhost:9092"))?;
-//! bus.consume(subscription, tokio_util::sync::CancellationToken::new()).await?;
+//! let stop = CancellationToken::new();
+//! if let Err(error) = bus.consume(subscription, stop).await {
+//!     tracing::error!(%error, "consumer ended");
+//! }
 //! # Ok(())
 //! # }
 //! ```

@@ -1,6 +1,7 @@
 //! The days of a time zone.
 //!
-//! The problem: a day has 23, 24 or 25 hours (and has had 22 and 26), begins at one o'clock where midnight is skipped, or is skipped altogether.
+//! The problem: a day has 23, 24 or 25 hours (and has had 22 and 26), begins at one o'clock where midnight is skipped, or is
+//! skipped altogether.
 //!
 //! The invariant: the days of a span partition it exactly: each begins where the one before ended, none is empty. A day runs
 //! from its own beginning to the next day's.

@@ -215,7 +215,7 @@ async fn what_is_odd_is_flagged_and_not_hidden() {
 }
 
 #[tokio::test]
-async fn an_empty_file_and_an_unknown_organization_use_nothing() {
+async fn an_empty_file_uses_nothing() {
     let billing = Billing::start().await;
     billing.file(id(1), "2025-10-26T10:00:00Z", billing.started()).await;
     billing.file(id(1), "2025-10-26T10:00:00Z", billing.completed(0)).await;

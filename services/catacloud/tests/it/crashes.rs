@@ -81,8 +81,9 @@ fn life(organization_id: Uuid, number: usize) -> Vec<FileEvent> {
 
 /// Processes that are killed and started again.
 struct Workers {
-    site: Site,
+    // Before the site, whose directory has their logs.
     running: BTreeMap<&'static str, Process>,
+    site: Site,
 }
 
 impl Workers {

@@ -127,11 +127,12 @@ fn binaries() -> &'static Path {
 
 /// A running Catacloud on a database of its own.
 pub(crate) struct Stack {
+    // Before the site, whose directory has their logs.
+    pub(crate) processes: Vec<Process>,
     pub(crate) site: Site,
     pub(crate) door: Door,
     /// Where each process has its probes and metrics.
     pub(crate) addresses: Vec<String>,
-    pub(crate) processes: Vec<Process>,
     database: Option<TestDatabase>,
 }
 

@@ -23,7 +23,7 @@ use crate::domain::{
 
 /// The bytes of a complete file, or a range of them.
 #[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/files/{file}/content", tag = "files",
+    get, path = "/api/v1/organizations/{org}/files/{file}/content", tag = "files", operation_id = "get_file_content",
     params(
         ("org" = Uuid, Path, description = "the organization"),
         ("file" = Uuid, Path, description = "the file"),

@@ -85,7 +85,7 @@ pub(super) struct StatusQuery {
 
 /// The organization's files, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/files", tag = "files",
+    get, path = "/api/v1/organizations/{org}/files", tag = "files", operation_id = "list_files",
     params(("org" = Uuid, Path, description = "the organization"), StatusQuery, PageQuery),
     responses(
         (status = 200, body = Page<FileView>), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -109,7 +109,7 @@ pub(super) async fn list(
 
 /// One file; also one that was aborted or deleted, since its past is looked up by its id.
 #[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/files/{file}", tag = "files",
+    get, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", operation_id = "get_file",
     params(
         ("org" = Uuid, Path, description = "the organization"),
         ("file" = Uuid, Path, description = "the file"),
@@ -138,7 +138,7 @@ pub(super) async fn read(
 
 /// Deletes a complete file; its bytes are freed.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{org}/files/{file}", tag = "files",
+    delete, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", operation_id = "delete_file",
     params(
         ("org" = Uuid, Path, description = "the organization"),
         ("file" = Uuid, Path, description = "the file"),

@@ -30,7 +30,7 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// Says what is offered: the version of tus, its extensions, and the largest size.
 #[utoipa::path(
-    options, path = "/api/v1/organizations/{org}/uploads", tag = "uploads",
+    options, path = "/api/v1/organizations/{org}/uploads", tag = "uploads", operation_id = "describe_uploads",
     params(("org" = Uuid, Path, description = "the organization")),
     responses((status = 204, description = "Tus-Version, Tus-Extension and Tus-Max-Size say what is offered"))
 )]
@@ -40,7 +40,7 @@ pub(super) async fn options() -> Response {
 
 /// Begins an upload. With `Content-Type: application/offset+octet-stream` the body is its first bytes.
 #[utoipa::path(
-    post, path = "/api/v1/organizations/{org}/uploads", tag = "uploads",
+    post, path = "/api/v1/organizations/{org}/uploads", tag = "uploads", operation_id = "create_upload",
     params(
         ("org" = Uuid, Path, description = "the organization"),
         ("Tus-Resumable" = String, Header, description = "1.0.0"),
@@ -102,7 +102,7 @@ pub(super) async fn create(
 
 /// Says how far an upload is.
 #[utoipa::path(
-    head, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
+    head, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads", operation_id = "get_upload_offset",
     params(
         ("org" = Uuid, Path, description = "the organization"),
         ("upload" = Uuid, Path, description = "the upload, which is the file's id"),
@@ -131,7 +131,7 @@ pub(super) async fn head(
 
 /// Brings the next bytes of an upload. If the connection breaks, what has arrived is kept.
 #[utoipa::path(
-    patch, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
+    patch, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads", operation_id = "append_to_upload",
     params(
         ("org" = Uuid, Path, description = "the organization"),
         ("upload" = Uuid, Path, description = "the upload, which is the file's id"),
@@ -167,7 +167,7 @@ pub(super) async fn append(
 
 /// Gives up an upload. A complete one is a file, and is deleted as such.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
+    delete, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads", operation_id = "abort_upload",
     params(
         ("org" = Uuid, Path, description = "the organization"),
         ("upload" = Uuid, Path, description = "the upload, which is the file's id"),
@@ -223,7 +223,7 @@ impl Target {
 
 async fn receive(api: &Api, target: Target, body: Body) -> Result<Received, Problem> {
     let receiver = api.receiver.clone();
-    // This request is dropped when its connection breaks; what has arrived is to be stored all the same.
+    // A server may drop this request when its connection breaks; what has arrived is to be stored all the same.
     let receiving = tokio::spawn(async move { receiver.receive(target, body).await }.in_current_span());
     Ok(receiving.await.map_err(Problem::internal)??)
 }

@@ -1,5 +1,6 @@
-//! Real connections that break: here the server drops the request, which a body that ends with an error doesn't show.
+//! Connections that break: over a real socket, and as a server that gives up the request in the middle of its body.
 
+use futures::StreamExt;
 use service_kit::{
     health::Health,
     server,
@@ -65,6 +66,7 @@ async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
     let connection = begin(&uploads, address, upload, bytes.len(), half).await;
     uploads.service.eventually(|| being_written(upload)).await;
     assert_eq!(uploads.offset(upload).await, 0);
+    connection.set_zero_linger().unwrap();
     drop(connection);
     let recorded = || async { Some(uploads.offset(upload).await).filter(|at| *at > 0) };
     let arrived = uploads.service.eventually(recorded).await;
@@ -87,5 +89,31 @@ async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
     assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
     supervisor.shutdown(std::time::Duration::from_secs(5)).await;
     drop(running);
+    uploads.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrived_is_kept_when_the_server_gives_up_the_request() {
+    let uploads = Uploads::open().await;
+    let bytes = content(1000);
+    let upload = uploads.create("a", bytes.len()).await;
+    let (reached, in_the_middle) = tokio::sync::oneshot::channel::<()>();
+    let (break_off, broken) = tokio::sync::oneshot::channel::<()>();
+    let first = bytes[..400].to_vec();
+    let chunks = futures::stream::once(async move { Ok(first) }).chain(futures::stream::once(async move {
+        reached.send(()).unwrap();
+        broken.await.unwrap();
+        Err(std::io::Error::other("connection reset by peer"))
+    }));
+    let request = uploads.patch(upload, 0, axum::body::Body::from_stream(chunks)).send();
+    tokio::select! {
+        answer = request => panic!("answered {} in the middle of its body", answer.status),
+        reached = in_the_middle => reached.unwrap(),
+    }
+    // The request is dropped by now; its connection breaks.
+    break_off.send(()).unwrap();
+    uploads.service.eventually(|| async { (uploads.offset(upload).await == 400).then_some(()) }).await;
+    let _ = uploads.patch(upload, 400, bytes[400..].to_vec()).send().await.expect(204);
+    assert_eq!(uploads.content(upload).await.expect(200).bytes, bytes);
     uploads.close().await;
 }

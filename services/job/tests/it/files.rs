@@ -51,7 +51,8 @@ async fn a_file_that_is_about_to_be_complete_is_waited_for() {
         tokio::task::yield_now().await;
         platform.upload_completed(platform.organization, file).await;
     };
-    let (job, ()) = tokio::join!(platform.create(configuration, &[file]), upload);
+    let files = [file];
+    let (job, ()) = tokio::join!(platform.create(configuration, &files), upload);
     assert_eq!(platform.job(job).await["input_file_ids"], json!([file]));
     platform.close().await;
 }

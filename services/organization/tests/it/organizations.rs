@@ -12,7 +12,7 @@ use service_kit::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Acme, ORGANIZATIONS, Process, create, key, read, uuid};
+use crate::support::{Acme, ORGANIZATIONS, create, key, read, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_is_created_read_and_renamed() {
@@ -129,7 +129,7 @@ async fn a_version_that_is_not_there_yet_is_503() {
 async fn the_document_shows_what_can_be_reached_from_outside() {
     let acme = Acme::start().await;
     let host = Host {
-        store: Process::on(&acme.service.pool).store,
+        store: acme.process().await.store,
         progress: Progress::new(acme.service.pool.clone()),
         secrets: acme.service.secrets().clone(),
         peers: acme.service.shared.peers.clone(),
@@ -137,6 +137,7 @@ async fn the_document_shows_what_can_be_reached_from_outside() {
     };
     let assembled = OrganizationService::assemble(&host).unwrap();
     let document = serde_json::to_value(assembled.openapi).unwrap();
+    assert_eq!(document["info"]["title"], "Catacloud: organizations");
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     let of_one = "/api/v1/organizations/{organization}";
     let expected = [

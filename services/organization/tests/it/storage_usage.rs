@@ -1,9 +1,10 @@
 //! The saga: an organization's total is the sum of its files' bytes, to the byte.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use contracts::file::{
-    self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted,
+use contracts::{
+    file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
+    organization::{self as contract, OrganizationEvent},
 };
 use epoch::{
     CommandContext, Envelope, Timestamp, Version,
@@ -11,16 +12,17 @@ use epoch::{
     gate::Way,
     handler::Subscription,
     memory::MemoryStore,
-    store::{Append, Appended, Appender, NewEvent},
+    retry::RetryPolicy,
+    store::{Append, Appended, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgSubscription, dead_letters};
+use futures::TryStreamExt;
 use organization::sagas::StorageUsage;
 use proptest::prelude::*;
 use serde_json::json;
-use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{Acme, Events, Process, tables};
+use crate::support::{Acme, Events, Process, pool, tables};
 
 fn started(organization_id: Uuid) -> FileEvent {
     let (name, content_type) = ("data.bin".to_owned(), "application/octet-stream".to_owned());
@@ -72,10 +74,10 @@ async fn what_files_store_is_counted_once_though_the_bus_delivers_twice() {
     acme.service.publish(file::AGGREGATE, done, acme.id, at, &[part(acme.id, 1_000)]).await;
     let progress = epoch_postgres::Progress::new(acme.service.pool.clone());
     let stream = StreamKey { aggregate: file::AGGREGATE.into(), id: done };
-    let limit = std::time::Duration::from_secs(20);
+    let limit = Duration::from_secs(20);
     progress.wait_for(StorageUsage::NAME, &stream, Version::new(1), limit).await.unwrap();
 
-    let process = Process::on(&acme.service.pool);
+    let process = acme.process().await;
     assert_eq!(process.total(acme.id).await, 1_005);
     let version = process.organizations.load(acme.id).await.unwrap().version.get();
     assert_eq!(acme.read(version).await["storage_bytes"], json!(1_005));
@@ -119,6 +121,32 @@ async fn a_batch_makes_one_command_an_organization_and_none_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_refused_in_its_middle_counts_nothing_twice() {
+    let (database, pool) = tables().await;
+    let process = Process::on(&pool);
+    // Organizations are commanded in the order of their ids: this one before and after the one that isn't there.
+    let [first, unknown, last] = [1, 2, 3].map(Uuid::from_u128);
+    process.create(first).await;
+    process.create(last).await;
+    let others = MemoryStore::new();
+    let mut batch = Vec::new();
+    for organization in [unknown, last, first] {
+        batch.extend(append(&others, Uuid::now_v7(), &[started(organization), part(organization, 5)]).await);
+        batch.extend(append(&others, Uuid::now_v7(), &[started(organization), part(organization, 6)]).await);
+    }
+    let quick = RetryPolicy { attempts: 3, first: Duration::from_millis(1), limit: Duration::from_millis(2) };
+    let gate = process.subscription(StorageUsage::new(process.organizations.clone())).with_retry(quick);
+    let local = gate.deliver(&batch, Way::Local).await.unwrap();
+    assert_eq!(local.gap, batch.len(), "the local way leaves it to the bus");
+    let brought = gate.deliver(&batch, Way::Bus).await.unwrap();
+    assert_eq!((brought.applied, brought.queued), (10, 2));
+    for (organization, total) in [(first, 11), (unknown, 0), (last, 11)] {
+        assert_eq!(process.total(organization).await, total);
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_an_unknown_organization_wait_and_nobody_else_does() {
     let acme = Acme::start().await;
     let (unknown, waiting, at) = (Uuid::now_v7(), Uuid::now_v7(), Timestamp::now());
@@ -126,7 +154,7 @@ async fn files_of_an_unknown_organization_wait_and_nobody_else_does() {
     acme.service.publish(file::AGGREGATE, waiting, unknown, at, &early).await;
     acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &[part(acme.id, 5)]).await;
 
-    let process = Process::on(&acme.service.pool);
+    let process = acme.process().await;
     let gate = process.subscription(StorageUsage::new(process.organizations.clone()));
     let parked = || async {
         let letters = dead_letters::list(&gate, 10).await.unwrap();
@@ -226,26 +254,22 @@ async fn deliver_in_pieces(processes: &[Process; 2], log: &[Arc<Envelope>], deli
     other.unwrap();
 }
 
-async fn changes(pool: &PgPool, organization: Uuid) -> (i64, bool) {
-    use contracts::organization::StorageUsageChanged;
-    let process = Process::on(pool);
-    let mut sum = 0;
-    let mut each_total_follows = true;
-    let mut stream = epoch::store::Streamer::stream(&process.store, "organization", organization, Version::ZERO);
-    while let Some(event) = futures::TryStreamExt::try_next(&mut stream).await.unwrap() {
-        let event = event.decode::<contracts::organization::OrganizationEvent>().unwrap();
-        if let contracts::organization::OrganizationEvent::StorageUsageChanged(changed) = event {
-            let StorageUsageChanged { delta_bytes, total_bytes } = changed;
-            sum += delta_bytes;
-            each_total_follows &= total_bytes == sum && delta_bytes != 0;
+/// The sum of all changes, and whether each total is the sum of the changes up to it.
+async fn changes(process: &Process, organization: Uuid) -> (i64, bool) {
+    let (mut sum, mut totals_follow) = (0, true);
+    let mut stream = process.store.stream(contract::AGGREGATE, organization, Version::ZERO);
+    while let Some(event) = stream.try_next().await.unwrap() {
+        if let OrganizationEvent::StorageUsageChanged(changed) = event.decode().unwrap() {
+            sum += changed.delta_bytes;
+            totals_follow &= changed.total_bytes == sum && changed.delta_bytes != 0;
         }
     }
-    (sum, each_total_follows)
+    (sum, totals_follow)
 }
 
 async fn try_it(histories: Vec<History>, deliveries: Vec<Delivery>) {
-    let (database, pool) = tables().await;
-    let processes = [Process::on(&pool), Process::on(&database.pool("organization", migrations()).await)];
+    let (database, own) = tables().await;
+    let processes = [Process::on(&own), Process::on(&pool(&database).await)];
     let ids: Vec<Uuid> = (0..ORGANIZATIONS).map(|_| Uuid::now_v7()).collect();
     for id in &ids {
         processes[0].create(*id).await;
@@ -261,13 +285,9 @@ async fn try_it(histories: Vec<History>, deliveries: Vec<Delivery>) {
     for id in ids {
         let total = expected.get(&id).copied().unwrap_or_default();
         assert_eq!(processes[0].total(id).await, total);
-        assert_eq!(changes(&pool, id).await, (total, true));
+        assert_eq!(changes(&processes[0], id).await, (total, true));
     }
     database.drop().await;
-}
-
-fn migrations() -> &'static sqlx::migrate::Migrator {
-    <organization::OrganizationService as service_kit::service::Service>::migrations()
 }
 
 #[test]

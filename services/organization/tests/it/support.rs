@@ -78,6 +78,11 @@ impl Acme {
         (uuid(&added["user_id"]), added["version"].as_u64().unwrap())
     }
 
+    /// Another process beside the service, with connections of its own.
+    pub(crate) async fn process(&self) -> Process {
+        Process::on(&pool(&self.service.database).await)
+    }
+
     /// How many rows `table` has.
     pub(crate) async fn count(&self, table: &'static str) -> i64 {
         let query = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
@@ -131,8 +136,13 @@ impl Process {
 /// The service's tables without the service.
 pub(crate) async fn tables() -> (TestDatabase, PgPool) {
     let database = TestDatabase::create().await;
-    let pool = database.pool(OrganizationService::NAME, OrganizationService::migrations()).await;
+    let pool = pool(&database).await;
     (database, pool)
+}
+
+/// A process's connections to the service's tables.
+pub(crate) async fn pool(database: &TestDatabase) -> PgPool {
+    database.pool(OrganizationService::NAME, OrganizationService::migrations()).await
 }
 
 pub(crate) type Events = Vec<Arc<Envelope>>;

@@ -92,6 +92,16 @@ async fn a_download_that_breaks_begins_again() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_newer_than_the_read_model_is_waited_for() {
+    let running = Running::start().await;
+    let file = running.platform.add_file("x", b"x");
+    running.platform.change(|world| world.late_names = 3);
+    let job = running.platform.add_job(&["cat", "inputs/x"], LONG, &[file]);
+    assert_eq!(running.platform.finished(job).await["outcome"], "succeeded");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_input_that_is_gone_fails_the_job_before_it_starts() {
     let running = Running::start().await;
     let gone = uuid::Uuid::now_v7();

@@ -10,7 +10,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, State},
-    http::{HeaderMap, Request, StatusCode},
+    http::{HeaderMap, Method, Request, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::{get, head, post},
 };
@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) breaks: VecDeque<usize>,
     /// File names that are refused.
     pub(crate) refused_files: Vec<&'static str>,
+    /// So many of the next answers about files come from a read model that doesn't know them yet.
+    pub(crate) late_names: usize,
     /// Downloads wait.
     pub(crate) downloads_held: bool,
     /// So many of the next downloads break in the middle.
@@ -205,20 +207,39 @@ async fn about_job(
     })
 }
 
-async fn file(State(platform): State<Platform>, Path((org, file)): Path<(Uuid, Uuid)>, headers: HeaderMap) -> Response {
+async fn file(
+    State(platform): State<Platform>,
+    Path((org, file)): Path<(Uuid, Uuid)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     assert_eq!((caller(&headers).organization, org), (Some(ORGANIZATION), ORGANIZATION));
-    platform.see(|world| match world.files.get(&file) {
-        Some((name, bytes)) => Json(json!({ "id": file, "name": name, "bytes": bytes.len() })).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
+    platform.change(|world| {
+        if world.late_names > 0 {
+            world.late_names -= 1;
+            let waits = uri.query() == Some("min_version=1");
+            return if waits { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NOT_FOUND }.into_response();
+        }
+        match world.files.get(&file) {
+            Some((name, bytes)) => Json(json!({ "id": file, "name": name, "bytes": bytes.len() })).into_response(),
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
     })
 }
 
 async fn content(
     State(platform): State<Platform>,
     Path((_, file)): Path<(Uuid, Uuid)>,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
     assert_eq!(caller(&headers).organization, Some(ORGANIZATION));
+    if !platform.see(|world| world.files.contains_key(&file)) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    if method == Method::HEAD {
+        return StatusCode::OK.into_response();
+    }
     platform.until("downloads are let go", |world| !world.downloads_held).await;
     let (bytes, breaks) = platform.change(|world| {
         let breaks = world.broken_downloads > 0;
@@ -244,7 +265,9 @@ async fn create_upload(State(platform): State<Platform>, Path(org): Path<Uuid>, 
     let metadata: HashMap<_, _> = header(&headers, "upload-metadata").split(',').map(pair).collect();
     let id = Uuid::now_v7();
     platform.change(|world| {
-        if world.refused_files.contains(&metadata["filename"].as_str()) {
+        let name = metadata["filename"].as_str();
+        assert!(!name.contains(['/', '\\']), "the file service takes no paths");
+        if world.refused_files.contains(&name) {
             return StatusCode::PAYLOAD_TOO_LARGE.into_response();
         }
         let length = header(&headers, "upload-length").parse().unwrap();

@@ -46,7 +46,7 @@ async fn a_job_reads_its_files_and_its_outputs_are_stored() {
 
         let mut names: Vec<_> = world.uploads.values().map(|upload| upload.metadata["filename"].as_str()).collect();
         names.sort();
-        let expected = ["copy.bin", "deep/a.csv", "empty", "environment.txt", "stderr.txt", "stdout.txt", "where.txt"];
+        let expected = ["copy.bin", "deep_a.csv", "empty", "environment.txt", "stderr.txt", "stdout.txt", "where.txt"];
         assert_eq!(names, expected);
         let reported: Vec<Uuid> = serde_json::from_value(finished["output_file_ids"].clone()).unwrap();
         assert_eq!(reported.len(), expected.len());
@@ -56,7 +56,7 @@ async fn a_job_reads_its_files_and_its_outputs_are_stored() {
             assert_eq!(upload.metadata["produced_by_job"], job.to_string());
         }
         assert!(world.output("copy.bin").unwrap().bytes == input, "the bytes are the input's");
-        assert_eq!(world.output("deep/a.csv").unwrap().metadata["filetype"], "text/csv");
+        assert_eq!(world.output("deep_a.csv").unwrap().metadata["filetype"], "text/csv");
         assert_eq!(world.text("stderr.txt"), "oops\n");
         assert_eq!(world.text("stdout.txt"), "hello\n0\n", "standard input is empty");
 
