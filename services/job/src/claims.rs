@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use epoch::{
     CommandContext, ExecuteError, Executed, Repository, Version,
-    store::{Appender, FoundCommand, StoreError},
+    store::{Appender, FoundCommand},
 };
-use epoch_postgres::{PgStore, PgTx, TxError};
+use epoch_postgres::{PgStore, PgTx};
 use futures::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::job::{Job, JobCommand, JobError},
+    domain::job::{Job, JobCommand},
+    failure::Failure,
     leases,
     projections::jobs::{self, WaitingJob},
 };
@@ -27,27 +28,6 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How many waiting jobs are read at a time.
 const CANDIDATES: i64 = 16;
-
-/// Why a claim has no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClaimError {
-    #[error(transparent)]
-    Execute(#[from] ExecuteError<JobError>),
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Sql(#[from] sqlx::Error),
-}
-
-impl ClaimError {
-    /// Whether another one has that job, or is about to.
-    fn is_lost_race(&self) -> bool {
-        let contended = matches!(self, Self::Tx(error) if error.is_race());
-        contended || matches!(self, Self::Execute(ExecuteError::Rejected(_) | ExecuteError::Conflict { .. }))
-    }
-}
 
 /// A machine's claim.
 pub(crate) struct Claim {
@@ -62,7 +42,7 @@ pub(crate) async fn assign_oldest(
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
     stop: &CancellationToken,
-) -> Result<Option<(Uuid, Version)>, ClaimError> {
+) -> Result<Option<(Uuid, Version)>, Failure> {
     if let Some(first) = first_answer(store, &claim.context).await? {
         return Ok(Some(first));
     }
@@ -80,7 +60,7 @@ pub(crate) async fn assign_oldest(
 }
 
 /// What the same claim was answered before.
-async fn first_answer(store: &PgStore, context: &CommandContext) -> Result<Option<(Uuid, Version)>, ClaimError> {
+async fn first_answer(store: &PgStore, context: &CommandContext) -> Result<Option<(Uuid, Version)>, Failure> {
     let Some(idempotency) = &context.idempotency else { return Ok(None) };
     match store.find_command(context.command_id, &idempotency.fingerprint).await? {
         None => Ok(None),
@@ -94,7 +74,7 @@ async fn assign_any(
     store: &PgStore,
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
-) -> Result<Option<Executed>, ClaimError> {
+) -> Result<Option<Executed>, Failure> {
     let mut after = None;
     loop {
         let candidates = jobs::waiting(store.pool(), after, CANDIDATES).await?;
@@ -117,7 +97,7 @@ async fn assign(
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
     job: WaitingJob,
-) -> Result<Executed, ClaimError> {
+) -> Result<Executed, Failure> {
     let machine_id = claim.machine_id;
     let context = claim.context.clone().for_tenant(job.organization_id);
     let jobs = jobs.clone();

@@ -9,15 +9,16 @@
 
 use std::time::Duration;
 
-use epoch::{Aggregate, CommandContext, ExecuteError, Repository, Timestamp, store::StoreError};
-use epoch_postgres::{PgStore, PgTx, TxError};
+use epoch::{Aggregate, CommandContext, ExecuteError, Repository, Timestamp};
+use epoch_postgres::{PgStore, PgTx};
 use futures::FutureExt;
 use sqlx::{PgConnection, PgExecutor};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::job::{Job, JobCommand, JobError},
+    domain::job::{Job, JobCommand},
+    failure::Failure,
     moments::Moments,
 };
 
@@ -30,19 +31,6 @@ const GRANT: &str = include_str!("leases/grant.sql");
 const RENEW: &str = include_str!("leases/renew.sql");
 const EXPIRED: &str = include_str!("leases/expired.sql");
 const TAKE_EXPIRED: &str = include_str!("leases/take_expired.sql");
-
-/// Why a lost job couldn't be given up.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LeaseError {
-    #[error(transparent)]
-    Execute(#[from] ExecuteError<JobError>),
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Sql(#[from] sqlx::Error),
-}
 
 /// Gives a machine its lease of a job, in the transaction that assigns the job.
 pub(crate) async fn grant(connection: &mut PgConnection, job: Uuid, machine: Uuid) -> Result<(), sqlx::Error> {
@@ -72,7 +60,7 @@ pub(crate) async fn watch(store: PgStore, jobs: Repository<Job, PgStore>, stop: 
     }
 }
 
-async fn lose_expired(store: &PgStore, jobs: &Repository<Job, PgStore>) -> Result<(), LeaseError> {
+async fn lose_expired(store: &PgStore, jobs: &Repository<Job, PgStore>) -> Result<(), Failure> {
     let expired: Vec<Uuid> = sqlx::query_scalar(EXPIRED).fetch_all(store.pool()).await?;
     for job in expired {
         // One that fails must not keep the others from being given up.
@@ -83,7 +71,7 @@ async fn lose_expired(store: &PgStore, jobs: &Repository<Job, PgStore>) -> Resul
     Ok(())
 }
 
-async fn lose(store: &PgStore, jobs: &Repository<Job, PgStore>, job: Uuid) -> Result<(), LeaseError> {
+async fn lose(store: &PgStore, jobs: &Repository<Job, PgStore>, job: Uuid) -> Result<(), Failure> {
     let organization = jobs.load(job).await?.state.organization();
     let started_at = Moments::of(store, job).await?.started_at;
     let jobs = jobs.clone();
@@ -109,7 +97,7 @@ struct Silence {
     started_at: Option<Timestamp>,
 }
 
-async fn give_up(tx: &mut PgTx, jobs: &Repository<Job, PgStore>, silence: Silence) -> Result<(), LeaseError> {
+async fn give_up(tx: &mut PgTx, jobs: &Repository<Job, PgStore>, silence: Silence) -> Result<(), Failure> {
     let Silence { job, organization, machine, expires_at, started_at } = silence;
     // When it was found out, maybe long after, when this service was back, isn't the customer's time.
     let occurred_at = Timestamp::from_millis(expires_at).max(started_at.unwrap_or_default());

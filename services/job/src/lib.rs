@@ -7,6 +7,7 @@
 mod api;
 mod claims;
 pub mod domain;
+mod failure;
 mod input_files;
 mod leases;
 mod moments;

@@ -27,7 +27,12 @@ impl Door {
 
     /// A POST with an `Idempotency-Key` of its own; no body when it is null.
     pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
-        let request = self.request(Method::POST, path).header("idempotency-key", Uuid::now_v7().to_string());
+        self.post_as(&Uuid::now_v7().to_string(), path, body)
+    }
+
+    /// A POST under a given `Idempotency-Key`.
+    pub(crate) fn post_as(&self, key: &str, path: &str, body: &Value) -> RequestBuilder {
+        let request = self.request(Method::POST, path).header("idempotency-key", key);
         if body.is_null() { request } else { request.json(body) }
     }
 
@@ -43,12 +48,12 @@ impl Door {
         read(self.post(path, body).send().await.unwrap(), 200).await
     }
 
-    /// An organization, and a door for its administrator.
+    /// An organization, and a door for its owner.
     pub(crate) async fn organization(&self, name: &str) -> (String, Door) {
         let owner = json!({ "email": format!("{}@example.com", Uuid::now_v7().simple()), "name": "Owner" });
         let created = self.create("/api/v1/organizations", &json!({ "name": name, "owner": owner })).await;
         let id = created["id"].as_str().unwrap().to_owned();
-        let key = json!({ "name": "tests", "role": "admin" });
+        let key = json!({ "name": "tests", "role": "owner" });
         let key = self.create(&format!("/api/v1/organizations/{id}/api-keys"), &key).await;
         let door = self.with_key(key["key"].as_str().unwrap());
         (id, door)

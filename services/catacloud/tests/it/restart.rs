@@ -23,7 +23,7 @@ async fn commands_are_whole_or_told_503_while_postgres_restarts() {
     let path = format!("/api/v1/organizations/{organization}/job-configurations");
     let command = |number: usize| {
         let body = json!({ "name": format!("configuration {number}"), "command": ["true"], "timeout_ms": 1_000 });
-        door.post(&path, &body).header("idempotency-key", format!("command-{number}")).send()
+        door.post_as(&format!("command-{number}"), &path, &body).send()
     };
 
     let mut refused = 0;

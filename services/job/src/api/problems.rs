@@ -5,12 +5,12 @@ use epoch_postgres::TxError;
 use service_kit::{IntoProblem, Problem};
 
 use crate::{
-    claims::ClaimError,
     domain::{
         job::JobError,
         job_configuration::{InvalidSettings, JobConfigurationError},
         machine_clock::ImpossibleInstant,
     },
+    failure::Failure,
 };
 
 impl IntoProblem for JobConfigurationError {
@@ -70,16 +70,16 @@ impl IntoProblem for ImpossibleInstant {
     }
 }
 
-impl From<ClaimError> for Problem {
-    fn from(error: ClaimError) -> Self {
+impl From<Failure> for Problem {
+    fn from(error: Failure) -> Self {
         match error {
-            ClaimError::Execute(error) => error.into(),
-            ClaimError::Store(error) | ClaimError::Tx(TxError::Store(error)) => error.into(),
-            ClaimError::Sql(error) | ClaimError::Tx(TxError::Sql(error)) => error.into(),
-            ClaimError::Tx(TxError::Conflict { aggregate, id, expected, actual }) => {
+            Failure::Execute(error) => error.into(),
+            Failure::Store(error) | Failure::Tx(TxError::Store(error)) => error.into(),
+            Failure::Sql(error) | Failure::Tx(TxError::Sql(error)) => error.into(),
+            Failure::Tx(TxError::Conflict { aggregate, id, expected, actual }) => {
                 ExecuteError::<JobError>::Conflict { aggregate, id, expected, actual }.into()
             }
-            ClaimError::Tx(TxError::Repeated { .. }) => {
+            Failure::Tx(TxError::Repeated { .. }) => {
                 Problem::unavailable("the same claim is being answered; send it again")
             }
         }

@@ -4,7 +4,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use service_kit::{Caller, Role};
 
-use crate::support::{Platform, id_of};
+use crate::support::{Check, Platform, id_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn are_defined_revised_and_retired() {
@@ -66,7 +66,7 @@ async fn are_listed_newest_first_and_for_their_organization_only() {
         ids.push(platform.define(name).await);
     }
     let last = ids[2];
-    platform.get(&format!("job-configurations/{last}?min_version=1")).send().await.expect(200);
+    platform.get(&format!("job-configurations/{last}?min_version=1")).send().await.is(200);
     let first_page = platform.get("job-configurations?limit=2").send().await.expect(200).json();
     let names = |page: &Value| -> Vec<String> {
         let items = page["items"].as_array().unwrap();
@@ -93,7 +93,7 @@ async fn are_managed_by_admins_only() {
     platform.put(&path).json(&body).send().await.problem(403);
     platform.service.request(Method::DELETE, platform.path(&path)).by(&platform.member).send().await.problem(403);
     let viewer = Caller::user(platform.user, Some(platform.organization), Role::Viewer);
-    platform.get(&format!("{path}?min_version=1")).by(&viewer).send().await.expect(200);
+    platform.get(&format!("{path}?min_version=1")).by(&viewer).send().await.is(200);
     platform.post("jobs").by(&viewer).json(&json!({ "job_configuration_id": id })).send().await.problem(403);
     assert_eq!(platform.appended().await, 1);
     platform.close().await;

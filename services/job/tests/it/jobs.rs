@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use service_kit::Role;
 use uuid::Uuid;
 
-use crate::support::{Platform, id_of};
+use crate::support::{Check, Platform, id_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_keeps_a_copy_of_its_configuration() {
@@ -18,7 +18,7 @@ async fn a_job_keeps_a_copy_of_its_configuration() {
     assert_eq!(created.header("etag"), "\"1\"");
     let revised = json!({ "name": "Other", "command": ["true"], "timeout_ms": 1 });
     let path = format!("job-configurations/{configuration}");
-    platform.put(&path).by(&platform.admin).json(&revised).send().await.expect(200);
+    platform.put(&path).by(&platform.admin).json(&revised).send().await.is(200);
 
     let answer = platform.get(&format!("jobs/{job}?min_version=1")).send().await.expect(200);
     assert_eq!(answer.header("etag"), "\"1\"");
@@ -47,7 +47,7 @@ async fn no_job_is_created_from_a_configuration_that_is_not_there() {
     let platform = Platform::start().await;
     let retired = platform.define("Retired").await;
     let path = platform.path(&format!("job-configurations/{retired}"));
-    platform.service.request(Method::DELETE, path).by(&platform.admin).send().await.expect(200);
+    platform.service.request(Method::DELETE, path).by(&platform.admin).send().await.is(200);
     let theirs = {
         let path = format!("/api/v1/organizations/{}/job-configurations", platform.stranger.organization.unwrap());
         let body = json!({ "name": "Theirs", "command": ["true"] });
@@ -74,8 +74,8 @@ async fn a_job_is_queued_once_however_often_it_is_asked() {
     for answer in answers {
         assert_eq!(answer.expect(200).json(), json!({ "id": job, "version": 2 }));
     }
-    queue("k").send().await.expect(200);
-    platform.post(&format!("jobs/{job}/cancel")).send().await.expect(200);
+    queue("k").send().await.is(200);
+    platform.post(&format!("jobs/{job}/cancel")).send().await.is(200);
     assert_eq!(queue("k").send().await.expect(200).json()["version"], 2, "the first answer");
     assert_eq!(queue("l").send().await.problem(409)["type"], "/problems/job-ended");
     assert_eq!(platform.events(job).await, ["JobCreated", "JobQueued", "JobCancelled"]);
@@ -90,16 +90,16 @@ async fn a_job_is_cancelled_before_it_runs() {
     cancel(&json!({ "reason": "a\u{0}b" })).send().await.problem(422);
     cancel(&json!({ "reason": "x".repeat(1_001) })).send().await.problem(422);
     cancel(&json!({ "reason": "not needed" })).header("if-match", "\"1\"").send().await.problem(412);
-    cancel(&json!({ "reason": "not needed" })).send().await.expect(200);
-    cancel(&json!({})).send().await.expect(200);
+    cancel(&json!({ "reason": "not needed" })).send().await.is(200);
+    cancel(&json!({})).send().await.is(200);
     let shown = platform.job(job).await;
     assert_eq!((&shown["status"], &shown["reason"]), (&json!("cancelled"), &json!("not needed")));
     assert_eq!((&shown["version"], &shown["run_ms"]), (&json!(3), &Value::Null));
     assert!(shown["finished_at"].is_string());
-    platform.claim(Uuid::now_v7(), 0).await.expect(204);
+    platform.claim(Uuid::now_v7(), 0).await.is(204);
 
     let unexplained = platform.queued().await;
-    platform.post(&format!("jobs/{unexplained}/cancel")).send().await.expect(200);
+    platform.post(&format!("jobs/{unexplained}/cancel")).send().await.is(200);
     let reason = format!("cancelled by user:{}", platform.user);
     assert_eq!(platform.job(unexplained).await["reason"], reason);
     platform.close().await;
@@ -204,7 +204,7 @@ async fn services_and_operators_may_act_for_organizations() {
     assert_eq!(tenant, platform.organization.to_string());
     let operator = service_kit::Caller::operator();
     assert_eq!(operator.role, Role::Operator);
-    platform.post(&format!("jobs/{job}/queue")).by(&operator).send().await.expect(200);
+    platform.post(&format!("jobs/{job}/queue")).by(&operator).send().await.is(200);
     assert_eq!(platform.job(job).await["user_id"], Value::Null);
     platform.close().await;
 }

@@ -4,7 +4,7 @@ use epoch::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::Platform;
+use crate::support::{Check, Platform};
 
 /// The lease of a job ended at `at`; whether there was one.
 async fn expire(platform: &Platform, job: Uuid, at: Timestamp) -> bool {
@@ -34,7 +34,7 @@ async fn the_job_of_a_silent_machine_is_lost_as_of_the_end_of_its_lease() {
     assert!(!platform.heartbeat(job, machine).await);
     let before = platform.appended().await;
     let outcome = json!({ "outcome": "succeeded", "exit_code": 0 });
-    platform.finished(job, machine, Timestamp::now(), &outcome).await.expect(200);
+    platform.finished(job, machine, Timestamp::now(), &outcome).await.is(200);
     assert_eq!(platform.appended().await, before);
     platform.close().await;
 }
@@ -44,7 +44,7 @@ async fn a_machine_that_was_never_heard_of_again_never_started() {
     let platform = Platform::start().await;
     let machine = Uuid::now_v7();
     let job = platform.queued().await;
-    platform.claim(machine, 5_000).await.expect(200);
+    platform.claim(machine, 5_000).await.is(200);
     let before = Timestamp::now();
     assert!(expire(&platform, job, before).await);
     lost(&platform, job).await;
@@ -60,7 +60,7 @@ async fn a_lease_is_renewed_by_heartbeats_and_a_lease_of_an_ended_job_goes_quiet
     let kept = platform.running(alive).await;
     let gone = platform.running(silent).await;
     let ended = platform.running(silent).await;
-    platform.post(&format!("jobs/{ended}/cancel")).send().await.expect(200);
+    platform.post(&format!("jobs/{ended}/cancel")).send().await.is(200);
     let until = async || -> i64 {
         let query = sqlx::query_scalar("select expires_at from leases where job_id = $1").bind(kept);
         query.fetch_one(&platform.service.pool).await.unwrap()

@@ -171,6 +171,11 @@ pub(crate) fn gate(name: &'static str, aggregates: &'static [&'static str]) -> A
     Arc::new(MemorySubscription::new(Recorder { name, aggregates, seen: watch::Sender::default() }))
 }
 
+/// How many events the handler has seen.
+pub(crate) fn count(gate: &Gate) -> usize {
+    gate.handler().seen.borrow().len()
+}
+
 pub(crate) fn seen(gate: &Gate) -> Seen {
     gate.handler().seen.borrow().clone()
 }
@@ -179,7 +184,7 @@ pub(crate) fn seen(gate: &Gate) -> Seen {
 pub(crate) async fn wait_for_events(gate: &Gate, count: usize) {
     let mut seen = gate.handler().seen.subscribe();
     let waited = tokio::time::timeout(LIMIT, seen.wait_for(|seen| seen.len() >= count)).await;
-    assert!(waited.is_ok(), "{} of {count} events came", self::seen(gate).len());
+    assert!(waited.is_ok(), "{} of {count} events came", self::count(gate));
 }
 
 /// Every aggregate's events once, in order, none missing.
