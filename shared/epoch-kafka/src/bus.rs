@@ -3,7 +3,7 @@
 //! The problem: services know [`Bus`], not brokers.
 //! The invariant: what the trait promises; see [the crate](crate) for how.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use epoch::{
@@ -21,6 +21,9 @@ use crate::{
     producer::Publisher,
     topics::Topics,
 };
+
+/// How long to wait for the last commit and the farewell to the group.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// Epoch's bus on Kafka, or on anything that speaks its protocol.
 pub struct KafkaBus {
@@ -73,8 +76,12 @@ impl KafkaBus {
         // Whoever drops this future stops the thread as well.
         let stop = stop.child_token();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let result = consumer::start(&self.config, subscription, &topics, stop, health)?;
-        result.await.unwrap_or_else(|_| Err(Error::Thread { detail: "it panicked".to_owned() }))
+        let consuming = consumer::start(&self.config, subscription, &topics, stop, health)?;
+        let result = consuming.ended.await.unwrap_or_else(|_| Err(Error::Thread { detail: "it panicked".to_owned() }));
+        if tokio::time::timeout(LEAVE, consuming.left).await.is_err() {
+            tracing::warn!(?topics, "the group is left without the broker's word");
+        }
+        result
     }
 }
 

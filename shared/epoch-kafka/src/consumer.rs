@@ -8,6 +8,7 @@
 //! the order in which librdkafka says it.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -54,14 +55,22 @@ pub(crate) struct Context {
     held: Mutex<Vec<Held>>,
 }
 
-/// Starts to consume on a thread of its own; the result comes when it has left the group.
+/// A consumer on its own thread.
+pub(crate) struct Consuming {
+    /// The result, when its tasks have ended and their offsets are on their way.
+    pub(crate) ended: oneshot::Receiver<Result<(), Error>>,
+    /// Closed when it has left the group, which librdkafka may never do while the broker is away (librdkafka#3740).
+    pub(crate) left: oneshot::Receiver<Infallible>,
+}
+
+/// Starts to consume on a thread of its own.
 pub(crate) fn start(
     config: &KafkaConfig,
     subscription: Arc<dyn Subscription>,
     topics: &[String],
     stop: CancellationToken,
     health: Arc<ConsumerHealth>,
-) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
+) -> Result<Consuming, Error> {
     let context = Context {
         log: Log { client: subscription.name().to_owned() },
         runtime: Handle::try_current().map_err(|error| Error::Thread { detail: error.to_string() })?,
@@ -74,19 +83,20 @@ pub(crate) fn start(
         config.consumer(&name).create_with_context(context).map_err(|source| Error::Settings { source })?;
     let list: Vec<_> = topics.iter().map(String::as_str).collect();
     consumer.subscribe(&list).map_err(|source| Error::Subscribe { topics: topics.to_vec(), source })?;
-    let (done, result) = oneshot::channel();
+    let ((done, ended), (leaving, left)) = (oneshot::channel(), oneshot::channel());
     thread::Builder::new()
         .name(name)
         .spawn(move || {
             let result = poll(&consumer, &stop, &health);
             consumer.context().release(&consumer, |_| true);
-            // Leaves the group.
-            drop(consumer);
             // Whoever asked may be gone.
             let _ = done.send(result);
+            // Waits for the last commit and leaves the group.
+            drop(consumer);
+            drop(leaving);
         })
         .map_err(|error| Error::Thread { detail: error.to_string() })?;
-    Ok(result)
+    Ok(Consuming { ended, left })
 }
 
 fn poll(consumer: &BaseConsumer<Context>, stop: &CancellationToken, health: &ConsumerHealth) -> Result<(), Error> {

@@ -73,8 +73,9 @@ async fn is_told_what_is_wrong_and_changes_nothing() {
         refused(door.request(Method::GET, &path), 404).await;
     }
     let jobs = format!("/api/v1/organizations/{mine}/jobs");
-    refused(door.post(&jobs, &json!({ "job_configuration_id": foreign, "name": "x", "file_ids": [] })), 422).await;
-    refused(door.post(&format!("/api/v1/organizations/{theirs}/jobs"), &json!({})), 404).await;
+    let job = json!({ "job_configuration_id": foreign, "name": "x", "file_ids": [] });
+    refused(door.post(&jobs, &job), 422).await;
+    refused(door.post(&format!("/api/v1/organizations/{theirs}/jobs"), &job), 404).await;
 
     let nobody = Door { key: "cat_nonsense".into(), ..door.clone() };
     refused(nobody.request(Method::GET, &configurations), 401).await;

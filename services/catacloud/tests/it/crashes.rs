@@ -91,6 +91,7 @@ impl Workers {
     fn start(&mut self, name: &'static str) {
         let (binary, role) = match name {
             "relay-a" | "relay-b" => ("file", "relay"),
+            "organization-relay" => ("organization", "relay"),
             other => (other, "project"),
         };
         let process = self.site.start(binary, &[role], &[]);
@@ -126,7 +127,7 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
     }
 
     let mut workers = Workers { site, running: BTreeMap::new() };
-    for name in ["relay-a", "relay-b", "file", "organization", "billing"] {
+    for name in ["relay-a", "relay-b", "organization-relay", "file", "organization", "billing"] {
         workers.start(name);
     }
     let appended = Arc::new(AtomicUsize::new(0));
@@ -153,7 +154,7 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
         (4_000, &["organization"]),
         (7_000, &["relay-b", "billing"]),
         (10_000, &[]),
-        (13_000, &["file", "relay-a"]),
+        (13_000, &["file", "relay-a", "organization-relay"]),
         (16_000, &["organization", "relay-b"]),
     ];
     for (at, names) in steps {

@@ -16,8 +16,12 @@ const COMMANDS: usize = 300;
 async fn commands_are_whole_or_told_503_while_postgres_restarts() {
     let directory = tempfile::TempDir::new().unwrap();
     let postgres = directory.path().join("postgres");
-    let (postgres, port) = (postgres.to_str().unwrap(), free_port().to_string());
-    let url = dev(&["postgres", "start", postgres, &port]);
+    let (server, port) = (postgres.to_str().unwrap().to_owned(), free_port());
+    let restart = {
+        let (server, port) = (server.clone(), port.to_string());
+        move || dev(&["postgres", "start", &server, &port])
+    };
+    let url = restart();
     let stack = Stack::colocated_at(Site::new(url, test_kafka())).await;
     let (organization, door) = stack.door.organization("Restart").await;
     let path = format!("/api/v1/organizations/{organization}/job-configurations");
@@ -28,25 +32,26 @@ async fn commands_are_whole_or_told_503_while_postgres_restarts() {
 
     let mut refused = 0;
     let mut accepted = BTreeSet::new();
-    for number in 0..COMMANDS {
-        match number {
-            100 => drop(dev(&["postgres", "kill", postgres])),
-            200 => drop(dev(&["postgres", "start", postgres, &port])),
-            _ => {}
-        }
-        let response = command(number).await.unwrap();
-        match response.status().as_u16() {
-            201 => drop(accepted.insert(number)),
-            503 => {
-                assert!(response.headers().contains_key("retry-after"));
-                assert_eq!(response.headers()["content-type"], "application/problem+json");
-                refused += 1;
-            }
-            other => panic!("{other}: {}", response.text().await.unwrap()),
-        }
+    for number in 0..100 {
+        judge(number, command(number).await.unwrap(), &mut accepted, &mut refused).await;
+    }
+    // The server crashes while commands are under way, and they come back to nobody.
+    let under_way = futures::future::join_all((100..200).map(command));
+    let crash = async {
+        let server = server.clone();
+        tokio::task::spawn_blocking(move || dev(&["postgres", "kill", &server])).await.unwrap();
+        command(0).await.unwrap()
+    };
+    let (answers, while_it_is_away) = tokio::join!(under_way, crash);
+    assert_eq!(while_it_is_away.status(), 503, "also a command that was accepted before");
+    for (number, answer) in (100..200).zip(answers) {
+        judge(number, answer.unwrap(), &mut accepted, &mut refused).await;
+    }
+    restart();
+    for number in 200..COMMANDS {
+        judge(number, command(number).await.unwrap(), &mut accepted, &mut refused).await;
     }
     assert!(accepted.len() >= 100, "before and after: {}", accepted.len());
-    assert!(refused >= 50, "meanwhile: {refused}");
 
     // Asked again under the same keys, each is accepted, and each is there once.
     for number in 0..COMMANDS {
@@ -70,5 +75,18 @@ async fn commands_are_whole_or_told_503_while_postgres_restarts() {
     assert_eq!(names.len(), COMMANDS);
     assert_eq!(names.into_iter().collect::<BTreeSet<_>>().len(), COMMANDS, "each once");
     stack.close().await;
-    dev(&["postgres", "remove", postgres]);
+    dev(&["postgres", "remove", &server]);
+}
+
+/// Either accepted, or told 503 and when to come back.
+async fn judge(number: usize, answer: reqwest::Response, accepted: &mut BTreeSet<usize>, refused: &mut usize) {
+    match answer.status().as_u16() {
+        201 => drop(accepted.insert(number)),
+        503 => {
+            assert!(answer.headers().contains_key("retry-after"));
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            *refused += 1;
+        }
+        other => panic!("{other}: {}", answer.text().await.unwrap()),
+    }
 }

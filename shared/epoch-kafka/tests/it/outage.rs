@@ -117,11 +117,11 @@ async fn a_killed_broker_loses_and_turns_round_nothing() {
     assert!(bus.healthy().is_ok());
     assert_exactly_once(&seen(&gate), &published);
 
-    // And it stops while the broker is away: librdkafka waits for the last commit as long as a session lasts.
+    // And it stops while the broker is away, although librdkafka would wait for its word.
     let killed = tokio::task::spawn_blocking(move || broker.kill()).await;
     killed.unwrap();
     let start = std::time::Instant::now();
     consuming.stop().await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(bus.publish(&published[..1]).await.is_err());
 }
