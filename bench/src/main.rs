@@ -1,6 +1,7 @@
 //! Measurements of Epoch; run by `./dev bench`, which brings the servers up.
 
 mod commands;
+mod delivery;
 mod note;
 mod report;
 
@@ -17,6 +18,16 @@ async fn main() -> Result<()> {
     }
     if runs("driver") {
         commands::driver_floor(&server).await?;
+    }
+    let Ok(kafka) = std::env::var("EPOCH_BENCH_KAFKA") else {
+        println!("\nno Kafka: nothing is measured over it");
+        return Ok(());
+    };
+    if runs("visible") {
+        delivery::visible(&server, &kafka).await?;
+    }
+    if runs("catch-up") {
+        delivery::catch_up(&server, &kafka).await?;
     }
     Ok(())
 }

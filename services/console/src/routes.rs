@@ -10,13 +10,12 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, HttpBody},
+    body::HttpBody,
     extract::{Request, State},
-    http::{Method, header::EXPECT},
+    http::Method,
     response::{IntoResponse, Response},
     routing::any,
 };
-use futures::StreamExt;
 use service_kit::{Caller, Problem, server};
 
 use crate::{
@@ -27,10 +26,6 @@ use crate::{
 
 /// Longer than the services give themselves, so that it is their answer which is heard.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
-
-/// How much of a refused body is read on, so that its sender gets to reading the refusal, and for how long.
-const DISCARD_BYTES: usize = 16 * 1024 * 1024;
-const DISCARD_LIMIT: Duration = Duration::from_secs(5);
 
 const ORGANIZATIONS: &str = "/api/v1/organizations";
 
@@ -82,12 +77,7 @@ pub(crate) fn routes() -> Router<Arc<Door>> {
 }
 
 async fn pass(door: &Door, target: Target, mut request: Request) -> Response {
-    let expects_to_be_asked = request.headers().contains_key(EXPECT);
     if let Err(problem) = admit(door, target, &mut request).await {
-        // Reading would ask for the body that this client hasn't sent yet.
-        if !expects_to_be_asked {
-            discard(request.into_body()).await;
-        }
         return problem.into_response();
     }
     let upstream = target.upstream(&door.upstreams);
@@ -120,18 +110,4 @@ async fn admit(door: &Door, target: Target, request: &mut Request) -> Result<(),
     }
     continue_trace(headers);
     Ok(())
-}
-
-/// A sender that is cut off while it sends doesn't read why.
-async fn discard(body: Body) {
-    let read_on = async {
-        let mut chunks = body.into_data_stream();
-        let mut left = DISCARD_BYTES;
-        while let Some(Ok(chunk)) = chunks.next().await {
-            let Some(rest) = left.checked_sub(chunk.len()) else { return };
-            left = rest;
-        }
-    };
-    // Too slow a sender has to do without.
-    let _ = tokio::time::timeout(DISCARD_LIMIT, read_on).await;
 }

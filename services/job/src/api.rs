@@ -24,7 +24,7 @@ use service_kit::{
     server,
 };
 use tokio_util::sync::CancellationToken;
-use utoipa::openapi::{Info, OpenApi};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -52,7 +52,7 @@ impl FromRef<Api> for Secrets {
 
 /// All routes, and what the public ones look like.
 pub(crate) fn routes(api: Api) -> (Router, OpenApi) {
-    let (public, mut openapi) = OpenApiRouter::new()
+    let (public, openapi) = OpenApiRouter::new()
         .routes(routes!(job_configurations::define_job_configuration, job_configurations::list_job_configurations))
         .routes(routes!(
             job_configurations::get_job_configuration,
@@ -66,8 +66,6 @@ pub(crate) fn routes(api: Api) -> (Router, OpenApi) {
         .routes(routes!(jobs::queue_job))
         .routes(routes!(jobs::cancel_job))
         .split_for_parts();
-    // Else it would present itself as the library it is made with.
-    openapi.info = Info::new("Catacloud jobs", env!("CARGO_PKG_VERSION"));
     let internal = Router::new()
         .route("/internal/v1/job/claims", post(machines::claim))
         .route("/internal/v1/job/jobs/{job}/started", post(machines::started))

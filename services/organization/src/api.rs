@@ -25,7 +25,7 @@ use service_kit::{
     service::Host,
 };
 use sqlx::PgPool;
-use utoipa::openapi::{Info, OpenApi, OpenApiBuilder};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -112,8 +112,7 @@ fn require(caller: &Caller, organization: Uuid, role: Role) -> Result<(), Proble
 
 /// The routes, and what those of them that can be reached from outside look like.
 pub fn router(api: Api) -> (Router, OpenApi) {
-    let info = Info::new("Catacloud: organizations", env!("CARGO_PKG_VERSION"));
-    let public = OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info).build())
+    let public = OpenApiRouter::new()
         .routes(routes!(organizations::create, organizations::list))
         .routes(routes!(organizations::read, organizations::rename))
         .routes(routes!(members::add))

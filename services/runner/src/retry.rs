@@ -39,7 +39,7 @@ pub(crate) fn in_words(error: &PeerError) -> String {
             let said = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
             format!("{}: {said}", status.as_u16())
         }
-        PeerError::NoAnswer { .. } => "no answer".to_owned(),
+        PeerError::NoAnswer { .. } | PeerError::Silent { .. } => "no answer".to_owned(),
         PeerError::Malformed { .. } | PeerError::Answer { .. } => "no answer that can be understood".to_owned(),
     }
 }

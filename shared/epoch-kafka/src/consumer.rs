@@ -9,6 +9,7 @@
 
 use std::{
     convert::Infallible,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -133,10 +134,17 @@ impl Context {
             tracing::debug!(subscription = self.name(), topic, partition, offset, "partition is not held any more");
             return Ok(());
         };
-        let event = match read(message) {
+        let event = match event(message) {
             Ok(event) => Some(Arc::new(event)),
-            Err(error) => {
-                tracing::error!(subscription = self.name(), topic, partition, offset, %error, "not an event, passed over");
+            Err(reason) => {
+                tracing::error!(
+                    subscription = self.name(),
+                    topic,
+                    partition,
+                    offset,
+                    reason,
+                    "not an event, passed over"
+                );
                 metrics::counter!("epoch_unreadable_total", "subscription" => self.name().to_owned(), "topic" => topic.to_owned())
                     .increment(1);
                 None
@@ -147,8 +155,8 @@ impl Context {
 
     /// Hands over what was kept, pauses and resumes; says how long the next poll may take.
     fn hold_back(&self, consumer: &BaseConsumer<Self>) -> Result<Duration, Error> {
-        let mut limit = POLL;
-        for held in lock(&self.held).iter_mut() {
+        let mut all = lock(&self.held);
+        for held in all.iter_mut() {
             held.hand_over()?;
             let Some(pause) = held.wants() else { continue };
             let partition = names([&*held]);
@@ -156,14 +164,12 @@ impl Context {
             match done {
                 Ok(()) => held.set_paused(pause),
                 Err(error) => {
-                    tracing::warn!(topic = &*held.topic, partition = held.partition, pause, %error, "not paused or resumed")
+                    let (topic, partition) = (&*held.topic, held.partition);
+                    tracing::warn!(topic, partition, pause, %error, "not paused or resumed");
                 }
             }
         }
-        if lock(&self.held).iter().any(Held::is_paused) {
-            limit = POLL_PAUSED;
-        }
-        Ok(limit)
+        Ok(if all.iter().any(Held::is_paused) { POLL_PAUSED } else { POLL })
     }
 
     /// Commits, writes metrics, and names a partition that is stuck.
@@ -276,6 +282,19 @@ impl ConsumerContext for Context {
 /// A number of events for a gauge.
 fn count(events: i64) -> u32 {
     u32::try_from(events.max(0)).unwrap_or(u32::MAX)
+}
+
+/// The event in a record, or why there is none.
+fn event(message: &BorrowedMessage<'_>) -> Result<Envelope, String> {
+    // rdkafka panics at a header whose name isn't UTF-8. Nobody's record may end the consumer, again and again.
+    let event = panic::catch_unwind(AssertUnwindSafe(|| read(message)))
+        .map_err(|_| "a header's name is not UTF-8".to_owned())?
+        .map_err(|error| error.to_string())?;
+    if message.topic().rsplit('.').nth(1) == Some(&*event.aggregate) {
+        Ok(event)
+    } else {
+        Err(format!("it belongs to aggregate {}", event.aggregate))
+    }
 }
 
 fn read(message: &BorrowedMessage<'_>) -> Result<Envelope, MessageError> {

@@ -18,7 +18,8 @@ use epoch::{
 use futures::FutureExt;
 
 use crate::{
-    cursors, dead_letters,
+    cursors::{self, Followed},
+    dead_letters,
     handler::{HandlerError, PgHandler},
     progress::Progress,
     store::PgStore,
@@ -61,9 +62,22 @@ impl PgSubscription {
         self.handler.locally()
     }
 
-    /// One transaction: lock, judge, apply, move.
+    /// One transaction: lock, judge, apply, move; in one step where all events are next.
     async fn gate(&self, events: &Batch, way: Way) -> Result<Delivered, HandlerError> {
         let mut tx = self.store.begin().await?;
+        match cursors::follow(tx.connection(), self.handler.name(), events).await? {
+            Followed::All => {
+                self.apply(&mut tx, events).await?;
+                drop(tx.commit().await?);
+                self.progress.moved();
+                return Ok(Delivered { applied: events.len(), ..Delivered::default() });
+            }
+            Followed::None => {}
+            Followed::Some => {
+                tx.rollback().await?;
+                tx = self.store.begin().await?;
+            }
+        }
         let mut locked = cursors::lock(tx.connection(), self.handler.name(), &cursors::streams(events)).await?;
         let before = locked.clone();
         let (apply, queue, mut delivered) = judge(&mut locked, events, way);

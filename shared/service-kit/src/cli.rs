@@ -4,6 +4,7 @@
 //! `healthcheck` and `openapi` mean the same everywhere; each process has its probes and its metrics.
 
 use std::{
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
     time::Duration,
@@ -144,8 +145,11 @@ async fn openapi<S: Service>(args: ProcessArgs) -> Result<(), ServiceError> {
     let mut supervisor = Supervisor::new(CancellationToken::new());
     let roles = Roles { serve: true, project: false, relay: false };
     let running = start::<S>(&args.shared(), roles, &mut supervisor, &Health::new()).await?;
-    println!("{}", running.openapi.to_pretty_json().map_err(ServiceError::failed)?);
-    Ok(())
+    let document = running.openapi.to_pretty_json().map_err(ServiceError::failed)?;
+    let mut stdout = io::stdout().lock();
+    // Whoever reads this may have stopped reading.
+    let written = writeln!(stdout, "{document}").and_then(|()| stdout.flush());
+    written.map_err(|error| ServiceError::failed(format!("can't write the document: {error}")))
 }
 
 /// Serves `router` and the probes until a signal comes or `stop` is cancelled; then cancels `stop` and drains.

@@ -5,12 +5,14 @@
 //! The invariant: every call has a time limit, carries the trace, the internal token and a caller, and fails with the
 //! other's problem; a call that changes something carries an idempotency key, made of what caused it.
 
-use std::time::Duration;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH, InvalidHeaderValue};
 use epoch::Version;
+use http_body_util::BodyExt;
 use reqwest::{Body, Client, Method, Response, StatusCode, Url, redirect};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
@@ -44,6 +46,14 @@ pub enum PeerError {
         url: Url,
         /// What was seen.
         source: reqwest::Error,
+    },
+    /// A long body isn't taken any further, and not answered. Whether it was taken as a whole is not known.
+    #[error("{url} was silent for {} ms", limit.as_millis())]
+    Silent {
+        /// What was called.
+        url: Url,
+        /// How long it may be silent.
+        limit: Duration,
     },
     /// The other service refused.
     #[error("{url} answered {status}: {}", problem.detail)]
@@ -79,7 +89,7 @@ impl PeerError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            PeerError::NoAnswer { .. } => true,
+            PeerError::NoAnswer { .. } | PeerError::Silent { .. } => true,
             PeerError::Refused { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
             PeerError::Malformed { .. } | PeerError::Answer { .. } => false,
         }
@@ -101,6 +111,8 @@ impl From<PeerError> for Problem {
 #[derive(Debug, Clone)]
 pub struct Peer {
     client: Client,
+    /// Its limit on silence would run while a body is sent, however fast.
+    sender: Client,
     base: Url,
     secrets: Secrets,
     caller: Caller,
@@ -112,14 +124,12 @@ impl Peer {
     /// # Errors
     /// [`PeerError::NoAnswer`] when the HTTP client can't be set up.
     pub fn new(name: &str, base: Url, secrets: Secrets) -> Result<Self, PeerError> {
-        let client = Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(SILENCE_LIMIT)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|source| PeerError::NoAnswer { url: base.clone(), source })?;
-        Ok(Self { client, base, secrets, caller: Caller::service(name) })
+        let builder =
+            || Client::builder().connect_timeout(CONNECT_LIMIT).redirect(redirect::Policy::none()).no_proxy();
+        let failed = |source| PeerError::NoAnswer { url: base.clone(), source };
+        let client = builder().read_timeout(SILENCE_LIMIT).build().map_err(failed)?;
+        let sender = builder().build().map_err(failed)?;
+        Ok(Self { client, sender, base, secrets, caller: Caller::service(name) })
     }
 
     /// A call of `path`, which begins with `/` and may have a query.
@@ -130,10 +140,12 @@ impl Peer {
         url.set_query(query);
         Call {
             client: self.client.clone(),
+            sender: self.sender.clone(),
             secrets: self.secrets.clone(),
             caller: self.caller.clone(),
             request: reqwest::Request::new(method, url),
             limit: Some(CALL_LIMIT),
+            silence_limit: SILENCE_LIMIT,
             malformed: None,
         }
     }
@@ -154,10 +166,12 @@ impl Peer {
 #[must_use = "a call does nothing until it is sent"]
 pub struct Call {
     client: Client,
+    sender: Client,
     secrets: Secrets,
     caller: Caller,
     request: reqwest::Request,
     limit: Option<Duration>,
+    silence_limit: Duration,
     malformed: Option<String>,
 }
 
@@ -210,9 +224,16 @@ impl Call {
         self
     }
 
-    /// With no limit on the whole call, for long bodies; silence of a minute still ends it.
-    pub fn streaming(mut self) -> Self {
+    /// With no limit on the whole call, for long bodies. Silence of a minute still ends it: where there is a body to send,
+    /// when for so long nothing of it is taken and no answer begins; else, when for so long nothing of the answer comes.
+    pub fn streaming(self) -> Self {
+        self.streaming_unless_silent(SILENCE_LIMIT)
+    }
+
+    /// The same for a service that may, while a body is sent to it, be silent for `limit`.
+    pub fn streaming_unless_silent(mut self, limit: Duration) -> Self {
         self.limit = None;
+        self.silence_limit = limit;
         self
     }
 
@@ -238,15 +259,28 @@ impl Call {
             headers.insert("traceparent", HeaderValue::from_str(&traceparent).map_err(invalid)?);
         }
         *self.request.timeout_mut() = self.limit;
-        let no_answer = |source| PeerError::NoAnswer { url: url.clone(), source };
-        let response = self.client.execute(self.request).await.map_err(no_answer)?;
-        let status = response.status();
-        if !status.is_client_error() && !status.is_server_error() {
-            return Ok(response);
+        if self.limit.is_some() || self.request.body().is_none() {
+            return exchange(self.client, self.request).await;
         }
-        let text = response.text().await.map_err(no_answer)?;
-        let problem = serde_json::from_str(&text).unwrap_or_else(|_| unknown(status, text));
-        Err(PeerError::Refused { url, status, problem: Box::new(problem) })
+        let progress = Arc::new(Notify::new());
+        let progressed = Arc::clone(&progress);
+        let watched = self.request.body_mut().take().map(|body| {
+            Body::wrap(body.map_frame(move |frame| {
+                progressed.notify_one();
+                frame
+            }))
+        });
+        *self.request.body_mut() = watched;
+        let mut exchange = pin!(exchange(self.sender, self.request));
+        loop {
+            tokio::select! {
+                answer = &mut exchange => return answer,
+                () = progress.notified() => {}
+                () = tokio::time::sleep(self.silence_limit) => {
+                    return Err(PeerError::Silent { url, limit: self.silence_limit });
+                }
+            }
+        }
     }
 
     /// Makes the call and reads its JSON answer.
@@ -259,6 +293,19 @@ impl Call {
         let body = body.map_err(|source| PeerError::NoAnswer { url: url.clone(), source })?;
         serde_json::from_slice(&body).map_err(|source| PeerError::Answer { url, source })
     }
+}
+
+async fn exchange(client: Client, request: reqwest::Request) -> Result<Response, PeerError> {
+    let url = request.url().clone();
+    let no_answer = |source| PeerError::NoAnswer { url: url.clone(), source };
+    let response = client.execute(request).await.map_err(no_answer)?;
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return Ok(response);
+    }
+    let text = response.text().await.map_err(no_answer)?;
+    let problem = serde_json::from_str(&text).unwrap_or_else(|_| unknown(status, text));
+    Err(PeerError::Refused { url, status, problem: Box::new(problem) })
 }
 
 /// A refusal that isn't a problem, as from something between the services.

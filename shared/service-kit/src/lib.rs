@@ -18,6 +18,7 @@ pub mod http_client;
 pub mod min_version;
 pub mod page;
 pub mod problem;
+mod read_on;
 pub mod role;
 pub mod secrets;
 pub mod server;

@@ -4,7 +4,8 @@
 //! answering, yet not wait for them forever.
 //!
 //! The invariant: every route is either [`bounded`] (time and body) or [`streaming`] (any length, but never silent for long);
-//! behind [`finish`] every request has a trace and every failure is a problem; [`serve`] drains for a bounded time.
+//! behind [`finish`] every request has a trace, every failure is a problem, and who is still sending gets to read
+//! the answer; [`serve`] drains for a bounded time.
 
 use std::{any::Any, convert::Infallible, future::IntoFuture, io, time::Duration};
 
@@ -17,7 +18,6 @@ use axum::{
     routing::Route,
     serve::ListenerExt,
 };
-use futures::StreamExt;
 use http_body_util::Limited;
 use tokio::{
     net::TcpListener,
@@ -27,16 +27,13 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutBody};
 
-use crate::{fallback, problem::Problem, supervisor::panic_text, telemetry};
+use crate::{fallback, problem::Problem, read_on, supervisor::panic_text, telemetry};
 
 /// How long [`serve`] waits for open requests after it was asked to stop.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long the client of a [`streaming`] route may send nothing.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-
-/// How much of a refused body is read on, so that its sender gets to reading the refusal.
-const DISCARD_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a server stopped.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +87,10 @@ pub fn streaming_unless_silent(limit: Duration) -> impl RouteLayer {
 
 /// Completes a process's router, once and at the end (merging two completed routers panics): problems for unknown routes and
 /// methods, for panics and for whatever else fails in plain text, and a trace for each request.
+///
+/// When a request is answered before its body has been read to its end, the answer leaves at once, and up to 16 MiB of the
+/// rest are read on for at most 5 seconds: a client whose connection breaks while it writes may never read why. Of a longer
+/// body that goes on, only a client that reads while it writes is sure to get the answer.
 pub fn finish(router: Router) -> Router {
     router
         .fallback(fallback::not_found)
@@ -97,6 +98,7 @@ pub fn finish(router: Router) -> Router {
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(middleware::from_fn(fallback::errors_as_problems))
         .layer(middleware::from_fn(telemetry::trace_requests))
+        .layer(middleware::from_fn(read_on::after_the_answer))
 }
 
 /// Serves until `shutdown` is cancelled, then lets open requests finish for at most [`DRAIN_LIMIT`]. Endless responses
@@ -154,7 +156,6 @@ pub async fn shutdown_signal() -> Result<&'static str, ServeError> {
 async fn within(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let answer = async {
         if request.body().size_hint().lower() > limits.body_bytes as u64 {
-            discard(request.into_body()).await;
             let detail = format!("the body is larger than {} bytes", limits.body_bytes);
             return Problem::payload_too_large(detail).into_response();
         }
@@ -165,16 +166,6 @@ async fn within(State(limits): State<Limits>, request: Request, next: Next) -> R
         let detail = "the answer took too long; the request may or may not have been carried out";
         Problem::unavailable(detail).of_kind("/problems/timed-out", "timed out").into_response()
     })
-}
-
-/// A sender that is cut off while it sends doesn't read why.
-async fn discard(body: Body) {
-    let mut chunks = body.into_data_stream();
-    let mut left = DISCARD_BYTES;
-    while let Some(Ok(chunk)) = chunks.next().await {
-        let Some(rest) = left.checked_sub(chunk.len()) else { return };
-        left = rest;
-    }
 }
 
 async fn never_silent(State(limit): State<Duration>, request: Request, next: Next) -> Response {

@@ -23,7 +23,7 @@ use sqlx::{
 };
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{Info, OpenApi, info::LicenseBuilder};
 
 use crate::{
     Caller, Problem, Role, Secrets,
@@ -87,7 +87,7 @@ pub type Task =
 pub struct Assembled {
     /// Its routes, each [bounded](crate::server::bounded) or [streaming](crate::server::streaming).
     pub router: Router,
-    /// What the routes look like from outside.
+    /// What the routes look like from outside; [`start`] fills in whose they are.
     pub openapi: OpenApi,
     /// Its projections and sagas.
     pub handlers: Vec<Arc<dyn PgHandler>>,
@@ -200,7 +200,8 @@ pub async fn start<S: Service>(
         peers: shared.peers.clone(),
         stop: supervisor.token(),
     };
-    let assembled = S::assemble(&host)?;
+    let mut assembled = S::assemble(&host)?;
+    assembled.openapi.info = info(S::NAME);
     health.add_check(format!("{}-database", S::NAME), move || {
         let pool = pool.clone();
         async move { sqlx::query("select 1").execute(&pool).await.map(drop).map_err(|error| error.to_string()) }
@@ -229,6 +230,15 @@ pub async fn start<S: Service>(
     }
     let router = assembled.router.merge(openapi_route::<S>(&assembled.openapi, &shared.secrets)?);
     Ok(Running { router, openapi: assembled.openapi, appender })
+}
+
+/// Whose document it is; else it would present itself as the library it is made with.
+fn info(service: &str) -> Info {
+    const LICENCE: &str = "Apache-2.0";
+    let title = format!("Catacloud {service}");
+    let mut info = Info::new(title.as_str(), env!("CARGO_PKG_VERSION"));
+    info.license = Some(LicenseBuilder::new().name(LICENCE).identifier(Some(LICENCE)).build());
+    info
 }
 
 /// Where the public door finds what a service's routes look like.

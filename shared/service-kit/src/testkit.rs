@@ -4,7 +4,7 @@
 //! invariant: nothing of the service is replaced; other services' events come over the bus as they would, from a store of
 //! their own that counts their versions.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -43,6 +43,9 @@ struct Arguments {
 
 /// The secret of all tests.
 pub const SECRET: &str = "a secret of tests, not of anybody else";
+
+/// How long [`TestService::close`] waits for connections in use.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a process needs, as a test has it: its database and a bus in memory.
 ///
@@ -102,6 +105,15 @@ impl Answer {
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.bytes));
         self
+    }
+
+    /// Checks the status alone.
+    ///
+    /// # Panics
+    /// When it is another one.
+    #[track_caller]
+    pub fn is(self, status: u16) {
+        drop(self.expect(status));
     }
 
     /// A problem with this status.
@@ -277,21 +289,22 @@ impl TestService {
     /// # Panics
     /// When it isn't within 20 seconds.
     pub async fn eventually<T, F: Future<Output = Option<T>>>(&self, mut found: impl FnMut() -> F) -> T {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(value) = found().await {
                 return value;
             }
             assert!(tokio::time::Instant::now() < deadline, "it didn't become true");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Stops the service and drops its database.
+    /// Stops the service and drops its database, even when a test still holds connections to it.
     pub async fn close(self) {
-        self.supervisor.shutdown(std::time::Duration::from_secs(10)).await;
+        self.supervisor.shutdown(Duration::from_secs(10)).await;
         drop(self.running);
-        self.pool.close().await;
+        // Waits for connections that are in use; dropping the database ends those of them that stay.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.pool.close()).await;
         self.database.drop().await;
     }
 }

@@ -5,17 +5,13 @@
 //! The invariant: nothing is done for a request of another version of the protocol, and every answer says the version; a header
 //! that can't be read is 400, never guessed. The extensions are creation, creation-with-upload and termination.
 
-use std::time::Duration;
-
 use axum::{
-    body::Body,
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures::StreamExt;
 use service_kit::Problem;
 use uuid::Uuid;
 
@@ -40,10 +36,6 @@ const UNSUPPORTED: [HeaderName; 3] = [
 const OFFSET_OCTET_STREAM: &str = "application/offset+octet-stream";
 
 const MAX_METADATA_BYTES: usize = 8 * 1024;
-
-/// How much of a refused body is read on, so that its sender gets to reading the refusal, and for how long.
-const DISCARD_BYTES: usize = 16 * 1024 * 1024;
-const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// Middleware: refuses other versions of the protocol, and says ours in every answer.
 pub(crate) async fn speak(request: Request, next: Next) -> Response {
@@ -101,20 +93,6 @@ pub(crate) fn is_piece(headers: &HeaderMap) -> bool {
 /// 415.
 pub(crate) fn not_a_piece() -> Problem {
     Problem::unsupported_media_type(format!("send the bytes with Content-Type: {OFFSET_OCTET_STREAM}"))
-}
-
-/// Reads a refused body on for a while.
-pub(crate) async fn discard(body: Body) {
-    let mut chunks = body.into_data_stream();
-    let reading = async {
-        let mut left = DISCARD_BYTES;
-        while let Some(Ok(chunk)) = chunks.next().await {
-            let Some(rest) = left.checked_sub(chunk.len()) else { return };
-            left = rest;
-        }
-    };
-    // Whoever is slower learns it from the connection's end.
-    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
 }
 
 /// What `Upload-Metadata` says about a file. Other keys are the client's own, and aren't kept.

@@ -153,13 +153,7 @@ pub(super) async fn append(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let target = match admit(&api, &caller, organization, upload, &headers).await {
-        Ok(target) => target,
-        Err(problem) => {
-            tus::discard(body).await;
-            return Err(problem);
-        }
-    };
+    let target = admit(&api, &caller, organization, upload, &headers).await?;
     let received = receive(&api, target, body).await?;
     let headers = [(UPLOAD_OFFSET, received.offset.to_string()), (header::ETAG, etag(received.version))];
     Ok((StatusCode::NO_CONTENT, headers).into_response())

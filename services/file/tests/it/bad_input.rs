@@ -45,16 +45,16 @@ async fn bad_creations_create_nothing() {
         let answer = request.send_as_it_is().await;
         assert_eq!(answer.status, status, "{name}: {value}: {}", answer.json());
         assert_eq!(answer.header("tus-resumable"), "1.0.0");
-        let _ = answer.problem(status);
+        answer.problem(status);
     }
     let without_length = uploads.tus(Method::POST, "uploads").header("upload-metadata", "filename YQ==");
-    let _ = without_length.send_as_it_is().await.problem(400);
+    without_length.send_as_it_is().await.problem(400);
     let without_metadata = uploads.tus(Method::POST, "uploads").header("upload-length", "10");
-    let _ = without_metadata.send_as_it_is().await.problem(422);
+    without_metadata.send_as_it_is().await.problem(422);
     let without_version = uploads.service.post(uploads.path("uploads")).by(&uploads.member);
     let refused = without_version.header("upload-length", "10").send_as_it_is().await;
     assert_eq!(refused.header("tus-version"), "1.0.0");
-    let _ = refused.problem(412);
+    refused.problem(412);
     assert_eq!(uploads.events().await, 0);
     uploads.close().await;
 }
@@ -64,20 +64,20 @@ async fn bad_patches_change_nothing() {
     let uploads = Uploads::open().await;
     let upload = uploads.create("a", 10).await;
     let patch = || uploads.patch(upload, 0, "abc");
-    let _ = patch().header("content-type", "application/octet-stream").send().await.problem(415);
-    let _ = patch().header("upload-offset", "zero").send().await.problem(400);
-    let _ = patch().header("upload-offset", "").send().await.problem(400);
-    let _ = patch().header("upload-checksum", "sha1 AAAA").send().await.problem(400);
-    let _ = patch().header("tus-resumable", "2.0.0").send().await.problem(412);
+    patch().header("content-type", "application/octet-stream").send().await.problem(415);
+    patch().header("upload-offset", "zero").send().await.problem(400);
+    patch().header("upload-offset", "").send().await.problem(400);
+    patch().header("upload-checksum", "sha1 AAAA").send().await.problem(400);
+    patch().header("tus-resumable", "2.0.0").send().await.problem(412);
     let path = format!("uploads/{upload}");
     let without_offset = uploads.tus(Method::PATCH, &path).header("content-type", "application/offset+octet-stream");
-    let _ = without_offset.body("abc").send().await.problem(400);
-    let _ = uploads.tus(Method::PATCH, &path).header("upload-offset", "0").body("abc").send().await.problem(415);
-    let _ = uploads.patch(Uuid::now_v7(), 0, "abc").send().await.problem(404);
-    let _ = uploads.tus(Method::PATCH, "uploads/1").send().await.problem(400);
-    let _ = uploads.tus(Method::PUT, &path).send().await.problem(405);
+    without_offset.body("abc").send().await.problem(400);
+    uploads.tus(Method::PATCH, &path).header("upload-offset", "0").body("abc").send().await.problem(415);
+    uploads.patch(Uuid::now_v7(), 0, "abc").send().await.problem(404);
+    uploads.tus(Method::PATCH, "uploads/1").send().await.problem(400);
+    uploads.tus(Method::PUT, &path).send().await.problem(405);
     let without_version = uploads.service.request(Method::HEAD, uploads.path(&path)).by(&uploads.member);
-    let _ = without_version.send().await.expect(412);
+    without_version.send().await.is(412);
     assert_eq!((uploads.events().await, uploads.objects(upload).len()), (1, 0));
     uploads.close().await;
 }
@@ -86,7 +86,7 @@ async fn bad_patches_change_nothing() {
 async fn another_organizations_things_do_not_exist() {
     let uploads = Uploads::open().await;
     let (file, upload) = (uploads.upload("a", b"abc").await, uploads.create("b", 10).await);
-    let _ = uploads.get(&format!("files/{file}?min_version=3")).send().await.expect(200);
+    uploads.get(&format!("files/{file}?min_version=3")).send().await.is(200);
     let events = uploads.events().await;
     let other = Uuid::now_v7();
     // A stranger asks for them where they are, and where the stranger is; a service asks for them in the wrong place.
@@ -117,7 +117,7 @@ async fn another_organizations_things_do_not_exist() {
         }
     }
     let creation = uploads.creation("a", 1).by(&member(other)).send_as_it_is().await;
-    let _ = creation.problem(404);
+    creation.problem(404);
     assert_eq!(uploads.events().await, events);
     assert_eq!(uploads.content(file).await.expect(200).bytes, "abc");
     uploads.close().await;
@@ -129,13 +129,13 @@ async fn viewers_only_read() {
     let (file, upload) = (uploads.upload("a", b"abc").await, uploads.create("b", 10).await);
     let events = uploads.events().await;
     let viewer = Caller::key(Uuid::now_v7(), uploads.organization, Role::Viewer);
-    let _ = uploads.creation("a", 1).by(&viewer).send_as_it_is().await.problem(403);
-    let _ = uploads.patch(upload, 0, "abc").by(&viewer).send().await.problem(403);
-    let _ = uploads.tus(Method::DELETE, &format!("uploads/{upload}")).by(&viewer).send().await.problem(403);
+    uploads.creation("a", 1).by(&viewer).send_as_it_is().await.problem(403);
+    uploads.patch(upload, 0, "abc").by(&viewer).send().await.problem(403);
+    uploads.tus(Method::DELETE, &format!("uploads/{upload}")).by(&viewer).send().await.problem(403);
     assert_eq!(uploads.events().await, events);
     let read = uploads.get(&format!("files/{file}/content")).by(&viewer).send().await.expect(200);
     assert_eq!(read.bytes, "abc");
     let nobody = uploads.service.get(uploads.path(&format!("files/{file}"))).send().await;
-    let _ = nobody.problem(401);
+    nobody.problem(401);
     uploads.close().await;
 }

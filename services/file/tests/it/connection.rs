@@ -71,7 +71,7 @@ async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
     let recorded = || async { Some(uploads.offset(upload).await).filter(|at| *at > 0) };
     let arrived = uploads.service.eventually(recorded).await;
     assert!((5 * MIB..=half.len()).contains(&arrived), "{arrived}");
-    let _ = uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.expect(204);
+    uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.is(204);
     assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
 
     let upload = uploads.create("b", bytes.len()).await;
@@ -85,7 +85,7 @@ async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
     serving.await.unwrap().unwrap();
     let arrived = uploads.offset(upload).await;
     assert!((5 * MIB..=half.len()).contains(&arrived), "{arrived}");
-    let _ = uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.expect(204);
+    uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.is(204);
     assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
     supervisor.shutdown(std::time::Duration::from_secs(5)).await;
     drop(running);
@@ -113,7 +113,7 @@ async fn what_arrived_is_kept_when_the_server_gives_up_the_request() {
     // The request is dropped by now; its connection breaks.
     break_off.send(()).unwrap();
     uploads.service.eventually(|| async { (uploads.offset(upload).await == 400).then_some(()) }).await;
-    let _ = uploads.patch(upload, 400, bytes[400..].to_vec()).send().await.expect(204);
+    uploads.patch(upload, 400, bytes[400..].to_vec()).send().await.is(204);
     assert_eq!(uploads.content(upload).await.expect(200).bytes, bytes);
     uploads.close().await;
 }

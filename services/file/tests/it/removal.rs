@@ -10,20 +10,20 @@ use crate::support::{Uploads, broken, content};
 async fn an_aborted_upload_is_gone_and_its_bytes_are_freed() {
     let uploads = Uploads::open().await;
     let upload = uploads.create("a", 100).await;
-    let _ = uploads.patch(upload, 0, vec![1; 60]).send().await.expect(204);
+    uploads.patch(upload, 0, vec![1; 60]).send().await.is(204);
     let path = format!("uploads/{upload}");
     let aborted = uploads.tus(Method::DELETE, &path).send().await.expect(204);
     assert_eq!((aborted.header("tus-resumable"), aborted.header("etag")), ("1.0.0", "\"3\""));
     uploads.service.eventually(|| async { uploads.objects(upload).is_empty().then_some(()) }).await;
-    let _ = uploads.tus(Method::HEAD, &path).send().await.expect(404);
-    let _ = uploads.patch(upload, 60, vec![1; 40]).send().await.problem(404);
-    let _ = uploads.tus(Method::DELETE, &path).send().await.problem(404);
+    uploads.tus(Method::HEAD, &path).send().await.is(404);
+    uploads.patch(upload, 60, vec![1; 40]).send().await.problem(404);
+    uploads.tus(Method::DELETE, &path).send().await.problem(404);
     assert_eq!(uploads.history(upload).await.last().unwrap(), "FileUploadAborted");
     let shown = uploads.get(&format!("files/{upload}?min_version=3")).send().await.expect(200).json();
     assert_eq!((&shown["status"], &shown["bytes"]), (&"aborted".into(), &0.into()));
     // One that never had any bytes.
     let empty = uploads.create("b", 100).await;
-    let _ = uploads.tus(Method::DELETE, &format!("uploads/{empty}")).send().await.expect(204);
+    uploads.tus(Method::DELETE, &format!("uploads/{empty}")).send().await.is(204);
     uploads.close().await;
 }
 
@@ -47,11 +47,11 @@ async fn bytes_that_arrive_after_the_abort_are_deleted() {
     let patch = uploads.patch(upload, 0, axum::body::Body::from_stream(chunks)).send();
     let abort = async {
         aborting.await.unwrap();
-        let _ = uploads.tus(Method::DELETE, &format!("uploads/{upload}")).send().await.expect(204);
+        uploads.tus(Method::DELETE, &format!("uploads/{upload}")).send().await.is(204);
         aborted.send(()).unwrap();
     };
     let (patched, ()) = tokio::join!(patch, abort);
-    let _ = patched.problem(404);
+    patched.problem(404);
     assert_eq!(uploads.history(upload).await, ["FileUploadStarted", "FileUploadAborted"]);
     assert_eq!(uploads.objects(upload).len(), 0);
     uploads.close().await;
@@ -65,15 +65,15 @@ async fn a_deleted_file_has_no_content_and_its_bytes_are_freed() {
     let path = uploads.path(&format!("files/{file}"));
     let delete = || uploads.service.request(Method::DELETE, path.clone());
     let viewer = Caller::key(Uuid::now_v7(), uploads.organization, Role::Viewer);
-    let _ = delete().by(&viewer).send().await.problem(403);
-    let _ = delete().by(&uploads.member).header("if-match", "\"2\"").send().await.problem(412);
+    delete().by(&viewer).send().await.problem(403);
+    delete().by(&uploads.member).header("if-match", "\"2\"").send().await.problem(412);
     let request = || delete().by(&uploads.member).header("if-match", "\"3\"").header("idempotency-key", "k").send();
     let first = request().await.expect(200);
     assert_eq!((&first.json()["id"], &first.json()["version"]), (&file.to_string().into(), &4.into()));
     assert_eq!(request().await.expect(200).json(), first.json(), "asked again it answers the same");
-    let _ = delete().by(&uploads.member).send().await.problem(404);
-    let _ = uploads.content(file).await.problem(404);
-    let _ = uploads.tus(Method::HEAD, &format!("uploads/{file}")).send().await.expect(404);
+    delete().by(&uploads.member).send().await.problem(404);
+    uploads.content(file).await.problem(404);
+    uploads.tus(Method::HEAD, &format!("uploads/{file}")).send().await.is(404);
     uploads.service.eventually(|| async { uploads.objects(file).is_empty().then_some(()) }).await;
     let shown = uploads.get(&format!("files/{file}?min_version=4")).send().await.expect(200).json();
     assert_eq!((&shown["status"], &shown["bytes"]), (&"deleted".into(), &0.into()));
@@ -85,7 +85,7 @@ async fn a_deleted_file_has_no_content_and_its_bytes_are_freed() {
 async fn uploads_are_aborted_and_files_are_deleted_not_the_other_way() {
     let uploads = Uploads::open().await;
     let (file, upload) = (uploads.upload("a", b"abc").await, uploads.create("b", 10).await);
-    let _ = uploads.patch(upload, 0, broken(b"ab")).send().await.problem(400);
+    uploads.patch(upload, 0, broken(b"ab")).send().await.problem(400);
     let events = uploads.events().await;
     let refused = uploads.tus(Method::DELETE, &format!("uploads/{file}")).send().await.problem(409);
     assert_eq!(refused["type"], "/problems/upload-complete");

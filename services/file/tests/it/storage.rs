@@ -18,7 +18,7 @@ async fn only_old_parts_that_nobody_recorded_are_swept() {
     let uploads = Uploads::open().await;
     let bytes = content(7 * MIB);
     let (file, unfinished) = (uploads.upload("a", &bytes).await, uploads.create("b", 10).await);
-    let _ = uploads.patch(unfinished, 0, "abc").send().await.expect(204);
+    uploads.patch(unfinished, 0, "abc").send().await.is(204);
     let parts = PartStore::in_directory(&uploads.directory).unwrap();
     // What a crash leaves between storing and recording, and in the middle of storing.
     let stranger = Uuid::now_v7();
@@ -41,7 +41,7 @@ async fn only_old_parts_that_nobody_recorded_are_swept() {
     assert_eq!(sweep(&files, &parts, in_an_hour).await.unwrap(), 4);
     assert_eq!(count(), [2, 1, 0]);
     assert!(uploads.content(file).await.expect(200).bytes == bytes, "the content differs");
-    let _ = uploads.patch(unfinished, 3, "defghij").send().await.expect(204);
+    uploads.patch(unfinished, 3, "defghij").send().await.is(204);
     assert_eq!(uploads.content(unfinished).await.expect(200).bytes, "abcdefghij");
     uploads.close().await;
 }

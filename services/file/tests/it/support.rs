@@ -101,7 +101,7 @@ impl Uploads {
     /// A complete file.
     pub(crate) async fn upload(&self, name: &str, content: &[u8]) -> Uuid {
         let upload = self.create(name, content.len()).await;
-        let _ = self.patch(upload, 0, content.to_vec()).send().await.expect(204);
+        self.patch(upload, 0, content.to_vec()).send().await.is(204);
         upload
     }
 

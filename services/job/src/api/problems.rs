@@ -1,7 +1,5 @@
 //! What clients are told when the domain refuses.
 
-use epoch::ExecuteError;
-use epoch_postgres::TxError;
 use service_kit::{IntoProblem, Problem};
 
 use crate::{
@@ -74,14 +72,9 @@ impl From<Failure> for Problem {
     fn from(error: Failure) -> Self {
         match error {
             Failure::Execute(error) => error.into(),
-            Failure::Store(error) | Failure::Tx(TxError::Store(error)) => error.into(),
-            Failure::Sql(error) | Failure::Tx(TxError::Sql(error)) => error.into(),
-            Failure::Tx(TxError::Conflict { aggregate, id, expected, actual }) => {
-                ExecuteError::<JobError>::Conflict { aggregate, id, expected, actual }.into()
-            }
-            Failure::Tx(TxError::Repeated { .. }) => {
-                Problem::unavailable("the same claim is being answered; send it again")
-            }
+            Failure::Tx(error) => error.into(),
+            Failure::Store(error) => error.into(),
+            Failure::Sql(error) => error.into(),
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 use service_kit::{Caller, Role};
 
-use crate::support::{Check, Platform, id_of};
+use crate::support::{Platform, id_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn are_defined_revised_and_retired() {

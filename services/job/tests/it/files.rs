@@ -4,7 +4,7 @@ use contracts::file::{FileDeleted, FileUploadAborted};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Check, Platform, id_of, sorted};
+use crate::support::{Platform, id_of, sorted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_created_with_files_and_their_set_is_replaced() {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use service_kit::Role;
 use uuid::Uuid;
 
-use crate::support::{Check, Platform, id_of};
+use crate::support::{Platform, id_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_keeps_a_copy_of_its_configuration() {

@@ -4,7 +4,7 @@ use epoch::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Check, Platform, sorted};
+use crate::support::{Platform, sorted};
 
 fn later(at: Timestamp, millis: i64) -> Timestamp {
     Timestamp::from_millis(at.as_millis() + millis)

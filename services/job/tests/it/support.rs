@@ -178,19 +178,6 @@ impl Platform {
     }
 }
 
-/// For answers of which only the status matters.
-pub(crate) trait Check {
-    /// The answer has this status.
-    fn is(self, status: u16);
-}
-
-impl Check for Answer {
-    #[track_caller]
-    fn is(self, status: u16) {
-        drop(self.expect(status));
-    }
-}
-
 pub(crate) fn id_of(answer: &Answer) -> Uuid {
     answer.json()["id"].as_str().unwrap().parse().unwrap()
 }

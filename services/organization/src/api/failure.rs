@@ -24,14 +24,8 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Execute(error) => error.into(),
-            Failure::Sql(error) | Failure::Tx(TxError::Sql(error)) => error.into(),
-            Failure::Tx(TxError::Store(error)) => error.into(),
-            Failure::Tx(TxError::Conflict { aggregate, id, expected, actual }) => {
-                ExecuteError::<OrganizationError>::Conflict { aggregate, id, expected, actual }.into()
-            }
-            Failure::Tx(TxError::Repeated { .. }) => {
-                Problem::unavailable("the same request is being carried out; ask again for its result")
-            }
+            Failure::Tx(error) => error.into(),
+            Failure::Sql(error) => error.into(),
         }
     }
 }

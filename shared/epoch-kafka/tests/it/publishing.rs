@@ -13,10 +13,13 @@ use epoch::{
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use rdkafka::{
     ClientConfig, Message,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, Consumer},
     message::Headers,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
+
+use uuid::Uuid;
 
 use crate::support::*;
 
@@ -65,11 +68,17 @@ fn assert_first_appearances_in_order(records: &[(String, u64)]) {
     }
 }
 
+fn set(config: &mut KafkaConfig, name: &str, value: &str) {
+    config.settings.insert(name.to_owned(), value.to_owned());
+}
+
 /// A mock cluster of one partition whose answers to produce requests can be chosen, and small batches.
 fn private_mock() -> (MockBroker, KafkaConfig) {
     let mock = MockBroker::start();
     let mut config = KafkaConfig { partitions: 1, delivery_timeout: Duration::from_secs(1), ..private(&mock.servers) };
-    config.settings.insert("batch.num.messages".to_owned(), "20".to_owned());
+    set(&mut config, "batch.num.messages", "20");
+    // Unlike a broker, it takes what is in flight behind a refused batch: it doesn't look at sequence numbers.
+    set(&mut config, "max.in.flight.requests.per.connection", "1");
     mock.create_topics(&config, &["file"]);
     (mock, config)
 }
@@ -118,6 +127,36 @@ async fn a_broker_that_goes_away_and_comes_back_leaves_no_hole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_a_real_broker_refuses_leaves_no_hole() {
+    if shared_mock().is_some() {
+        eprintln!("needs a real broker: the mock cluster has no limit for messages and no sequence numbers");
+        return;
+    }
+    let mut config = KafkaConfig { partitions: 1, ..config() };
+    set(&mut config, "batch.num.messages", "20");
+    let admin: AdminClient<_> =
+        ClientConfig::new().set("bootstrap.servers", &config.bootstrap_servers).create().unwrap();
+    let name = topic(&config, "file");
+    let limited = NewTopic::new(&name, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "30000");
+    admin.create_topics(&[limited], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    let bus = KafkaBus::connect(config.clone()).unwrap();
+    let mut published = events("file", &ids(1), 1..=2_000);
+    // It must not become small by compression.
+    let noise = std::iter::repeat_with(Uuid::new_v4).take(2_500).flat_map(Uuid::into_bytes).collect::<Vec<_>>();
+    published[1_000] = Arc::new(Envelope { payload: noise.into(), ..Envelope::clone(&published[1_000]) });
+    for _ in 0..5 {
+        let error = bus.publish(&published).await.unwrap_err();
+        assert!((900..=1_000).contains(&error.acknowledged), "{error}");
+    }
+    // The last of them again as it should have been, so that the reader knows where to stop.
+    let good = events("file", &[published[0].aggregate_id], 1..=2_000);
+    bus.publish(&good).await.unwrap();
+    let records = tokio::task::spawn_blocking(move || read_topic(&config, &good)).await.unwrap();
+    assert!(records.len() > 6_000, "{}", records.len());
+    assert_first_appearances_in_order(&records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_too_large_holds_up_only_what_comes_after_it() {
     let config = config();
     let bus = bus_with(&config, &["file"]).await;
@@ -150,7 +189,7 @@ async fn nobody_waits_for_ever_for_a_broker_that_is_not_there() {
 #[test]
 fn settings_that_do_not_exist_are_refused() {
     let mut config = KafkaConfig::new("localhost:1");
-    config.settings.insert("no.such.setting".to_owned(), "1".to_owned());
+    set(&mut config, "no.such.setting", "1");
     let error = KafkaBus::connect(config).err().unwrap();
     assert!(
         matches!(&error, epoch_kafka::Error::Settings { source } if source.to_string().contains("no.such.setting"))

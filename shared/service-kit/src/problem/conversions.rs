@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use epoch::{ExecuteError, store::StoreError};
+use epoch_postgres::TxError;
 
 use super::{IntoProblem, Problem};
 
@@ -10,15 +11,26 @@ impl<E: IntoProblem + std::error::Error> From<ExecuteError<E>> for Problem {
     fn from(error: ExecuteError<E>) -> Self {
         match error {
             ExecuteError::Rejected(refusal) => refusal.into_problem(),
-            ExecuteError::Conflict { .. } => Problem::conflict(error.to_string())
-                .of_kind("/problems/contended", "changed by others each time")
-                .retry_after(Duration::from_secs(1)),
+            ExecuteError::Conflict { .. } => contended(error.to_string()),
             ExecuteError::Stale { .. } => Problem::stale(error.to_string()),
             ExecuteError::CommandReused { .. } => {
                 Problem::unprocessable("the Idempotency-Key was used before, for a request with another body")
                     .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
             }
             ExecuteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TxError> for Problem {
+    fn from(error: TxError) -> Self {
+        match error {
+            TxError::Conflict { .. } => contended(error.to_string()),
+            // Whose words these are doesn't matter to a client, and the database's aren't for it.
+            _ if error.is_race() => contended("others were faster each time; the same request may be sent again"),
+            TxError::Repeated { .. } => Problem::internal(error),
+            TxError::Store(error) => error.into(),
+            TxError::Sql(error) => error.into(),
         }
     }
 }
@@ -56,6 +68,13 @@ fn passes(code: &str) -> bool {
     connection_exception || code == TOO_MANY_CONNECTIONS || SHUTTING_DOWN.contains(&code) || LOST_A_RACE.contains(&code)
 }
 
+/// Every attempt lost a race against others.
+fn contended(detail: impl Into<String>) -> Problem {
+    Problem::conflict(detail)
+        .of_kind("/problems/contended", "changed by others each time")
+        .retry_after(Duration::from_secs(1))
+}
+
 /// Where the store is and why it doesn't answer is for the log only.
 fn store_unavailable(cause: &str) -> Problem {
     tracing::warn!(error = cause, "store is unavailable");
@@ -64,7 +83,9 @@ fn store_unavailable(cause: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
     use epoch::{ExecuteError, Version, store::StoreError};
+    use epoch_postgres::TxError;
     use uuid::Uuid;
 
     use super::{IntoProblem, Problem, passes};
@@ -94,6 +115,24 @@ mod tests {
             let problem = Problem::from(error);
             assert_eq!((problem.status().as_u16(), problem.kind()), (status, kind));
             assert!(!problem.detail().contains("10.0.0.1"));
+        }
+    }
+
+    #[test]
+    fn each_failure_of_a_transaction_has_its_status() {
+        let (id, expected, actual) = (Uuid::nil(), Version::new(1), Version::new(2));
+        let cases: [(TxError, u16, &str, bool); 5] = [
+            (TxError::Conflict { aggregate: "job", id, expected, actual }, 409, "/problems/contended", true),
+            (TxError::Repeated { command_id: id }, 409, "/problems/contended", true),
+            (StoreError::Unavailable { detail: "10.0.0.1".into() }.into(), 503, "/problems/unavailable", true),
+            (StoreError::Refused { detail: "10.0.0.1".into() }.into(), 500, "/problems/internal", false),
+            (sqlx::Error::PoolTimedOut.into(), 503, "/problems/unavailable", true),
+        ];
+        for (error, status, kind, retried) in cases {
+            let problem = Problem::from(error);
+            assert_eq!((problem.status().as_u16(), problem.kind()), (status, kind));
+            assert!(!problem.detail().contains("10.0.0.1"));
+            assert_eq!(problem.into_response().headers().contains_key("retry-after"), retried, "{kind}");
         }
     }
 

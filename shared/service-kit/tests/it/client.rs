@@ -1,10 +1,16 @@
 //! One service asking another.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
-use axum::{Router, http::HeaderMap, routing::get};
+use axum::{
+    Router,
+    extract::Request,
+    http::HeaderMap,
+    routing::{get, put},
+};
 use epoch::Version;
-use reqwest::{Method, Url};
+use futures::{StreamExt, stream};
+use reqwest::{Body, Method, Url};
 use serde_json::Value;
 use service_kit::{
     Problem,
@@ -87,6 +93,34 @@ async fn a_call_has_a_time_limit_and_refuses_malformed_headers() {
     assert!(matches!(error, PeerError::NoAnswer { .. }));
     let error = peer.post("/x", "two\nlines").send().await.unwrap_err();
     assert!(matches!(error, PeerError::Malformed { .. }));
+}
+
+/// 8 pieces of a body, each a quarter of a second after the one before.
+fn slow_body() -> Body {
+    let pieces = stream::iter(0..8).then(async |_| {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        Ok::<_, Infallible>("piece")
+    });
+    Body::wrap_stream(pieces)
+}
+
+#[tokio::test]
+async fn a_long_body_may_take_longer_than_silence_may_last() {
+    let count = put(async |body: axum::body::Bytes| body.len().to_string());
+    let peer = peer(Router::new().route("/api/v1/x", count)).await;
+    let call = peer.call(Method::PUT, "/x").body(slow_body());
+    let bytes: usize = call.streaming_unless_silent(Duration::from_secs(1)).receive().await.unwrap();
+    assert_eq!(bytes, 40);
+}
+
+#[tokio::test]
+async fn a_service_that_takes_nothing_of_a_long_body_and_doesn_t_answer_is_given_up() {
+    let deaf = put(async |_request: Request| std::future::pending::<()>().await);
+    let peer = peer(Router::new().route("/api/v1/x", deaf)).await;
+    let endless = Body::wrap_stream(stream::repeat_with(|| Ok::<_, Infallible>(vec![7; 65_536])));
+    let call = peer.call(Method::PUT, "/x").body(endless);
+    let error = call.streaming_unless_silent(Duration::from_millis(200)).send().await.unwrap_err();
+    assert!(matches!(error, PeerError::Silent { .. }) && error.is_transient(), "{error}");
 }
 
 #[tokio::test]

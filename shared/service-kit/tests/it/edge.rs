@@ -15,7 +15,10 @@ use axum::{
     routing::{get, put},
 };
 use futures::StreamExt;
-use service_kit::server::{self, Limits};
+use service_kit::{
+    Problem,
+    server::{self, Limits},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -24,6 +27,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{answer, assert_problem, jobs, member, request};
+
+const MIB: usize = 1024 * 1024;
 
 /// What an upload's handler saw.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,6 +112,61 @@ async fn a_refused_body_doesn_t_keep_its_sender_from_reading_why() {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let sent = client.post(format!("http://{address}/api/v1/plain-json")).body(vec![b'7'; 8_000_000]).send();
     assert_eq!(sent.await.unwrap().status(), 413);
+}
+
+/// Refuses without reading.
+fn refusing() -> Router {
+    let refuse = put(async || Problem::conflict("wrong offset"));
+    server::finish(Router::new().route("/upload", refuse).layer(server::streaming()))
+}
+
+#[tokio::test]
+async fn who_reads_while_it_writes_gets_the_answer_to_a_body_of_any_length() {
+    let (address, _stop, _server) = serving(refusing()).await;
+    for path in ["upload", "nowhere"] {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let sent = client.put(format!("http://{address}/{path}")).body(vec![7; 64 * MIB]).send().await.unwrap();
+        assert_eq!(sent.status(), if path == "upload" { 409 } else { 404 });
+    }
+}
+
+#[tokio::test]
+async fn who_reads_only_after_it_has_written_gets_the_answer_too_and_may_go_on() {
+    let (address, _stop, _server) = serving(refusing()).await;
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    for last in [false, true] {
+        let close = if last { "connection: close\r\n" } else { "" };
+        let head = format!("PUT /upload HTTP/1.1\r\nhost: x\r\n{close}content-length: {}\r\n\r\n", 15 * MIB);
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(&vec![7; 15 * MIB]).await.unwrap();
+    }
+    let mut answers = String::new();
+    connection.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 409 ").count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn nobody_reads_on_forever() {
+    let (address, _stop, _server) = serving(refusing()).await;
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let head = format!("PUT /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1024 * MIB);
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut written = 0;
+    while connection.write_all(&vec![7; MIB]).await.is_ok() {
+        written += 1;
+        assert!(written < 128, "{written} MiB were read on");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_to_be_asked_for_a_body_is_answered_without_being_asked() {
+    let (address, _stop, _server) = serving(refusing()).await;
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let head = "PUT /upload HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
 }
 
 #[tokio::test]

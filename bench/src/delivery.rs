@@ -1,0 +1,209 @@
+//! From commit to visible in the read model, by the local way and by Kafka; and how fast a new subscription catches up from
+//! Kafka.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use epoch::{
+    Batch, CommandContext, Repository, Version,
+    bus::Bus,
+    envelope::StreamKey,
+    handler::EventHandler,
+    local::LocalBus,
+    store::{Append, Appended, Appender, NewEvent},
+};
+use epoch_kafka::{KafkaBus, KafkaConfig};
+use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, testkit::TestDatabase};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    note::{Note, NoteEvent, Noted, text},
+    report::percentile,
+};
+
+const SAMPLES: usize = 500;
+const EVENTS: usize = 50_000;
+const AGGREGATES: usize = 1_000;
+
+/// How many notes each aggregate has, and the length of the last.
+struct Notes;
+
+#[async_trait]
+impl EventHandler<PgTx> for Notes {
+    type Error = HandlerError;
+
+    fn name(&self) -> &'static str {
+        "notes"
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &["note"]
+    }
+
+    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        let mut ids = Vec::with_capacity(events.len());
+        let mut lengths = Vec::with_capacity(events.len());
+        for event in events {
+            let NoteEvent::Noted(noted) = event.decode()?;
+            ids.push(event.aggregate_id);
+            lengths.push(i64::try_from(noted.text.len()).map_err(HandlerError::refused)?);
+        }
+        sqlx::query(
+            "insert into notes (id, notes, length) select id, count(*), max(length) from unnest($1::uuid[], $2::bigint[]) \
+             as n (id, length) group by id order by id \
+             on conflict (id) do update set notes = notes.notes + excluded.notes, length = excluded.length",
+        )
+        .bind(ids)
+        .bind(lengths)
+        .execute(tx.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+/// A store, its subscription, and what runs for them.
+struct Side {
+    store: PgStore,
+    progress: Progress,
+    subscription: Arc<PgSubscription>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Side {
+    async fn new(database: &TestDatabase, schema: &str) -> Result<Self> {
+        let pool = database.pool(schema, &sqlx::migrate::Migrator::DEFAULT).await;
+        sqlx::raw_sql("create table notes (id uuid primary key, notes bigint not null, length bigint not null)")
+            .execute(&pool)
+            .await?;
+        let mut tasks = JoinSet::new();
+        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        tasks.spawn(appender.run());
+        let progress = Progress::new(pool);
+        let subscription = Arc::new(PgSubscription::new(Arc::new(Notes), store.clone(), progress.clone()));
+        Ok(Self { store, progress, subscription, stop: CancellationToken::new(), tasks })
+    }
+
+    fn relay(&mut self, bus: &Arc<KafkaBus>) {
+        self.tasks.spawn(Relay::new(self.store.clone(), bus.clone(), "bench").run(self.stop.clone()));
+    }
+
+    fn consume(&mut self, bus: &Arc<KafkaBus>) {
+        let (bus, subscription, stop) = (bus.clone(), self.subscription.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = bus.consume(subscription, stop).await {
+                eprintln!("{error}");
+            }
+        });
+    }
+
+    /// Appends one event of a new aggregate; gives the microseconds from its commit until the read model shows it.
+    async fn sample(&self) -> Result<u64> {
+        let id = Uuid::now_v7();
+        let event = NewEvent::encode(&NoteEvent::from(Noted { text: text() }))?;
+        let context = CommandContext::new();
+        let append =
+            Append { aggregate: "note", aggregate_id: id, expected: Version::ZERO, events: vec![event], context };
+        let Appended::Committed { .. } = self.store.append(append).await? else { bail!("not committed") };
+        let committed = Instant::now();
+        let stream = StreamKey { aggregate: "note".into(), id };
+        self.progress.wait_for("notes", &stream, Version::new(1), Duration::from_secs(20)).await?;
+        Ok(u64::try_from(committed.elapsed().as_micros())?)
+    }
+
+    async fn close(mut self) {
+        self.stop.cancel();
+        self.tasks.shutdown().await;
+    }
+}
+
+fn bus(servers: &str) -> Result<Arc<KafkaBus>> {
+    let run = format!("bench-{}", Uuid::now_v7().simple());
+    let config = KafkaConfig { namespace: run.clone(), group_prefix: run, ..KafkaConfig::new(servers) };
+    Ok(Arc::new(KafkaBus::connect(config)?))
+}
+
+pub async fn visible(server: &str, kafka: &str) -> Result<()> {
+    let database = TestDatabase::create_on(server).await;
+    let mut local = Side::new(&database, "local").await?;
+    local.tasks.spawn(local.store.local().serve(local.subscription.clone()));
+    let mut over_kafka = Side::new(&database, "kafka").await?;
+    let bus = bus(kafka)?;
+    bus.ensure_topics(&["note"]).await?;
+    over_kafka.relay(&bus);
+    over_kafka.consume(&bus);
+    over_kafka.sample().await.context("the first event over Kafka")?;
+    local.sample().await?;
+    let (mut by_local, mut by_kafka) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        by_local.push(local.sample().await?);
+        by_kafka.push(over_kafka.sample().await?);
+    }
+    println!("\n## from commit to visible in the read model ({SAMPLES} events each, in turns)\n");
+    println!("| way | p50 | p99 |\n|---|---|---|");
+    for (way, samples) in [("local", &by_local), ("Kafka", &by_kafka)] {
+        println!("| {way} | {:.2} ms | {:.2} ms |", percentile(samples, 0.5), percentile(samples, 0.99));
+    }
+    println!("\nKafka / local at p50: {:.1}", percentile(&by_kafka, 0.5) / percentile(&by_local, 0.5));
+    local.close().await;
+    over_kafka.close().await;
+    database.drop().await;
+    Ok(())
+}
+
+pub async fn catch_up(server: &str, kafka: &str) -> Result<()> {
+    let database = TestDatabase::create_on(server).await;
+    let mut side = Side::new(&database, "catch_up").await?;
+    let bus = bus(kafka)?;
+    bus.ensure_topics(&["note"]).await?;
+    let notes = Repository::<Note, _>::new(side.store.clone());
+    let writers = (0..64).map(|writer| {
+        let notes = notes.clone();
+        tokio::spawn(async move {
+            let ids: Vec<Uuid> = (writer..AGGREGATES).step_by(64).map(|_| Uuid::now_v7()).collect();
+            let text = text();
+            for event in 0..EVENTS / 64 {
+                notes.execute(ids[event % ids.len()], &text, &CommandContext::new()).await?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for writer in futures::future::join_all(writers).await {
+        writer??;
+    }
+    let events = EVENTS / 64 * 64;
+    let start = Instant::now();
+    side.relay(&bus);
+    let relay = Relay::new(side.store.clone(), bus.clone(), "bench");
+    loop {
+        let status = relay.status().await?;
+        if status.fence > 0 && status.published == status.head {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let relayed = start.elapsed();
+    let start = Instant::now();
+    side.consume(&bus);
+    loop {
+        let applied: Option<i64> =
+            sqlx::query_scalar("select sum(notes)::bigint from notes").fetch_one(side.store.pool()).await?;
+        if applied == Some(i64::try_from(events)?) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let applied = start.elapsed();
+    println!("\n## {events} events of {AGGREGATES} aggregates through Kafka\n");
+    println!("relayed to Kafka: {:.0} events/s", events as f64 / relayed.as_secs_f64());
+    println!("caught up by a new subscription, joining the group included: {:.0} events/s", events as f64 / applied.as_secs_f64());
+    side.close().await;
+    database.drop().await;
+    Ok(())
+}
