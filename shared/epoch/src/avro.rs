@@ -136,14 +136,29 @@ pub fn decode<E: AvroEvent>(schema: SchemaId, payload: &[u8]) -> Result<E, Codec
 
 /// Makes an enum of events out of structs and their Avro schemas.
 ///
-/// ```ignore
+/// ```
+/// use epoch::DomainEvent;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// struct MoneyDeposited {
+///     cents: i64,
+///     note: Option<String>,
+/// }
+///
+/// const TODAY: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [
+///     {"name": "cents", "type": "long"}, {"name": "note", "type": ["null", "string"], "default": null}]}"#;
+/// const BEFORE: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [{"name": "cents", "type": "long"}]}"#;
+///
 /// epoch::events! {
 ///     /// What happens to an account.
-///     pub enum AccountEvent {
-///         AccountOpened = [include_str!("AccountOpened.avsc")],
-///         MoneyDeposited = [include_str!("MoneyDeposited.avsc"), include_str!("MoneyDeposited.1.avsc")],
-///     }
+///     enum AccountEvent { MoneyDeposited = [TODAY, BEFORE] }
 /// }
+///
+/// let event = AccountEvent::from(MoneyDeposited { cents: 5, note: None });
+/// let encoded = event.encode()?;
+/// assert_eq!(AccountEvent::decode("MoneyDeposited", encoded.schema, &encoded.payload)?, event);
+/// # Ok::<(), epoch::event::CodecError>(())
 /// ```
 ///
 /// Each name is a struct in scope that implements `Serialize`, `Deserialize`, `Debug`, `Clone` and `PartialEq`; the list has today's

@@ -1,7 +1,41 @@
 //! Tests that read like the specification, and the suite that every event store passes.
 //!
-//! ```ignore
-//! given::<Account>([opened()]).when(&withdraw(5)).then_rejected(|error| error == AccountError::NoMoney);
+//! ```
+//! # use epoch::{Aggregate, testkit::given};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+//! # struct Opened {}
+//! # #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+//! # struct Closed {}
+//! # const OPENED: &str = r#"{"type": "record", "name": "Opened", "fields": []}"#;
+//! # const CLOSED: &str = r#"{"type": "record", "name": "Closed", "fields": []}"#;
+//! # epoch::events! { enum DoorEvent { Opened = [OPENED], Closed = [CLOSED] } }
+//! # #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+//! # struct Door { open: bool }
+//! # #[derive(Debug, PartialEq, thiserror::Error)]
+//! # #[error("it is closed")]
+//! # struct IsClosed;
+//! # enum Command { Open, Close }
+//! # impl Aggregate for Door {
+//! #     const NAME: &'static str = "door";
+//! #     type Command = Command;
+//! #     type Event = DoorEvent;
+//! #     type Error = IsClosed;
+//! #     fn decide(&self, command: &Command) -> Result<Vec<DoorEvent>, IsClosed> {
+//! #         match command {
+//! #             Command::Open if self.open => Ok(vec![]),
+//! #             Command::Open => Ok(vec![Opened {}.into()]),
+//! #             Command::Close if self.open => Ok(vec![Closed {}.into()]),
+//! #             Command::Close => Err(IsClosed),
+//! #         }
+//! #     }
+//! #     fn evolve(&mut self, event: &DoorEvent) { self.open = matches!(event, DoorEvent::Opened(_)); }
+//! # }
+//! given::<Door>([])
+//!     .when(&Command::Open).then([Opened {}.into()])
+//!     .when(&Command::Open).then_nothing()
+//!     .when(&Command::Close).then([Closed {}.into()])
+//!     .when(&Command::Close).then_rejected(|error| *error == IsClosed);
 //! ```
 
 use futures::TryStreamExt;

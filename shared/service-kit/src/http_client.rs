@@ -124,8 +124,7 @@ impl Peer {
     /// # Errors
     /// [`PeerError::NoAnswer`] when the HTTP client can't be set up.
     pub fn new(name: &str, base: Url, secrets: Secrets) -> Result<Self, PeerError> {
-        let builder =
-            || Client::builder().connect_timeout(CONNECT_LIMIT).redirect(redirect::Policy::none()).no_proxy();
+        let builder = || Client::builder().connect_timeout(CONNECT_LIMIT).redirect(redirect::Policy::none()).no_proxy();
         let failed = |source| PeerError::NoAnswer { url: base.clone(), source };
         let client = builder().read_timeout(SILENCE_LIMIT).build().map_err(failed)?;
         let sender = builder().build().map_err(failed)?;

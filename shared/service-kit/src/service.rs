@@ -345,3 +345,17 @@ pub async fn bring_up_to_date<S: Service>(pool: &PgPool) -> Result<(), ServiceEr
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_document_says_whose_it_is() {
+        let expected = json!({
+            "title": "Catacloud job", "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        });
+        assert_eq!(serde_json::to_value(super::info("job")).unwrap(), expected);
+    }
+}

@@ -1,0 +1,134 @@
+//! The aggregate of these tests, and a store that lets others win races.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use epoch::{
+    Aggregate, CommandContext, Envelope, Position, Version,
+    memory::MemoryStore,
+    store::{Append, Appended, Appender, FoundCommand, NewEvent, StoreError, Streamer},
+};
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) by: i64,
+}
+
+/// Changes nothing in the state; the version counts it all the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Looked {}
+
+const COUNTED: &str = r#"{"type":"record","name":"Counted","fields":[{"name":"by","type":"long"}]}"#;
+const LOOKED: &str = r#"{"type":"record","name":"Looked","fields":[]}"#;
+
+epoch::events! {
+    pub(crate) enum CounterEvent { Counted = [COUNTED], Looked = [LOOKED] }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum CounterCommand {
+    Count(i64),
+    Look,
+    /// Nothing to do when it is there already.
+    Reach(i64),
+    /// Refused when it would fall below zero.
+    Take(i64),
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("only {left} left")]
+pub(crate) struct NotEnough {
+    pub(crate) left: i64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    pub(crate) count: i64,
+}
+
+impl Aggregate for Counter {
+    const NAME: &'static str = "counter";
+    type Command = CounterCommand;
+    type Event = CounterEvent;
+    type Error = NotEnough;
+
+    fn decide(&self, command: &CounterCommand) -> Result<Vec<CounterEvent>, NotEnough> {
+        match command {
+            CounterCommand::Count(by) => Ok(vec![Counted { by: *by }.into()]),
+            CounterCommand::Look => Ok(vec![Looked {}.into()]),
+            CounterCommand::Reach(count) if *count == self.count => Ok(vec![]),
+            CounterCommand::Reach(count) => Ok(vec![Counted { by: count - self.count }.into()]),
+            CounterCommand::Take(by) if *by > self.count => Err(NotEnough { left: self.count }),
+            CounterCommand::Take(by) => Ok(vec![Counted { by: -by }.into()]),
+        }
+    }
+
+    fn evolve(&mut self, event: &CounterEvent) {
+        match event {
+            CounterEvent::Counted(event) => self.count += event.by,
+            CounterEvent::Looked(_) => {}
+        }
+    }
+}
+
+/// A store where, before each of our next appends, somebody else counts by one on the same aggregate.
+#[derive(Clone, Default)]
+pub(crate) struct Rivals {
+    pub(crate) store: MemoryStore,
+    pub(crate) wins: Arc<AtomicU32>,
+}
+
+impl Rivals {
+    /// Somebody else counts.
+    pub(crate) async fn count(&self, id: Uuid) {
+        use futures::TryStreamExt;
+        let past: Vec<_> = self.store.stream("counter", id, Version::ZERO).try_collect().await.unwrap();
+        let event: CounterEvent = Counted { by: 1 }.into();
+        let append = Append {
+            aggregate: "counter",
+            aggregate_id: id,
+            expected: Version::ZERO.after(past.len()),
+            events: vec![NewEvent::encode(&event).unwrap()],
+            context: CommandContext::new(),
+        };
+        self.store.append(append).await.unwrap();
+    }
+}
+
+impl Streamer for Rivals {
+    fn stream(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+        after: Version,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        self.store.stream(aggregate, id, after)
+    }
+
+    fn stream_all(
+        &self,
+        aggregates: &[&'static str],
+        after: Position,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        self.store.stream_all(aggregates, after)
+    }
+}
+
+impl Appender for Rivals {
+    async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        let wins = self.wins.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |wins| wins.checked_sub(1));
+        if wins.is_ok() {
+            self.count(append.aggregate_id).await;
+        }
+        self.store.append(append).await
+    }
+
+    async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {
+        self.store.find_command(id, fingerprint).await
+    }
+}

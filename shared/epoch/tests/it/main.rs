@@ -1,0 +1,7 @@
+//! Epoch in memory: what every store and bus promises, and what `execute` makes of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod counter;
+mod execute;
+mod memory;
