@@ -191,18 +191,24 @@ pub async fn catch_up(server: &str, kafka: &str) -> Result<()> {
     let relayed = start.elapsed();
     let start = Instant::now();
     side.consume(&bus);
+    let mut first = None;
     loop {
         let applied: Option<i64> =
             sqlx::query_scalar("select sum(notes)::bigint from notes").fetch_one(side.store.pool()).await?;
         if applied == Some(i64::try_from(events)?) {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let (Some(applied), None) = (applied, first) {
+            first = Some((start.elapsed(), applied));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let applied = start.elapsed();
     println!("\n## {events} events of {AGGREGATES} aggregates through Kafka\n");
     println!("relayed to Kafka: {:.0} events/s", events as f64 / relayed.as_secs_f64());
-    println!("caught up by a new subscription, joining the group included: {:.0} events/s", events as f64 / applied.as_secs_f64());
+    let (joined, before) = first.context("the first events")?;
+    let rate = (events as f64 - before as f64) / (applied - joined).as_secs_f64();
+    println!("caught up by a new subscription: {rate:.0} events/s, after {:.1} s to join its group", joined.as_secs_f64());
     side.close().await;
     database.drop().await;
     Ok(())

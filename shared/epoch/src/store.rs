@@ -29,13 +29,22 @@ pub struct NewEvent {
     pub encoded: Encoded,
 }
 
+/// The most bytes of an event's payload. A broker takes messages of 1 MiB by default, headers included; one event that it
+/// refuses would hold back all that come behind it.
+pub const MAX_PAYLOAD_BYTES: usize = 768 * 1024;
+
 impl NewEvent {
     /// Encodes an event.
     ///
     /// # Errors
-    /// [`CodecError`] when it doesn't fit its schema.
+    /// [`CodecError`] when it doesn't fit its schema or is longer than [`MAX_PAYLOAD_BYTES`].
     pub fn encode<E: DomainEvent>(event: &E) -> Result<Self, CodecError> {
-        Ok(Self { event_id: Uuid::now_v7(), name: event.name(), encoded: event.encode()? })
+        let encoded = event.encode()?;
+        if encoded.payload.len() > MAX_PAYLOAD_BYTES {
+            let detail = format!("{} bytes, at most {MAX_PAYLOAD_BYTES} are possible", encoded.payload.len());
+            return Err(CodecError::Encode { name: event.name().to_owned(), detail });
+        }
+        Ok(Self { event_id: Uuid::now_v7(), name: event.name(), encoded })
     }
 }
 

@@ -4,7 +4,7 @@ use epoch::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Platform};
+use crate::support::Platform;
 
 /// The lease of a job ended at `at`; whether there was one.
 async fn expire(platform: &Platform, job: Uuid, at: Timestamp) -> bool {

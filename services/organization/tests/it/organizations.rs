@@ -1,15 +1,9 @@
 //! Organizations through the door.
 
 use axum::http::Method;
-use epoch_postgres::Progress;
 use organization::OrganizationService;
 use serde_json::json;
-use service_kit::{
-    Caller, Role,
-    service::{Host, Service},
-    testkit::TestService,
-};
-use tokio_util::sync::CancellationToken;
+use service_kit::{Caller, Role, testkit::TestService};
 use uuid::Uuid;
 
 use crate::support::{Acme, ORGANIZATIONS, create, key, read, uuid};
@@ -128,16 +122,9 @@ async fn a_version_that_is_not_there_yet_is_503() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_shows_what_can_be_reached_from_outside() {
     let acme = Acme::start().await;
-    let host = Host {
-        store: acme.process().await.store,
-        progress: Progress::new(acme.service.pool.clone()),
-        secrets: acme.service.secrets().clone(),
-        peers: acme.service.shared.peers.clone(),
-        stop: CancellationToken::new(),
-    };
-    let assembled = OrganizationService::assemble(&host).unwrap();
-    let document = serde_json::to_value(assembled.openapi).unwrap();
-    assert_eq!(document["info"]["title"], "Catacloud: organizations");
+    let document = acme.service.get("/internal/v1/organization/openapi.json").by(&Caller::service("console"));
+    let document = document.send().await.expect(200).json();
+    assert_eq!(document["info"]["title"], "Catacloud organization");
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     let of_one = "/api/v1/organizations/{organization}";
     let expected = [

@@ -6,7 +6,6 @@
 
 mod consuming;
 mod group;
-mod measurements;
 mod outage;
 mod partitioning;
 mod publishing;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use epoch::{
     CommandContext, ExecuteError, Repository, Version,
-    store::{Appender, Streamer},
+    store::{Appender, StoreError, Streamer},
     testkit::store_conformance,
 };
 use futures::TryStreamExt;
@@ -94,6 +94,17 @@ async fn an_expected_version_is_checked_on_fresh_state() {
     let stale = bank.accounts.execute(id, &AccountCommand::Deposit(1), &at(1)).await;
     assert!(matches!(stale, Err(ExecuteError::Stale { actual, .. }) if actual == Version::new(2)));
     assert!(bank.accounts.execute(id, &AccountCommand::Deposit(1), &at(2)).await.is_ok());
+    bank.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_no_broker_would_take_is_not_committed() {
+    let bank = Bank::open().await;
+    let id = Uuid::now_v7();
+    let huge = AccountCommand::Note("x".repeat(epoch::store::MAX_PAYLOAD_BYTES));
+    let refused = bank.accounts.execute(id, &huge, &CommandContext::new()).await;
+    assert!(matches!(refused, Err(ExecuteError::Store(StoreError::Codec(_)))), "{refused:?}");
+    assert_eq!(bank.accounts.load(id).await.unwrap().version, Version::ZERO);
     bank.close().await;
 }
 
