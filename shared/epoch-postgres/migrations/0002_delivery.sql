@@ -10,6 +10,72 @@ create table cursors (
 
 create index cursors_parked on cursors (subscription) where parked is not null;
 
+-- The three ways to use cursors. Each goes through its keys one by one, in the order given, which must be the same for
+-- everybody (ascending): so that two batches wait for each other but never in a circle, and so that each step is one look-up
+-- by the primary key, whatever the planner believes about the table. A join with the keys was planned as a nested loop over
+-- all cursors while the table had no statistics.
+
+-- Locks cursors; those that aren't there are made, at version 0.
+create function epoch_lock(subscriber text, ids uuid[], aggregates text[])
+returns table (aggregate text, aggregate_id uuid, version bigint, parked text)
+language plpgsql volatile
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+    for n in 1 .. cardinality(ids) loop
+        aggregate := aggregates[n];
+        aggregate_id := ids[n];
+        insert into cursors (subscription, aggregate_id, aggregate, version)
+        values (subscriber, ids[n], aggregates[n], 0) on conflict do nothing;
+        select c.version, c.parked into version, parked from cursors c
+        where c.subscription = subscriber and c.aggregate_id = ids[n] and c.aggregate = aggregates[n]
+        for update;
+        return next;
+    end loop;
+end $$;
+
+-- Moves the cursors of streams whose events follow directly on what was applied, and says how many did.
+create function epoch_follow(subscriber text, ids uuid[], aggregates text[], firsts bigint[], lasts bigint[])
+returns bigint
+language plpgsql volatile
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    moved bigint;
+    followed bigint := 0;
+begin
+    for n in 1 .. cardinality(ids) loop
+        if firsts[n] = 1 then
+            insert into cursors (subscription, aggregate_id, aggregate, version)
+            values (subscriber, ids[n], aggregates[n], lasts[n]) on conflict do nothing;
+        else
+            update cursors set version = lasts[n]
+            where subscription = subscriber and aggregate_id = ids[n] and aggregate = aggregates[n]
+                and version = firsts[n] - 1 and parked is null;
+        end if;
+        get diagnostics moved = row_count;
+        followed := followed + moved;
+    end loop;
+    return followed;
+end $$;
+
+-- Puts locked cursors where they belong.
+create function epoch_move(subscriber text, ids uuid[], aggregates text[], versions bigint[], reasons text[])
+returns void
+language plpgsql volatile
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+    for n in 1 .. cardinality(ids) loop
+        update cursors set version = versions[n], parked = reasons[n]
+        where subscription = subscriber and aggregate_id = ids[n] and aggregate = aggregates[n];
+    end loop;
+end $$;
+
 -- Events of parked aggregates, waiting in version order. Skipped ones stay, with the time they were skipped at.
 create table dead_letters (
     subscription text   not null,

@@ -3,7 +3,8 @@
 //! The problem: several processes may hold events of the same aggregates at the same time.
 //!
 //! The invariant: a batch's cursor rows are locked before anything is judged, in the order of their key, so that two
-//! batches wait for each other but never in a circle; a row that isn't there is made first, so that it can be locked.
+//! batches wait for each other but never in a circle; a row that isn't there is made first, so that it can be locked. The
+//! SQL functions that do it are in `migrations/0002_delivery.sql`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 
@@ -20,36 +21,9 @@ use crate::{
     rows::{count, number},
 };
 
-/// Makes the rows that aren't there, then locks those that were, each in the order of the key. Parts of a union run one after
-/// the other; both see the table as it was before the statement, so no row comes twice.
-const LOCK: &str = "with keys as materialized ( \
-       select aggregate_id, aggregate from unnest($2::uuid[], $3::text[]) as k (aggregate_id, aggregate) \
-     ), made as ( \
-       insert into cursors (subscription, aggregate_id, aggregate, version) \
-       select $1, aggregate_id, aggregate, 0 from keys order by aggregate_id, aggregate on conflict do nothing \
-       returning aggregate, aggregate_id, version, parked \
-     ), locked as ( \
-       select c.aggregate, c.aggregate_id, c.version, c.parked from keys k \
-       join cursors c on c.aggregate_id = k.aggregate_id and c.aggregate = k.aggregate \
-       where c.subscription = $1 order by c.aggregate_id, c.aggregate for update of c \
-     ) select * from made union all select * from locked";
-
-/// Moves the cursors of streams whose events follow directly, and says how many did: the usual case in one statement.
-const FOLLOW: &str = "with keys as materialized ( \
-       select * from unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[]) as k (aggregate_id, aggregate, first, last) \
-       order by aggregate_id, aggregate \
-     ), made as ( \
-       insert into cursors (subscription, aggregate_id, aggregate, version) \
-       select $1, aggregate_id, aggregate, last from keys where first = 1 on conflict do nothing returning 1 \
-     ), moved as ( \
-       update cursors c set version = k.last from keys k \
-       where c.subscription = $1 and c.aggregate_id = k.aggregate_id and c.aggregate = k.aggregate \
-         and k.first > 1 and c.version = k.first - 1 and c.parked is null returning 1 \
-     ) select (select count(*) from made) + (select count(*) from moved)";
-
-const MOVE: &str = "update cursors c set version = k.version, parked = k.parked \
-     from unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[]) as k (aggregate_id, aggregate, version, parked) \
-     where c.subscription = $1 and c.aggregate_id = k.aggregate_id and c.aggregate = k.aggregate";
+const LOCK: &str = "select aggregate, aggregate_id, version, parked from epoch_lock($1, $2, $3)";
+const FOLLOW: &str = "select epoch_follow($1, $2, $3, $4, $5)";
+const MOVE: &str = "select epoch_move($1, $2, $3, $4, $5)";
 
 /// The aggregates of a batch, each once, in the order of the key.
 pub(crate) fn streams(events: &Batch) -> BTreeSet<(Uuid, String)> {
@@ -62,19 +36,9 @@ pub(crate) async fn lock(
     subscription: &str,
     streams: &BTreeSet<(Uuid, String)>,
 ) -> Result<HashMap<StreamKey, Cursor>, HandlerError> {
-    let mut locked: HashMap<StreamKey, Cursor> = HashMap::with_capacity(streams.len());
-    // A second time only when another process made one of the rows during the first statement.
-    while locked.len() < streams.len() {
-        let key = |(id, name): &(Uuid, String)| StreamKey { aggregate: name.clone().into(), id: *id };
-        let missing = streams.iter().filter(|stream| !locked.contains_key(&key(stream)));
-        let (ids, aggregates): (Vec<Uuid>, Vec<&str>) = missing.map(|(id, name)| (*id, name.as_str())).unzip();
-        let rows = sqlx::query(LOCK).bind(subscription).bind(ids).bind(aggregates).fetch_all(&mut *connection).await?;
-        for row in &rows {
-            let (stream, cursor) = cursor(row)?;
-            locked.insert(stream, cursor);
-        }
-    }
-    Ok(locked)
+    let (ids, aggregates): (Vec<Uuid>, Vec<&str>) = streams.iter().map(|(id, name)| (*id, name.as_str())).unzip();
+    let rows = sqlx::query(LOCK).bind(subscription).bind(ids).bind(aggregates).fetch_all(connection).await?;
+    rows.iter().map(cursor).collect()
 }
 
 fn cursor(row: &PgRow) -> Result<(StreamKey, Cursor), HandlerError> {
@@ -141,7 +105,9 @@ pub(crate) async fn advance<'a>(
     moved: impl Iterator<Item = (&'a StreamKey, &'a Cursor)>,
 ) -> Result<(), HandlerError> {
     let (mut ids, mut aggregates, mut versions, mut parked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (stream, cursor) in moved {
+    let moved: BTreeMap<_, _> =
+        moved.map(|(stream, cursor)| ((stream.id, &stream.aggregate), (stream, cursor))).collect();
+    for (stream, cursor) in moved.into_values() {
         ids.push(stream.id);
         aggregates.push(stream.aggregate.as_ref());
         versions.push(number(cursor.version.get()));
