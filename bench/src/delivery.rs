@@ -2,7 +2,10 @@
 //! Kafka.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,8 +34,11 @@ const SAMPLES: usize = 500;
 const EVENTS: usize = 50_000;
 const AGGREGATES: usize = 1_000;
 
-/// How many notes each aggregate has, and the length of the last.
-struct Notes;
+/// How many notes each aggregate has, and the length of the last. Counts its batches.
+#[derive(Default)]
+struct Notes {
+    batches: AtomicUsize,
+}
 
 #[async_trait]
 impl EventHandler<PgTx> for Notes {
@@ -47,6 +53,7 @@ impl EventHandler<PgTx> for Notes {
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        self.batches.fetch_add(1, Ordering::Relaxed);
         let mut ids = Vec::with_capacity(events.len());
         let mut lengths = Vec::with_capacity(events.len());
         for event in events {
@@ -72,6 +79,7 @@ struct Side {
     store: PgStore,
     progress: Progress,
     subscription: Arc<PgSubscription>,
+    handler: Arc<Notes>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -86,8 +94,9 @@ impl Side {
         let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
         tasks.spawn(appender.run());
         let progress = Progress::new(pool);
-        let subscription = Arc::new(PgSubscription::new(Arc::new(Notes), store.clone(), progress.clone()));
-        Ok(Self { store, progress, subscription, stop: CancellationToken::new(), tasks })
+        let handler = Arc::new(Notes::default());
+        let subscription = Arc::new(PgSubscription::new(handler.clone(), store.clone(), progress.clone()));
+        Ok(Self { store, progress, subscription, handler, stop: CancellationToken::new(), tasks })
     }
 
     fn relay(&mut self, bus: &Arc<KafkaBus>) {
@@ -209,6 +218,7 @@ pub async fn catch_up(server: &str, kafka: &str) -> Result<()> {
     let (joined, before) = first.context("the first events")?;
     let rate = (events as f64 - before as f64) / (applied - joined).as_secs_f64();
     println!("caught up by a new subscription: {rate:.0} events/s, after {:.1} s to join its group", joined.as_secs_f64());
+    println!("events a transaction: {:.0}", events as f64 / side.handler.batches.load(Ordering::Relaxed) as f64);
     side.close().await;
     database.drop().await;
     Ok(())

@@ -49,7 +49,7 @@ const PRODUCER_FIXED: [(&str, &str); 5] = [
     ("partitioner", "murmur2_random"),
 ];
 
-const CONSUMER_DEFAULTS: [(&str, &str); 9] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
     // Others take over this soon after a crash, and take part in a rebalance this soon.
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
@@ -63,6 +63,8 @@ const CONSUMER_DEFAULTS: [(&str, &str); 9] = [
     ("queued.max.messages.kbytes", "16384"),
     ("max.partition.fetch.bytes", "524288"),
     ("fetch.queue.backoff.ms", "10"),
+    // A partition that is resumed waits for the request that is open for the others.
+    ("fetch.wait.max.ms", "100"),
     ("fetch.error.backoff.ms", "100"),
 ];
 

@@ -20,7 +20,7 @@ use tracing::Instrument;
 use crate::health::lock;
 
 /// How many events may wait for a partition's task.
-pub(crate) const QUEUE: usize = 1_000;
+pub(crate) const QUEUE: usize = 4_000;
 /// How many go through the gate at once.
 const BATCH: usize = 500;
 

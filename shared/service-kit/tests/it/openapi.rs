@@ -57,7 +57,6 @@ async fn describes_bodies_problems_and_queries() {
     }
     let conflict = &document["paths"]["/jobs/{job}/name"]["post"]["responses"]["409"];
     let (format, body) = conflict["content"].as_object().unwrap().iter().next().unwrap();
-    println!("{format}");
     assert_eq!(body["schema"]["$ref"], "#/components/schemas/Problem");
     let parameters = document["paths"]["/jobs"]["get"]["parameters"].as_array().unwrap();
     let names: Vec<_> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
