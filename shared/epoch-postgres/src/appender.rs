@@ -46,14 +46,19 @@ impl Appender {
     pub async fn run(mut self) {
         let mut connection: Option<PoolConnection<Postgres>> = None;
         let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
+        let mut company = false;
         while self.requests.recv_many(&mut batch, BATCH).await > 0 {
-            self.gather(&mut batch).await;
+            // One who was alone the last time is probably alone again, and needn't wait for anybody.
+            if company || batch.len() > 1 {
+                self.gather(&mut batch).await;
+            }
+            company = batch.len() > 1;
             self.append(&mut connection, batch.drain(..)).await;
         }
     }
 
     /// Lets those run that the last commit has woken, as long as they bring more: else they would come a moment late for this
-    /// commit and wait for the next one. Costs no time when nobody else is there.
+    /// commit and wait for the next one.
     async fn gather(&mut self, batch: &mut Vec<Request>) {
         let mut before = 0;
         while before < batch.len() && batch.len() < BATCH {
