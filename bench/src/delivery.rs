@@ -118,7 +118,7 @@ impl Side {
         let event = NewEvent::encode(&NoteEvent::from(Noted { text: text() }))?;
         let context = CommandContext::new();
         let append =
-            Append { aggregate: "note", aggregate_id: id, expected: Version::ZERO, events: vec![event], context };
+            Append { aggregate: "note", aggregate_id: id, expected: Version::ZERO, previous: None, events: vec![event], context };
         let Appended::Committed { .. } = self.store.append(append).await? else { bail!("not committed") };
         let committed = Instant::now();
         let stream = StreamKey { aggregate: "note".into(), id };

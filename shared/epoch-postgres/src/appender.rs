@@ -12,11 +12,11 @@ use epoch::{
     local::LocalBus,
     store::{Append, Appended, StoreError},
 };
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    append::{Outcome, append_batch},
+    append::{Outcome, append_alone},
     error::store_error,
 };
 
@@ -44,7 +44,7 @@ pub struct Appender {
 impl Appender {
     /// Appends until the last handle of the store is gone.
     pub async fn run(mut self) {
-        let mut connection: Option<PoolConnection<Postgres>> = None;
+        let mut connection: Option<PgConnection> = None;
         let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
         let mut company = false;
         while self.requests.recv_many(&mut batch, BATCH).await > 0 {
@@ -53,7 +53,13 @@ impl Appender {
                 self.gather(&mut batch).await;
             }
             company = batch.len() > 1;
+            // A command that was decided on another one's events comes behind it.
+            batch.sort_by_key(|request| request.append.expected);
             self.append(&mut connection, batch.drain(..)).await;
+        }
+        if let Some(connection) = connection {
+            // Everything is committed; what the server thinks of the farewell changes nothing.
+            let _ = connection.close().await;
         }
     }
 
@@ -72,7 +78,7 @@ impl Appender {
         }
     }
 
-    async fn append(&self, held: &mut Option<PoolConnection<Postgres>>, batch: impl Iterator<Item = Request>) {
+    async fn append(&self, held: &mut Option<PgConnection>, batch: impl Iterator<Item = Request>) {
         let (appends, answers): (Vec<Append>, Vec<_>) = batch.map(|request| (request.append, request.answer)).unzip();
         metrics::histogram!("epoch_append_batch_size").record(appends.len() as f64);
         match self.write(held, &appends).await {
@@ -84,9 +90,7 @@ impl Appender {
             }
             Err(error) => {
                 // The statement may have been committed before the connection was lost, so the connection is not used again.
-                if let Some(connection) = held.take() {
-                    drop(connection.detach());
-                }
+                *held = None;
                 tracing::warn!(%error, appends = appends.len(), "append failed");
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
@@ -95,18 +99,22 @@ impl Appender {
         }
     }
 
-    async fn write(
-        &self,
-        held: &mut Option<PoolConnection<Postgres>>,
-        appends: &[Append],
-    ) -> Result<Vec<Outcome>, StoreError> {
+    async fn write(&self, held: &mut Option<PgConnection>, appends: &[Append]) -> Result<Vec<Outcome>, StoreError> {
         let connection = match held {
             Some(connection) => connection,
-            None => held.insert(self.pool.acquire().await.map_err(|error| store_error(&error))?),
+            None => held.insert(self.connect().await.map_err(|error| store_error(&error))?),
         };
-        tokio::time::timeout(LIMIT, append_batch(connection, appends))
+        tokio::time::timeout(LIMIT, append_alone(connection, appends))
             .await
             .unwrap_or_else(|_| Err(StoreError::Unavailable { detail: "append timed out".to_owned() }))
+    }
+
+    /// A connection of its own: commands go on however busy the pool is. Its plans are made once, and without sequential scans: one
+    /// made while the table was small would live on when it is not.
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        let settings = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
+        PgConnection::connect_with(&options.options(settings)).await
     }
 
     fn appended(&self, outcome: Outcome) -> Appended {

@@ -178,6 +178,7 @@ impl PgTx {
                 aggregate: A::NAME,
                 aggregate_id: id,
                 expected,
+                previous: None,
                 events,
                 context: context.clone(),
             });

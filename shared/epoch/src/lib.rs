@@ -24,6 +24,7 @@ pub mod retry;
 pub mod store;
 pub mod testkit;
 pub mod timestamp;
+mod tip;
 pub mod version;
 
 pub use aggregate::Aggregate;

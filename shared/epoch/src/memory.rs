@@ -46,6 +46,10 @@ impl Log {
         Version::new(self.streams.get(stream).map_or(0, |events| events.len() as u64))
     }
 
+    fn last_event(&self, stream: &StreamKey) -> Option<Uuid> {
+        self.events.get(*self.streams.get(stream)?.last()?).map(|event| event.event_id)
+    }
+
     fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Option<FoundCommand> {
         self.commands.get(&id).map(|(known, record)| {
             if known == fingerprint { FoundCommand::Same(record.clone()) } else { FoundCommand::Other }
@@ -84,7 +88,7 @@ impl MemoryStore {
             }
         }
         let actual = log.version(&stream);
-        if actual != append.expected {
+        if actual != append.expected || (append.previous.is_some() && append.previous != log.last_event(&stream)) {
             return Appended::Conflict { actual };
         }
         let metadata = Metadata::from(&append.context);

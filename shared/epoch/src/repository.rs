@@ -9,6 +9,9 @@
 //!   since optimistic concurrency never sees those;
 //! - a command that comes again under its id gets its first result, and appends nothing.
 //!
+//! Commands on one aggregate don't wait for each other's disk flush: each is decided on what the one before it decided, and is
+//! committed behind it or not at all ([`tip`](crate::tip)).
+//!
 //! Commands that lost a race line up, per aggregate and process, so that however many want the same aggregate, each loses
 //! only a few times. Commands that haven't lost yet don't wait for anybody.
 
@@ -24,6 +27,7 @@ use crate::{
     context::CommandContext,
     retry::RetryPolicy,
     store::{Append, Appended, CommandRecord, EventStore, FoundCommand, NewEvent, StoreError},
+    tip::{Attempt, Base, Decided, Tips},
     version::Version,
 };
 
@@ -35,6 +39,7 @@ pub struct Repository<A: Aggregate, S> {
     retry: RetryPolicy,
     local_wait: Duration,
     losers: Arc<[Mutex<()>; LINES]>,
+    tips: Tips<A>,
 }
 
 /// How many lines losers are spread over.
@@ -104,6 +109,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             retry: RetryPolicy::CONFLICT,
             local_wait: Duration::from_millis(500),
             losers: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
+            tips: Tips::new(),
         }
     }
 
@@ -194,45 +200,41 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     ) -> Result<Executed, ExecuteError<A::Error>> {
         let mut conflicts = 0;
         let mut turn = None;
+        let mut committed_only = false;
         loop {
-            let decision = self.decide(id, &loaded, command, context);
-            let nothing_to_append = !matches!(&decision, Ok(events) if !events.is_empty());
-            if nothing_to_append && !fresh {
+            let Attempt { decided, speculative, flight } =
+                self.tips.decide(id, &loaded, committed_only, |base| Self::decide(id, base, command, context));
+            let nothing_to_append =
+                !matches!(&decided, Ok(Decided { append: Some(append), .. }) if !append.events.is_empty());
+            if nothing_to_append && (speculative || !fresh) {
                 loaded = self.refresh(id, loaded).await?;
                 fresh = true;
+                committed_only = true;
                 continue;
             }
             if nothing_to_append && let Some(first) = self.committed_before(context).await? {
                 return Ok(first);
             }
-            let events = decision?;
-            if events.is_empty() && context.idempotency.is_none() {
-                return Ok(Executed { aggregate_id: id, version: loaded.version, appended: 0, repeated: false });
-            }
-            let append = Append {
-                aggregate: A::NAME,
-                aggregate_id: id,
-                expected: loaded.version,
-                events: events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?,
-                context: context.clone(),
+            let Decided { append, after } = decided?;
+            let Some(append) = append else {
+                return Ok(Executed { aggregate_id: id, version: after.version, appended: 0, repeated: false });
             };
+            let expected = append.expected;
             match self.store.append(append).await? {
                 Appended::Committed { events: committed, receipt } => {
-                    for event in &events {
-                        loaded.evolve(event);
-                    }
-                    let version = loaded.version;
-                    self.cache.put(id, loaded);
+                    flight.landed();
+                    let version = after.version;
+                    self.cache.put(id, after);
                     receipt.wait(self.local_wait).await;
                     return Ok(Executed { aggregate_id: id, version, appended: committed.len(), repeated: false });
                 }
                 Appended::Repeated(record) => return Ok(repeated(record)),
                 Appended::Reused => return Err(ExecuteError::CommandReused { command_id: context.command_id }),
                 Appended::Conflict { actual } => {
+                    drop(flight);
                     conflicts += 1;
                     metrics::counter!("epoch_conflicts_total", "aggregate" => A::NAME).increment(1);
                     if conflicts >= self.retry.attempts {
-                        let expected = loaded.version;
                         return Err(ExecuteError::Conflict { aggregate: A::NAME, id, expected, actual });
                     }
                     match turn {
@@ -242,6 +244,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                     }
                     loaded = self.refresh(id, loaded).await?;
                     fresh = true;
+                    committed_only = false;
                 }
             }
         }
@@ -254,18 +257,34 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     }
 
     fn decide(
-        &self,
         id: Uuid,
-        loaded: &Loaded<A>,
+        base: &Base<A>,
         command: &A::Command,
         context: &CommandContext,
-    ) -> Result<Vec<A::Event>, ExecuteError<A::Error>> {
-        match context.expected {
-            Some(expected) if expected != loaded.version => {
-                Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: loaded.version })
-            }
-            _ => loaded.state.decide(command).map_err(ExecuteError::Rejected),
+    ) -> Result<Decided<A>, ExecuteError<A::Error>> {
+        let Base { loaded, previous } = base;
+        if let Some(expected) = context.expected
+            && expected != loaded.version
+        {
+            return Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: loaded.version });
         }
+        let events = loaded.state.decide(command).map_err(ExecuteError::Rejected)?;
+        let mut after = loaded.clone();
+        if events.is_empty() && context.idempotency.is_none() {
+            return Ok(Decided { append: None, after });
+        }
+        let append = Append {
+            aggregate: A::NAME,
+            aggregate_id: id,
+            expected: loaded.version,
+            previous: *previous,
+            events: events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?,
+            context: context.clone(),
+        };
+        for event in &events {
+            after.evolve(event);
+        }
+        Ok(Decided { append: Some(append), after })
     }
 
     async fn committed_before(&self, context: &CommandContext) -> Result<Option<Executed>, ExecuteError<A::Error>> {

@@ -57,6 +57,9 @@ pub struct Append {
     pub aggregate_id: Uuid,
     /// The version the decision was made at.
     pub expected: Version,
+    /// Set when the decision was made on events that weren't committed yet: the id of the last of them. A version alone
+    /// doesn't tell whose event it counts.
+    pub previous: Option<Uuid>,
     /// What was decided. Empty for a repeatable command that had nothing to do: only its result is kept.
     pub events: Vec<NewEvent>,
     /// Who and why.

@@ -143,6 +143,7 @@ fn append(id: Uuid, expected: u64, numbers: &[u8], context: &CommandContext) -> 
         aggregate: AGGREGATE,
         aggregate_id: id,
         expected: Version::new(expected),
+        previous: None,
         events: numbers.iter().copied().map(event).collect(),
         context: context.clone(),
     }
@@ -162,6 +163,7 @@ async fn stream<S: EventStore>(store: &S, id: Uuid, after: u64) -> Result<Vec<En
 #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
 pub async fn store_conformance<S: EventStore>(store: &S) -> Result<(), StoreError> {
     versions_are_counted_and_checked(store).await?;
+    a_command_stands_on_the_event_it_was_decided_on(store).await?;
     a_repeated_command_appends_nothing(store).await?;
     only_one_of_many_writers_wins(store).await
 }
@@ -190,6 +192,31 @@ async fn versions_are_counted_and_checked<S: EventStore>(store: &S) -> Result<()
     assert_eq!(newer, events[2..], "what comes after a position");
     let others: Vec<Envelope> = store.stream_all(&["another"], Position::START).try_collect().await?;
     assert_eq!(others, [], "another category");
+    Ok(())
+}
+
+async fn a_command_stands_on_the_event_it_was_decided_on<S: EventStore>(store: &S) -> Result<(), StoreError> {
+    let (id, context) = (Uuid::now_v7(), CommandContext::new());
+    let mine = append(id, 0, &[1], &context);
+    let last = mine.events.last().map(|event| event.event_id);
+    // Somebody else was faster than the first; the version that the second names is there, but it is another's.
+    let rival = append(id, 0, &[2], &context);
+    let rivals_last = rival.events.last().map(|event| event.event_id);
+    store.append(rival).await?;
+    for numbers in [&[3][..], &[3, 4]] {
+        let second = Append { previous: last, ..append(id, 1, numbers, &context) };
+        let (first, second) = futures::future::try_join(store.append(mine.clone()), store.append(second)).await?;
+        for appended in [first, second] {
+            assert!(matches!(appended, Appended::Conflict { actual } if actual.get() == 1), "{appended:?}");
+        }
+    }
+    let behind = Append { previous: rivals_last, ..append(id, 1, &[5], &context) };
+    let last = behind.events.last().map(|event| event.event_id);
+    let next = Append { previous: last, ..append(id, 2, &[6, 7], &context) };
+    let (first, second) = futures::future::try_join(store.append(behind), store.append(next)).await?;
+    assert_eq!((committed(&first), committed(&second)), (1, 2), "one behind the other");
+    let events = stream(store, id, 0).await?;
+    assert_eq!(events.iter().map(|event| event.payload[0]).collect::<Vec<_>>(), [2, 5, 6, 7]);
     Ok(())
 }
 

@@ -261,6 +261,7 @@ impl TestService {
             aggregate,
             aggregate_id: id,
             expected: Version::ZERO.after(past.len()),
+            previous: None,
             events: events.iter().map(|event| NewEvent::encode(event).expect("an event")).collect(),
             context: CommandContext::at(occurred_at).for_tenant(tenant).by("service:test"),
         };

@@ -186,6 +186,7 @@ async fn append(others: &MemoryStore, file: Uuid, events: &[FileEvent]) -> Event
         aggregate: file::AGGREGATE,
         aggregate_id: file,
         expected: Version::ZERO,
+        previous: None,
         events: events.iter().map(|event| NewEvent::encode(event).unwrap()).collect(),
         context: CommandContext::new(),
     };

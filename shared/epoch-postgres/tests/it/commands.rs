@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use epoch::{
-    CommandContext, ExecuteError, Repository, Version,
+    Aggregate, CommandContext, ExecuteError, Repository, Version,
     store::{Appender, StoreError, Streamer},
     testkit::store_conformance,
 };
@@ -42,6 +42,45 @@ async fn thirty_two_clients_on_one_aggregate_lose_nothing() {
     let versions: Vec<_> = events.iter().map(|event| event.version.get()).collect();
     assert_eq!(versions, (1..=320).collect::<Vec<_>>());
     assert_eq!(events.iter().map(|event| event.metadata.command_id).collect::<HashSet<_>>().len(), 320);
+    bank.close().await;
+}
+
+/// Most commands are decided on events that are still on their way. Two processes break each other's rows of them all the time; what
+/// was decided on events that never came must not be there.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_stands_on_events_that_were_not_committed() {
+    let bank = Bank::open().await;
+    let (_, other_process) = bank.another_process().await;
+    let id = Uuid::now_v7();
+    bank.deposit(id, 20).await;
+    let clients = (0..32_u32).map(|client| {
+        let accounts = if client % 2 == 0 { bank.accounts.clone() } else { other_process.clone() };
+        tokio::spawn(async move {
+            let mut withdrawn = 0;
+            for round in 0..20 {
+                // Deposits make room now and then, so that decisions near zero go both ways.
+                let command = match (client + round) % 4 {
+                    0 => AccountCommand::Deposit(1),
+                    _ => AccountCommand::Withdraw(1),
+                };
+                match accounts.execute(id, &command, &CommandContext::new()).await {
+                    Ok(_) if matches!(command, AccountCommand::Withdraw(_)) => withdrawn += 1,
+                    Ok(_) | Err(ExecuteError::Rejected(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            withdrawn
+        })
+    });
+    let withdrawn: i64 = futures::future::join_all(clients).await.into_iter().map(|client| client.unwrap()).sum();
+    let deposited = 20 + 32 * 20 / 4;
+    let events: Vec<_> = bank.store.stream("account", id, Version::ZERO).try_collect().await.unwrap();
+    let mut account = Account::default();
+    for event in &events {
+        account.evolve(&event.decode().unwrap());
+        assert!(account.balance >= 0, "withdrawn at version {} what was not there", event.version);
+    }
+    assert_eq!(account.balance, deposited - withdrawn, "each accepted command is there once");
     bank.close().await;
 }
 

@@ -93,6 +93,7 @@ impl Rivals {
             aggregate: "counter",
             aggregate_id: id,
             expected: Version::ZERO.after(past.len()),
+            previous: None,
             events: vec![NewEvent::encode(&event).unwrap()],
             context: CommandContext::new(),
         };
