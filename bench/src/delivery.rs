@@ -14,14 +14,14 @@ use async_trait::async_trait;
 use epoch::{
     Batch, CommandContext, Repository, Version,
     bus::Bus,
-    envelope::StreamKey,
-    handler::EventHandler,
+    gate::Way,
+    handler::{DeliverError, Delivered, EventHandler, Subscription},
     local::LocalBus,
     store::{Append, Appended, Appender, NewEvent},
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, testkit::TestDatabase};
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -74,11 +74,38 @@ impl EventHandler<PgTx> for Notes {
     }
 }
 
+/// A subscription that says when it has applied an event.
+struct Watched {
+    inner: Arc<PgSubscription>,
+    applied: mpsc::UnboundedSender<(Uuid, Instant)>,
+}
+
+#[async_trait]
+impl Subscription for Watched {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        self.inner.aggregates()
+    }
+
+    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+        let delivered = self.inner.deliver(events, way).await?;
+        let now = Instant::now();
+        for event in events {
+            // Nobody listens any more at the end.
+            let _ = self.applied.send((event.aggregate_id, now));
+        }
+        Ok(delivered)
+    }
+}
+
 /// A store, its subscription, and what runs for them.
 struct Side {
     store: PgStore,
-    progress: Progress,
-    subscription: Arc<PgSubscription>,
+    subscription: Arc<Watched>,
+    applied: mpsc::UnboundedReceiver<(Uuid, Instant)>,
     handler: Arc<Notes>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -95,8 +122,10 @@ impl Side {
         tasks.spawn(appender.run());
         let progress = Progress::new(pool);
         let handler = Arc::new(Notes::default());
-        let subscription = Arc::new(PgSubscription::new(handler.clone(), store.clone(), progress.clone()));
-        Ok(Self { store, progress, subscription, handler, stop: CancellationToken::new(), tasks })
+        let inner = Arc::new(PgSubscription::new(handler.clone(), store.clone(), progress));
+        let (sender, applied) = mpsc::unbounded_channel();
+        let subscription = Arc::new(Watched { inner, applied: sender });
+        Ok(Self { store, subscription, applied, handler, stop: CancellationToken::new(), tasks })
     }
 
     fn relay(&mut self, bus: &Arc<KafkaBus>) {
@@ -113,7 +142,7 @@ impl Side {
     }
 
     /// Appends one event of a new aggregate; gives the microseconds from its commit until the read model shows it.
-    async fn sample(&self) -> Result<u64> {
+    async fn sample(&mut self) -> Result<u64> {
         let id = Uuid::now_v7();
         let event = NewEvent::encode(&NoteEvent::from(Noted { text: text() }))?;
         let context = CommandContext::new();
@@ -121,9 +150,17 @@ impl Side {
             Append { aggregate: "note", aggregate_id: id, expected: Version::ZERO, previous: None, events: vec![event], context };
         let Appended::Committed { .. } = self.store.append(append).await? else { bail!("not committed") };
         let committed = Instant::now();
-        let stream = StreamKey { aggregate: "note".into(), id };
-        self.progress.wait_for("notes", &stream, Version::new(1), Duration::from_secs(20)).await?;
-        Ok(u64::try_from(committed.elapsed().as_micros())?)
+        let applied = async {
+            loop {
+                match self.applied.recv().await {
+                    Some((applied, at)) if applied == id => return Ok(at),
+                    Some(_) => {}
+                    None => bail!("the subscription has gone"),
+                }
+            }
+        };
+        let visible = tokio::time::timeout(Duration::from_secs(20), applied).await.context("never visible")??;
+        Ok(u64::try_from(visible.saturating_duration_since(committed).as_micros())?)
     }
 
     async fn close(mut self) {

@@ -3,7 +3,9 @@
 //! The problem and the rule are those of [`epoch::gate`]. The invariants kept here:
 //! - what a handler does and the cursor's move commit together or not at all;
 //! - a handler that fails holds back that aggregate only: its events queue in order as dead letters, others go on;
-//! - faults that pass by themselves never park anything; the batch comes again.
+//! - faults that pass by themselves never park anything; the batch comes again;
+//! - the local way's commits don't wait for the disk. Should the server crash, the bus brings the events again: it may only be told that
+//!   they were applied before when that is on disk, which a commit after them makes sure of.
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -23,7 +25,7 @@ use crate::{
     handler::{HandlerError, PgHandler},
     progress::Progress,
     store::PgStore,
-    tx::PgTx,
+    tx::{Durability, PgTx},
 };
 
 /// A handler behind its gate.
@@ -64,7 +66,8 @@ impl PgSubscription {
 
     /// One transaction: lock, judge, apply, move; in one step where all events are next.
     async fn gate(&self, events: &Batch, way: Way) -> Result<Delivered, HandlerError> {
-        let mut tx = self.store.begin().await?;
+        let durability = if way == Way::Local { Durability::Soon } else { Durability::AtCommit };
+        let mut tx = self.store.begin_with(durability).await?;
         match cursors::follow(tx.connection(), self.handler.name(), events).await? {
             Followed::All => {
                 self.apply(&mut tx, events).await?;
@@ -75,14 +78,15 @@ impl PgSubscription {
             Followed::None => {}
             Followed::Some => {
                 tx.rollback().await?;
-                tx = self.store.begin().await?;
+                tx = self.store.begin_with(durability).await?;
             }
         }
         let mut locked = cursors::lock(tx.connection(), self.handler.name(), &cursors::streams(events)).await?;
         let before = locked.clone();
         let (apply, queue, mut delivered) = judge(&mut locked, events, way);
         if apply.is_empty() && queue.is_empty() {
-            tx.rollback().await?;
+            // Locking the cursors has written to the log; so this commit puts on disk what the local way applied before it.
+            drop(tx.commit().await?);
         } else {
             dead_letters::queue(tx.connection(), self.handler.name(), &queue, None).await?;
             self.apply(&mut tx, &apply).await?;

@@ -34,6 +34,16 @@ pub struct PgTx {
     states: HashMap<(&'static str, Uuid), Box<dyn Any + Send + Sync>>,
     appends: Vec<Append>,
     after_commit: Vec<AfterCommit>,
+    durability: Durability,
+}
+
+/// When a commit is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// When it answers, or whatever the server is set to.
+    AtCommit,
+    /// A moment later, but never later than any other commit that comes after it. Only for what somebody brings again when it is lost.
+    Soon,
 }
 
 /// Why a transaction was not committed.
@@ -93,12 +103,21 @@ impl PgStore {
     /// # Errors
     /// When the database can't be reached.
     pub async fn begin(&self) -> Result<PgTx, TxError> {
+        self.begin_with(Durability::AtCommit).await
+    }
+
+    pub(crate) async fn begin_with(&self, durability: Durability) -> Result<PgTx, TxError> {
+        let begin = match durability {
+            Durability::AtCommit => "begin",
+            Durability::Soon => "begin; set local synchronous_commit to off",
+        };
         Ok(PgTx {
-            inner: self.pool().begin().await?,
+            inner: self.pool().begin_with(begin).await?,
             store: self.clone(),
             states: HashMap::new(),
             appends: Vec::new(),
             after_commit: Vec::new(),
+            durability,
         })
     }
 
@@ -218,6 +237,10 @@ impl PgTx {
     pub async fn commit(mut self) -> Result<Receipt, TxError> {
         let mut committed: Vec<Arc<Envelope>> = Vec::new();
         if !self.appends.is_empty() {
+            if self.durability == Durability::Soon {
+                // The relay publishes what it sees; that must not be lost afterwards.
+                sqlx::query("set local synchronous_commit to default").execute(&mut *self.inner).await?;
+            }
             for (outcome, append) in append_batch(&mut self.inner, &self.appends).await?.into_iter().zip(&self.appends)
             {
                 committed.extend(appended(outcome, append)?);

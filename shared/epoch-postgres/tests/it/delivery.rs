@@ -72,6 +72,28 @@ async fn the_local_way_gives_up_on_a_gap_and_the_bus_brings_it() {
     bank.close().await;
 }
 
+/// The local way doesn't wait for the disk. Once the bus has been told that it needn't bring an event again, no crash may undo it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_bus_is_told_was_applied_is_on_disk() {
+    let bank = Bank::open().await;
+    let (id, gate) = (Uuid::now_v7(), bank.subscription());
+    for round in 0..50 {
+        bank.deposit(id, 1).await;
+        let events = &log(&bank).await[round..];
+        assert_eq!(gate.deliver(events, Way::Local).await.unwrap().applied, 1);
+        let applied: String =
+            sqlx::query_scalar("select pg_current_wal_insert_lsn()::text").fetch_one(bank.store.pool()).await.unwrap();
+        assert_eq!(gate.deliver(events, Way::Bus).await.unwrap().duplicate, 1);
+        let on_disk: bool = sqlx::query_scalar("select pg_current_wal_flush_lsn() >= $1::pg_lsn")
+            .bind(applied)
+            .fetch_one(bank.store.pool())
+            .await
+            .unwrap();
+        assert!(on_disk, "round {round}");
+    }
+    bank.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_on_the_bus_parks_until_the_missing_events_come() {
     let bank = Bank::open().await;
