@@ -10,7 +10,10 @@ use epoch::{
 };
 use futures::{StreamExt, stream::BoxStream};
 use sqlx::{PgConnection, PgPool, Row};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -63,11 +66,18 @@ impl PgStore {
 }
 
 impl epoch::store::Appender for PgStore {
-    async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+    fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send {
         let stopped = || StoreError::Unavailable { detail: "the appender has stopped".to_owned() };
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { append, answer }).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        let sent = self.requests.try_send(Request { append, answer });
+        async move {
+            match sent {
+                Ok(()) => {}
+                Err(TrySendError::Full(request)) => self.requests.send(request).await.map_err(|_| stopped())?,
+                Err(TrySendError::Closed(_)) => return Err(stopped()),
+            }
+            answered.await.map_err(|_| stopped())?
+        }
     }
 
     async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {

@@ -63,6 +63,11 @@ impl<A: Aggregate> StateCache<A> {
         found
     }
 
+    /// The same, without counting it as a command's look.
+    pub(crate) fn newest(&self, id: Uuid) -> Option<Loaded<A>> {
+        self.entries.as_ref()?.get(&id)
+    }
+
     /// Keeps a committed state, unless a newer one is there.
     pub fn put(&self, id: Uuid, loaded: Loaded<A>) {
         let Some(entries) = &self.entries else { return };

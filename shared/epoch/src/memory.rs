@@ -153,8 +153,8 @@ impl Streamer for MemoryStore {
 }
 
 impl Appender for MemoryStore {
-    async fn append(&self, append: Append) -> Result<Appended, StoreError> {
-        Ok(self.append_now(append))
+    fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send {
+        std::future::ready(Ok(self.append_now(append)))
     }
 
     async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {

@@ -202,31 +202,37 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         let mut turn = None;
         let mut committed_only = false;
         loop {
-            let Attempt { decided, speculative, flight } =
-                self.tips.decide(id, &loaded, committed_only, |base| Self::decide(id, base, command, context));
-            let nothing_to_append =
-                !matches!(&decided, Ok(Decided { append: Some(append), .. }) if !append.events.is_empty());
-            if nothing_to_append && (speculative || !fresh) {
+            let attempt = self.tips.decide(
+                id,
+                &loaded,
+                committed_only,
+                |base| Self::decide(id, base, command, context),
+                |append| self.store.append(append),
+            );
+            // Whoever comes next in line decides on what was just decided.
+            drop(turn.take());
+            let Attempt { decided, speculative, started } = attempt;
+            let Some((flight, appending)) = started else {
+                if fresh
+                    && !speculative
+                    && let Some(executed) = self.nothing_to_append(id, decided, context).await?
+                {
+                    return Ok(executed);
+                }
                 loaded = self.refresh(id, loaded).await?;
                 fresh = true;
                 committed_only = true;
                 continue;
-            }
-            if nothing_to_append && let Some(first) = self.committed_before(context).await? {
-                return Ok(first);
-            }
-            let Decided { append, after } = decided?;
-            let Some(append) = append else {
-                return Ok(Executed { aggregate_id: id, version: after.version, appended: 0, repeated: false });
             };
-            let expected = append.expected;
-            match self.store.append(append).await? {
-                Appended::Committed { events: committed, receipt } => {
-                    flight.landed();
+            let after = decided?.after;
+            let expected = loaded.version;
+            match appending.await? {
+                Appended::Committed { events, receipt } => {
                     let version = after.version;
                     self.cache.put(id, after);
+                    flight.landed();
                     receipt.wait(self.local_wait).await;
-                    return Ok(Executed { aggregate_id: id, version, appended: committed.len(), repeated: false });
+                    return Ok(Executed { aggregate_id: id, version, appended: events.len(), repeated: false });
                 }
                 Appended::Repeated(record) => return Ok(repeated(record)),
                 Appended::Reused => return Err(ExecuteError::CommandReused { command_id: context.command_id }),
@@ -237,12 +243,16 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                     if conflicts >= self.retry.attempts {
                         return Err(ExecuteError::Conflict { aggregate: A::NAME, id, expected, actual });
                     }
-                    match turn {
-                        None => turn = Some(self.line_up(id).await),
-                        // Lost to another process, or to one that hasn't lost yet.
-                        Some(_) => tokio::time::sleep(self.retry.wait(conflicts - 1)).await,
+                    if conflicts > 1 {
+                        // Lost to another process.
+                        tokio::time::sleep(self.retry.wait(conflicts - 1)).await;
                     }
-                    loaded = self.refresh(id, loaded).await?;
+                    turn = Some(self.line_up(id).await);
+                    // One before it in line may have read what is new.
+                    loaded = match self.cache.newest(id) {
+                        Some(cached) if cached.version >= actual => cached,
+                        _ => self.refresh(id, loaded).await?,
+                    };
                     fresh = true;
                     committed_only = false;
                 }
@@ -250,7 +260,29 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         }
     }
 
-    /// Waits for those that lost before; the turn ends when the command has its result.
+    /// What a command comes to that appends no event: a refusal, or nothing to do, whose result is kept where it may be asked for again;
+    /// `None` when the aggregate has changed meanwhile.
+    async fn nothing_to_append(
+        &self,
+        id: Uuid,
+        decided: Result<Decided<A>, ExecuteError<A::Error>>,
+        context: &CommandContext,
+    ) -> Result<Option<Executed>, ExecuteError<A::Error>> {
+        if let Some(first) = self.committed_before(context).await? {
+            return Ok(Some(first));
+        }
+        let Decided { append, after } = decided?;
+        let done = Executed { aggregate_id: id, version: after.version, appended: 0, repeated: false };
+        let Some(append) = append else { return Ok(Some(done)) };
+        match self.store.append(append).await? {
+            Appended::Committed { .. } => Ok(Some(done)),
+            Appended::Repeated(record) => Ok(Some(repeated(record))),
+            Appended::Reused => Err(ExecuteError::CommandReused { command_id: context.command_id }),
+            Appended::Conflict { .. } => Ok(None),
+        }
+    }
+
+    /// Waits for those that lost before, until they have read what is new and have decided on it.
     async fn line_up(&self, id: Uuid) -> MutexGuard<'_, ()> {
         let [.., last] = id.into_bytes();
         self.losers[usize::from(last) % LINES].lock().await

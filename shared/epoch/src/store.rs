@@ -136,7 +136,8 @@ pub trait Streamer: Send + Sync {
 
 /// Appends events.
 pub trait Appender: Send + Sync {
-    /// Appends one command's events if the aggregate is at the expected version.
+    /// Appends one command's events if the aggregate is at the expected version. A store should put the append in line before it gives
+    /// the future back, so that appends come in the order they were asked for.
     fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
     /// What the command `id` came to, if it was committed as repeatable.

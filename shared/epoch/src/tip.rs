@@ -53,12 +53,12 @@ pub(crate) struct Decided<A> {
     pub(crate) after: Loaded<A>,
 }
 
-/// A decision and what it was made on.
-pub(crate) struct Attempt<A: Aggregate, E> {
+/// A decision, what it was made on, and the append that was started for it when it has events.
+pub(crate) struct Attempt<A: Aggregate, E, F> {
     pub(crate) decided: Result<Decided<A>, E>,
     /// Whether the state it was made on wasn't committed yet.
     pub(crate) speculative: bool,
-    pub(crate) flight: Flight<A>,
+    pub(crate) started: Option<(Flight<A>, F)>,
 }
 
 /// An append on its way. Dropped without [`landed`](Flight::landed), it counts as failed.
@@ -80,48 +80,54 @@ impl<A: Aggregate> Tips<A> {
     }
 
     /// Decides on the newest state there is: the tip, or `loaded` where there is none, it is older, or only what is committed will do.
-    /// The state after a decision becomes the tip. `decide` runs under a lock, so that the next command sees what it decided.
-    pub(crate) fn decide<E>(
+    /// The state after a decision becomes the tip. `decide` and `start` run under a lock, so that the next command sees what was decided
+    /// and its append comes behind.
+    pub(crate) fn decide<E, F>(
         &self,
         id: Uuid,
         loaded: &Loaded<A>,
         committed_only: bool,
         decide: impl FnOnce(&Base<A>) -> Result<Decided<A>, E>,
-    ) -> Attempt<A, E> {
+        start: impl FnOnce(Append) -> F,
+    ) -> Attempt<A, E, F> {
         let mut shard = self.shard(id);
-        let tip = shard.get(&id).filter(|tip| !committed_only && tip.loaded.version > loaded.version);
+        let tip = shard.get(&id).filter(|tip| !committed_only && tip.loaded.version >= loaded.version);
         let base = match tip {
             Some(tip) => Base { loaded: tip.loaded.clone(), previous: Some(tip.last) },
             None => Base { loaded: loaded.clone(), previous: None },
         };
-        let decided = decide(&base);
-        let append = decided.as_ref().ok().and_then(|decided| Some((decided, decided.append.as_ref()?.events.last()?)));
-        let row = append
-            .and_then(|(decided, last)| Self::put(&mut shard, id, decided.after.clone(), last.event_id, base.previous));
+        let speculative = base.previous.is_some();
+        let mut decided = decide(&base);
+        let Ok(Decided { append, after }) = &mut decided else {
+            return Attempt { decided, speculative, started: None };
+        };
+        let Some((last, append)) = append.take_if(|append| !append.events.is_empty()).and_then(|append| {
+            let last = append.events.last()?.event_id;
+            Some((last, append))
+        }) else {
+            return Attempt { decided, speculative, started: None };
+        };
+        let row = Self::put(&mut shard, id, after.clone(), last, &base);
+        let appending = start(append);
         drop(shard);
-        Attempt { decided, speculative: base.previous.is_some(), flight: Flight { tips: self.clone(), id, row } }
+        Attempt { decided, speculative, started: Some((Flight { tips: self.clone(), id, row }, appending)) }
     }
 
     /// Makes the state the tip; not when a row of appends is on its way that it isn't part of.
-    fn put(
-        shard: &mut HashMap<Uuid, Tip<A>>,
-        id: Uuid,
-        loaded: Loaded<A>,
-        last: Uuid,
-        previous: Option<Uuid>,
-    ) -> Option<Uuid> {
+    fn put(shard: &mut HashMap<Uuid, Tip<A>>, id: Uuid, loaded: Loaded<A>, last: Uuid, base: &Base<A>) -> Option<Uuid> {
         match shard.get_mut(&id) {
-            None => {
-                shard.insert(id, Tip { loaded, last, flights: 1, row: last });
-                Some(last)
-            }
-            Some(tip) if previous == Some(tip.last) => {
+            Some(tip) if base.previous == Some(tip.last) => {
                 tip.loaded = loaded;
                 tip.last = last;
                 tip.flights += 1;
                 Some(tip.row)
             }
-            Some(_) => None,
+            Some(tip) if base.loaded.version < tip.loaded.version => None,
+            // None, or one that others have overtaken.
+            _ => {
+                shard.insert(id, Tip { loaded, last, flights: 1, row: last });
+                Some(last)
+            }
         }
     }
 }
