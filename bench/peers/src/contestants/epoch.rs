@@ -1,0 +1,352 @@
+//! Ours, twice: as it comes, and with group commit and cache switched off.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use epoch::{
+    Aggregate, Batch, CommandContext, ExecuteError, Position, Repository, handler::EventHandler, local::LocalBus,
+    store::StoreError,
+};
+use epoch_postgres::{
+    HandlerError, PgBus, PgStore, PgSubscription, PgTx, Progress, Relay, TxError, connect, migrate, replay,
+};
+use futures::FutureExt;
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, migrate::Migrator, postgres::PgPoolOptions};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    contestant::{Contestant, Fate, Live, text},
+    database::{Address, POOL, SEEN_MANY, TOTALS},
+};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Noted {
+    text: String,
+}
+
+const NOTED: &str =
+    r#"{"type":"record","name":"Noted","namespace":"bench","fields":[{"name":"text","type":"string"}]}"#;
+
+epoch::events! {
+    /// Events of a note.
+    enum NoteEvent { Noted = [NOTED] }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Note {
+    notes: u64,
+}
+
+/// Texts to note at once.
+struct Write {
+    texts: Vec<String>,
+}
+
+impl Write {
+    fn of(events: usize) -> Self {
+        Self { texts: (0..events).map(|_| text()).collect() }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("never")]
+struct Never;
+
+impl Aggregate for Note {
+    const NAME: &'static str = "note";
+    type Command = Write;
+    type Event = NoteEvent;
+    type Error = Never;
+
+    fn decide(&self, command: &Write) -> Result<Vec<NoteEvent>, Never> {
+        Ok(command.texts.iter().map(|text| Noted { text: text.clone() }.into()).collect())
+    }
+
+    fn evolve(&mut self, _: &NoteEvent) {
+        self.notes += 1;
+    }
+}
+
+/// The read model: two statements a batch.
+struct ReadModel {
+    name: &'static str,
+}
+
+#[async_trait]
+impl EventHandler<PgTx> for ReadModel {
+    type Error = HandlerError;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &["note"]
+    }
+
+    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        let mut ids = Vec::with_capacity(events.len());
+        let mut lengths = Vec::with_capacity(events.len());
+        let mut versions = Vec::with_capacity(events.len());
+        for event in events {
+            let NoteEvent::Noted(noted) = event.decode()?;
+            ids.push(event.aggregate_id.to_string());
+            lengths.push(i64::try_from(noted.text.len()).map_err(HandlerError::refused)?);
+            versions.push(i64::try_from(event.version.get()).map_err(HandlerError::refused)?);
+        }
+        sqlx::query(TOTALS).bind(&ids).bind(lengths).execute(tx.connection()).await?;
+        sqlx::query(SEEN_MANY).bind(&ids).bind(versions).execute(tx.connection()).await?;
+        Ok(())
+    }
+}
+
+const COPIES: &[&str] = &[
+    "insert into epoch.events (aggregate, aggregate_id, version, event_id, event_name, schema, payload, \
+     metadata, occurred_at, recorded_at) \
+     select aggregate, t.id::uuid, version, gen_random_uuid(), event_name, schema, payload, metadata, occurred_at, recorded_at \
+     from unnest($1::text[]) as t (id), epoch.events where aggregate_id = $2::uuid order by t.id, version",
+];
+
+const LOG: &str = "select aggregate_id::text, version from epoch.events";
+
+async fn pool(address: &Address) -> Result<PgPool> {
+    let pool = connect(PgPoolOptions::new().max_connections(POOL), address.options(), "epoch").await?;
+    migrate(&pool, "epoch", &Migrator::DEFAULT).await?;
+    Ok(pool)
+}
+
+/// As it comes: commands through a repository with its cache, appends in groups.
+pub struct Epoch {
+    store: PgStore,
+    notes: Repository<Note, PgStore>,
+    uncached: Repository<Note, PgStore>,
+    /// The appender, which ends when the last store is dropped.
+    _appender: JoinSet<()>,
+}
+
+impl Epoch {
+    pub async fn open(address: &Address) -> Result<Self> {
+        let (store, appender) = PgStore::new(pool(address).await?, LocalBus::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(appender.run());
+        let notes = Repository::new(store.clone());
+        let uncached = Repository::new(store.clone()).with_cache(0);
+        Ok(Self { store, notes, uncached, _appender: tasks })
+    }
+
+    fn subscription(store: &PgStore, name: &str) -> Arc<PgSubscription> {
+        // A program's subscriptions have constant names; here each round has one of its own.
+        let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+        let progress = Progress::new(store.pool().clone());
+        Arc::new(PgSubscription::new(Arc::new(ReadModel { name }), store.clone(), progress))
+    }
+}
+
+#[async_trait]
+impl Contestant for Epoch {
+    fn name(&self) -> &'static str {
+        "**Epoch**"
+    }
+
+    fn configuration(&self) -> &'static str {
+        "as it comes: `Repository` with its cache of 10,000 states, group commit, Avro payloads"
+    }
+
+    fn ours(&self) -> bool {
+        true
+    }
+
+    async fn create(&self, id: Uuid) -> Result<()> {
+        self.notes.create(id, &Write::of(1), &CommandContext::new()).await?;
+        Ok(())
+    }
+
+    async fn append(&self, id: Uuid, events: usize, _: usize) -> Result<()> {
+        self.notes.execute(id, &Write::of(events), &CommandContext::new()).await?;
+        Ok(())
+    }
+
+    async fn replay(&self, id: Uuid) -> Result<u64> {
+        Ok(self.uncached.load(id).await?.state.notes)
+    }
+
+    fn copies(&self) -> &'static [&'static str] {
+        COPIES
+    }
+
+    fn follower(&self) -> Option<&'static str> {
+        Some("the local way, right after commit, and relay and `PgBus` besides; batches in the gate's transaction")
+    }
+
+    async fn catch_up(&self, subscription: &str) -> Result<()> {
+        replay(&self.store, &*Self::subscription(&self.store, subscription), Position::START).await?;
+        Ok(())
+    }
+
+    async fn go_live(&self, subscription: &str) -> Result<Box<dyn Live>> {
+        // A process of its own: the store above stays without subscriptions.
+        let (store, appender) = PgStore::new(self.store.pool().clone(), LocalBus::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(appender.run());
+        sqlx::raw_sql(REFUSES_AT_COMMIT).execute(store.pool()).await?;
+        let handler = Self::subscription(&store, subscription);
+        let bus = Arc::new(PgBus::connect(store.pool().clone(), "bench", subscription).await?);
+        let stop = CancellationToken::new();
+        tasks.spawn(store.local().serve(handler.clone()));
+        tasks.spawn(Relay::new(store.clone(), bus.clone(), "bench").run(stop.clone()));
+        tasks.spawn({
+            let stop = stop.clone();
+            async move {
+                if let Err(error) = epoch::bus::Bus::consume(&*bus, handler, stop).await {
+                    eprintln!("epoch's consumer: {error}");
+                }
+            }
+        });
+        let notes = Repository::new(store.clone());
+        Ok(Box::new(Following { store, notes, stop, _tasks: tasks }))
+    }
+
+    fn log(&self) -> &'static str {
+        LOG
+    }
+}
+
+struct Following {
+    store: PgStore,
+    notes: Repository<Note, PgStore>,
+    stop: CancellationToken,
+    _tasks: JoinSet<()>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A command in a transaction of the caller's; races are tried again, as by the peers, for as long as it takes.
+async fn in_transaction(
+    store: &PgStore,
+    notes: &Repository<Note, PgStore>,
+    id: Uuid,
+    events: usize,
+    fate: Fate,
+) -> Result<(), TxError> {
+    let write = Arc::new(Write::of(events));
+    loop {
+        let done = store.transaction::<(), TxError, _>(|tx: &mut PgTx| {
+            // The body may run again, and its futures borrow from the transaction alone.
+            let (notes, write) = (notes.clone(), write.clone());
+            async move { command(tx, &notes, id, &write, fate).await }.boxed()
+        });
+        match done.await {
+            Err(error) if error.is_race() => {}
+            other => return other,
+        }
+    }
+}
+
+async fn command(
+    tx: &mut PgTx,
+    notes: &Repository<Note, PgStore>,
+    id: Uuid,
+    write: &Write,
+    fate: Fate,
+) -> Result<(), TxError> {
+    tx.execute(notes, id, write, &CommandContext::new()).await.map_err(|error| match error {
+        ExecuteError::Store(error) => TxError::Store(error),
+        other => TxError::Store(StoreError::Refused { detail: other.to_string() }),
+    })?;
+    match fate {
+        Fate::Commit => {}
+        Fate::CommitAfter(pause) => tokio::time::sleep(pause).await,
+        Fate::RollBackAfter(pause) => {
+            sqlx::query(REFUSED_AT_COMMIT).execute(tx.connection()).await?;
+            tokio::time::sleep(pause).await;
+        }
+    }
+    Ok(())
+}
+
+/// A row that makes the commit fail after the events are written: the constraint is only looked at then.
+const REFUSED_AT_COMMIT: &str = "insert into public.refused_at_commit values (1)";
+const REFUSES_AT_COMMIT: &str = "create table if not exists public.refused_at_commit (id bigint references \
+     public.refused_at_commit (other) deferrable initially deferred, other bigint unique)";
+
+#[async_trait]
+impl Live for Following {
+    async fn command(&self, id: Uuid, events: usize, fate: Fate) -> Result<bool> {
+        let context = CommandContext::new();
+        if fate == Fate::Commit {
+            self.notes.execute(id, &Write::of(events), &context).await?;
+            return Ok(true);
+        }
+        match in_transaction(&self.store, &self.notes, id, events, fate).await {
+            Ok(()) => Ok(true),
+            Err(TxError::Sql(_)) if matches!(fate, Fate::RollBackAfter(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rolls_back(&self) -> bool {
+        true
+    }
+}
+
+/// Each command in a transaction of its own, on a state that is read from the store.
+pub struct Plain {
+    store: PgStore,
+    notes: Repository<Note, PgStore>,
+}
+
+impl Plain {
+    pub async fn open(address: &Address) -> Result<Self> {
+        // Nothing is given to the appender, so it needn't run.
+        let (store, _) = PgStore::new(pool(address).await?, LocalBus::new());
+        let notes = Repository::new(store.clone()).with_cache(0);
+        Ok(Self { store, notes })
+    }
+
+    async fn execute(&self, id: Uuid, events: usize) -> Result<()> {
+        Ok(in_transaction(&self.store, &self.notes, id, events, Fate::Commit).await?)
+    }
+}
+
+#[async_trait]
+impl Contestant for Plain {
+    fn name(&self) -> &'static str {
+        "Epoch, plain"
+    }
+
+    fn configuration(&self) -> &'static str {
+        "batching and cache switched off: `PgStore::transaction` a command, `with_cache(0)`"
+    }
+
+    fn ours(&self) -> bool {
+        true
+    }
+
+    async fn create(&self, id: Uuid) -> Result<()> {
+        self.execute(id, 1).await
+    }
+
+    async fn append(&self, id: Uuid, events: usize, _: usize) -> Result<()> {
+        self.execute(id, events).await
+    }
+
+    async fn replay(&self, id: Uuid) -> Result<u64> {
+        Ok(self.notes.load(id).await?.state.notes)
+    }
+
+    fn copies(&self) -> &'static [&'static str] {
+        COPIES
+    }
+
+    fn log(&self) -> &'static str {
+        LOG
+    }
+}

@@ -1,0 +1,97 @@
+//! The contestants of one row, each on a fresh database.
+//!
+//! The invariant: a row finds nothing of the rows before it, and its databases are gone when it is over.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use uuid::Uuid;
+
+use crate::{
+    contestant::Contestant,
+    contestants,
+    database::{Database, READ_MODEL},
+    report::{Side, Table},
+    wire::Wire,
+};
+
+pub struct Entry {
+    key: String,
+    pub contestant: Arc<dyn Contestant>,
+    pub database: Database,
+}
+
+impl Entry {
+    pub async fn open(server: &str, name: &str) -> Result<Self> {
+        let database = Database::create(server).await?;
+        let opened = contestants::open(name, &database.address()).await;
+        let contestant = opened.with_context(|| format!("opening {name}"))?;
+        sqlx::raw_sql(READ_MODEL).execute(&database.control).await?;
+        Ok(Self { key: name.to_owned(), contestant, database })
+    }
+
+    /// The place in a table.
+    pub fn place(&self, table: &mut Table) -> usize {
+        let side = match (self.key.as_str(), self.contestant.ours()) {
+            ("epoch", _) => Side::Ours,
+            (_, true) => Side::Beside,
+            _ => Side::Peer,
+        };
+        table.place(self.contestant.name(), side)
+    }
+
+    /// Aggregates with `depth` events each: one by the contestant's own commands, the others as copies of it.
+    pub async fn seed(&self, aggregates: usize, depth: usize) -> Result<Vec<Uuid>> {
+        let template = Uuid::now_v7();
+        let ids: Vec<Uuid> = (0..aggregates).map(|_| Uuid::now_v7()).collect();
+        let mut missing = depth;
+        while missing > 0 {
+            let events = missing.min(100);
+            self.contestant.append(template, events, depth).await?;
+            missing -= events;
+        }
+        let names: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+        for statement in self.contestant.copies() {
+            let copy = sqlx::query(*statement).bind(&names).bind(template.to_string());
+            copy.execute(&self.database.control).await.context("copying the seed")?;
+        }
+        self.analyze().await?;
+        Ok(ids)
+    }
+
+    /// What autovacuum would have done some minutes later.
+    pub async fn analyze(&self) -> Result<()> {
+        sqlx::raw_sql("vacuum analyze").execute(&self.database.control).await?;
+        Ok(())
+    }
+
+    /// The same contestant by a way on which statements are counted.
+    pub async fn on_the_wire(&self) -> Result<(Arc<dyn Contestant>, Wire)> {
+        let mut address = self.database.address();
+        let wire = Wire::to(&address.host, address.port).await?;
+        address.host = "127.0.0.1".to_owned();
+        address.port = wire.port;
+        Ok((contestants::open(&self.key, &address).await?, wire))
+    }
+}
+
+pub struct Field {
+    pub entries: Vec<Entry>,
+}
+
+impl Field {
+    pub async fn open(server: &str, names: &[String]) -> Result<Self> {
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            entries.push(Entry::open(server, name).await?);
+        }
+        Ok(Self { entries })
+    }
+
+    pub async fn close(self) {
+        for entry in self.entries {
+            drop(entry.contestant);
+            entry.database.drop().await;
+        }
+    }
+}

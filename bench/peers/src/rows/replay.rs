@@ -1,0 +1,64 @@
+//! Row 5: the state of an aggregate of many events.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use uuid::Uuid;
+
+use crate::{
+    field::Field,
+    measure::micros,
+    report::{Table, Verdict},
+    settings::Settings,
+};
+
+const LOADS: usize = 5;
+
+pub async fn replay(settings: &Settings) -> Result<Vec<Verdict>> {
+    let events = settings.replayed_events;
+    let title = format!("5. the state of {events} events");
+    let columns = vec!["all events".to_owned(), "from a snapshot".to_owned()];
+    let mut table = Table::new(&title, "ms", false, columns);
+    let field = Field::open(&settings.server, &settings.contestants).await?;
+    // One aggregate for each way, as a contestant may keep a snapshot wherever it finds none.
+    let (whole, kept) = (Uuid::now_v7(), Uuid::now_v7());
+    for entry in &field.entries {
+        for id in [whole, kept] {
+            for _ in 0..events / 100 {
+                entry.contestant.append(id, 100, events).await?;
+            }
+        }
+        entry.contestant.forget_snapshot(whole).await?;
+        entry.contestant.load_snapshot(kept).await?;
+        entry.analyze().await?;
+    }
+    let expected = u64::try_from(events / 100 * 100)?;
+    for _ in 0..settings.rounds {
+        for entry in &field.entries {
+            let place = entry.place(&mut table);
+            for (column, from_snapshot) in [false, true].into_iter().enumerate() {
+                let mut latencies = Vec::new();
+                for _ in 0..LOADS {
+                    let begin = Instant::now();
+                    let loaded = if from_snapshot {
+                        entry.contestant.load_snapshot(kept).await?
+                    } else {
+                        Some(entry.contestant.replay(whole).await?)
+                    };
+                    let Some(loaded) = loaded else { break };
+                    latencies.push(micros(begin.elapsed())?);
+                    ensure!(loaded == expected, "{} loaded {loaded} of {expected} events", entry.contestant.name());
+                }
+                if latencies.is_empty() {
+                    continue;
+                }
+                latencies.sort_unstable();
+                let middle = latencies.get(latencies.len() / 2).context("a load")?;
+                table.value(place, column, f64::from(*middle) / 1_000.0);
+                table.latencies(place, column, latencies);
+            }
+        }
+    }
+    field.close().await;
+    Ok(table.print())
+}

@@ -1,0 +1,61 @@
+//! The server itself, without any framework: what pgbench gets out of the same columns and the same unique index.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use crate::database::Database;
+
+const TABLE: &str = "create table single (\
+     position bigint generated always as identity primary key, aggregate text not null, aggregate_id uuid not null, \
+     version bigint not null, event_id uuid not null, event_name text not null, schema bigint not null, \
+     payload bytea not null, metadata json not null, occurred_at bigint not null, recorded_at bigint not null, \
+     unique (aggregate_id, aggregate, version))";
+
+/// `:rows` events of the same size, each on an aggregate of its own.
+const INSERT: &str = "insert into single (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \
+     occurred_at, recorded_at) select 'note', gen_random_uuid(), 1, gen_random_uuid(), 'Noted', 7, \
+     convert_to(repeat('x', 232), 'UTF8'), '{\"command_id\":\"01a1fd7b-18da-757b-bd01-c155addc4444\",\
+     \"correlation_id\":\"01a1fd7b-18da-757b-bd01-c155addc4444\"}', 1, 1 from generate_series(1, :rows);";
+
+/// A table on the server, and the program that fills it.
+pub struct Server {
+    pgbench: String,
+    database: Database,
+    script: PathBuf,
+}
+
+impl Server {
+    pub async fn open(server: &str, pgbench: String) -> Result<Self> {
+        let database = Database::create(server).await?;
+        sqlx::raw_sql(TABLE).execute(&database.control).await?;
+        let script = std::env::temp_dir().join(format!("inserts-{}.sql", std::process::id()));
+        std::fs::write(&script, INSERT).context("pgbench's script")?;
+        Ok(Self { pgbench, database, script })
+    }
+
+    /// Events a second: `connections` at once, `rows` a commit.
+    pub async fn events(&self, connections: usize, rows: u32, length: Duration) -> Result<f64> {
+        let threads = connections.min(2).to_string();
+        let seconds = length.as_secs().max(1).to_string();
+        let output = tokio::process::Command::new(&self.pgbench)
+            .args(["-n", "-M", "prepared", "-c", &connections.to_string(), "-j", &threads, "-T", &seconds])
+            .args(["-D", &format!("rows={rows}"), "-f"])
+            .arg(&self.script)
+            .arg(self.database.url())
+            .stderr(Stdio::inherit())
+            .output()
+            .await
+            .with_context(|| format!("running {}", self.pgbench))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
+        let Some(rate) = rate else { bail!("pgbench printed no rate: {text}") };
+        Ok(rate * f64::from(rows))
+    }
+
+    pub async fn close(self) -> Result<()> {
+        std::fs::remove_file(&self.script)?;
+        self.database.drop().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What to measure, and for how long.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::contestants::NAMES;
+
+pub const HELP: &str =
+    "./dev bench epoch [--rows 1,2,…] [--only epoch,mire,…] [--rounds N] [--window MS] [--events N] [--quick]
+
+  --rows     rows of the comparison, 1 to 8; all if not said
+  --only     contestants: epoch, epoch-plain, cqrs-es, esrs, evento, mire, eventastic
+  --rounds   rounds in turns, 5 if not said
+  --window   milliseconds of each measurement, 900 if not said
+  --events   events that row 2 finds at each depth, 100,000 if not said: 10,000 aggregates at depth 10
+  --quick    one round of short windows: whether everything works, not how fast it is";
+
+pub struct Settings {
+    pub server: String,
+    pub pgbench: Option<String>,
+    pub rows: Vec<usize>,
+    pub contestants: Vec<String>,
+    pub rounds: usize,
+    pub window: Duration,
+    pub seeded_events: usize,
+    pub replayed_events: usize,
+    pub caught_up_depth: usize,
+    pub visible_samples: usize,
+    pub rollbacks: Duration,
+}
+
+impl Settings {
+    pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let server =
+            std::env::var("EPOCH_BENCH_DATABASE_URL").context("EPOCH_BENCH_DATABASE_URL; run by ./dev bench epoch")?;
+        let mut settings = Self {
+            server,
+            pgbench: std::env::var("PGBENCH").ok(),
+            rows: (1..=8).collect(),
+            contestants: NAMES.map(str::to_owned).to_vec(),
+            rounds: 5,
+            window: Duration::from_millis(900),
+            seeded_events: 100_000,
+            replayed_events: 10_000,
+            caught_up_depth: 100,
+            visible_samples: 100,
+            rollbacks: Duration::from_secs(4),
+        };
+        while let Some(argument) = arguments.next() {
+            if argument == "--quick" {
+                settings.rounds = 1;
+                settings.window = Duration::from_millis(150);
+                settings.seeded_events = 2_000;
+                settings.replayed_events = 500;
+                settings.caught_up_depth = 5;
+                settings.visible_samples = 5;
+                settings.rollbacks = Duration::from_millis(700);
+                continue;
+            }
+            let value = arguments.next().with_context(|| format!("{argument}: a value is missing\n\n{HELP}"))?;
+            match argument.as_str() {
+                "--rows" => {
+                    settings.rows = value.split(',').map(str::parse).collect::<Result<_, _>>().context("--rows")?
+                }
+                "--only" => settings.contestants = value.split(',').map(str::to_owned).collect(),
+                "--rounds" => settings.rounds = value.parse().context("--rounds")?,
+                "--window" => settings.window = Duration::from_millis(value.parse().context("--window")?),
+                "--events" => settings.seeded_events = value.parse().context("--events")?,
+                other => bail!("unknown argument {other}\n\n{HELP}"),
+            }
+        }
+        Ok(settings)
+    }
+}
