@@ -56,8 +56,8 @@ pub trait Contestant: Send + Sync {
         anyhow::bail!("{} has no read models", self.name())
     }
 
-    /// Starts what brings new events to the read model.
-    async fn go_live(&self, _subscription: &str) -> Result<Box<dyn Live>> {
+    /// Starts what brings new events to the read model; all of its ways, or only the fastest one in this process.
+    async fn go_live(&self, _subscription: &str, _ways: Ways) -> Result<Box<dyn Live>> {
         anyhow::bail!("{} has no read models", self.name())
     }
 
@@ -75,6 +75,13 @@ pub trait Live: Send + Sync {
 
     /// Whether a command can be rolled back after its events are written: by the caller's transaction, or by a handler in it.
     fn rolls_back(&self) -> bool;
+}
+
+/// By how many ways events come to the read model, where there are several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ways {
+    Fastest,
+    All,
 }
 
 /// What becomes of a command's transaction, where the caller has a say in it.

@@ -37,7 +37,7 @@ impl Server {
     /// Events a second: `connections` at once, `rows` a commit.
     pub async fn events(&self, connections: usize, rows: u32, length: Duration) -> Result<f64> {
         let threads = connections.min(2).to_string();
-        let seconds = length.as_secs().max(1).to_string();
+        let seconds = length.as_secs_f64().ceil().to_string();
         let output = tokio::process::Command::new(&self.pgbench)
             .args(["-n", "-M", "prepared", "-c", &connections.to_string(), "-j", &threads, "-T", &seconds])
             .args(["-D", &format!("rows={rows}"), "-f"])

@@ -18,7 +18,7 @@ use sqlx_08::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, text},
+    contestant::{Contestant, Fate, Live, Ways, text},
     database::{Address, SEEN, TOTAL},
 };
 
@@ -181,7 +181,7 @@ impl Contestant for CqrsEs {
         Ok(())
     }
 
-    async fn go_live(&self, _: &str) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, _: &str, _: Ways) -> Result<Box<dyn Live>> {
         let query = ReadModel { pool: self.pool.clone() };
         Ok(Box::new(Following(Arc::new(postgres_es::postgres_cqrs(self.pool.clone(), vec![Box::new(query)], ())))))
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, refused_text, text},
+    contestant::{Contestant, Fate, Live, Ways, refused_text, text},
     database::{Address, SEEN, TOTAL},
 };
 
@@ -145,7 +145,7 @@ impl Contestant for Esrs {
         Ok(rebuilder.by_aggregate_id(self.pool.clone()).await?)
     }
 
-    async fn go_live(&self, _: &str) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, _: &str, _: Ways) -> Result<Box<dyn Live>> {
         let store = PgStoreBuilder::new(self.pool.clone())
             .without_running_migrations()
             .add_transactional_event_handler(ReadModel)

@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, text},
+    contestant::{Contestant, Fate, Live, Ways, text},
     database::{Address, SEEN, TOTAL},
 };
 
@@ -167,7 +167,7 @@ impl Contestant for Evento {
         self.subscription(subscription).run_once(&self.executor).await
     }
 
-    async fn go_live(&self, subscription: &str) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, subscription: &str, _: Ways) -> Result<Box<dyn Live>> {
         let subscription = self.subscription(subscription).start(&self.executor).await?;
         Ok(Box::new(Following { executor: self.executor.clone(), subscription }))
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, text},
+    contestant::{Contestant, Fate, Live, Ways, text},
     database::{Address, SEEN_MANY, TOTALS},
 };
 
@@ -160,7 +160,7 @@ impl Contestant for Mire {
         Self::runner(&self.store, subscription).run(CancellationToken::new()).await
     }
 
-    async fn go_live(&self, subscription: &str) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, subscription: &str, _: Ways) -> Result<Box<dyn Live>> {
         let runner = Self::runner(&self.store, subscription);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    contestant::Fate,
+    contestant::{Fate, Ways},
     database::READ_MODEL,
     field::Field,
     measure::micros,
@@ -100,7 +100,7 @@ pub async fn visible(settings: &Settings) -> Result<Vec<Verdict>> {
             if entry.contestant.follower().is_none() {
                 continue;
             }
-            let live = entry.contestant.go_live(&format!("live_{round}")).await?;
+            let live = entry.contestant.go_live(&format!("live_{round}"), Ways::Fastest).await?;
             let (mut whole, mut after) = (Vec::new(), Vec::new());
             // The first ones find nothing running yet.
             for sample in 0..settings.visible_samples + 3 {

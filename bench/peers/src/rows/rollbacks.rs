@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use uuid::Uuid;
 
 use crate::{
-    contestant::Fate,
+    contestant::{Fate, Ways},
     field::{Entry, Field},
     report::Verdict,
     settings::Settings,
@@ -42,7 +42,7 @@ pub async fn rollbacks(settings: &Settings) -> Result<Vec<Verdict>> {
 
 /// Lets writers write and the follower follow; the rest of the table's line.
 async fn follow(entry: &Entry, settings: &Settings) -> Result<String> {
-    let live = entry.contestant.go_live("rollbacks").await?;
+    let live = entry.contestant.go_live("rollbacks", Ways::All).await?;
     let ids: Vec<Uuid> = (0..AGGREGATES).map(|_| Uuid::now_v7()).collect();
     let start = Instant::now();
     let writers = (0..WRITERS).map(|writer| {
