@@ -16,9 +16,6 @@ pub trait Contestant: Send + Sync {
     /// Its name in the tables.
     fn name(&self) -> &'static str;
 
-    /// How it is used here, in a few words.
-    fn configuration(&self) -> &'static str;
-
     /// Whether it is ours: then it is no peer to be measured against.
     fn ours(&self) -> bool {
         false

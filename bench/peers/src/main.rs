@@ -51,11 +51,9 @@ async fn introduce(settings: &Settings, control: &PgPool) -> Result<()> {
         settings.rounds,
         settings.window.as_millis(),
     );
-    let field = field::Field::open(&settings.server, &settings.contestants).await?;
-    for entry in &field.entries {
-        println!("- {}: {}", entry.contestant.name(), entry.contestant.configuration());
+    for name in &settings.contestants {
+        println!("- {name}: {}", contestants::configuration(name));
     }
-    field.close().await;
     println!("\nLeft out: {}", contestants::LEFT_OUT);
     Ok(())
 }

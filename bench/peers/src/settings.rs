@@ -12,7 +12,7 @@ pub const HELP: &str =
   --rows     rows of the comparison, 1 to 8; all if not said
   --only     contestants: epoch, epoch-plain, cqrs-es, esrs, evento, mire, eventastic
   --rounds   rounds in turns, 5 if not said
-  --window   milliseconds of each measurement, 900 if not said
+  --window   milliseconds of each measurement, 800 if not said
   --events   events that row 2 finds at each depth, 100,000 if not said: 10,000 aggregates at depth 10
   --quick    one round of short windows: whether everything works, not how fast it is";
 
@@ -40,7 +40,7 @@ impl Settings {
             rows: (1..=8).collect(),
             contestants: NAMES.map(str::to_owned).to_vec(),
             rounds: 5,
-            window: Duration::from_millis(900),
+            window: Duration::from_millis(800),
             seeded_events: 100_000,
             replayed_events: 10_000,
             caught_up_depth: 100,

@@ -152,10 +152,6 @@ impl Contestant for Epoch {
         "**Epoch**"
     }
 
-    fn configuration(&self) -> &'static str {
-        "as it comes: `Repository` with its cache of 10,000 states, group commit, Avro payloads"
-    }
-
     fn ours(&self) -> bool {
         true
     }
@@ -173,6 +169,8 @@ impl Contestant for Epoch {
     async fn replay(&self, id: Uuid) -> Result<u64> {
         Ok(self.uncached.load(id).await?.state.notes)
     }
+
+    // `load_snapshot` has its place here: a repository that keeps snapshots by policy, asked without its cache.
 
     fn copies(&self) -> &'static [&'static str] {
         COPIES
@@ -324,10 +322,6 @@ impl Plain {
 impl Contestant for Plain {
     fn name(&self) -> &'static str {
         "Epoch, plain"
-    }
-
-    fn configuration(&self) -> &'static str {
-        "batching and cache switched off: `PgStore::transaction` a command, `with_cache(0)`"
     }
 
     fn ours(&self) -> bool {

@@ -111,10 +111,6 @@ impl Contestant for Esrs {
         "esrs"
     }
 
-    fn configuration(&self) -> &'static str {
-        "0.18, `PgStore`, UUIDv7, optimistic; no snapshots"
-    }
-
     async fn create(&self, id: Uuid) -> Result<()> {
         self.notes.handle_command(AggregateState::with_id(id), texts(1)).await??;
         Ok(())

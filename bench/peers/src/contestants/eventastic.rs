@@ -130,10 +130,6 @@ impl Contestant for Eventastic {
         "eventastic"
     }
 
-    fn configuration(&self) -> &'static str {
-        "0.5, `PostgresRepository` with JSON, no encryption; writes a snapshot with every save; no read models"
-    }
-
     async fn create(&self, id: Uuid) -> Result<()> {
         let mut note = Note::record_new(noted(id))?;
         let mut transaction = self.notes.begin_transaction().await?;

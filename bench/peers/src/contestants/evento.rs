@@ -124,10 +124,6 @@ impl Contestant for Evento {
         "evento"
     }
 
-    fn configuration(&self) -> &'static str {
-        "2.0.0-alpha.38 with `evento-sql`; write model with `snapshot(memory)`"
-    }
-
     async fn create(&self, id: Uuid) -> Result<()> {
         evento::append(id.to_string()).event(&Noted { text: text() }).commit(&self.executor).await?;
         Ok(())

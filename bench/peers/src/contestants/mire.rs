@@ -118,10 +118,6 @@ impl Contestant for Mire {
         "mire"
     }
 
-    fn configuration(&self) -> &'static str {
-        "0.4; below depth 100 `load`/`save`, from there `load_snapshotted`/`save_snapshotting` every 100 events"
-    }
-
     async fn create(&self, id: Uuid) -> Result<()> {
         let mut root = AggregateRoot::<Note>::new(&id.to_string());
         record(&mut root, 1);

@@ -15,8 +15,8 @@ use crate::{
     settings::Settings,
 };
 
-/// Commands by which statements are counted, and those before that fill pools and caches of statements.
-const COUNTED: usize = 200;
+/// Commands by which statements are counted, of all clients, and those before that fill pools and caches of statements.
+const COUNTED: usize = 320;
 const WARM: usize = 64;
 
 fn columns(clients: &[usize]) -> Vec<String> {
@@ -78,7 +78,7 @@ async fn count_statements(entry: &Entry, clients: &[usize], what: impl Fn(usize)
             for client in 0..clients {
                 let (contestant, what) = (contestant.clone(), what.clone());
                 tasks.spawn(async move {
-                    for turn in 0..part {
+                    for turn in 0..part.div_ceil(clients) {
                         what.once(&*contestant, client, turn).await?;
                     }
                     anyhow::Ok(())
@@ -89,7 +89,8 @@ async fn count_statements(entry: &Entry, clients: &[usize], what: impl Fn(usize)
             }
             if part == COUNTED {
                 let after = wire.counted();
-                let each = |before: u64, after: u64| (after - before) as f64 / (clients * part) as f64;
+                let each =
+                    |before: u64, after: u64| (after - before) as f64 / (clients * part.div_ceil(clients)) as f64;
                 counts.push(format!("{:.2} / {:.2}", each(before.0, after.0), each(before.1, after.1)));
             }
         }
@@ -147,7 +148,7 @@ pub async fn create(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict
             }
         }
     }
-    statements(&mut table, &field, &[1, 32], |_, _| What::Create).await?;
+    statements(&mut table, &field, &[1, 8, 32], |_, _| What::Create).await?;
     if let Some(server) = server {
         table.note(format!(
             "The server itself with 64 rows a commit: {} events/s on one connection, {} on two (pgbench; its single inserts use \
@@ -188,7 +189,7 @@ pub async fn load_and_append(settings: &Settings, control: &PgPool) -> Result<Ve
         }
         if depth == 10 {
             let offset = 104_729;
-            statements(&mut table, &field, &[1, 32], |entry, clients| {
+            statements(&mut table, &field, &[1, 8, 32], |entry, clients| {
                 let seed = field.entries.iter().position(|other| std::ptr::eq(other, entry)).unwrap_or_default();
                 What::Append { ids: seeds[seed].clone(), clients, depth, offset }
             })
@@ -203,11 +204,14 @@ pub async fn load_and_append(settings: &Settings, control: &PgPool) -> Result<Ve
 pub async fn hot_aggregate(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict>> {
     let mut table = Table::new("3. one hot aggregate", "commands/s that succeeded", true, columns(&[16]));
     let field = Field::open(&settings.server, &settings.contestants).await?;
+    for entry in &field.entries {
+        entry.contestant.create(Uuid::now_v7()).await?;
+        entry.analyze().await?;
+    }
     for _ in 0..settings.rounds {
         for entry in &field.entries {
             let id = Uuid::now_v7();
             entry.contestant.create(id).await?;
-            entry.analyze().await?;
             let place = entry.place(&mut table);
             table.sample(place, 0, measured(control, entry, 16, settings, What::Hot { id }).await?);
         }
