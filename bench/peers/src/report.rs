@@ -159,13 +159,22 @@ impl Table {
     }
 }
 
+/// Nearer than that, it is chance who is first.
+const CHANCE: f64 = 0.05;
+
 impl Verdict {
-    fn words(&self) -> String {
-        if self.ratio >= 1.0 {
-            format!("first, {:.2}× the best peer ({}; {})", self.ratio, self.ours, self.best)
+    fn place(&self) -> &'static str {
+        if (self.ratio - 1.0).abs() <= CHANCE {
+            "level"
+        } else if self.ratio > 1.0 {
+            "first"
         } else {
-            format!("LOST, {:.2}× the best peer ({}; {})", self.ratio, self.ours, self.best)
+            "**lost**"
         }
+    }
+
+    fn words(&self) -> String {
+        format!("{}, {:.2}× the best peer ({}; {})", self.place(), self.ratio, self.ours, self.best)
     }
 }
 
@@ -175,7 +184,7 @@ pub fn summary(verdicts: &[Verdict]) {
     println!("| row | column | ratio | Epoch | best peer | |");
     println!("|---|---|---|---|---|---|");
     for verdict in verdicts {
-        let place = if verdict.ratio >= 1.0 { "first" } else { "**lost**" };
+        let place = verdict.place();
         let Verdict { row, column, ratio, ours, best } = verdict;
         println!("| {row} | {column} | {ratio:.2} | {ours} | {best} | {place} |");
     }
@@ -243,7 +252,7 @@ mod tests {
     fn the_best_peer_is_the_lowest_where_low_is_good() {
         let verdict = table(false).verdict(0).unwrap();
         assert!((verdict.ratio - 2.0 / 6.0).abs() < 1e-9, "{}", verdict.ratio);
-        assert!(verdict.words().starts_with("LOST"), "{}", verdict.words());
+        assert!(verdict.words().starts_with("**lost**"), "{}", verdict.words());
     }
 
     #[test]

@@ -7,12 +7,14 @@ use anyhow::{Context, Result, bail};
 use crate::contestants::NAMES;
 
 pub const HELP: &str =
-    "./dev bench epoch [--rows 1,2,…] [--only epoch,mire,…] [--rounds N] [--window MS] [--events N] [--quick]
+    "./dev bench epoch [--rows 1,2,…] [--only epoch,mire,…] [--rounds N] [--window MS] [--depths 10,…]
+                  [--events N] [--quick]
 
   --rows     rows of the comparison, 1 to 8; all if not said
   --only     contestants: epoch, epoch-plain, cqrs-es, esrs, evento, mire, eventastic
   --rounds   rounds in turns, 5 if not said
   --window   milliseconds of each measurement, 800 if not said
+  --depths   of the aggregates in row 2; 10, 100 and 1000 if not said
   --events   events that row 2 finds at each depth, 100,000 if not said: 10,000 aggregates at depth 10
   --quick    one round of short windows: whether everything works, not how fast it is";
 
@@ -23,6 +25,7 @@ pub struct Settings {
     pub contestants: Vec<String>,
     pub rounds: usize,
     pub window: Duration,
+    pub depths: Vec<usize>,
     pub seeded_events: usize,
     pub replayed_events: usize,
     pub caught_up_depth: usize,
@@ -41,6 +44,7 @@ impl Settings {
             contestants: NAMES.map(str::to_owned).to_vec(),
             rounds: 5,
             window: Duration::from_millis(800),
+            depths: vec![10, 100, 1_000],
             seeded_events: 100_000,
             replayed_events: 10_000,
             caught_up_depth: 100,
@@ -60,9 +64,8 @@ impl Settings {
             }
             let value = arguments.next().with_context(|| format!("{argument}: a value is missing\n\n{HELP}"))?;
             match argument.as_str() {
-                "--rows" => {
-                    settings.rows = value.split(',').map(str::parse).collect::<Result<_, _>>().context("--rows")?
-                }
+                "--rows" => settings.rows = numbers(&value).context("--rows")?,
+                "--depths" => settings.depths = numbers(&value).context("--depths")?,
                 "--only" => settings.contestants = value.split(',').map(str::to_owned).collect(),
                 "--rounds" => settings.rounds = value.parse().context("--rounds")?,
                 "--window" => settings.window = Duration::from_millis(value.parse().context("--window")?),
@@ -72,4 +75,8 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn numbers(list: &str) -> Result<Vec<usize>> {
+    list.split(',').map(|number| Ok(number.parse()?)).collect()
 }

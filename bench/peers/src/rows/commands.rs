@@ -165,8 +165,8 @@ pub async fn create(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict
 pub async fn load_and_append(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict>> {
     let clients = [1, 8, 32];
     let mut verdicts = Vec::new();
-    for depth in [10, 100, 1_000] {
-        let aggregates = (settings.seeded_events / depth).clamp(32, 10_000);
+    for &depth in &settings.depths {
+        let aggregates = (settings.seeded_events / depth.max(1)).clamp(32, 10_000);
         let columns = columns(&clients);
         let title = format!("2. load and append at depth {depth}, on {aggregates} aggregates");
         let mut table = Table::new(&title, "commands/s", true, columns.clone());

@@ -2,15 +2,13 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use anyhow::{Context, Result};
-use uuid::Uuid;
-
 use crate::{
     field::Field,
     measure::micros,
     report::{Table, Verdict},
     settings::Settings,
 };
+use anyhow::{Context, Result, bail};
 
 const LOADS: usize = 5;
 
@@ -20,22 +18,19 @@ pub async fn replay(settings: &Settings) -> Result<Vec<Verdict>> {
     let columns = vec!["all events".to_owned(), "from a snapshot".to_owned()];
     let mut table = Table::new(&title, "ms", false, columns);
     let field = Field::open(&settings.server, &settings.contestants).await?;
-    // One aggregate for each way, as a contestant may keep a snapshot wherever it finds none.
-    let (whole, kept) = (Uuid::now_v7(), Uuid::now_v7());
+    let mut seeds = Vec::new();
     for entry in &field.entries {
-        for id in [whole, kept] {
-            for _ in 0..events / 100 {
-                entry.contestant.append(id, 100, events).await?;
-            }
-        }
+        let ids = entry.seed(2, events).await.with_context(|| format!("seeding {}", entry.contestant.name()))?;
+        // One aggregate for each way, as a contestant may keep a snapshot wherever it finds none.
+        let &[whole, kept] = ids.as_slice() else { bail!("two aggregates were asked for") };
         entry.contestant.forget_snapshot(whole).await?;
         entry.contestant.load_snapshot(kept).await?;
-        entry.analyze().await?;
+        seeds.push((whole, kept));
     }
-    let expected = u64::try_from(events / 100 * 100)?;
+    let expected = u64::try_from(events)?;
     let mut wrong = BTreeSet::new();
     for _ in 0..settings.rounds {
-        for entry in &field.entries {
+        for (entry, &(whole, kept)) in field.entries.iter().zip(&seeds) {
             let place = entry.place(&mut table);
             for (column, from_snapshot) in [false, true].into_iter().enumerate() {
                 let mut latencies = Vec::new();
