@@ -225,7 +225,7 @@ impl PgTx {
         let query = sqlx::query(STREAM).bind(id).bind(A::NAME).bind(number(loaded.version.get()));
         let mut rows = query.fetch(&mut *self.inner);
         while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
-            loaded.evolve(&envelope(&row)?.decode()?);
+            loaded.evolve_stored(&envelope(&row)?.decode_all()?);
         }
         Ok(loaded)
     }

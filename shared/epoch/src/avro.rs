@@ -1,10 +1,11 @@
-//! Avro payloads, and the macro that makes an event type from its schemas.
+//! Avro payloads.
 //!
-//! The problem: naming each event, finding its schema and choosing the writer's schema again on reading is the same
-//! code for every event type, and a slip in it is only seen years later.
+//! The problem: an event is read years after it was written, by a program that has another schema for it by then.
 //!
 //! The invariant: a payload is read with the schema it was written with, then resolved to today's by Avro's rules. A
 //! schema that isn't known is an error; it is never guessed.
+
+use std::fmt;
 
 use apache_avro::{
     Schema, from_value, rabin::Rabin, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter,
@@ -21,7 +22,9 @@ pub struct AvroCodec {
     name: &'static str,
     current: SchemaId,
     writer: GenericDatumWriter<'static>,
-    versions: Vec<(SchemaId, GenericDatumReader<'static>)>,
+    reader: GenericDatumReader<'static>,
+    /// Readers of what was written with earlier schemas; they resolve to today's.
+    earlier: Vec<(SchemaId, GenericDatumReader<'static>)>,
 }
 
 impl AvroCodec {
@@ -43,21 +46,21 @@ impl AvroCodec {
             .human_readable(true)
             .build()
             .map_err(|error| invalid(error.to_string()))?;
-        let plain = GenericDatumReader::builder(today)
+        let reader = GenericDatumReader::builder(today)
             .human_readable(true)
             .build()
             .map_err(|error| invalid(error.to_string()))?;
         let current = fingerprint(today);
-        let mut versions = vec![(current, plain)];
+        let mut readers = Vec::with_capacity(earlier.len());
         for &schema in earlier {
             let resolving = GenericDatumReader::builder(schema)
                 .reader_schema(today)
                 .human_readable(true)
                 .build()
                 .map_err(|error| invalid(error.to_string()))?;
-            versions.push((fingerprint(schema), resolving));
+            readers.push((fingerprint(schema), resolving));
         }
-        Ok(Self { name, current, writer, versions })
+        Ok(Self { name, current, writer, reader, earlier: readers })
     }
 
     /// The schema that new events are written with.
@@ -78,19 +81,23 @@ impl AvroCodec {
         Ok(Encoded { schema: self.current, payload: Bytes::from(payload) })
     }
 
-    /// Decodes what was written with `schema`.
+    /// Decodes what was written with `schema`; `None` when the codec doesn't have that schema.
     ///
     /// # Errors
-    /// [`CodecError::UnknownSchema`] or [`CodecError::Decode`]; bytes left over are an error too.
-    pub fn decode<T: DeserializeOwned>(&self, schema: SchemaId, mut payload: &[u8]) -> Result<T, CodecError> {
-        let Some((_, reader)) = self.versions.iter().find(|(known, _)| *known == schema) else {
-            return Err(CodecError::UnknownSchema { name: self.name.to_owned(), schema });
-        };
+    /// [`CodecError::Decode`]; bytes left over are an error too.
+    pub fn decode_known<T: DeserializeOwned>(
+        &self,
+        schema: SchemaId,
+        mut payload: &[u8],
+    ) -> Result<Option<T>, CodecError> {
         let bytes = &mut payload;
         let decoded = if schema == self.current {
-            reader.read_deser(bytes)
+            self.reader.read_deser(bytes)
         } else {
-            reader.read_value(bytes).and_then(|value| from_value(&value))
+            let Some((_, resolving)) = self.earlier.iter().find(|(known, _)| *known == schema) else {
+                return Ok(None);
+            };
+            resolving.read_value(bytes).and_then(|value| from_value(&value))
         };
         let value =
             decoded.map_err(|error| CodecError::Decode { name: self.name.to_owned(), detail: error.to_string() })?;
@@ -98,7 +105,48 @@ impl AvroCodec {
             let detail = format!("{} bytes are left over", payload.len());
             return Err(CodecError::Decode { name: self.name.to_owned(), detail });
         }
-        Ok(value)
+        Ok(Some(value))
+    }
+
+    /// Decodes what was written with `schema`.
+    ///
+    /// # Errors
+    /// [`CodecError::UnknownSchema`] or [`CodecError::Decode`].
+    pub fn decode<T: DeserializeOwned>(&self, schema: SchemaId, payload: &[u8]) -> Result<T, CodecError> {
+        let unknown = || CodecError::UnknownSchema { name: self.name.to_owned(), schema };
+        self.decode_known(schema, payload)?.ok_or_else(unknown)
+    }
+}
+
+/// A schema as others are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaText {
+    /// The fingerprint that envelopes carry.
+    pub id: SchemaId,
+    /// The record's full name, as in `catacloud.file.FileDeleted`.
+    pub record: String,
+    /// The JSON document.
+    pub json: String,
+}
+
+/// A document that isn't the schema of an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not the Avro schema of a record: {detail}")]
+pub struct InvalidSchema {
+    /// What the parser said.
+    pub detail: String,
+}
+
+impl SchemaText {
+    /// Reads a JSON document.
+    ///
+    /// # Errors
+    /// [`InvalidSchema`] when it isn't valid Avro, or not a record.
+    pub fn parse(json: &str) -> Result<Self, InvalidSchema> {
+        let invalid = |detail: &dyn fmt::Display| InvalidSchema { detail: detail.to_string() };
+        let schema = Schema::parse_str(json).map_err(|error| invalid(&error))?;
+        let Schema::Record(record) = &schema else { return Err(invalid(&"it is another type")) };
+        Ok(Self { id: fingerprint(&schema), record: record.name.fullname(None), json: json.to_owned() })
     }
 }
 
@@ -126,89 +174,12 @@ pub fn encode<E: AvroEvent>(event: &E) -> Result<Encoded, CodecError> {
     E::codec().as_ref().map_err(Clone::clone)?.encode(event)
 }
 
-/// Decodes an event with its own codec.
+/// Decodes an event with its own codec; `None` when that doesn't have the schema.
 ///
 /// # Errors
-/// As [`AvroCodec::new`] and [`AvroCodec::decode`].
-pub fn decode<E: AvroEvent>(schema: SchemaId, payload: &[u8]) -> Result<E, CodecError> {
-    E::codec().as_ref().map_err(Clone::clone)?.decode(schema, payload)
-}
-
-/// Makes an enum of events out of structs and their Avro schemas.
-///
-/// ```
-/// use epoch::DomainEvent;
-/// use serde::{Deserialize, Serialize};
-///
-/// #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-/// struct MoneyDeposited {
-///     cents: i64,
-///     note: Option<String>,
-/// }
-///
-/// const TODAY: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [
-///     {"name": "cents", "type": "long"}, {"name": "note", "type": ["null", "string"], "default": null}]}"#;
-/// const BEFORE: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [{"name": "cents", "type": "long"}]}"#;
-///
-/// epoch::events! {
-///     /// What happens to an account.
-///     enum AccountEvent { MoneyDeposited = [TODAY, BEFORE] }
-/// }
-///
-/// let event = AccountEvent::from(MoneyDeposited { cents: 5, note: None });
-/// let encoded = event.encode()?;
-/// assert_eq!(AccountEvent::decode("MoneyDeposited", encoded.schema, &encoded.payload)?, event);
-/// # Ok::<(), epoch::event::CodecError>(())
-/// ```
-///
-/// Each name is a struct in scope that implements `Serialize`, `Deserialize`, `Debug`, `Clone` and `PartialEq`; the list has today's
-/// schema first, then all earlier ones. It expands to the enum with one variant a struct, `From<Struct>` for each,
-/// [`DomainEvent`](crate::event::DomainEvent) for the enum and [`AvroEvent`] for each struct.
-#[macro_export]
-macro_rules! events {
-    ($(#[$meta:meta])* $visibility:vis enum $name:ident { $($event:ident = [$($schema:expr),+ $(,)?]),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq)]
-        #[allow(missing_docs)]
-        $visibility enum $name { $($event($event)),+ }
-
-        $(impl From<$event> for $name {
-            fn from(event: $event) -> Self {
-                Self::$event(event)
-            }
-        })+
-
-        impl $crate::event::DomainEvent for $name {
-            const NAMES: &'static [&'static str] = &[$(stringify!($event)),+];
-
-            fn name(&self) -> &'static str {
-                match self { $(Self::$event(_) => stringify!($event)),+ }
-            }
-
-            fn encode(&self) -> Result<$crate::event::Encoded, $crate::event::CodecError> {
-                match self { $(Self::$event(event) => $crate::avro::encode(event)),+ }
-            }
-
-            fn decode(
-                name: &str,
-                schema: $crate::event::SchemaId,
-                payload: &[u8],
-            ) -> Result<Self, $crate::event::CodecError> {
-                match name {
-                    $(stringify!($event) => $crate::avro::decode(schema, payload).map(Self::$event),)+
-                    _ => Err($crate::event::CodecError::UnknownEvent { name: name.to_owned() }),
-                }
-            }
-        }
-
-        $(impl $crate::avro::AvroEvent for $event {
-            fn codec() -> &'static Result<$crate::avro::AvroCodec, $crate::event::CodecError> {
-                static CODEC: std::sync::LazyLock<Result<$crate::avro::AvroCodec, $crate::event::CodecError>> =
-                    std::sync::LazyLock::new(|| $crate::avro::AvroCodec::new(stringify!($event), &[$($schema),+]));
-                &CODEC
-            }
-        })+
-    };
+/// As [`AvroCodec::new`] and [`AvroCodec::decode_known`].
+pub fn decode_known<E: AvroEvent>(schema: SchemaId, payload: &[u8]) -> Result<Option<E>, CodecError> {
+    E::codec().as_ref().map_err(Clone::clone)?.decode_known(schema, payload)
 }
 
 #[cfg(test)]

@@ -39,6 +39,15 @@ impl<A: Aggregate> Loaded<A> {
         Arc::make_mut(&mut self.state).evolve(event);
         self.version = self.version.next();
     }
+
+    /// The state after one stored event, which today may be none or several: it counts one version, whatever it became.
+    pub fn evolve_stored(&mut self, events: &[A::Event]) {
+        if !events.is_empty() {
+            let state = Arc::make_mut(&mut self.state);
+            events.iter().for_each(|event| state.evolve(event));
+        }
+        self.version = self.version.next();
+    }
 }
 
 /// A bounded cache of the states of one kind of aggregate.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     aggregate::Aggregate,
     context::Metadata,
-    event::{CodecError, DomainEvent, SchemaId},
+    event::{CodecError, Decoded, DomainEvent, SchemaId},
     timestamp::Timestamp,
     version::{Position, Version},
 };
@@ -62,7 +62,16 @@ impl Envelope {
         StreamKey { aggregate: self.aggregate.clone(), id: self.aggregate_id }
     }
 
-    /// The event itself.
+    /// What the event is today: one event, or none or several when `E` [splits](DomainEvent::SPLITS) some. All of them stand
+    /// for this one version.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the payload can't be read as `E`.
+    pub fn decode_all<E: DomainEvent>(&self) -> Result<Decoded<E>, CodecError> {
+        E::decode_all(&self.event_name, self.schema, &self.payload)
+    }
+
+    /// The event itself; for an `E` that splits no events, others don't compile.
     ///
     /// # Errors
     /// [`CodecError`] when the payload can't be read as one of `E`.

@@ -9,6 +9,7 @@ use std::fmt::{self, Debug};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// Names the schema a payload was written with: the CRC-64-AVRO (Rabin) fingerprint of its parsing canonical form.
 ///
@@ -46,10 +47,20 @@ pub struct Encoded {
     pub payload: Bytes,
 }
 
+/// What one stored event is today, in order: one event, or none or several when it is [split](crate::events). One is kept
+/// without an allocation.
+pub type Decoded<E> = SmallVec<[E; 1]>;
+
 /// Everything that can happen to one kind of aggregate; usually made with [`events!`](crate::events).
 pub trait DomainEvent: Debug + Clone + PartialEq + Send + Sync + 'static {
     /// The names of all events, as they are stored.
     const NAMES: &'static [&'static str];
+
+    /// For each event, the schemas it is or was written with, as JSON documents; those of former events too.
+    const SCHEMAS: &'static [&'static [&'static str]];
+
+    /// Whether a stored event may be none or several of today's.
+    const SPLITS: bool;
 
     /// This event's name, in upper camel case.
     fn name(&self) -> &'static str;
@@ -60,11 +71,21 @@ pub trait DomainEvent: Debug + Clone + PartialEq + Send + Sync + 'static {
     /// [`CodecError`] when the value doesn't fit its schema.
     fn encode(&self) -> Result<Encoded, CodecError>;
 
-    /// Decodes an event by its stored name and the schema it was written with.
+    /// What a stored event is today, by its stored name and the schema it was written with.
     ///
     /// # Errors
     /// [`CodecError`] when the name or the schema is unknown or the bytes don't fit the schema.
-    fn decode(name: &str, schema: SchemaId, payload: &[u8]) -> Result<Self, CodecError>;
+    fn decode_all(name: &str, schema: SchemaId, payload: &[u8]) -> Result<Decoded<Self>, CodecError>;
+
+    /// The same where a stored event always is exactly one: does not compile for a type that [splits](Self::SPLITS) some.
+    ///
+    /// # Errors
+    /// As [`decode_all`](Self::decode_all).
+    fn decode(name: &str, schema: SchemaId, payload: &[u8]) -> Result<Self, CodecError> {
+        const { assert!(!Self::SPLITS, "a stored event may be none or several of these: use decode_all") };
+        let detail = || CodecError::Decode { name: name.to_owned(), detail: "it became no event".to_owned() };
+        Self::decode_all(name, schema, payload)?.pop().ok_or_else(detail)
+    }
 }
 
 /// Why bytes and events didn't fit together.

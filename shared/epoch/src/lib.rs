@@ -14,6 +14,7 @@ pub mod cache;
 pub mod context;
 pub mod envelope;
 pub mod event;
+mod events;
 pub mod gate;
 pub mod handler;
 pub mod local;

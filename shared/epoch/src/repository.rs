@@ -337,7 +337,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                 let detail = format!("{} {id} has version {} after {}", A::NAME, envelope.version, loaded.version);
                 return Err(StoreError::Refused { detail });
             }
-            loaded.evolve(&envelope.decode()?);
+            loaded.evolve_stored(&envelope.decode_all()?);
             read += 1;
         }
         if read > 0 {

@@ -26,7 +26,7 @@ impl Aggregate {
     fn of<E: DomainEvent>(name: &'static str) -> Self {
         let reads = |event: &str, schema| {
             !matches!(
-                E::decode(event, schema, &[]),
+                E::decode_all(event, schema, &[]),
                 Err(CodecError::UnknownEvent { .. }
                     | CodecError::UnknownSchema { .. }
                     | CodecError::InvalidSchema { .. })

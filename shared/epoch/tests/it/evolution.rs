@@ -1,0 +1,314 @@
+//! Events as they once were: renamed, reshaped, split, dropped; through execute, projections, and what is not known.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use epoch::{
+    Aggregate, Batch, CommandContext, DomainEvent, Envelope, ExecuteError, Repository, Version,
+    avro::{self, AvroEvent},
+    event::{CodecError, SchemaId},
+    gate::Way,
+    handler::{EventHandler, Subscription},
+    memory::{MemoryStore, MemorySubscription},
+    store::{Append, Appender, NewEvent, StoreError, Streamer},
+};
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The third shape: one amount and its currency.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct MoneyIn {
+    cents: i64,
+    currency: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct MoneyOut {
+    cents: i64,
+}
+
+/// The second shape: euros and cents apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "MoneyIn")]
+struct MoneyInV2 {
+    euros: i64,
+    cents: i64,
+}
+
+/// The first shape: text, under another name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "Paid")]
+struct PaidV1 {
+    amount: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Corrected {
+    wrong: i64,
+    right: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct LookedAt {}
+
+const IN: &str = r#"{"type":"record","name":"MoneyIn","fields":[
+    {"name":"cents","type":"long"},{"name":"currency","type":"string"}]}"#;
+const OUT: &str = r#"{"type":"record","name":"MoneyOut","fields":[{"name":"cents","type":"long"}]}"#;
+/// The same under its former name.
+const TAKEN: &str = r#"{"type":"record","name":"MoneyTaken","fields":[{"name":"cents","type":"long"}]}"#;
+const IN_2: &str = r#"{"type":"record","name":"MoneyIn","fields":[
+    {"name":"euros","type":"long"},{"name":"cents","type":"long"}]}"#;
+const PAID: &str = r#"{"type":"record","name":"Paid","fields":[{"name":"amount","type":"string"}]}"#;
+const CORRECTED: &str = r#"{"type":"record","name":"Corrected","fields":[
+    {"name":"wrong","type":"long"},{"name":"right","type":"long"}]}"#;
+const LOOKED_AT: &str = r#"{"type":"record","name":"LookedAt","fields":[]}"#;
+
+impl From<PaidV1> for MoneyInV2 {
+    fn from(old: PaidV1) -> Self {
+        let (euros, cents) = old.amount.split_once('.').unwrap_or((&old.amount, "0"));
+        Self { euros: euros.parse().unwrap_or_default(), cents: cents.parse().unwrap_or_default() }
+    }
+}
+
+impl From<MoneyInV2> for MoneyIn {
+    fn from(old: MoneyInV2) -> Self {
+        Self { cents: old.euros * 100 + old.cents, currency: "EUR".to_owned() }
+    }
+}
+
+epoch::events! {
+    /// Events of a purse.
+    enum PurseEvent {
+        MoneyIn = [IN],
+        MoneyOut | "MoneyTaken" = [OUT, TAKEN],
+    }
+    upcast {
+        "MoneyIn" as MoneyInV2 = [IN_2] => MoneyIn::from,
+        "Paid" as PaidV1 = [PAID] => |old| MoneyIn::from(MoneyInV2::from(old)),
+    }
+    split {
+        "Corrected" as Corrected = [CORRECTED] =>
+            |old| [MoneyOut { cents: old.wrong }.into(), money_in(old.right).into()],
+        "LookedAt" as LookedAt = [LOOKED_AT] => |_| None,
+    }
+}
+
+fn money_in(cents: i64) -> MoneyIn {
+    MoneyIn { cents, currency: "EUR".to_owned() }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Purse {
+    cents: i64,
+    seen: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("never")]
+struct Never;
+
+impl Aggregate for Purse {
+    const NAME: &'static str = "purse";
+    type Command = i64;
+    type Event = PurseEvent;
+    type Error = Never;
+
+    fn decide(&self, cents: &i64) -> Result<Vec<PurseEvent>, Never> {
+        Ok(vec![money_in(*cents).into()])
+    }
+
+    fn evolve(&mut self, event: &PurseEvent) {
+        self.seen += 1;
+        self.cents += match event {
+            PurseEvent::MoneyIn(event) => event.cents,
+            PurseEvent::MoneyOut(event) => -event.cents,
+        };
+    }
+}
+
+fn stored<E: AvroEvent>(name: &'static str, event: &E) -> NewEvent {
+    NewEvent { event_id: Uuid::now_v7(), name, encoded: avro::encode(event).unwrap() }
+}
+
+/// A store with one purse, whose events were written by programs of all ages.
+async fn old_store(events: Vec<NewEvent>) -> (MemoryStore, Uuid) {
+    let (store, id) = (MemoryStore::new(), Uuid::now_v7());
+    let append = Append {
+        aggregate: Purse::NAME,
+        aggregate_id: id,
+        expected: Version::ZERO,
+        events,
+        context: CommandContext::new(),
+    };
+    store.append(append).await.unwrap();
+    (store, id)
+}
+
+fn all_ages() -> Vec<NewEvent> {
+    vec![
+        stored("Paid", &PaidV1 { amount: "12.34".to_owned() }),
+        stored("LookedAt", &LookedAt {}),
+        stored("MoneyIn", &MoneyInV2 { euros: 5, cents: 6 }),
+        stored("Corrected", &Corrected { wrong: 506, right: 606 }),
+        stored("MoneyTaken", &MoneyOut { cents: 40 }),
+        stored("MoneyIn", &money_in(100)),
+        stored("LookedAt", &LookedAt {}),
+    ]
+}
+
+fn decoded(name: &str, event: &NewEvent) -> Vec<PurseEvent> {
+    PurseEvent::decode_all(name, event.encoded.schema, &event.encoded.payload).unwrap().into_vec()
+}
+
+#[test]
+fn each_past_becomes_what_it_is_today() {
+    let today: Vec<_> = all_ages().iter().map(|event| decoded(event.name, event)).collect();
+    assert_eq!(
+        today,
+        [
+            vec![money_in(1_234).into()],
+            vec![],
+            vec![money_in(506).into()],
+            vec![MoneyOut { cents: 506 }.into(), money_in(606).into()],
+            vec![MoneyOut { cents: 40 }.into()],
+            vec![money_in(100).into()],
+            vec![],
+        ]
+    );
+}
+
+#[test]
+fn a_former_name_may_have_had_a_former_schema() {
+    let codec = avro::AvroCodec::new("MoneyTaken", &[TAKEN]).unwrap();
+    let encoded = codec.encode(&MoneyOut { cents: 3 }).unwrap();
+    assert_ne!(encoded.schema, avro::encode(&MoneyOut { cents: 3 }).unwrap().schema);
+    let event = NewEvent { event_id: Uuid::now_v7(), name: "MoneyTaken", encoded };
+    assert_eq!(decoded("MoneyTaken", &event), [MoneyOut { cents: 3 }.into()]);
+}
+
+#[test]
+fn one_event_is_kept_without_an_allocation() {
+    let event = stored("MoneyIn", &MoneyInV2 { euros: 5, cents: 6 });
+    let today = PurseEvent::decode_all("MoneyIn", event.encoded.schema, &event.encoded.payload).unwrap();
+    assert!(!today.spilled());
+}
+
+#[test]
+fn a_name_and_a_schema_belong_together() {
+    let schema_of = |event: &NewEvent| event.encoded.schema;
+    let paid = stored("Paid", &PaidV1 { amount: "1.00".to_owned() });
+    // The schema is known, but not for an event of this name.
+    let wrong = PurseEvent::decode_all("MoneyIn", schema_of(&paid), &paid.encoded.payload);
+    assert_eq!(wrong, Err(CodecError::UnknownSchema { name: "MoneyIn".to_owned(), schema: schema_of(&paid) }));
+    let future = SchemaId::new(7);
+    for name in ["MoneyIn", "MoneyTaken", "Paid", "Corrected"] {
+        let result = PurseEvent::decode_all(name, future, &[]);
+        assert_eq!(result, Err(CodecError::UnknownSchema { name: name.to_owned(), schema: future }));
+    }
+    let unheard = PurseEvent::decode_all("MoneyFound", future, &[]);
+    assert_eq!(unheard, Err(CodecError::UnknownEvent { name: "MoneyFound".to_owned() }));
+}
+
+#[test]
+fn a_past_that_does_not_decode_is_an_error() {
+    let event = stored("Corrected", &Corrected { wrong: 1, right: 2 });
+    let cut = &event.encoded.payload[..1];
+    assert!(matches!(
+        PurseEvent::decode_all("Corrected", event.encoded.schema, cut),
+        Err(CodecError::Decode { name, .. }) if name == "Corrected"
+    ));
+}
+
+#[test]
+fn all_schemas_are_told_of() {
+    let schemas: Vec<_> = PurseEvent::SCHEMAS.concat();
+    assert_eq!(schemas, [IN, OUT, TAKEN, IN_2, PAID, CORRECTED, LOOKED_AT]);
+    const { assert!(PurseEvent::SPLITS) };
+    const { assert!(!crate::counter::CounterEvent::SPLITS) };
+}
+
+#[tokio::test]
+async fn a_stored_event_counts_one_version_whatever_it_became() {
+    let (store, id) = old_store(all_ages()).await;
+    for cache in [0, 100] {
+        let purses = Repository::<Purse, _>::new(store.clone()).with_cache(cache);
+        let loaded = purses.load(id).await.unwrap();
+        assert_eq!(loaded.version, Version::new(7));
+        assert_eq!(*loaded.state, Purse { cents: 1_234 + 506 - 506 + 606 - 40 + 100, seen: 6 });
+    }
+    let purses = Repository::<Purse, _>::new(store);
+    let executed = purses.execute(id, &1, &CommandContext::new()).await.unwrap();
+    assert_eq!((executed.version, executed.appended), (Version::new(8), 1));
+    let loaded = purses.load(id).await.unwrap();
+    assert_eq!((loaded.version, loaded.state.cents), (Version::new(8), 1_901));
+}
+
+#[tokio::test]
+async fn an_event_from_the_future_stops_a_command() {
+    let mut events = all_ages();
+    events[1].encoded.schema = SchemaId::new(7);
+    let (store, id) = old_store(events).await;
+    let purses = Repository::<Purse, _>::new(store.clone());
+    let error = purses.execute(id, &1, &CommandContext::new()).await.unwrap_err();
+    let ExecuteError::Store(StoreError::Codec(CodecError::UnknownSchema { name, schema })) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((name.as_str(), schema), ("LookedAt", SchemaId::new(7)));
+    let kept: Vec<_> = store.stream(Purse::NAME, id, Version::ZERO).try_collect().await.unwrap();
+    assert_eq!(kept.len(), 7, "nothing was appended");
+}
+
+#[derive(Default)]
+struct Book {
+    lines: Mutex<Vec<(Version, PurseEvent)>>,
+}
+
+#[async_trait]
+impl EventHandler<()> for Book {
+    type Error = CodecError;
+
+    fn name(&self) -> &'static str {
+        "book"
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &[Purse::NAME]
+    }
+
+    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), CodecError> {
+        for envelope in events {
+            for event in envelope.decode_all()? {
+                self.lines.lock().unwrap().push((envelope.version, event));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn envelopes(store: &MemoryStore, id: Uuid) -> Vec<Arc<Envelope>> {
+    store.stream(Purse::NAME, id, Version::ZERO).map_ok(Arc::new).try_collect().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_projection_sees_what_became_of_each_event() {
+    let (store, id) = old_store(all_ages()).await;
+    let book = MemorySubscription::new(Book::default());
+    let delivered = book.deliver(&envelopes(&store, id).await, Way::Replay).await.unwrap();
+    assert_eq!(delivered.applied, 7, "dropped ones too move the cursor");
+    let lines: Vec<_> = book.handler().lines.lock().unwrap().iter().map(|(version, _)| version.get()).collect();
+    assert_eq!(lines, [1, 3, 4, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn a_projection_is_parked_at_an_event_from_the_future() {
+    let mut events = all_ages();
+    events[2].encoded.schema = SchemaId::new(7);
+    let (store, id) = old_store(events).await;
+    let book = MemorySubscription::new(Book::default());
+    for envelope in envelopes(&store, id).await {
+        book.deliver(&[envelope], Way::Replay).await.unwrap();
+    }
+    let lines: Vec<_> = book.handler().lines.lock().unwrap().iter().map(|(version, _)| version.get()).collect();
+    assert_eq!(lines, [1], "nothing behind it is applied");
+}
