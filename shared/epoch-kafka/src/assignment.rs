@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Error,
     partition::{Item, PartitionTask, Progress, QUEUE, UNKNOWN},
+    registry::Framing,
 };
 
 /// How long to wait for a task that was aborted.
@@ -49,12 +50,19 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn start(subscription: &Arc<dyn Subscription>, runtime: &Handle, topic: &str, partition: i32) -> Self {
+    pub(crate) fn start(
+        subscription: &Arc<dyn Subscription>,
+        framing: &Option<Arc<Framing>>,
+        runtime: &Handle,
+        topic: &str,
+        partition: i32,
+    ) -> Self {
         let (queue, items) = tokio::sync::mpsc::channel(QUEUE);
         let (running, ended) = mpsc::sync_channel(0);
         let (topic, progress, stop) = (Arc::<str>::from(topic), Arc::new(Progress::new()), CancellationToken::new());
         let task = PartitionTask {
             subscription: Arc::clone(subscription),
+            framing: framing.clone(),
             topic: Arc::clone(&topic),
             partition,
             items,

@@ -19,6 +19,7 @@ use crate::{
     error::{Error, chain},
     health::{ConsumerHealth, Health, Unhealthy},
     producer::Publisher,
+    registry::{Framing, SchemaRegistry},
     topics::Topics,
 };
 
@@ -30,6 +31,7 @@ pub struct KafkaBus {
     config: KafkaConfig,
     topics: Topics,
     publisher: Publisher,
+    framing: Option<Arc<Framing>>,
     health: Health,
 }
 
@@ -39,8 +41,26 @@ impl KafkaBus {
     /// # Errors
     /// [`Error::Settings`] when librdkafka refuses a setting.
     pub fn connect(config: KafkaConfig) -> Result<Self, Error> {
-        let (topics, publisher) = (Topics::new(&config)?, Publisher::new(&config)?);
-        Ok(Self { config, topics, publisher, health: Health::default() })
+        Self::framed(config, None)
+    }
+
+    /// The same with a schema registry, which needn't be there yet either. `schemas` are those of all events that are published,
+    /// earlier versions included, as [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS) has them.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when librdkafka refuses a setting, [`Error::Registry`] when a schema doesn't describe an event.
+    pub fn connect_with(
+        config: KafkaConfig,
+        registry: Arc<dyn SchemaRegistry>,
+        schemas: &[&str],
+    ) -> Result<Self, Error> {
+        let framing = Framing::new(registry, schemas).map_err(|source| Error::Registry { source })?;
+        Self::framed(config, Some(Arc::new(framing)))
+    }
+
+    fn framed(config: KafkaConfig, framing: Option<Arc<Framing>>) -> Result<Self, Error> {
+        let (topics, publisher) = (Topics::new(&config)?, Publisher::new(&config, framing.clone())?);
+        Ok(Self { config, topics, publisher, framing, health: Health::default() })
     }
 
     /// Creates the topics of these aggregates where they are missing. `publish` and `consume` do it before they use one.
@@ -76,7 +96,7 @@ impl KafkaBus {
         // Whoever drops this future stops the thread as well.
         let stop = stop.child_token();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let consuming = consumer::start(&self.config, subscription, &topics, stop, health)?;
+        let consuming = consumer::start(&self.config, subscription, self.framing.clone(), &topics, stop, health)?;
         let result = consuming.ended.await.unwrap_or_else(|_| Err(Error::Thread { detail: "it panicked".to_owned() }));
         if tokio::time::timeout(LEAVE, consuming.left).await.is_err() {
             tracing::warn!(?topics, "the group is left without the broker's word");

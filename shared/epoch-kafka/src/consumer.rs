@@ -17,9 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use epoch::{
-    envelope::Envelope,
     handler::Subscription,
-    message::{Message as EpochMessage, MessageError},
+    message::{Message as EpochMessage, MessageError, Received},
 };
 use rdkafka::{
     ClientContext, Message, Statistics, TopicPartitionList,
@@ -38,6 +37,7 @@ use crate::{
     error::Error,
     health::{ConsumerHealth, lock},
     partition::Item,
+    registry::Framing,
 };
 
 /// How long to poll when there is nothing: a request to stop is seen this soon.
@@ -51,6 +51,7 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) struct Context {
     log: Log,
     subscription: Arc<dyn Subscription>,
+    framing: Option<Arc<Framing>>,
     runtime: Handle,
     drain_timeout: Duration,
     held: Mutex<Vec<Held>>,
@@ -68,6 +69,7 @@ pub(crate) struct Consuming {
 pub(crate) fn start(
     config: &KafkaConfig,
     subscription: Arc<dyn Subscription>,
+    framing: Option<Arc<Framing>>,
     topics: &[String],
     stop: CancellationToken,
     health: Arc<ConsumerHealth>,
@@ -78,6 +80,7 @@ pub(crate) fn start(
         drain_timeout: config.drain_timeout,
         held: Mutex::default(),
         subscription,
+        framing,
     };
     let name = context.log.client.clone();
     let consumer: BaseConsumer<Context> =
@@ -134,8 +137,8 @@ impl Context {
             tracing::debug!(subscription = self.name(), topic, partition, offset, "partition is not held any more");
             return Ok(());
         };
-        let event = match event(message) {
-            Ok(event) => Some(Arc::new(event)),
+        let event = match event(message, self.framing.is_some()) {
+            Ok(event) => Some(event),
             Err(reason) => {
                 tracing::error!(
                     subscription = self.name(),
@@ -254,7 +257,8 @@ impl ConsumerContext for Context {
                 self.rebalanced("assign", partitions);
                 let mut held = lock(&self.held);
                 for element in partitions.elements() {
-                    held.push(Held::start(&self.subscription, &self.runtime, element.topic(), element.partition()));
+                    let (topic, partition) = (element.topic(), element.partition());
+                    held.push(Held::start(&self.subscription, &self.framing, &self.runtime, topic, partition));
                 }
             }
             Rebalance::Revoke(partitions) => {
@@ -285,23 +289,25 @@ fn count(events: i64) -> u32 {
 }
 
 /// The event in a record, or why there is none.
-fn event(message: &BorrowedMessage<'_>) -> Result<Envelope, String> {
+fn event(message: &BorrowedMessage<'_>, registry: bool) -> Result<Received, String> {
     // rdkafka panics at a header whose name isn't UTF-8. Nobody's record may end the consumer, again and again.
-    let event = panic::catch_unwind(AssertUnwindSafe(|| read(message)))
+    let event = panic::catch_unwind(AssertUnwindSafe(|| read(message, registry)))
         .map_err(|_| "a header's name is not UTF-8".to_owned())?
         .map_err(|error| error.to_string())?;
-    if message.topic().rsplit('.').nth(1) == Some(&*event.aggregate) {
+    if message.topic().rsplit('.').nth(1) == Some(event.aggregate()) {
         Ok(event)
     } else {
-        Err(format!("it belongs to aggregate {}", event.aggregate))
+        Err(format!("it belongs to aggregate {}", event.aggregate()))
     }
 }
 
-fn read(message: &BorrowedMessage<'_>) -> Result<Envelope, MessageError> {
+fn read(message: &BorrowedMessage<'_>, registry: bool) -> Result<Received, MessageError> {
     let headers = message.headers().map(|headers| headers.iter().collect::<Vec<_>>()).unwrap_or_default();
     let header = |name: &str| {
         let found = headers.iter().find(|header| header.key == name)?;
         found.value.and_then(|value| std::str::from_utf8(value).ok())
     };
-    EpochMessage::read(header, &Bytes::copy_from_slice(message.payload().unwrap_or_default()))
+    let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
+    // Without a registry to ask, the producer's own word about the schema counts.
+    if registry { EpochMessage::receive(header, &body) } else { EpochMessage::read(header, &body).map(Received::from) }
 }

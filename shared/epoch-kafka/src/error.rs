@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::registry::RegistryError;
+
 /// A fault of the broker, of the way to it, or of how it is used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,20 @@ pub enum Error {
         topic: String,
         /// What the broker said.
         source: RDKafkaErrorCode,
+    },
+    /// The schema registry can't be used as it is set.
+    #[error("schemas can't be registered")]
+    Registry {
+        /// Why.
+        source: RegistryError,
+    },
+    /// An event's schema has no number in the registry so far.
+    #[error("an event for topic {topic} can't be framed")]
+    Frame {
+        /// Where it should have gone.
+        topic: String,
+        /// What the registry said.
+        source: RegistryError,
     },
     /// An event wasn't taken for sending.
     #[error("an event for topic {topic} can't be sent")]

@@ -12,6 +12,10 @@
 //! client does, so that a topic must never be given more partitions once it has events. The record is the CloudEvent that
 //! [`epoch::message`] makes.
 //!
+//! With a [schema registry](SchemaRegistry) the payload is framed for Confluent's wire format, without one for Avro's single-object
+//! encoding. Both are always read. While the registry is away, events whose schema it has numbered before are published and
+//! consumed as ever; others wait for it.
+//!
 //! ```no_run
 //! # async fn example(subscription: std::sync::Arc<dyn epoch::handler::Subscription>) -> Result<(), epoch_kafka::Error> {
 //! use epoch::bus::Bus;
@@ -36,9 +40,11 @@ mod error;
 mod health;
 mod partition;
 mod producer;
+mod registry;
 mod topics;
 
 pub use bus::KafkaBus;
 pub use config::KafkaConfig;
 pub use error::Error;
 pub use health::Unhealthy;
+pub use registry::{FileRegistry, HttpRegistry, RegistryError, SchemaRegistry};

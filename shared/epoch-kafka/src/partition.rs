@@ -4,7 +4,8 @@
 //! a partition that is taken away must be let go of at a known place.
 //!
 //! The invariant: events go through the gate in offset order, one batch after the other; the recorded position never passes an
-//! event that hasn't. Once told to stop, the task ends after the batch in hand.
+//! event that hasn't. Once told to stop, the task ends after the batch in hand. An event whose schema only the registry can tell
+//! waits for the registry, and with it what comes behind it in the partition.
 
 use std::{
     convert::Infallible,
@@ -12,12 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use epoch::{envelope::Envelope, gate::Way, handler::Subscription, retry::RetryPolicy};
+use epoch::{
+    envelope::Envelope,
+    event::SchemaId,
+    gate::Way,
+    handler::Subscription,
+    message::{Frame, Received},
+    retry::RetryPolicy,
+};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::health::lock;
+use crate::{health::lock, registry::Framing};
 
 /// How many events may wait for a partition's task.
 pub(crate) const QUEUE: usize = 4_000;
@@ -28,7 +36,7 @@ const BATCH: usize = 500;
 pub(crate) struct Item {
     pub(crate) offset: i64,
     /// `None` for what isn't an event; it only moves the position.
-    pub(crate) event: Option<Arc<Envelope>>,
+    pub(crate) event: Option<Received>,
 }
 
 /// How far a partition's task is.
@@ -67,6 +75,7 @@ impl Progress {
 
 pub(crate) struct PartitionTask {
     pub(crate) subscription: Arc<dyn Subscription>,
+    pub(crate) framing: Option<Arc<Framing>>,
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) items: Receiver<Item>,
@@ -87,7 +96,6 @@ impl PartitionTask {
             };
             let Some(last) = items.last().map(|item| item.offset) else { return };
             self.progress.touch();
-            let events: Vec<_> = items.drain(..).filter_map(|item| item.event).collect();
             let span = tracing::debug_span!(
                 "deliver",
                 subscription = self.subscription.name(),
@@ -96,15 +104,74 @@ impl PartitionTask {
                 last_offset = last,
                 received,
             );
-            if !events.is_empty() && !self.deliver(&events).instrument(span).await {
+            if !self.take(&mut items).instrument(span).await {
                 return;
             }
             self.progress.begin(last + 1);
         }
     }
 
+    /// Brings what was received through the gate; `false` when told to stop before all of it was.
+    async fn take(&self, items: &mut Vec<Item>) -> bool {
+        let mut events = Vec::with_capacity(items.len());
+        for Item { offset, event } in items.drain(..) {
+            let Some(received) = event else { continue };
+            let schema = match self.known_schema(received.frame) {
+                Ok(schema) => schema,
+                Err(id) => {
+                    // What came before it needn't wait for the registry.
+                    if !self.deliver(&events).await {
+                        return false;
+                    }
+                    events.clear();
+                    self.progress.begin(offset);
+                    let Some(schema) = self.look_up(id, offset).await else { return false };
+                    schema
+                }
+            };
+            events.push(Arc::new(received.with_schema(schema)));
+        }
+        self.deliver(&events).await
+    }
+
+    /// The schema that a frame names, or the number that has to be looked up.
+    fn known_schema(&self, frame: Frame) -> Result<SchemaId, u32> {
+        match frame {
+            Frame::Fingerprint(schema) => Ok(schema),
+            Frame::Registered(id) => self.framing.as_ref().and_then(|framing| framing.known_schema(id)).ok_or(id),
+        }
+    }
+
+    /// Asks the registry until it answers; `None` when told to stop before it did. A number that it doesn't know may be of a
+    /// registry that lags behind or was restored: it is asked again too, for whoever goes on without the event loses it.
+    async fn look_up(&self, id: u32, offset: i64) -> Option<SchemaId> {
+        let (framing, name) = (self.framing.as_ref()?, self.subscription.name());
+        for failed in 1.. {
+            let asked = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                asked = framing.schema(id) => asked,
+            };
+            match asked {
+                Ok(schema) => return Some(schema),
+                Err(error) => {
+                    tracing::error!(offset, id, %error, failed, "an event waits for its schema");
+                    metrics::counter!("epoch_bus_waits_for_schema_total", "subscription" => name.to_owned()).increment(1);
+                    self.progress.touch();
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(RetryPolicy::HANDLER.wait(failed)) => {}
+            }
+        }
+        None
+    }
+
     /// Delivers until it succeeds; `false` when told to stop before it did.
     async fn deliver(&self, events: &[Arc<Envelope>]) -> bool {
+        if events.is_empty() {
+            return true;
+        }
         let name = self.subscription.name();
         for failed in 1.. {
             match self.subscription.deliver(events, Way::Bus).await {

@@ -16,7 +16,7 @@ use std::{
 use epoch::{
     bus::PublishError,
     envelope::{Batch, Envelope},
-    message::Message,
+    message::{Frame, Message},
 };
 use rdkafka::{
     ClientConfig,
@@ -30,6 +30,7 @@ use crate::{
     config::KafkaConfig,
     error::{Error, chain},
     health::lock,
+    registry::Framing,
 };
 
 /// How long to wait for room in the queue before the same record is tried again.
@@ -39,6 +40,7 @@ pub(crate) struct Publisher {
     config: ClientConfig,
     namespace: String,
     timeout: Duration,
+    framing: Option<Arc<Framing>>,
     current: Mutex<Option<Arc<Generation>>>,
 }
 
@@ -51,11 +53,12 @@ struct Generation {
 }
 
 impl Publisher {
-    pub(crate) fn new(config: &KafkaConfig) -> Result<Self, Error> {
+    pub(crate) fn new(config: &KafkaConfig, framing: Option<Arc<Framing>>) -> Result<Self, Error> {
         let publisher = Self {
             config: config.producer(),
             namespace: config.namespace.clone(),
             timeout: config.delivery_timeout,
+            framing,
             current: Mutex::default(),
         };
         publisher.current()?;
@@ -109,7 +112,8 @@ impl Publisher {
     /// Puts an event into the producer's queue, waiting while that is full.
     async fn queue(&self, generation: &Generation, event: &Envelope) -> Result<DeliveryFuture, Error> {
         let topic = epoch::message::topic(&self.namespace, &event.aggregate);
-        let message = Message::of(event, &self.namespace);
+        let frame = self.frame(&topic, event).await?;
+        let message = Message::framed(event, &self.namespace, frame);
         let headers = OwnedHeaders::new_with_capacity(message.headers.len());
         let headers = message
             .headers
@@ -134,6 +138,14 @@ impl Publisher {
                 None => return Err(Error::GivenUp { topic }),
             }
         }
+    }
+
+    /// What stands before the event's payload. Who asks the registry has nothing of this event queued yet, so that the wait, or a
+    /// failure, holds up what comes behind it and nothing else.
+    async fn frame(&self, topic: &str, event: &Envelope) -> Result<Frame, Error> {
+        let Some(framing) = &self.framing else { return Ok(Frame::Fingerprint(event.schema)) };
+        let number = framing.number(topic, event.schema).await;
+        number.map(Frame::Registered).map_err(|source| Error::Frame { topic: topic.to_owned(), source })
     }
 
     /// Waits for the broker's word about one event.

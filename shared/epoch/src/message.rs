@@ -2,10 +2,11 @@
 //!
 //! The problem: consumers written by others, in other languages, must be able to read our events without our code.
 //!
-//! The invariant: a message is a CloudEvent in binary mode whose body is the stored payload behind an Avro single-object
-//! header; an envelope that became a message and came back is the same envelope.
+//! The invariant: a message is a CloudEvent in binary mode whose body is the stored payload behind a [frame](Frame) that names
+//! its schema; an envelope that became a message and came back is the same envelope.
 //!
-//! Sources: CloudEvents 1.0.2, "Kafka Protocol Binding", binary content mode; Apache Avro 1.12, "Single-object encoding".
+//! Sources: CloudEvents 1.0.2, "Kafka Protocol Binding", binary content mode; Apache Avro 1.12, "Single-object encoding";
+//! Confluent Platform, "Wire format" of the schema registry's serializers.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -50,13 +51,21 @@ pub enum MessageError {
         /// What it says.
         value: String,
     },
-    /// The body doesn't begin with an Avro single-object header.
-    #[error("the body has no Avro single-object header")]
+    /// The body begins like neither of the [frames](Frame).
+    #[error("the body has neither an Avro single-object header nor a registry's schema id")]
     UnknownFraming,
 }
 
-const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
-const FRAME: usize = 10;
+/// What stands before the payload and names the schema it was written with. The first byte tells which of the two it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// Avro single-object encoding: `C3 01`, then the fingerprint in 8 bytes, little-endian.
+    Fingerprint(SchemaId),
+    /// Confluent wire format: `00`, then the schema's id in the registry in 4 bytes, big-endian.
+    Registered(u32),
+}
+
+const LONGEST_FRAME: usize = 10;
 const SCHEMA_PREFIX: &str = "urn:avro:crc64:";
 
 /// The topic of an aggregate's events, as in `catacloud.file.v1`.
@@ -69,6 +78,12 @@ impl Message {
     /// The message for an event; `namespace` begins its type and source, as in `catacloud`.
     #[must_use]
     pub fn of(event: &Envelope, namespace: &str) -> Self {
+        Self::framed(event, namespace, Frame::Fingerprint(event.schema))
+    }
+
+    /// The same with a chosen frame, which must name the event's schema.
+    #[must_use]
+    pub fn framed(event: &Envelope, namespace: &str, frame: Frame) -> Self {
         let key = event.aggregate_id.to_string();
         let mut headers = vec![
             ("ce_specversion", "1.0".to_owned()),
@@ -93,45 +108,116 @@ impl Message {
             ("traceparent", event.metadata.trace_context.as_deref().map(str::to_owned)),
         ];
         headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        let mut body = BytesMut::with_capacity(FRAME + event.payload.len());
-        body.put_slice(&SINGLE_OBJECT);
-        body.put_u64_le(event.schema.get());
+        let mut body = BytesMut::with_capacity(LONGEST_FRAME + event.payload.len());
+        frame.put(&mut body);
         body.put_slice(&event.payload);
         Self { aggregate: event.aggregate.clone(), key, headers, body: body.freeze() }
     }
 
-    /// The event of a message; `header` looks a header up by name.
+    /// The event of a message; `header` looks a header up by name. A schema that the body names by a registry's id is taken from
+    /// the header in which the producer says the same.
     ///
     /// # Errors
     /// [`MessageError`] when it isn't one of ours.
     pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, body: &Bytes) -> Result<Envelope, MessageError> {
         let headers = Headers(header);
-        let kind = headers.required("ce_type")?;
-        let mut names = kind.rsplit('.');
-        let (Some(event_name), Some(aggregate)) = (names.next(), names.next()) else {
-            return Err(MessageError::InvalidHeader { name: "ce_type", value: kind.to_owned() });
-        };
-        let (schema, payload) = unframe(body)?;
-        Ok(Envelope {
-            event_id: headers.parsed("ce_id")?,
-            aggregate: Cow::Owned(aggregate.to_owned()),
-            aggregate_id: headers.parsed("ce_subject")?,
-            version: Version::new(headers.parsed("version")?),
-            position: Position::new(headers.parsed("position")?),
-            event_name: Cow::Owned(event_name.to_owned()),
-            schema,
-            payload,
-            occurred_at: headers.parsed::<Timestamp>("ce_time")?,
-            recorded_at: headers.parsed::<Timestamp>("recorded_at")?,
-            metadata: Metadata {
-                tenant: headers.optional::<Uuid>("tenant")?,
-                actor: headers.text("actor"),
-                command_id: headers.parsed("command")?,
-                correlation_id: headers.parsed("correlation")?,
-                causation_id: headers.optional::<Uuid>("causation")?,
-                trace_context: headers.text("traceparent"),
-            },
-        })
+        let received = receive(&headers, body)?;
+        match received.frame {
+            Frame::Fingerprint(schema) => Ok(received.with_schema(schema)),
+            Frame::Registered(_) => Ok(received.with_schema(headers.schema()?)),
+        }
+    }
+
+    /// The same for those who ask a registry.
+    ///
+    /// # Errors
+    /// [`MessageError`] when it isn't one of ours.
+    pub fn receive<'a>(header: impl Fn(&str) -> Option<&'a str>, body: &Bytes) -> Result<Received, MessageError> {
+        receive(&Headers(header), body)
+    }
+}
+
+/// An event whose schema may have to be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// How the body names its schema.
+    pub frame: Frame,
+    /// Its schema is only right once it is known what the frame means.
+    event: Envelope,
+}
+
+impl Received {
+    /// The aggregate it belongs to.
+    #[must_use]
+    pub fn aggregate(&self) -> &str {
+        &self.event.aggregate
+    }
+
+    /// The event, when its schema is known.
+    #[must_use]
+    pub fn with_schema(self, schema: SchemaId) -> Envelope {
+        Envelope { schema, ..self.event }
+    }
+}
+
+impl From<Envelope> for Received {
+    fn from(event: Envelope) -> Self {
+        Self { frame: Frame::Fingerprint(event.schema), event }
+    }
+}
+
+fn receive<'a, F: Fn(&str) -> Option<&'a str>>(headers: &Headers<F>, body: &Bytes) -> Result<Received, MessageError> {
+    let kind = headers.required("ce_type")?;
+    let mut names = kind.rsplit('.');
+    let (Some(event_name), Some(aggregate)) = (names.next(), names.next()) else {
+        return Err(MessageError::InvalidHeader { name: "ce_type", value: kind.to_owned() });
+    };
+    let (frame, payload) = Frame::read(body)?;
+    let event = Envelope {
+        event_id: headers.parsed("ce_id")?,
+        aggregate: Cow::Owned(aggregate.to_owned()),
+        aggregate_id: headers.parsed("ce_subject")?,
+        version: Version::new(headers.parsed("version")?),
+        position: Position::new(headers.parsed("position")?),
+        event_name: Cow::Owned(event_name.to_owned()),
+        schema: SchemaId::new(0),
+        payload,
+        occurred_at: headers.parsed::<Timestamp>("ce_time")?,
+        recorded_at: headers.parsed::<Timestamp>("recorded_at")?,
+        metadata: Metadata {
+            tenant: headers.optional::<Uuid>("tenant")?,
+            actor: headers.text("actor"),
+            command_id: headers.parsed("command")?,
+            correlation_id: headers.parsed("correlation")?,
+            causation_id: headers.optional::<Uuid>("causation")?,
+            trace_context: headers.text("traceparent"),
+        },
+    };
+    Ok(Received { frame, event })
+}
+
+impl Frame {
+    fn put(self, body: &mut BytesMut) {
+        match self {
+            Self::Fingerprint(schema) => {
+                body.put_slice(&[0xC3, 0x01]);
+                body.put_u64_le(schema.get());
+            }
+            Self::Registered(id) => {
+                body.put_u8(0);
+                body.put_u32(id);
+            }
+        }
+    }
+
+    fn read(body: &Bytes) -> Result<(Self, Bytes), MessageError> {
+        if let Some(([0xC3, 0x01, fingerprint @ ..], _)) = body.split_first_chunk::<10>() {
+            return Ok((Self::Fingerprint(SchemaId::new(u64::from_le_bytes(*fingerprint))), body.slice(10..)));
+        }
+        if let Some(([0, id @ ..], _)) = body.split_first_chunk::<5>() {
+            return Ok((Self::Registered(u32::from_be_bytes(*id)), body.slice(5..)));
+        }
+        Err(MessageError::UnknownFraming)
     }
 }
 
@@ -153,17 +239,18 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> Headers<F> {
     fn text(&self, name: &'static str) -> Option<Arc<str>> {
         (self.0)(name).map(Arc::from)
     }
+
+    /// The schema's fingerprint, as the producer states it.
+    fn schema(&self) -> Result<SchemaId, MessageError> {
+        let name = "ce_dataschema";
+        let value = self.required(name)?;
+        let fingerprint = value.strip_prefix(SCHEMA_PREFIX).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        fingerprint.map(SchemaId::new).ok_or_else(|| MessageError::InvalidHeader { name, value: value.to_owned() })
+    }
 }
 
 fn parse<T: std::str::FromStr>(name: &'static str, value: &str) -> Result<T, MessageError> {
     value.parse().map_err(|_| MessageError::InvalidHeader { name, value: value.to_owned() })
-}
-
-fn unframe(body: &Bytes) -> Result<(SchemaId, Bytes), MessageError> {
-    let Some(([0xC3, 0x01, fingerprint @ ..], _)) = body.split_first_chunk::<FRAME>() else {
-        return Err(MessageError::UnknownFraming);
-    };
-    Ok((SchemaId::new(u64::from_le_bytes(*fingerprint)), body.slice(FRAME..)))
 }
 
 #[cfg(test)]
@@ -199,15 +286,46 @@ mod tests {
         })
     }
 
+    fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+        message.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
     proptest! {
         #[test]
-        fn an_event_comes_back_from_the_bus_as_it_was(event in envelopes()) {
-            let message = Message::of(&event, "catacloud");
-            let header = |name: &str| {
-                message.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
-            };
-            prop_assert_eq!(Message::read(header, &message.body), Ok(event));
+        fn an_event_comes_back_from_the_bus_as_it_was(event in envelopes(), id in any::<u32>()) {
+            let frames = [Frame::Fingerprint(event.schema), Frame::Registered(id)];
+            for frame in frames {
+                let message = Message::framed(&event, "catacloud", frame);
+                let received = Message::receive(|name| header(&message, name), &message.body).unwrap();
+                prop_assert_eq!(received.frame, frame);
+                prop_assert_eq!(&received.with_schema(event.schema), &event);
+                prop_assert_eq!(&Message::read(|name| header(&message, name), &message.body), &Ok(event.clone()));
+            }
         }
+
+        #[test]
+        fn no_body_breaks_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..16)) {
+            let framed = matches!(bytes.as_slice(), [0xC3, 0x01, rest @ ..] if rest.len() >= 8)
+                || matches!(bytes.as_slice(), [0, rest @ ..] if rest.len() >= 4);
+            prop_assert_eq!(Frame::read(&Bytes::from(bytes)).is_ok(), framed);
+        }
+    }
+
+    #[test]
+    fn frames_are_these_bytes() {
+        let framed = |frame: Frame| {
+            let mut body = BytesMut::new();
+            frame.put(&mut body);
+            body.put_u8(0x55);
+            (body.to_vec(), Frame::read(&body.freeze()).unwrap())
+        };
+        let payload = Bytes::from_static(&[0x55]);
+        // C3 01, then the least significant byte first.
+        let single = Frame::Fingerprint(SchemaId::new(0x0123_4567_89AB_CDEF));
+        let bytes = vec![0xC3, 0x01, 0xEF, 0xCD, 0xAB, 0x89, 0x67, 0x45, 0x23, 0x01, 0x55];
+        assert_eq!(framed(single), (bytes, (single, payload.clone())));
+        let registered = Frame::Registered(0x0102_0304);
+        assert_eq!(framed(registered), (vec![0x00, 0x01, 0x02, 0x03, 0x04, 0x55], (registered, payload)));
     }
 
     #[test]

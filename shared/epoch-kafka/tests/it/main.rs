@@ -4,9 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
 
+mod confluent;
 mod consuming;
 mod group;
 mod outage;
 mod partitioning;
 mod publishing;
+mod registry;
 mod support;
