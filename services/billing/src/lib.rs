@@ -28,6 +28,10 @@ impl Service for BillingService {
         &MIGRATIONS
     }
 
+    fn schemas() -> Vec<&'static str> {
+        contracts::schemas()
+    }
+
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let prices = settings::prices(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
         let prices = prices.map_err(ServiceError::failed)?;

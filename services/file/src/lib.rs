@@ -39,6 +39,10 @@ impl Service for FileService {
         &MIGRATIONS
     }
 
+    fn schemas() -> Vec<&'static str> {
+        contracts::schemas()
+    }
+
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let parts = PartStore::in_directory(&storage::data_dir()).map_err(ServiceError::failed)?;
         Ok(assemble(host, &parts))

@@ -39,6 +39,10 @@ impl Service for JobService {
         &MIGRATIONS
     }
 
+    fn schemas() -> Vec<&'static str> {
+        contracts::schemas()
+    }
+
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let jobs = Repository::new(host.store.clone());
         let api = Api {

@@ -30,6 +30,10 @@ impl Service for OrganizationService {
         &MIGRATIONS
     }
 
+    fn schemas() -> Vec<&'static str> {
+        contracts::schemas()
+    }
+
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let organizations = Repository::<Organization, _>::new(host.store.clone());
         let (router, openapi) = api::router(Api::new(host, organizations.clone()));

@@ -23,3 +23,18 @@ pub mod file;
 pub mod job;
 pub mod job_configuration;
 pub mod organization;
+
+use epoch::DomainEvent;
+
+/// All schemas that events are or were written with, as JSON documents; a schema registry is told of those that are used.
+#[must_use]
+pub fn schemas() -> Vec<&'static str> {
+    [
+        organization::OrganizationEvent::SCHEMAS,
+        job_configuration::JobConfigurationEvent::SCHEMAS,
+        file::FileEvent::SCHEMAS,
+        job::JobEvent::SCHEMAS,
+    ]
+    .concat()
+    .concat()
+}

@@ -155,7 +155,8 @@ impl PartitionTask {
                 Ok(schema) => return Some(schema),
                 Err(error) => {
                     tracing::error!(offset, id, %error, failed, "an event waits for its schema");
-                    metrics::counter!("epoch_bus_waits_for_schema_total", "subscription" => name.to_owned()).increment(1);
+                    metrics::counter!("epoch_bus_waits_for_schema_total", "subscription" => name.to_owned())
+                        .increment(1);
                     self.progress.touch();
                 }
             }

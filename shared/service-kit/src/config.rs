@@ -16,7 +16,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPool, PgPoolOptions},
 };
 
-pub use self::bus::{Bus, BusArgs, BusName};
+pub use self::bus::{Bus, BusArgs, BusName, SchemaRegistryPlace};
 use crate::secrets::Secrets;
 
 /// Settings that contradict each other or can't be used.
@@ -25,6 +25,12 @@ pub enum ConfigError {
     /// Kafka was chosen, but nothing says where it is.
     #[error("CATACLOUD_BUS is kafka, but KAFKA_BOOTSTRAP_SERVERS is not set")]
     KafkaWithoutServers,
+    /// It isn't clear where the schema registry is.
+    #[error("SCHEMA_REGISTRY_URL can't be read: {detail}")]
+    SchemaRegistryUrl {
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The database's URL can't be read.
     #[error("DATABASE_URL can't be read: {detail}")]
     DatabaseUrl {

@@ -15,7 +15,7 @@ use axum::{
     routing::get,
 };
 use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
-use epoch_kafka::{KafkaBus, KafkaConfig};
+use epoch_kafka::{FileRegistry, HttpRegistry, KafkaBus, KafkaConfig, RegistryError, SchemaRegistry};
 use epoch_postgres::{PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
 use sqlx::{
     PgPool,
@@ -27,7 +27,7 @@ use utoipa::openapi::{Info, OpenApi, info::LicenseBuilder};
 
 use crate::{
     Caller, Problem, Role, Secrets,
-    config::{BusArgs, ConfigError, DatabaseArgs, PeerArgs},
+    config::{BusArgs, ConfigError, DatabaseArgs, PeerArgs, SchemaRegistryPlace},
     health::{Health, LiveFlag},
     server,
     supervisor::Supervisor,
@@ -48,6 +48,9 @@ pub trait Service: 'static {
 
     /// Its own tables, with versions from 1,000 on.
     fn migrations() -> &'static Migrator;
+
+    /// The schemas of its events, earlier versions included, for a schema registry; those of others do no harm.
+    fn schemas() -> Vec<&'static str>;
 
     /// Puts it together.
     ///
@@ -118,6 +121,9 @@ pub enum ServiceError {
     /// Kafka can't be used as it is set.
     #[error(transparent)]
     Kafka(#[from] epoch_kafka::Error),
+    /// The schema registry can't be used as it is set.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
 impl ServiceError {
@@ -302,7 +308,10 @@ async fn connect<S: Service>(
                 group_prefix: format!("{namespace}.{}", S::NAME),
                 ..KafkaConfig::new(bootstrap_servers)
             };
-            let bus = Arc::new(KafkaBus::connect(config)?);
+            let bus = Arc::new(match shared.bus.schema_registry()? {
+                None => KafkaBus::connect(config)?,
+                Some(place) => KafkaBus::connect_with(config, registry(place)?, &S::schemas())?,
+            });
             let (flag, watched) = (health.add_flag(format!("{}-kafka", S::NAME)), Arc::clone(&bus));
             supervisor.spawn(format!("{}-kafka-health", S::NAME), move |stop| {
                 watch(Arc::clone(&watched), flag.clone(), stop)
@@ -314,6 +323,13 @@ async fn connect<S: Service>(
             Arc::new(bus.map_err(|source| ServiceError::Migrate { service: S::NAME, source })?)
         }
         Choice::Memory => Arc::new(shared.memory.clone()),
+    })
+}
+
+fn registry(place: SchemaRegistryPlace) -> Result<Arc<dyn SchemaRegistry>, RegistryError> {
+    Ok(match place {
+        SchemaRegistryPlace::Urls(urls) => Arc::new(HttpRegistry::new(&urls)?),
+        SchemaRegistryPlace::Directory(path) => Arc::new(FileRegistry::open(path)?),
     })
 }
 

@@ -31,6 +31,10 @@ impl Service for FileUnderTest {
         FileService::migrations()
     }
 
+    fn schemas() -> Vec<&'static str> {
+        FileService::schemas()
+    }
+
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let options = host.pool().connect_options();
         let directory = directory(options.get_database().expect("a database"));

@@ -143,6 +143,14 @@ fn every_schema_belongs_to_one_event_and_every_event_has_one() {
 }
 
 #[test]
+fn a_registry_can_be_told_of_every_schema() {
+    let told = contracts::schemas();
+    for file in files() {
+        assert!(told.contains(&file.text.as_str()), "contracts::schemas() hasn't schemas/{}", file.name);
+    }
+}
+
+#[test]
 fn paths_are_taken_apart() {
     let path = |kept| Some(SchemaPath { aggregate: "job".into(), event: "JobLost".into(), kept });
     assert_eq!(SchemaPath::parse("job/JobLost.avsc"), path(None));

@@ -111,8 +111,11 @@ mod tests {
         assert_eq!(SchemaText::parse(&text).unwrap().id, SchemaText::parse(MADE).unwrap().id);
         assert_eq!(registry.schema(id + 1).await, Err(RegistryError::UnknownId { id: id + 1 }));
         let refused = registry.register("t-test.Lost", LOST).await.unwrap_err();
-        assert!(matches!(&refused, RegistryError::Refused { subject, detail }
-            if subject == "t-test.Lost" && detail.contains("test.Lost")), "{refused}");
+        assert!(
+            matches!(&refused, RegistryError::Refused { subject, detail }
+            if subject == "t-test.Lost" && detail.contains("test.Lost")),
+            "{refused}"
+        );
     }
 
     #[test]

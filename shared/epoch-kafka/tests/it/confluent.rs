@@ -61,7 +61,8 @@ impl Registry {
             .with_state(Arc::clone(&self.kept));
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let task = tokio::spawn(async move { axum::serve(listener, routes).with_graceful_shutdown(stopped).await.unwrap() });
+        let task =
+            tokio::spawn(async move { axum::serve(listener, routes).with_graceful_shutdown(stopped).await.unwrap() });
         self.running = Some((stop, task));
     }
 

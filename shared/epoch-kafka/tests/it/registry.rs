@@ -16,7 +16,8 @@ use crate::{
     support::*,
 };
 
-const ONE: &str = r#"{"type":"record","name":"Happened","namespace":"test.file","fields":[{"name":"a","type":"long"}]}"#;
+const ONE: &str =
+    r#"{"type":"record","name":"Happened","namespace":"test.file","fields":[{"name":"a","type":"long"}]}"#;
 const TWO: &str = r#"{"type":"record","name":"Happened","namespace":"test.file","fields":[
     {"name":"a","type":"long"},{"name":"b","type":"long","default":0}]}"#;
 
@@ -238,8 +239,11 @@ async fn refusals_and_silence_are_told_apart() {
 
     registry.kept().refuses = true;
     let refused = client.register("t-test.file.Happened", TWO).await.unwrap_err();
-    assert!(matches!(&refused, RegistryError::Refused { subject, detail }
-        if subject == "t-test.file.Happened" && detail.contains("incompatible")), "{refused}");
+    assert!(
+        matches!(&refused, RegistryError::Refused { subject, detail }
+        if subject == "t-test.file.Happened" && detail.contains("incompatible")),
+        "{refused}"
+    );
     let invalid = client.register("t-test.file.Happened", "{").await.unwrap_err();
     assert!(matches!(invalid, RegistryError::Refused { .. }), "{invalid}");
 

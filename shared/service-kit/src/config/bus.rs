@@ -1,6 +1,9 @@
 //! Which bus events travel on.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
+use reqwest::Url;
 
 use super::ConfigError;
 
@@ -29,6 +32,15 @@ pub enum Bus {
     Memory,
 }
 
+/// Where schemas get their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaRegistryPlace {
+    /// Servers that speak Confluent's API, tried in turn.
+    Urls(Vec<String>),
+    /// A directory of schemas, the same for all who use the bus.
+    Directory(PathBuf),
+}
+
 /// Which bus events travel on.
 #[derive(Debug, Clone, Default, Args)]
 pub struct BusArgs {
@@ -43,6 +55,11 @@ pub struct BusArgs {
     /// Begins topics, event types and consumer groups; installations that share a broker need different ones [default: catacloud]
     #[arg(long, env = "CATACLOUD_BUS_NAMESPACE", value_name = "NAME")]
     pub bus_namespace: Option<String>,
+
+    /// The schema registry for events on Kafka, which are then framed for Confluent's wire format: http(s)://… (several separated by
+    /// commas), or file:///… for a directory of schemas
+    #[arg(long, env = "SCHEMA_REGISTRY_URL", hide_env_values = true, value_name = "URL,…")]
+    pub schema_registry_url: Option<String>,
 }
 
 impl BusArgs {
@@ -50,6 +67,31 @@ impl BusArgs {
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.bus_namespace.as_deref().unwrap_or("catacloud")
+    }
+
+    /// Where the schema registry is; nowhere when the setting is empty.
+    ///
+    /// # Errors
+    /// [`ConfigError::SchemaRegistryUrl`] when it can't be read.
+    pub fn schema_registry(&self) -> Result<Option<SchemaRegistryPlace>, ConfigError> {
+        let wrong = |detail: &str| ConfigError::SchemaRegistryUrl { detail: detail.to_owned() };
+        let list = self.schema_registry_url.as_deref().unwrap_or_default();
+        let mut urls = Vec::new();
+        for text in list.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            urls.push(Url::parse(text).map_err(|error| wrong(&error.to_string()))?);
+        }
+        match urls.as_slice() {
+            [] => Ok(None),
+            [directory] if directory.scheme() == "file" => {
+                let path =
+                    directory.to_file_path().map_err(|()| wrong("file:///… names a directory of this machine"))?;
+                Ok(Some(SchemaRegistryPlace::Directory(path)))
+            }
+            servers if servers.iter().all(|url| matches!(url.scheme(), "http" | "https")) => {
+                Ok(Some(SchemaRegistryPlace::Urls(urls.iter().map(Url::to_string).collect())))
+            }
+            _ => Err(wrong("http(s)://…, or one file:///…")),
+        }
     }
 
     /// The bus these settings choose. An empty address counts as not set.
@@ -70,7 +112,7 @@ impl BusArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bus, BusArgs, BusName, ConfigError};
+    use super::{Bus, BusArgs, BusName, ConfigError, SchemaRegistryPlace};
 
     #[test]
     fn the_bus_follows_from_what_is_set() {
@@ -85,8 +127,24 @@ mod tests {
             (Some("k:9092"), Some(BusName::Memory), Ok(Bus::Memory)),
         ];
         for (servers, bus, expected) in cases {
-            let args = BusArgs { kafka_bootstrap_servers: servers.map(str::to_owned), bus, bus_namespace: None };
+            let args = BusArgs { kafka_bootstrap_servers: servers.map(str::to_owned), bus, ..BusArgs::default() };
             assert_eq!(args.resolve(), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_servers_or_a_directory() {
+        let place =
+            |text: &str| BusArgs { schema_registry_url: Some(text.to_owned()), ..BusArgs::default() }.schema_registry();
+        let urls =
+            |urls: &[&str]| Ok(Some(SchemaRegistryPlace::Urls(urls.iter().map(|url| (*url).to_owned()).collect())));
+        assert_eq!(BusArgs::default().schema_registry(), Ok(None));
+        assert_eq!(place(" "), Ok(None));
+        assert_eq!(place("http://registry:8081"), urls(&["http://registry:8081/"]));
+        assert_eq!(place("https://a/x, http://b:1"), urls(&["https://a/x", "http://b:1/"]));
+        assert_eq!(place("file:///srv/schemas"), Ok(Some(SchemaRegistryPlace::Directory("/srv/schemas".into()))));
+        for wrong in ["registry", "ftp://registry", "file:///a,http://b", "file:///a,file:///b"] {
+            assert!(matches!(place(wrong), Err(ConfigError::SchemaRegistryUrl { .. })), "{wrong}");
         }
     }
 }
