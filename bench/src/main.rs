@@ -1,5 +1,6 @@
 //! Measurements of Epoch; run by `./dev bench`, which brings the servers up.
 
+mod codec;
 mod commands;
 mod delivery;
 mod note;
@@ -9,10 +10,16 @@ use anyhow::{Context, Result};
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let server = std::env::var("EPOCH_BENCH_DATABASE_URL").context("EPOCH_BENCH_DATABASE_URL; run by ./dev bench")?;
-    let pgbench = std::env::var("PGBENCH").unwrap_or_else(|_| "pgbench".to_owned());
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if runs("codec") {
+        codec::run()?;
+    }
+    if wanted == ["codec"] {
+        return Ok(());
+    }
+    let server = std::env::var("EPOCH_BENCH_DATABASE_URL").context("EPOCH_BENCH_DATABASE_URL; run by ./dev bench")?;
+    let pgbench = std::env::var("PGBENCH").unwrap_or_else(|_| "pgbench".to_owned());
     if runs("commands") {
         commands::run(&server, &pgbench).await?;
     }

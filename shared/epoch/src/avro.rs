@@ -5,15 +5,19 @@
 //! The invariant: a payload is read with the schema it was written with, then resolved to today's by Avro's rules. A
 //! schema that isn't known is an error; it is never guessed.
 
+mod earlier;
+
 use std::fmt;
 
-use apache_avro::{
-    Schema, from_value, rabin::Rabin, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter,
-};
+use apache_avro::{Schema, rabin::Rabin, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::earlier::Earlier;
 use crate::event::{CodecError, Encoded, SchemaId};
+
+/// Room for a usual event: it is written field by field, and would else be moved about while it grows.
+const USUAL_BYTES: usize = 256;
 
 /// Encodes and decodes one event with its current schema and all earlier ones.
 ///
@@ -24,7 +28,7 @@ pub struct AvroCodec {
     writer: GenericDatumWriter<'static>,
     reader: GenericDatumReader<'static>,
     /// Readers of what was written with earlier schemas; they resolve to today's.
-    earlier: Vec<(SchemaId, GenericDatumReader<'static>)>,
+    earlier: Vec<(SchemaId, Earlier)>,
 }
 
 impl AvroCodec {
@@ -53,11 +57,7 @@ impl AvroCodec {
         let current = fingerprint(today);
         let mut readers = Vec::with_capacity(earlier.len());
         for &schema in earlier {
-            let resolving = GenericDatumReader::builder(schema)
-                .reader_schema(today)
-                .human_readable(true)
-                .build()
-                .map_err(|error| invalid(error.to_string()))?;
+            let resolving = Earlier::new(schema, today).map_err(|error| invalid(error.to_string()))?;
             readers.push((fingerprint(schema), resolving));
         }
         Ok(Self { name, current, writer, reader, earlier: readers })
@@ -74,9 +74,9 @@ impl AvroCodec {
     /// # Errors
     /// [`CodecError::Encode`] when the value doesn't fit it.
     pub fn encode<T: Serialize>(&self, value: &T) -> Result<Encoded, CodecError> {
-        let payload = self
-            .writer
-            .write_ser_to_vec(value)
+        let mut payload = Vec::with_capacity(USUAL_BYTES);
+        self.writer
+            .write_ser(&mut payload, value)
             .map_err(|error| CodecError::Encode { name: self.name.to_owned(), detail: error.to_string() })?;
         Ok(Encoded { schema: self.current, payload: Bytes::from(payload) })
     }
@@ -97,7 +97,7 @@ impl AvroCodec {
             let Some((_, resolving)) = self.earlier.iter().find(|(known, _)| *known == schema) else {
                 return Ok(None);
             };
-            resolving.read_value(bytes).and_then(|value| from_value(&value))
+            resolving.read(&self.reader, bytes)
         };
         let value =
             decoded.map_err(|error| CodecError::Decode { name: self.name.to_owned(), detail: error.to_string() })?;
