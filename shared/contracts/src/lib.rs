@@ -11,6 +11,9 @@
 //! To change an event: copy its schema to `<Event>.<n>.avsc`, n being the next number from 1; change `<Event>.avsc` (only
 //! fields with a default may come or go); change the struct; and list the copy behind today's schema in `events!`, or what
 //! was written with it can't be read any more. A change of documentation needs no copy. Tests watch over all of it.
+//!
+//! A change that these rules forbid makes another event. The former one's schema stays where it is; in `events!` it moves to
+//! `upcast` or `split`, with a function that tells what it is today.
 
 /// The text of `schemas/<path>.avsc`.
 macro_rules! schema {

@@ -132,7 +132,10 @@ fn every_schema_belongs_to_one_event_and_every_event_has_one() {
     let files = files();
     let found: BTreeSet<_> =
         files.iter().filter(|file| file.path.kept.is_none()).map(|file| file.name.clone()).collect();
-    let unused: Vec<_> = found.difference(&distinct).collect();
+    // A former event, which is only read (`upcast`, `split` or a former name in `events!`), keeps its file.
+    let former: BTreeSet<_> =
+        files.iter().filter(|file| file.path.is_read(&file.schema)).map(|file| file.name.clone()).collect();
+    let unused: Vec<_> = found.difference(&distinct).filter(|name| !former.contains(*name)).collect();
     let missing: Vec<_> = distinct.difference(&found).collect();
     assert!(unused.is_empty(), "no event in contracts uses schemas/{unused:?}");
     assert!(missing.is_empty(), "events in contracts have no file: schemas/{missing:?}");
