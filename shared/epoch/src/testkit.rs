@@ -38,6 +38,10 @@
 //!     .when(&Command::Close).then_rejected(|error| *error == IsClosed);
 //! ```
 
+mod saga;
+
+pub use saga::{Did, GivenSaga, Reacted, given_saga};
+
 use futures::TryStreamExt;
 use uuid::Uuid;
 
