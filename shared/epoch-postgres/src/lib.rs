@@ -3,6 +3,7 @@
 //! - [`PgStore`] appends (in groups) and reads; [`PgTx`] is a transaction over several aggregates and the caller's own tables.
 //! - [`PgSubscription`] is a handler behind the delivery gate; [`dead_letters`] are what it could not take.
 //! - [`Relay`] brings the log to a bus; [`PgBus`] is a bus where there is no broker; [`replay`] goes without one.
+//! - [`saga`] keeps instances of sagas, their timers and their outbox; [`PgKeyStore`] the keys of personal data.
 //! - [`Progress`] lets a read wait for a version.
 
 mod append;
@@ -18,7 +19,9 @@ mod progress;
 mod relay;
 mod replay;
 mod rows;
+pub mod saga;
 mod store;
+mod subject_keys;
 mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -33,6 +36,8 @@ pub use migrations::migrate;
 pub use progress::{Progress, WaitError, version_number};
 pub use relay::{Relay, RelayStatus};
 pub use replay::replay;
+pub use saga::{Commanded, EffectSender, PgSaga, SagaCommands, SagaEffects, SagaTimers, SendError};
 pub use store::PgStore;
+pub use subject_keys::PgKeyStore;
 pub use subscription::PgSubscription;
 pub use tx::{PgTx, TxError};

@@ -256,6 +256,10 @@ impl Subscription for PgSubscription {
         if events.is_empty() {
             return Ok(Delivered::default());
         }
+        // Here and not only where routes are made, so that no way of wiring can start outside effects before the bus does.
+        if way == Way::Local && !self.handler.locally() {
+            return Ok(Delivered { gap: events.len(), ..Delivered::default() });
+        }
         let delivered = self
             .bring(events, way)
             .await
