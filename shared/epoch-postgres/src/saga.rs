@@ -28,11 +28,12 @@ use epoch::{
     clock::{Clock, SystemClock},
     context::Metadata,
     handler::EventHandler,
-    saga::{Phase, Run, RunError, Saga, Work},
+    retry::RetryPolicy,
+    saga::{Run, RunError, Saga, Work},
     store::StoreError,
 };
 use futures::FutureExt;
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 pub use effects::{EffectSender, SagaEffects, SendError};
@@ -130,7 +131,7 @@ impl<S: Saga> PgSaga<S> {
         cause: Cause,
         input: impl FnOnce(&mut Run<'_, S>) -> Result<(), RunError<S::Error>> + Send,
     ) -> Result<(), HandlerError> {
-        if held.instance.phase == Phase::Completed {
+        if held.over {
             return Ok(());
         }
         let now = self.clock.now();
@@ -167,33 +168,83 @@ impl<S: Saga> PgSaga<S> {
         context
     }
 
-    /// Takes the input of a worker in a transaction of its own. `claim` is asked when the instance is locked whether the input is still
-    /// there, and takes it away; when it isn't, or another process has the instance, nothing happens.
-    async fn take_alone<T, F>(
+    /// Takes the input of a worker in a transaction of its own, again when it lost a race. Whether it was: not when it had been taken
+    /// or withdrawn before, and a timer not while another transaction has the instance.
+    async fn take_alone(
         &self,
         store: &PgStore,
         key: &str,
-        cause: Cause,
-        claim: impl AsyncFnOnce(&mut PgTx) -> Result<Option<T>, HandlerError> + Send,
-        input: F,
-    ) -> Result<bool, HandlerError>
-    where
-        T: Send,
-        F: FnOnce(&mut Run<'_, S>, T) -> Result<(), RunError<S::Error>> + Send,
-    {
+        claim: Claim,
+        at: Timestamp,
+        input: impl Fn(&mut Run<'_, S>) -> Result<(), RunError<S::Error>> + Send + Sync,
+    ) -> Result<bool, HandlerError> {
+        let mut failed = 0;
+        loop {
+            match self.try_alone(store, key, claim, at, &input).await {
+                Err(error) if error.is_race() && failed + 1 < RetryPolicy::CONFLICT.attempts => {
+                    failed += 1;
+                    tokio::time::sleep(RetryPolicy::CONFLICT.wait(failed)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_alone(
+        &self,
+        store: &PgStore,
+        key: &str,
+        claim: Claim,
+        at: Timestamp,
+        input: impl Fn(&mut Run<'_, S>) -> Result<(), RunError<S::Error>> + Send + Sync,
+    ) -> Result<bool, HandlerError> {
         let mut tx = store.begin().await?;
-        let Some(mut held) = instances::lock_if_free::<S>(tx.connection(), key).await? else {
-            tx.rollback().await?;
-            return Ok(false);
+        let held = match claim {
+            Claim::Timer { .. } => instances::lock_if_free::<S>(tx.connection(), key).await?,
+            // Asking the other side again would cost more than waiting.
+            Claim::Answer { .. } => instances::lock_present::<S>(tx.connection(), key).await?,
         };
-        let Some(claimed) = claim(&mut tx).await? else {
-            tx.rollback().await?;
+        let Some(mut held) = held else { return Ok(false) };
+        if !claim.take(tx.connection()).await? {
             return Ok(false);
-        };
-        self.take(&mut tx, key, &mut held, cause, |run| input(run, claimed)).await?;
+        }
+        self.take(&mut tx, key, &mut held, Cause { id: claim.id(), at }, input).await?;
         instances::write::<S>(tx.connection(), key, &held, self.clock.now()).await?;
         drop(tx.commit().await?);
         Ok(true)
+    }
+}
+
+/// An input that is a row.
+#[derive(Clone, Copy)]
+enum Claim {
+    Timer {
+        id: Uuid,
+    },
+    /// The answer to an effect on loan; `attempts` says which loan.
+    Answer {
+        id: Uuid,
+        attempts: i32,
+    },
+}
+
+impl Claim {
+    fn id(self) -> Uuid {
+        match self {
+            Self::Timer { id } | Self::Answer { id, .. } => id,
+        }
+    }
+
+    /// Takes the row away, if it is still there as it was found.
+    async fn take(self, connection: &mut PgConnection) -> Result<bool, HandlerError> {
+        let query = match self {
+            // One that was set anew has another id.
+            Self::Timer { id } => sqlx::query("delete from saga_timers where id = $1").bind(id),
+            Self::Answer { id, attempts } => {
+                sqlx::query("delete from saga_effects where id = $1 and attempts = $2").bind(id).bind(attempts)
+            }
+        };
+        Ok(query.execute(connection).await?.rows_affected() == 1)
     }
 }
 

@@ -202,6 +202,9 @@ impl<H: EventHandler<()>> Subscription for MemorySubscription<H> {
     }
 
     async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+        if way == Way::Local && !self.handler.locally() {
+            return Ok(Delivered { gap: events.len(), ..Delivered::default() });
+        }
         // The lock is the transaction: cursor and effects move together.
         let mut progress = self.progress.lock().await;
         let mut delivered = Delivered::default();

@@ -36,7 +36,7 @@ use std::{fmt, marker::PhantomData};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub use keyring::{KeyringError, Keyring, MAX_BYTES};
+pub use keyring::{Keyring, KeyringError, MAX_BYTES};
 pub use keys::{KeyStore, KeyStoreError, MasterKey, MasterKeyError, MasterKeys, SubjectKey, WrappedKey};
 pub use memory::MemoryKeyStore;
 

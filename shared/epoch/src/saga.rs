@@ -56,7 +56,7 @@ pub trait Saga: Send + Sync + Sized + 'static {
     /// What it asks others outside the store.
     type Effect: Data;
     /// What others answer.
-    type Answer: Debug + Send + Sync;
+    type Answer: Debug + Clone + Send + Sync;
     /// What it can be reminded of. An instance has at most one timer of each value.
     type Timer: Data;
     /// Why it can't take an input; then the input is parked, and nothing of it has happened.

@@ -9,6 +9,7 @@ mod consuming;
 mod group;
 mod outage;
 mod partitioning;
+mod personal;
 mod publishing;
 mod registry;
 mod support;

@@ -14,14 +14,19 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use epoch::{Timestamp, context::Metadata, retry::RetryPolicy, saga::Saga};
+use epoch::{
+    Timestamp,
+    context::Metadata,
+    retry::RetryPolicy,
+    saga::{Run, Saga},
+};
 use futures::StreamExt;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Cause, POLL, PgSaga, guarded};
-use crate::{handler::HandlerError, store::PgStore, tx::PgTx};
+use super::{Claim, POLL, PgSaga, guarded};
+use crate::{handler::HandlerError, store::PgStore};
 
 const PUT: &str = "insert into saga_effects (id, saga, instance, effect, try_at) values ($1, $2, $3, $4, $5)";
 
@@ -32,7 +37,8 @@ const BORROW: &str = "update saga_effects set attempts = attempts + 1, try_at = 
      returning number, id, instance, effect, attempts, \
      (select s.origin::text from sagas s where s.saga = saga_effects.saga and s.instance = saga_effects.instance)";
 
-const AGAIN: &str = "update saga_effects set try_at = $3, error = $4, parked_at = $5 where number = $1 and attempts = $2";
+const AGAIN: &str =
+    "update saga_effects set try_at = $3, error = $4, parked_at = $5 where number = $1 and attempts = $2";
 
 /// Effects sent at once.
 const BATCH: i64 = 16;
@@ -173,8 +179,8 @@ impl<S: Saga> SagaEffects<S> {
             Err(error) => Err(error),
         };
         match result {
-            // The instance was busy: ask again, soon; the other side gives the same answer.
-            Ok(false) => self.again(loan, "instance is busy").await.map(|()| false),
+            // The loan had run out and another worker has it.
+            Ok(false) => Ok(false),
             Ok(true) => {
                 metrics::counter!("epoch_saga_effects_total", "saga" => S::NAME).increment(1);
                 Ok(true)
@@ -196,17 +202,12 @@ impl<S: Saga> SagaEffects<S> {
 
     async fn take(&self, loan: &Loan, answer: Result<S::Answer, String>) -> Result<bool, HandlerError> {
         let effect: S::Effect = serde_json::from_str(&loan.effect).map_err(HandlerError::refused)?;
-        let cause = Cause { id: loan.id, at: self.saga.clock.now() };
-        let claim = async |tx: &mut PgTx| {
-            let query = sqlx::query("delete from saga_effects where number = $1 and attempts = $2");
-            let deleted = query.bind(loan.number).bind(loan.attempts).execute(tx.connection()).await?.rows_affected();
-            Ok((deleted == 1).then_some(()))
+        let claim = Claim::Answer { id: loan.id, attempts: loan.attempts };
+        let input = |run: &mut Run<'_, S>| match &answer {
+            Ok(answer) => run.delivered(loan.id, effect.clone(), answer.clone()),
+            Err(reason) => run.undeliverable(loan.id, effect.clone(), reason.clone()),
         };
-        let input = |run: &mut epoch::saga::Run<'_, S>, ()| match answer {
-            Ok(answer) => run.delivered(loan.id, effect, answer),
-            Err(reason) => run.undeliverable(loan.id, effect, reason),
-        };
-        self.saga.take_alone(&self.store, &loan.instance, cause, claim, input).await
+        self.saga.take_alone(&self.store, &loan.instance, claim, self.saga.clock.now(), input).await
     }
 
     async fn again(&self, loan: &Loan, detail: &str) -> Result<(), HandlerError> {

@@ -19,6 +19,9 @@ const LOCK: &str = "select instance, phase, state_version, body, origin from epo
 const LOCK_IF_FREE: &str = "select instance, phase, state_version, body::text, origin::text from sagas \
      where saga = $1 and instance = $2 for update skip locked";
 
+const LOCK_PRESENT: &str = "select instance, phase, state_version, body::text, origin::text from sagas \
+     where saga = $1 and instance = $2 for update";
+
 const WRITE: &str = "update sagas set phase = $3, state_version = $4, body = $5::json, origin = $6::json, changed_at = $7 \
      where saga = $1 and instance = $2";
 
@@ -28,6 +31,8 @@ pub(super) struct Held<S: Saga> {
     pub(super) origin: Option<Metadata>,
     /// Whether it is more than a row that was made to be locked.
     pub(super) begun: bool,
+    /// Whether it was completed before; then it stays as it is.
+    pub(super) over: bool,
 }
 
 /// Locks instances, in ascending order of their keys.
@@ -47,7 +52,23 @@ pub(super) async fn lock_if_free<S: Saga>(
     connection: &mut PgConnection,
     key: &str,
 ) -> Result<Option<Held<S>>, HandlerError> {
-    let row = sqlx::query(LOCK_IF_FREE).bind(S::NAME).bind(key).fetch_optional(connection).await?;
+    lock_one::<S>(connection, LOCK_IF_FREE, key).await
+}
+
+/// Locks an instance if it is there; waits for other transactions.
+pub(super) async fn lock_present<S: Saga>(
+    connection: &mut PgConnection,
+    key: &str,
+) -> Result<Option<Held<S>>, HandlerError> {
+    lock_one::<S>(connection, LOCK_PRESENT, key).await
+}
+
+async fn lock_one<S: Saga>(
+    connection: &mut PgConnection,
+    query: &'static str,
+    key: &str,
+) -> Result<Option<Held<S>>, HandlerError> {
+    let row = sqlx::query(query).bind(S::NAME).bind(key).fetch_optional(connection).await?;
     row.map(|row| read::<S>(&row)).transpose()
 }
 
@@ -55,10 +76,11 @@ fn read<S: Saga>(row: &PgRow) -> Result<Held<S>, HandlerError> {
     let (phase, version): (String, i32) = (row.try_get(1)?, row.try_get(2)?);
     let (body, origin): (Option<String>, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
     let Some(body) = body else {
-        return Ok(Held { instance: InstanceOf::<S>::default(), origin: None, begun: false });
+        return Ok(Held { instance: InstanceOf::<S>::default(), origin: None, begun: false, over: false });
     };
     let unreadable = |error| HandlerError::refused(format_args!("instance of saga {} can't be read: {error}", S::NAME));
-    let instance = if phase == "completed" {
+    let over = phase == "completed";
+    let instance = if over {
         // Nothing of it is needed any more, whatever version it is of.
         InstanceOf::<S> { phase: Phase::Completed, ..InstanceOf::<S>::default() }
     } else if u32::try_from(version) == Ok(S::STATE_VERSION) {
@@ -67,7 +89,7 @@ fn read<S: Saga>(row: &PgRow) -> Result<Held<S>, HandlerError> {
         upgrade::<S>(version, &body)?
     };
     let origin = origin.map(|origin| serde_json::from_str(&origin)).transpose().map_err(unreadable)?;
-    Ok(Held { instance, origin, begun: true })
+    Ok(Held { instance, origin, begun: true, over })
 }
 
 fn upgrade<S: Saga>(version: i32, body: &str) -> Result<InstanceOf<S>, HandlerError> {
@@ -88,6 +110,9 @@ pub(super) async fn write<S: Saga>(
     held: &Held<S>,
     now: Timestamp,
 ) -> Result<(), HandlerError> {
+    if held.over {
+        return Ok(());
+    }
     let instance = &held.instance;
     if !held.begun && *instance == InstanceOf::<S>::default() {
         let query = "delete from sagas where saga = $1 and instance = $2";

@@ -8,12 +8,16 @@
 
 use std::sync::Arc;
 
-use epoch::{Timestamp, retry::RetryPolicy, saga::Saga};
+use epoch::{
+    Timestamp,
+    retry::RetryPolicy,
+    saga::{Run, Saga},
+};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Cause, POLL, PgSaga, guarded};
+use super::{Claim, POLL, PgSaga, guarded};
 use crate::{handler::HandlerError, store::PgStore};
 
 const SET: &str = "insert into saga_timers (id, saga, instance, timer, due_at, try_at) values ($1, $2, $3, $4, $5, $5) \
@@ -23,7 +27,8 @@ const SET: &str = "insert into saga_timers (id, saga, instance, timer, due_at, t
 const DUE: &str = "select id, instance, timer, due_at, attempts from saga_timers \
      where saga = $1 and try_at <= $2 and parked_at is null order by try_at limit $3";
 
-const FAILED: &str = "update saga_timers set attempts = attempts + 1, error = $2, try_at = $3, parked_at = $4 where id = $1";
+const FAILED: &str =
+    "update saga_timers set attempts = attempts + 1, error = $2, try_at = $3, parked_at = $4 where id = $1";
 
 /// Timers looked for at once.
 const BATCH: i64 = 200;
@@ -148,14 +153,9 @@ impl<S: Saga> SagaTimers<S> {
 
     async fn fire(&self, due: &Due) -> Result<bool, HandlerError> {
         let timer: S::Timer = serde_json::from_str(&due.timer).map_err(HandlerError::refused)?;
-        let cause = Cause { id: due.id, at: due.due_at };
-        let claim = async |tx: &mut crate::PgTx| {
-            // Cancelled, set anew or fired by another worker: then it has another id or is gone.
-            let query = sqlx::query("delete from saga_timers where id = $1").bind(due.id);
-            let deleted = query.execute(tx.connection()).await?.rows_affected();
-            Ok((deleted == 1).then_some(()))
-        };
-        self.saga.take_alone(&self.store, &due.instance, cause, claim, |run, ()| run.timed_out(timer)).await
+        let claim = Claim::Timer { id: due.id };
+        let input = |run: &mut Run<'_, S>| run.timed_out(timer.clone());
+        self.saga.take_alone(&self.store, &due.instance, claim, due.due_at, input).await
     }
 
     async fn failed(&self, due: &Due, error: &HandlerError) -> Result<(), HandlerError> {

@@ -6,7 +6,11 @@ mod account;
 mod commands;
 mod dead_letters;
 mod delivery;
+#[path = "../../../epoch/tests/it/fulfilment.rs"]
+mod fulfilment;
 mod log_order;
+mod personal;
 mod progress;
 mod relay;
+mod sagas;
 mod transactions;

@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 
 use super::{
     Opened, Sealed,
-    keys::{KeyStore, KeyStoreError, MasterKeys, NONCE, PlainKey, SubjectKey, WrappedKey, bound, decrypt, encrypt, new_key},
+    keys::{
+        KeyStore, KeyStoreError, MasterKeys, NONCE, PlainKey, SubjectKey, WrappedKey, bound, decrypt, encrypt, new_key,
+    },
 };
 use crate::clock::{Clock, SystemClock};
 

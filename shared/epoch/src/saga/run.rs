@@ -298,10 +298,7 @@ impl<'a, S: Saga> Run<'a, S> {
         })
     }
 
-    fn begin_undo(
-        &mut self,
-        undone: Undone<S::Command, S::Effect>,
-    ) -> Result<WorkOf<S>, RunError<S::Error>> {
+    fn begin_undo(&mut self, undone: Undone<S::Command, S::Effect>) -> Result<WorkOf<S>, RunError<S::Error>> {
         let id = self.number()?;
         Ok(match undone.undo {
             Undo::Command(command) => {

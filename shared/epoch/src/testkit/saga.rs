@@ -241,6 +241,19 @@ impl<S: Saga> Reacted<S> {
         self.given
     }
 
+    /// Whatever `seen` makes of it.
+    ///
+    /// # Panics
+    /// When the input wasn't taken.
+    #[track_caller]
+    pub fn then_seen(self, seen: impl FnOnce(&[DidOf<S>])) -> GivenSaga<S> {
+        match self.result {
+            Ok(did) => seen(&did),
+            Err(error) => panic!("not taken: {error}"),
+        }
+        self.given
+    }
+
     /// Whatever it is.
     ///
     /// # Panics

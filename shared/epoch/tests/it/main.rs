@@ -5,4 +5,7 @@
 mod counter;
 mod evolution;
 mod execute;
+mod fulfilment;
 mod memory;
+mod personal;
+mod saga;

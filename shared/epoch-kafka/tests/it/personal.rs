@@ -1,0 +1,112 @@
+//! Persons are forgotten on topics that nobody can change any more.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use epoch::{
+    DomainEvent,
+    bus::Bus,
+    envelope::Envelope,
+    personal::{Keyring, MasterKey, MasterKeys, MemoryKeyStore, Opened, Sealed},
+};
+use rdkafka::{
+    ClientConfig, Message,
+    consumer::{BaseConsumer, Consumer},
+    message::Headers,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::support::*;
+
+const SECRET: &str = "ada.lovelace@example.org";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Registered {
+    email: Sealed<String>,
+    town: String,
+}
+
+const REGISTERED: &str = r#"{"type": "record", "name": "Registered", "fields": [
+    {"name": "email", "type": "bytes"}, {"name": "town", "type": "string"}]}"#;
+
+epoch::events! { enum PersonEvent { Registered = [REGISTERED] } }
+
+/// A record as it lies on the topic.
+struct Record {
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Record {
+    fn contains(&self, text: &str) -> bool {
+        let headers = self.headers.iter().map(|(_, value)| value);
+        headers.chain([&self.body]).any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    fn read(&self) -> PersonEvent {
+        let header = |name: &str| {
+            let found = self.headers.iter().find(|(header, _)| header == name);
+            found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+        };
+        let envelope = epoch::message::Message::read(header, &self.body.clone().into()).unwrap();
+        envelope.decode().unwrap()
+    }
+}
+
+fn first_record(servers: &str, topic: &str) -> Record {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", format!("raw-{}", Uuid::now_v7()))
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < LIMIT, "nothing on {topic}");
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let headers = message.headers().unwrap().iter();
+        let headers = headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()));
+        return Record { headers: headers.collect(), body: message.payload().unwrap().to_vec() };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_person_stays_on_the_topic_and_nobody_can_read_it() {
+    let (config, person) = (config(), Uuid::now_v7());
+    let bus = bus_with(&config, &["person"]).await;
+    let store = Arc::new(MemoryKeyStore::new());
+    let masters = || MasterKeys::new(MasterKey::new(1, [7; 32]), []);
+    let keyring = Keyring::new(Arc::clone(&store) as _, masters());
+    let email = keyring.seal(person, &SECRET.to_owned()).await.unwrap();
+    let registered = PersonEvent::from(Registered { email, town: "Marylebone".into() });
+    let encoded = registered.encode().unwrap();
+    let envelope = Envelope {
+        event_name: "Registered".into(),
+        schema: encoded.schema,
+        payload: encoded.payload,
+        ..Envelope::clone(&event("person", person, 1))
+    };
+    bus.publish(&[Arc::new(envelope)]).await.unwrap();
+
+    let topic = topic(&config, "person");
+    let record = first_record(&config.bootstrap_servers, &topic);
+    assert!(record.contains("Marylebone"), "the search finds what isn't sealed");
+    assert!(!record.contains(SECRET) && !record.contains("lovelace"));
+    let PersonEvent::Registered(read) = record.read();
+    assert_eq!(keyring.open(&read.email).await.unwrap(), Opened::Value(SECRET.to_owned()));
+
+    keyring.forget(person).await.unwrap();
+
+    let later = first_record(&config.bootstrap_servers, &topic);
+    assert_eq!(later.body, record.body, "the topic hasn't changed");
+    let PersonEvent::Registered(read) = later.read();
+    // Also not a process that has the master key and remembers nothing.
+    let other = Keyring::new(store, masters());
+    for keyring in [&keyring, &other] {
+        assert_eq!(keyring.open(&read.email).await.unwrap(), Opened::Forgotten);
+    }
+}
