@@ -20,7 +20,7 @@ use epoch::{
     retry::RetryPolicy,
     saga::{Run, Saga},
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream::FuturesUnordered};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -158,7 +158,10 @@ impl<S: Saga> SagaEffects<S> {
         let query = sqlx::query(BORROW).bind(S::NAME).bind(now).bind(now.saturating_add(LOAN_MILLIS)).bind(BATCH);
         let rows = query.fetch_all(self.store.pool()).await?;
         let loans = rows.iter().map(Loan::read).collect::<Result<Vec<_>, _>>()?;
-        let mut results = futures::stream::iter(loans.iter().map(|loan| self.send(loan))).buffer_unordered(16);
+        let mut results: FuturesUnordered<_> = FuturesUnordered::new();
+        for loan in &loans {
+            results.push(self.send(loan));
+        }
         let (mut taken, mut failed) = (0, None);
         while let Some(result) = results.next().await {
             match result {
