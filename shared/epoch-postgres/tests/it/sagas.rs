@@ -6,18 +6,18 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, CommandContext, Envelope, Repository, Timestamp, Version,
+    Aggregate, Batch, CommandContext, Envelope, Repository, Timestamp, Version,
     clock::{Clock, ManualClock},
     context::Metadata,
     gate::Way,
-    handler::Subscription,
+    handler::{EventHandler, Subscription},
     local::LocalBus,
     retry::RetryPolicy,
     saga::Saga,
@@ -259,6 +259,87 @@ async fn an_order_goes_all_the_way() {
     let caused = &shop.events(order).await[1].metadata;
     assert_eq!(caused.correlation_id, shop.events(order).await[0].metadata.correlation_id);
     assert_eq!(caused.actor.as_deref(), Some("saga:fulfilment"));
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_local_way_a_saga_decides_and_nothing_is_sent() {
+    let shop = Shop::open().await;
+    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
+    shop.fill(item, 10).await;
+    let serving = tokio::spawn(shop.process.store.local().serve(Arc::new(shop.process.gate.clone())));
+    // The command answers when the local way has run.
+    shop.place(order, item, 3).await;
+    assert_eq!(shop.stock(item).await.available, 7);
+    assert_eq!(shop.status(order).await.unwrap().effects, 1, "it waits in the outbox");
+    assert!(shop.others.asked().is_empty());
+    serving.abort();
+    shop.close().await;
+}
+
+/// A handler with effects that no transaction can undo.
+struct Outside(AtomicUsize);
+
+#[async_trait]
+impl EventHandler<PgTx> for Outside {
+    type Error = HandlerError;
+
+    fn name(&self) -> &'static str {
+        "outside"
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &["order"]
+    }
+
+    fn locally(&self) -> bool {
+        false
+    }
+
+    async fn handle(&self, _: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        self.0.fetch_add(events.len(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gate_keeps_outside_effects_from_the_local_way_however_it_is_wired() {
+    let shop = Shop::open().await;
+    let order = Uuid::now_v7();
+    let outside = Arc::new(Outside(AtomicUsize::new(0)));
+    let progress = Progress::new(shop.process.store.pool().clone());
+    let gate = PgSubscription::new(Arc::clone(&outside) as _, shop.process.store.clone(), progress);
+    let serving = tokio::spawn(shop.process.store.local().serve(Arc::new(gate.clone())));
+    shop.place(order, Uuid::now_v7(), 3).await;
+    assert_eq!(outside.0.load(Ordering::SeqCst), 0);
+    gate.deliver(&shop.events(order).await, Way::Bus).await.unwrap();
+    assert_eq!(outside.0.load(Ordering::SeqCst), 1);
+    serving.abort();
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_another_version_is_upgraded_or_refused_and_never_misread() {
+    let shop = Shop::open().await;
+    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
+    shop.fill(item, 10).await;
+    shop.place(order, item, 3).await;
+    shop.deliver(order).await;
+    let pool = shop.process.store.pool();
+    let written = "update sagas set state_version = $1, body = jsonb_set(body::jsonb, '{state}', \
+         jsonb_build_object('id', $2::text))::json";
+    // The fulfilment knows how states of version 0 looked, and nothing of version 9.
+    sqlx::query(written).bind(9).bind(order.to_string()).execute(pool).await.unwrap();
+    assert_eq!(shop.process.effects.send_due().await.unwrap(), 0);
+    let error: Option<String> = sqlx::query_scalar("select error from saga_effects").fetch_one(pool).await.unwrap();
+    assert!(error.as_deref().is_some_and(|error| error.contains("can't be upgraded")), "{error:?}");
+    sqlx::query(written).bind(0).bind(order.to_string()).execute(pool).await.unwrap();
+    shop.pass(60_000);
+    assert_eq!(shop.process.effects.send_due().await.unwrap(), 1);
+    assert_eq!(shop.others.done(), [Effect::Charge { order, cents: 500 }]);
+    let (version, step): (i32, String) =
+        sqlx::query_as("select state_version, body->'state'->>'step' from sagas").fetch_one(pool).await.unwrap();
+    assert_eq!((version, step.as_str()), (1, "Shipping"));
     shop.close().await;
 }
 

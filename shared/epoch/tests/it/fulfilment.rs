@@ -40,6 +40,7 @@ const REJECTED: &str =
     r#"{"type": "record", "name": "OrderRejected", "fields": [{"name": "reason", "type": "string"}]}"#;
 
 epoch::events! {
+    #[allow(clippy::enum_variant_names, reason = "events are named in full")]
     pub(crate) enum OrderEvent {
         OrderPlaced = [PLACED],
         OrderWithdrawn = [WITHDRAWN],
@@ -239,6 +240,14 @@ impl Saga for Fulfilment {
 
     fn aggregates(&self) -> &'static [&'static str] {
         &["order"]
+    }
+
+    /// Version 0 only had the order's id, and was always paying.
+    fn upgrade(version: u32, state: serde_json::Value) -> Option<serde_json::Value> {
+        match version {
+            0 => Some(serde_json::json!({ "order": state.get("id")?, "step": "Paying" })),
+            _ => None,
+        }
     }
 
     fn correlate(&self, event: &Envelope) -> Result<Option<(String, Self::Event)>, CodecError> {
