@@ -1,15 +1,17 @@
 //! Sagas on Postgres.
 //!
 //! The problem and the rules are those of [`epoch::saga`]. The invariants kept here:
-//! - an input (an event, a timer, the answer to an effect), the instance's new state, its timers, its outbox and the events of
-//!   the aggregates it commands commit together or not at all, each input once: an event by the gate's cursor, a timer and an answer
-//!   by deleting their row;
-//! - inputs of one instance are taken one after the other, from however many processes: each locks the instance's row first;
-//! - effects start only in [`SagaEffects`], which finds them committed. The handler has no means to start one: what sends is given to
-//!   the worker and not to it. So it may well run on the local way.
+//! - an input (an event, a timer, the answer to an effect), the instance's new state, its timers, its outbox and the
+//!   events of the aggregates it commands commit together or not at all, each input once: an event by the gate's
+//!   cursor, a timer and an answer by deleting their row;
+//! - inputs of one instance are taken one after the other, from however many processes: each locks the instance's row
+//!   first;
+//! - effects start only in [`SagaEffects`], which finds them committed. The handler has no means to start one: what
+//!   sends is given to the worker and not to it. So it may well run on the local way.
 //!
-//! A refusal by an aggregate is an input; an error of the saga itself, or a command that can't be executed for another reason, parks
-//! what caused it: an event as a dead letter with its aggregate, a timer or an answer in its own row ([`release`]).
+//! A refusal by an aggregate is an input; an error of the saga itself, or a command that can't be executed for another
+//! reason, parks what caused it: an event as a dead letter with its aggregate, a timer or an answer in its own row
+//! ([`release`]).
 
 mod effects;
 mod instances;
@@ -168,8 +170,8 @@ impl<S: Saga> PgSaga<S> {
         context
     }
 
-    /// Takes the input of a worker in a transaction of its own, again when it lost a race. Whether it was: not when it had been taken
-    /// or withdrawn before, and a timer not while another transaction has the instance.
+    /// Takes the input of a worker in a transaction of its own, again when it lost a race. Whether it was: not when it
+    /// had been taken or withdrawn before, and a timer not while another transaction has the instance.
     async fn take_alone(
         &self,
         store: &PgStore,

@@ -23,8 +23,8 @@ const FORGET: &str = "insert into subject_keys (subject, forgotten_at) values ($
      set wrapped = null, master = null, forgotten_at = $2 where subject_keys.wrapped is not null";
 const REWRAP: &str = "update subject_keys set master = $3, wrapped = $4 where subject = $1 and wrapped = $2";
 
-/// Keys in the table `subject_keys` of a schema. In a system of several services one of them owns it; give the others its pool, or a
-/// database role that sees this table only.
+/// Keys in the table `subject_keys` of a schema. In a system of several services one of them owns it; give the others
+/// its pool, or a database role that sees this table only.
 #[derive(Clone)]
 pub struct PgKeyStore {
     pool: PgPool,

@@ -1,29 +1,29 @@
 //! Personal data in a log that is never changed.
 //!
-//! The problem: a person may ask to be forgotten, and events are kept for ever, in the store, on the bus and in places nobody
-//! remembers.
+//! The problem: a person may ask to be forgotten, and events are kept for ever, in the store, on the bus and in places
+//! nobody remembers.
 //!
-//! The invariant: what can identify a person is in an event only as a [`Sealed`] field, under a key of that person alone (the
-//! *subject*). When the key is destroyed, every copy of every event is unreadable at once (crypto-shredding), and the log is as it was:
-//! aggregates fold the same, versions and positions stay.
+//! The invariant: what can identify a person is in an event only as a [`Sealed`] field, under a key of that person
+//! alone (the *subject*). When the key is destroyed, every copy of every event is unreadable at once
+//! (crypto-shredding), and the log is as it was: aggregates fold the same, versions and positions stay.
 //!
-//! **Use.** Seal before deciding ([`Keyring::seal`]), so that a command carries `Sealed` and the aggregate stays pure; open
-//! where it is shown ([`Keyring::open`]) and be ready for [`Opened::Forgotten`]. An aggregate can't look into a sealed field:
-//! rules about its content belong before the sealing.
+//! **Use.** Seal before deciding ([`Keyring::seal`]), so that a command carries `Sealed` and the aggregate stays pure;
+//! open where it is shown ([`Keyring::open`]) and be ready for [`Opened::Forgotten`]. An aggregate can't look into a
+//! sealed field: rules about its content belong before the sealing.
 //!
-//! **When forgetting takes effect.** At once in the process that does it; in others when their copy of the key is older than
-//! [`Keyring::with_time_to_live`] says (30 s unless told). A subject that is forgotten stays so: its tombstone keeps
-//! anybody from making a new key in its name, so that a late command can't bring the person back unnoticed. Somebody who comes back is a
-//! new subject.
+//! **When forgetting takes effect.** At once in the process that does it; in others when their copy of the key is older
+//! than [`Keyring::with_time_to_live`] says (30 s unless told). A subject that is forgotten stays so: its tombstone
+//! keeps anybody from making a new key in its name, so that a late command can't bring the person back unnoticed.
+//! Somebody who comes back is a new subject.
 //!
 //! **What it doesn't do.** Think of these before you promise anybody to be forgotten:
-//! - *Read models* hold what they opened. Either they open when they are asked, or forgetting is also an event that they delete by; a
-//!   rebuild afterwards shows "forgotten" in any case.
-//! - *Backups of the key table* hold the keys. Keep them apart from those of the log, for as short as the law wants you to forget in
-//!   (the same goes for the database's write-ahead log and for rows that are deleted but not vacuumed); after restoring
-//!   one, forget again whom you forgot since. Backups of the log need nothing.
-//! - *The master key* alone decrypts nothing: a subject's key is random, and only its wrapped form, which is deleted, could be
-//!   unwrapped.
+//! - *Read models* hold what they opened. Either they open when they are asked, or forgetting is also an event that
+//!   they delete by; a rebuild afterwards shows "forgotten" in any case.
+//! - *Backups of the key table* hold the keys. Keep them apart from those of the log, for as short as the law wants you
+//!   to forget in (the same goes for the database's write-ahead log and for rows that are deleted but not vacuumed);
+//!   after restoring one, forget again whom you forgot since. Backups of the log need nothing.
+//! - *The master key* alone decrypts nothing: a subject's key is random, and only its wrapped form, which is deleted,
+//!   could be unwrapped.
 //! - *Lengths* aren't hidden: a sealed field is as long as its content and 57 bytes.
 //! - Traces, error messages and HTTP logs are not events.
 

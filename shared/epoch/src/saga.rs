@@ -1,24 +1,26 @@
 //! Sagas: processes that take longer than a transaction and touch more than one aggregate or service.
 //!
-//! The problem: an order is paid here, sent there, and each of it may be refused, be late, or fail half-way; what was done
-//! before must then be undone, though the process may die at any moment.
+//! The problem: an order is paid here, sent there, and each of it may be refused, be late, or fail half-way; what was
+//! done before must then be undone, though the process may die at any moment.
 //!
 //! The invariants:
-//! - a [`Saga`] only reacts, like an aggregate only decides: it is synchronous and has nothing to do I/O with. What it wants
-//!   done it says as [`Action`]s. An effect on others can therefore never start while an event is being taken, least of all on
-//!   the local way; it starts when whoever keeps the instance has committed it to the outbox.
-//! - an input changes the instance's state, its timers, its outbox and the aggregates it commands together or not at all;
-//! - what an input leads to is decided by [`Run`] alone, so that every keeper of instances, the one in memory and the durable
-//!   one, comes to the same result.
+//! - a [`Saga`] only reacts, like an aggregate only decides: it is synchronous and has nothing to do I/O with. What it
+//!   wants done it says as [`Action`]s. An effect on others can therefore never start while an event is being taken,
+//!   least of all on the local way; it starts when whoever keeps the instance has committed it to the outbox.
+//! - an input changes the instance's state, its timers, its outbox and the aggregates it commands together or not at
+//!   all;
+//! - what an input leads to is decided by [`Run`] alone, so that every keeper of instances, the one in memory and the
+//!   durable one, comes to the same result.
 //!
-//! **Order.** The actions of a list are done one after the other. A command that its aggregate refuses ends the list: the saga
-//! hears [`Input::Refused`] and goes on from there. Effects of one instance are delivered in the order they were asked for.
+//! **Order.** The actions of a list are done one after the other. A command that its aggregate refuses ends the list:
+//! the saga hears [`Input::Refused`] and goes on from there. Effects of one instance are delivered in the order they
+//! were asked for.
 //!
-//! **Compensation.** A command or effect may carry its [`Undo`]. It is kept with the instance when the step was done (an effect:
-//! when it was put into the outbox, since nobody can know how far it got). [`Action::Compensate`] undoes the steps last to
-//! first; an undo that is an effect is waited for before the next one starts. When all is undone the saga hears
-//! [`Input::Compensated`]. An undo that is refused stops there and stays the next to be undone; the saga hears of it and may set a
-//! timer, compensate again, or complete.
+//! **Compensation.** A command or effect may carry its [`Undo`]. It is kept with the instance when the step was done
+//! (an effect: when it was put into the outbox, since nobody can know how far it got). [`Action::Compensate`] undoes
+//! the steps last to first; an undo that is an effect is waited for before the next one starts. When all is undone the
+//! saga hears [`Input::Compensated`]. An undo that is refused stops there and stays the next to be undone; the saga
+//! hears of it and may set a timer, compensate again, or complete.
 
 mod run;
 
@@ -43,7 +45,8 @@ pub enum Never {}
 pub trait Saga: Send + Sync + Sized + 'static {
     /// The saga's name, in snake case; it also names its subscription. Part of idempotency keys: never change it.
     const NAME: &'static str;
-    /// Grows when the JSON of [`State`](Self::State), commands, effects or timers changes incompatibly; see [`upgrade`](Self::upgrade).
+    /// Grows when the JSON of [`State`](Self::State), commands, effects or timers changes incompatibly; see
+    /// [`upgrade`](Self::upgrade).
     const STATE_VERSION: u32 = 1;
     /// What an instance remembers; kept as JSON.
     type State: Default + Data;
@@ -73,8 +76,9 @@ pub trait Saga: Send + Sync + Sized + 'static {
 
     /// Changes the state and says what is to be done. Pure: the same state, input and instant give the same answer.
     ///
-    /// `at` is when the event occurred, when the timer was due, or when the answer came. An instance begins with the default state
-    /// when its first event comes; when it does nothing then and the state stays as it is, it hasn't begun.
+    /// `at` is when the event occurred, when the timer was due, or when the answer came. An instance begins with the
+    /// default state when its first event comes; when it does nothing then and the state stays as it is, it hasn't
+    /// begun.
     ///
     /// # Errors
     /// The saga's own: the input makes no sense and somebody must look at it.
@@ -173,8 +177,8 @@ pub enum Action<C, F, T> {
     CancelTimer(T),
     /// Undo what was done, last to first, when this list is done.
     Compensate,
-    /// The process is over: timers are cancelled and inputs that still come mean nothing. While compensating, it is over when all
-    /// is undone. Effects in the outbox are still delivered.
+    /// The process is over: timers are cancelled and inputs that still come mean nothing. While compensating, it is
+    /// over when all is undone. Effects in the outbox are still delivered.
     Complete,
 }
 

@@ -1,15 +1,15 @@
 //! Effects on others.
 //!
-//! The problem: a call to another service can't be part of a transaction; it may happen though the process dies before it
-//! knows, and it must not happen when the transaction that wanted it is undone.
+//! The problem: a call to another service can't be part of a transaction; it may happen though the process dies before
+//! it knows, and it must not happen when the transaction that wanted it is undone.
 //!
-//! The invariant: an effect is sent after the transaction that asked for it has committed, outside any transaction, at least
-//! once, each time with the same idempotency key; its answer is taken once. Effects of one instance are sent one after
-//! the other in the order they were asked for: what isn't delivered holds back that instance, and no other.
+//! The invariant: an effect is sent after the transaction that asked for it has committed, outside any transaction, at
+//! least once, each time with the same idempotency key; its answer is taken once. Effects of one instance are sent one
+//! after the other in the order they were asked for: what isn't delivered holds back that instance, and no other.
 //!
-//! A worker takes an effect on loan: it puts off the next attempt, commits, sends, and then takes the answer if the loan is still its
-//! own. One that dies leaves a loan that runs out. An effect that can't be sent now is tried again for as long as it takes, with longer
-//! waits; a saga that doesn't want to wait sets a timer.
+//! A worker takes an effect on loan: it puts off the next attempt, commits, sends, and then takes the answer if the
+//! loan is still its own. One that dies leaves a loan that runs out. An effect that can't be sent now is tried again
+//! for as long as it takes, with longer waits; a saga that doesn't want to wait sets a timer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +32,8 @@ const PUT: &str = "insert into saga_effects (id, saga, instance, effect, try_at)
 
 const BORROW: &str = "update saga_effects set attempts = attempts + 1, try_at = $3 where number = any(array( \
      select e.number from saga_effects e where e.saga = $1 and e.try_at <= $2 and e.parked_at is null \
-     and not exists (select from saga_effects b where b.saga = e.saga and b.instance = e.instance and b.number < e.number) \
+     and not exists (select from saga_effects b \
+         where b.saga = e.saga and b.instance = e.instance and b.number < e.number) \
      order by e.try_at limit $4 for update skip locked)) \
      returning number, id, instance, effect, attempts, \
      (select s.origin::text from sagas s where s.saga = saga_effects.saga and s.instance = saga_effects.instance)";
@@ -72,8 +73,8 @@ pub enum SendError {
 /// Has effects on others, as by HTTP.
 #[async_trait]
 pub trait EffectSender<S: Saga>: Send + Sync + 'static {
-    /// Has one effect. `idempotency_key` is the same each time the same effect is tried: the other side must do it once and give
-    /// the same answer. `origin` is the metadata of the event the process began with.
+    /// Has one effect. `idempotency_key` is the same each time the same effect is tried: the other side must do it once
+    /// and give the same answer. `origin` is the metadata of the event the process began with.
     ///
     /// # Errors
     /// [`SendError`] says whether to try again.

@@ -22,8 +22,8 @@ const LOCK_IF_FREE: &str = "select instance, phase, state_version, body::text, o
 const LOCK_PRESENT: &str = "select instance, phase, state_version, body::text, origin::text from sagas \
      where saga = $1 and instance = $2 for update";
 
-const WRITE: &str = "update sagas set phase = $3, state_version = $4, body = $5::json, origin = $6::json, changed_at = $7 \
-     where saga = $1 and instance = $2";
+const WRITE: &str = "update sagas set phase = $3, state_version = $4, body = $5::json, origin = $6::json, \
+     changed_at = $7 where saga = $1 and instance = $2";
 
 /// A locked instance.
 pub(super) struct Held<S: Saga> {

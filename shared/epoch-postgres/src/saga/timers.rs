@@ -2,9 +2,9 @@
 //!
 //! The problem: a reminder in memory is gone with the process, and one that two processes give counts twice.
 //!
-//! The invariant: a timer is a row. Being reminded deletes it in the transaction that takes the time-out, with the instance
-//! locked before; so it has its effect once, however many workers find it due and wherever one of them is killed. It is found late
-//! rather than never.
+//! The invariant: a timer is a row. Being reminded deletes it in the transaction that takes the time-out, with the
+//! instance locked before; so it has its effect once, however many workers find it due and wherever one of them is
+//! killed. It is found late rather than never.
 
 use std::sync::Arc;
 
@@ -127,7 +127,8 @@ impl<S: Saga> SagaTimers<S> {
         }
     }
 
-    /// Reminds of what is due now, at most one batch; gives how many timers were taken from the table. For tests and tools.
+    /// Reminds of what is due now, at most one batch; gives how many timers were taken from the table. For tests and
+    /// tools.
     ///
     /// # Errors
     /// [`HandlerError`] when the database can't be read. What a saga makes of a time-out is no error here.

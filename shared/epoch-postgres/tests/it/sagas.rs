@@ -1,4 +1,5 @@
-//! The fulfilment of orders on a real database: killed anywhere, raced by others, and always what a sequential run comes to.
+//! The fulfilment of orders on a real database: killed anywhere, raced by others, and always what a sequential run
+//! comes to.
 
 use std::{
     collections::HashMap,

@@ -1,10 +1,10 @@
 //! Sealing and opening.
 //!
-//! The problem: every read model row would ask for a key, and every key that is kept longer than it should be is a person who
-//! isn't forgotten.
+//! The problem: every read model row would ask for a key, and every key that is kept longer than it should be is a
+//! person who isn't forgotten.
 //!
-//! The invariant: a key is remembered for no longer than its time to live, in a cache of bounded size; so a forgotten subject is
-//! forgotten everywhere after that time and one read of the key store.
+//! The invariant: a key is remembered for no longer than its time to live, in a cache of bounded size; so a forgotten
+//! subject is forgotten everywhere after that time and one read of the key store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -116,7 +116,8 @@ impl Keyring {
         }
     }
 
-    /// The same with another bound on how long a forgotten subject may still be read here; zero asks the store each time.
+    /// The same with another bound on how long a forgotten subject may still be read here; zero asks the store each
+    /// time.
     #[must_use]
     pub fn with_time_to_live(mut self, time_to_live: Duration) -> Self {
         self.by_id = cache(time_to_live);
@@ -171,8 +172,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// Wraps all keys with today's master key; afterwards earlier ones may leave the configuration. Can be interrupted and
-    /// started again, and run beside everything else. Gives how many it wrapped.
+    /// Wraps all keys with today's master key; afterwards earlier ones may leave the configuration. Can be interrupted
+    /// and started again, and run beside everything else. Gives how many it wrapped.
     ///
     /// # Errors
     /// [`KeyringError`] at the first key that can't be unwrapped.

@@ -3,7 +3,8 @@
 //! The problem: whoever steals the database must not have the keys, and a master key must be replaceable.
 //!
 //! The invariant: a store only ever holds wrapped keys; a wrapped key is bound to its id and its subject, so that rows
-//! can't be exchanged. Which master key wrapped it stands beside it, so that old ones serve until everything is wrapped anew.
+//! can't be exchanged. Which master key wrapped it stands beside it, so that old ones serve until everything is wrapped
+//! anew.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -1,11 +1,11 @@
 //! What one input leads to.
 //!
-//! The problem: refusals, undoing and completion nest, and a keeper of instances that got their order wrong would only be found
-//! out when money is missing.
+//! The problem: refusals, undoing and completion nest, and a keeper of instances that got their order wrong would only
+//! be found out when money is missing.
 //!
-//! The invariant: a [`Run`] does no I/O. It hands out one [`Work`] at a time; whoever drives it does that work in the input's
-//! transaction and says what came of it. Its steps are numbered, so that the same input gives the same step ids whenever it is
-//! tried again. It ends: an input that leads to more than [`MAX_ACTIONS`] actions is an error.
+//! The invariant: a [`Run`] does no I/O. It hands out one [`Work`] at a time; whoever drives it does that work in the
+//! input's transaction and says what came of it. Its steps are numbered, so that the same input gives the same step ids
+//! whenever it is tried again. It ends: an input that leads to more than [`MAX_ACTIONS`] actions is an error.
 
 use std::collections::VecDeque;
 
@@ -18,8 +18,8 @@ use crate::timestamp::Timestamp;
 /// The most actions of one input, what follows from refusals and undoing included.
 pub const MAX_ACTIONS: u32 = 1_000;
 
-/// The id of a step: the idempotency key of an effect. Made of the saga's name, what caused it, and its number, so that the
-/// same step has the same id however often it is tried.
+/// The id of a step: the idempotency key of an effect. Made of the saga's name, what caused it, and its number, so that
+/// the same step has the same id however often it is tried.
 #[must_use]
 pub fn step_id(saga: &str, cause: Uuid, number: u32) -> Uuid {
     Uuid::new_v5(&cause, format!("{saga}:{number}").as_bytes())

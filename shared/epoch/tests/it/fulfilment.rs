@@ -211,7 +211,8 @@ pub(crate) enum FulfilmentError {
     NotUndone(String),
 }
 
-/// Reserves, lets pay, lets ship, confirms; undoes it when one of them fails or the customer changes their mind in time.
+/// Reserves, lets pay, lets ship, confirms; undoes it when one of them fails or the customer changes their mind in
+/// time.
 pub(crate) struct Fulfilment;
 
 impl Fulfilment {

@@ -158,7 +158,8 @@ fn stock_is_reserved_and_released_for_one_order() {
 }
 
 mod undoing {
-    //! Any steps, some of them refused, then compensation: the undos are those of the steps that were done, last to first.
+    //! Any steps, some of them refused, then compensation: the undos are those of the steps that were done, last to
+    //! first.
 
     use std::convert::Infallible;
 
@@ -246,7 +247,8 @@ mod undoing {
                     saga.when_delivered(()).then_nothing()
                 };
             }
-            // Those still in the outbox are delivered before their undo is: undoing waits for them, whatever becomes of them.
+            // Those still in the outbox are delivered before their undo is: undoing waits for them, whatever becomes of
+            // them.
             let numbered: Vec<_> = (1_i64..).zip(&plan).collect();
             let expected: Vec<i64> = numbered.into_iter().rev().filter_map(|(n, step)| match step {
                 Planned::Command { refused: true } => None,
