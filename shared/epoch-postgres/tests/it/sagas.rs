@@ -573,7 +573,7 @@ struct Model {
 
 struct Modelled {
     id: Uuid,
-    state: Arc<Mutex<(Order, Vec<(OrderEvent, i64)>)>>,
+    state: OrderState,
     delivered: usize,
     saga: Option<GivenSaga<Fulfilment>>,
     done: Vec<Effect>,
