@@ -138,6 +138,7 @@ async fn old_store(events: Vec<NewEvent>) -> (MemoryStore, Uuid) {
         aggregate: Purse::NAME,
         aggregate_id: id,
         expected: Version::ZERO,
+        previous: None,
         events,
         context: CommandContext::new(),
     };
