@@ -3,8 +3,11 @@
 //! The problem: a domain should be tried out without servers, and behave as it will with them.
 //! The invariant: they pass the same conformance suites as the others; only durability is missing.
 
+mod bus;
+
 use std::{
-    collections::HashMap,
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,12 +16,10 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::bus::MemoryBus;
 use crate::{
-    bus::{Bus, ConsumeError, PublishError},
     context::Metadata,
     envelope::{Batch, Envelope, StreamKey},
     gate::{Cursor, Parked, Verdict, Way},
@@ -165,7 +166,8 @@ impl Appender for MemoryStore {
 #[derive(Default)]
 struct Progress {
     cursors: HashMap<StreamKey, Cursor>,
-    queues: HashMap<StreamKey, Vec<Arc<Envelope>>>,
+    /// What waits for an event before it, or for somebody who says `retry`.
+    queues: HashMap<StreamKey, BTreeMap<Version, Arc<Envelope>>>,
 }
 
 /// A handler behind a gate whose cursors are in memory.
@@ -183,6 +185,31 @@ impl<H: EventHandler<()>> MemorySubscription<H> {
     /// The handler.
     pub fn handler(&self) -> &H {
         &self.handler
+    }
+
+    /// Applies what waited only for what has come now; gives how many.
+    async fn release(&self, progress: &mut Progress, stream: &StreamKey, cursor: &mut Cursor) -> usize {
+        let mut applied = 0;
+        let Some(queue) = progress.queues.get_mut(stream) else { return applied };
+        while let Some(first) = queue.first_entry() {
+            let event = Arc::clone(first.get());
+            match event.version.cmp(&cursor.version.next()) {
+                Ordering::Greater => return applied,
+                Ordering::Less => drop(first.remove()),
+                Ordering::Equal => {
+                    if let Err(error) = self.handler.handle(&mut (), std::slice::from_ref(&event)).await {
+                        tracing::warn!(subscription = self.handler.name(), %error, "parked");
+                        cursor.parked = Some(Parked::Failed);
+                        return applied;
+                    }
+                    first.remove();
+                    cursor.version = event.version;
+                    applied += 1;
+                }
+            }
+        }
+        cursor.parked = None;
+        applied
     }
 
     /// How far it is with an aggregate.
@@ -217,7 +244,7 @@ impl<H: EventHandler<()>> Subscription for MemorySubscription<H> {
                 Verdict::Gap => delivered.gap += 1,
                 Verdict::Queue => {
                     delivered.queued += 1;
-                    progress.queues.entry(stream.clone()).or_default().push(Arc::clone(event));
+                    progress.queues.entry(stream.clone()).or_default().insert(event.version, Arc::clone(event));
                 }
                 Verdict::Apply => match self.handler.handle(&mut (), std::slice::from_ref(event)).await {
                     Ok(()) => delivered.applied += 1,
@@ -225,61 +252,15 @@ impl<H: EventHandler<()>> Subscription for MemorySubscription<H> {
                         tracing::warn!(subscription = self.name(), %error, "parked");
                         delivered.queued += 1;
                         cursor = Cursor { version: before.version, parked: Some(Parked::Failed) };
-                        progress.queues.entry(stream.clone()).or_default().push(Arc::clone(event));
+                        progress.queues.entry(stream.clone()).or_default().insert(event.version, Arc::clone(event));
                     }
                 },
+            }
+            if cursor.parked == Some(Parked::Gap) {
+                delivered.applied += self.release(&mut progress, &stream, &mut cursor).await;
             }
             progress.cursors.insert(stream, cursor);
         }
         Ok(delivered)
-    }
-}
-
-/// A bus in memory: keeps everything, so that late subscribers get it from the beginning.
-#[derive(Clone, Default)]
-pub struct MemoryBus {
-    log: Arc<Mutex<Vec<Arc<Envelope>>>>,
-    grown: Arc<watch::Sender<usize>>,
-}
-
-impl MemoryBus {
-    /// An empty bus.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-#[async_trait]
-impl Bus for MemoryBus {
-    async fn publish(&self, events: &Batch) -> Result<(), PublishError> {
-        let mut log = lock(&self.log);
-        log.extend(events.iter().cloned());
-        self.grown.send_replace(log.len());
-        Ok(())
-    }
-
-    async fn consume(&self, subscription: Arc<dyn Subscription>, stop: CancellationToken) -> Result<(), ConsumeError> {
-        const BATCH: usize = 256;
-        let mut grown = self.grown.subscribe();
-        let mut read = 0;
-        loop {
-            let batch: Vec<_> = lock(&self.log).iter().skip(read).take(BATCH).cloned().collect();
-            if batch.is_empty() {
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    changed = grown.changed() => if changed.is_err() { return Ok(()) },
-                }
-                continue;
-            }
-            let wanted: Vec<_> =
-                batch.iter().filter(|event| subscription.aggregates().contains(&&*event.aggregate)).cloned().collect();
-            if subscription.deliver(&wanted, Way::Bus).await.is_ok() {
-                read += batch.len();
-            }
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-        }
     }
 }

@@ -38,6 +38,7 @@
 //!     .when(&Command::Close).then_rejected(|error| *error == IsClosed);
 //! ```
 
+pub mod bus;
 mod saga;
 
 pub use saga::{Did, GivenSaga, Reacted, given_saga};

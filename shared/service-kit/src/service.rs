@@ -322,7 +322,7 @@ async fn connect<S: Service>(
             let bus = PgBus::connect(store.pool().clone(), namespace, S::NAME).await;
             Arc::new(bus.map_err(|source| ServiceError::Migrate { service: S::NAME, source })?)
         }
-        Choice::Memory => Arc::new(shared.memory.clone()),
+        Choice::Memory => Arc::new(shared.memory.with_group_prefix(S::NAME)),
     })
 }
 

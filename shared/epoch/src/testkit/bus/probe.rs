@@ -1,0 +1,293 @@
+//! Subscriptions that write down what a bus hands them.
+//!
+//! The problem: behind its gate a subscription looks right even when its bus repeats, reorders or floods; a suite for buses
+//! must see what came before the gate.
+//!
+//! The invariant: every hand-over is in the book before the gate sees it, in the order in which the bus made it, and events are
+//! in hand until the bus has its answer, also when the bus gives up waiting for it.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use crate::{
+    bus::{Bus, ConsumeError},
+    context::{CommandContext, Metadata},
+    envelope::{Batch, Envelope, StreamKey},
+    event::SchemaId,
+    gate::Way,
+    handler::{DeliverError, Delivered, EventHandler, Subscription},
+    memory::MemorySubscription,
+    timestamp::Timestamp,
+    version::{Position, Version},
+};
+
+/// The aggregate whose events the suite publishes.
+pub const AGGREGATE: &str = "conformance";
+/// In which everything the suite waits for must come true.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+/// An event's aggregate and version.
+pub(super) type Mark = (Uuid, u64);
+/// Something that happens before or after the gate.
+pub(super) type Hook = Arc<dyn Fn(&Batch) -> BoxFuture<'static, Result<(), DeliverError>> + Send + Sync>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn mark(event: &Envelope) -> Mark {
+    (event.aggregate_id, event.version.get())
+}
+
+pub(super) fn event(id: Uuid, version: u64) -> Arc<Envelope> {
+    let context = CommandContext::new().for_tenant(Uuid::from_u128(9)).by("user:1");
+    Arc::new(Envelope {
+        event_id: Uuid::now_v7(),
+        aggregate: Cow::Borrowed(AGGREGATE),
+        aggregate_id: id,
+        version: Version::new(version),
+        position: Position::new(version),
+        event_name: Cow::Borrowed("Happened"),
+        schema: SchemaId::new(7),
+        payload: version.to_be_bytes().to_vec().into(),
+        occurred_at: context.occurred_at,
+        recorded_at: Timestamp::now(),
+        metadata: Metadata::from(&context),
+    })
+}
+
+pub(super) fn ids(count: usize) -> Vec<Uuid> {
+    std::iter::repeat_with(Uuid::now_v7).take(count).collect()
+}
+
+/// Some versions of all these aggregates, as writers that take turns would append them.
+pub(super) fn events(ids: &[Uuid], versions: std::ops::RangeInclusive<u64>) -> Vec<Arc<Envelope>> {
+    versions.flat_map(|version| ids.iter().map(move |id| event(*id, version))).collect()
+}
+
+/// What was handed to the members of a group.
+#[derive(Default)]
+pub(super) struct Book {
+    handed: Mutex<Vec<Mark>>,
+    in_hand: Mutex<HashMap<Uuid, usize>>,
+    count: AtomicUsize,
+    most: AtomicUsize,
+    overlaps: AtomicUsize,
+}
+
+impl Book {
+    /// All hand-overs in order, repetitions as well.
+    pub(super) fn handed(&self) -> Vec<Mark> {
+        lock(&self.handed).clone()
+    }
+
+    /// The most events that were in hand at once.
+    pub(super) fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+
+    /// How often an aggregate was handed to a member while another had it in hand.
+    pub(super) fn overlaps(&self) -> usize {
+        self.overlaps.load(Ordering::SeqCst)
+    }
+}
+
+/// Events in hand; given back when dropped.
+struct InHand {
+    book: Arc<Book>,
+    ids: HashSet<Uuid>,
+    count: usize,
+}
+
+impl InHand {
+    fn take(book: &Arc<Book>, member: usize, events: &Batch) -> Self {
+        let ids: HashSet<_> = events.iter().map(|event| event.aggregate_id).collect();
+        lock(&book.handed).extend(events.iter().map(|event| mark(event)));
+        let mut in_hand = lock(&book.in_hand);
+        for id in &ids {
+            if in_hand.insert(*id, member).is_some_and(|other| other != member) {
+                book.overlaps.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        drop(in_hand);
+        let now = book.count.fetch_add(events.len(), Ordering::SeqCst) + events.len();
+        book.most.fetch_max(now, Ordering::SeqCst);
+        Self { book: Arc::clone(book), ids, count: events.len() }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        lock(&self.book.in_hand).retain(|id, _| !self.ids.contains(id));
+        self.book.count.fetch_sub(self.count, Ordering::SeqCst);
+    }
+}
+
+/// A handler that writes down what it applies, and refuses one aggregate.
+struct Notes {
+    name: &'static str,
+    refused: Option<Uuid>,
+    applied: watch::Sender<Vec<Arc<Envelope>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("as the test wants it")]
+struct Refused;
+
+#[async_trait]
+impl EventHandler<()> for Notes {
+    type Error = Refused;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &[AGGREGATE]
+    }
+
+    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Refused> {
+        if events.iter().any(|event| Some(event.aggregate_id) == self.refused) {
+            return Err(Refused);
+        }
+        self.applied.send_modify(|applied| applied.extend_from_slice(events));
+        Ok(())
+    }
+}
+
+/// A subscription: its book, its hooks and its gate. Members of one group share book and gate.
+#[derive(Clone)]
+pub(super) struct Probe {
+    gate: Arc<MemorySubscription<Notes>>,
+    pub(super) book: Arc<Book>,
+    member: usize,
+    before: Option<Hook>,
+    after: Option<Hook>,
+}
+
+impl Probe {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self::refusing(name, None)
+    }
+
+    /// One whose handler fails for an aggregate.
+    pub(super) fn refusing(name: &'static str, refused: Option<Uuid>) -> Self {
+        let notes = Notes { name, refused, applied: watch::Sender::default() };
+        let (gate, book) = (Arc::new(MemorySubscription::new(notes)), Arc::default());
+        Self { gate, book, member: 0, before: None, after: None }
+    }
+
+    /// The same subscription in another process.
+    pub(super) fn member(&self, member: usize) -> Self {
+        Self { member, ..self.clone() }
+    }
+
+    pub(super) fn before(self, hook: Hook) -> Self {
+        Self { before: Some(hook), ..self }
+    }
+
+    pub(super) fn after(self, hook: Hook) -> Self {
+        Self { after: Some(hook), ..self }
+    }
+
+    pub(super) fn applied(&self) -> Vec<Arc<Envelope>> {
+        self.gate.handler().applied.borrow().clone()
+    }
+
+    pub(super) fn applied_count(&self) -> usize {
+        self.gate.handler().applied.borrow().len()
+    }
+
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        self.applied().iter().map(|event| mark(event)).collect()
+    }
+
+    pub(super) async fn is_parked(&self, id: Uuid) -> bool {
+        let stream = StreamKey { aggregate: Cow::Borrowed(AGGREGATE), id };
+        self.gate.cursor(&stream).await.parked.is_some()
+    }
+
+    /// Waits until the handler has applied so many events.
+    #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
+    pub(super) async fn wait_for(&self, count: usize) {
+        let mut applied = self.gate.handler().applied.subscribe();
+        let waited = tokio::time::timeout(LIMIT, applied.wait_for(|applied| applied.len() >= count)).await;
+        assert!(waited.is_ok(), "{} of {count} events came", self.applied_count());
+    }
+
+    /// Consumes in a task of its own until stopped or dropped.
+    pub(super) fn consume(&self, bus: &Arc<dyn Bus>) -> Consuming {
+        let (bus, subscription, stop) = (Arc::clone(bus), Arc::new(self.clone()), CancellationToken::new());
+        let token = stop.clone();
+        let task = tokio::spawn(async move { bus.consume(subscription, token).await });
+        Consuming { stop: stop.drop_guard(), task }
+    }
+}
+
+#[async_trait]
+impl Subscription for Probe {
+    fn name(&self) -> &str {
+        self.gate.name()
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        self.gate.aggregates()
+    }
+
+    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+        assert_eq!(way, Way::Bus, "the way of a bus");
+        let _in_hand = InHand::take(&self.book, self.member, events);
+        if let Some(before) = &self.before {
+            before(events).await?;
+        }
+        let delivered = self.gate.deliver(events, way).await?;
+        if let Some(after) = &self.after {
+            after(events).await?;
+        }
+        Ok(delivered)
+    }
+}
+
+/// A consumer in a task.
+pub(super) struct Consuming {
+    stop: DropGuard,
+    task: JoinHandle<Result<(), ConsumeError>>,
+}
+
+#[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
+impl Consuming {
+    /// Stops it, which it must do soon and without an error.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        match tokio::time::timeout(LIMIT, self.task).await {
+            Ok(Ok(Ok(()))) => {}
+            other => panic!("the consumer didn't stop as it should: {other:?}"),
+        }
+    }
+}
+
+pub(super) fn not_now() -> DeliverError {
+    DeliverError { subscription: "conformance".to_owned(), detail: "not now".to_owned() }
+}
+
+/// Polls for what tells nobody when it comes true.
+pub(super) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,29 @@
+//! The bus in memory keeps what every bus promises.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use epoch::{bus::Bus, memory::MemoryBus, testkit::bus::BusFactory};
+
+struct Memory(MemoryBus);
+
+#[async_trait]
+impl BusFactory for Memory {
+    async fn bus(&self) -> Arc<dyn Bus> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn publish_stray(&self) -> bool {
+        false
+    }
+
+    fn in_hand(&self) -> usize {
+        256
+    }
+
+    fn shares(&self) -> bool {
+        false
+    }
+}
+
+epoch::bus_conformance!(async { Arc::new(Memory(MemoryBus::new())) as Arc<dyn BusFactory> });
