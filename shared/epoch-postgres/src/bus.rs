@@ -20,6 +20,7 @@ use epoch::{
 use sqlx::{
     Connection, PgConnection, PgPool, Row,
     migrate::{MigrateError, Migrator},
+    postgres::PgRow,
     types::Json,
 };
 use tokio::sync::watch;
@@ -102,7 +103,7 @@ impl PgBus {
         let mut failed = 0;
         while !stop.is_cancelled() {
             published.borrow_and_update();
-            let read = "select number, headers, body from epoch_bus.messages \
+            let read = "select number, headers, body, aggregate from epoch_bus.messages \
                  where number > $1 and aggregate = any($2) order by number limit $3";
             let rows = sqlx::query(read).bind(number).bind(subscription.aggregates()).bind(BATCH);
             let rows = rows.fetch_all(&mut connection).await?;
@@ -116,18 +117,20 @@ impl PgBus {
             let next: i64 = last.try_get(0)?;
             let mut events: Vec<Arc<Envelope>> = Vec::with_capacity(rows.len());
             for row in &rows {
-                let headers: Json<HashMap<String, String>> = row.try_get(1)?;
-                let body = Bytes::from(row.try_get::<Vec<u8>, _>(2)?);
-                match Message::read(|name| headers.0.get(name).map(String::as_str), &body) {
+                match event(row) {
                     Ok(event) => events.push(Arc::new(event)),
-                    Err(error) => {
-                        let number: i64 = row.try_get(0)?;
-                        metrics::counter!("epoch_unreadable_total", "bus" => "postgres").increment(1);
-                        tracing::error!(group, number, %error, "message is not an event");
+                    Err(reason) => {
+                        let (number, topic): (i64, String) = (row.try_get(0)?, row.try_get(3)?);
+                        tracing::error!(group, number, topic, reason, "not an event, passed over");
+                        let name = subscription.name().to_owned();
+                        metrics::counter!("epoch_unreadable_total", "subscription" => name, "topic" => topic)
+                            .increment(1);
                     }
                 }
             }
-            if let Err(error) = subscription.deliver(&events, Way::Bus).await {
+            if !events.is_empty()
+                && let Err(error) = subscription.deliver(&events, Way::Bus).await
+            {
                 failed += 1;
                 tracing::warn!(group, %error, failed, "delivery failed");
                 tokio::select! {
@@ -143,6 +146,14 @@ impl PgBus {
         }
         connection.close().await
     }
+}
+
+/// The event in a message, or why there is none.
+fn event(row: &PgRow) -> Result<Envelope, String> {
+    // Somebody else's message may have headers of any shape; that must not look like a fault of the database.
+    let headers: Json<HashMap<String, String>> = row.try_get(1).map_err(|error| error.to_string())?;
+    let body = Bytes::from(row.try_get::<Vec<u8>, _>(2).map_err(|error| error.to_string())?);
+    Message::read(|name| headers.0.get(name).map(String::as_str), &body).map_err(|error| error.to_string())
 }
 
 #[async_trait]

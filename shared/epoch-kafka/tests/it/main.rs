@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
 
+mod bus;
 mod confluent;
 mod consuming;
 mod group;

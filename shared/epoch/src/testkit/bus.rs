@@ -43,10 +43,13 @@ pub trait BusFactory: Send + Sync + 'static {
 
     /// Whether the members of a group work at the same time; else one does and the others stand by.
     fn shares(&self) -> bool;
+
+    /// Takes away what it made, after a test that passed.
+    async fn close(&self) {}
 }
 
-/// A test for each promise of [`testkit::bus`](crate::testkit::bus); the argument is an async expression that makes a
-/// [`BusFactory`](crate::testkit::bus::BusFactory), or `None` where there is no broker.
+/// A test for each promise of [`testkit::bus`](crate::testkit::bus); the argument is a future of a
+/// [`Factory`](crate::testkit::bus::Factory), or of an `Option` of one that is `None` where there is no broker.
 #[macro_export]
 macro_rules! bus_conformance {
     ($factory:expr) => {
@@ -69,15 +72,17 @@ macro_rules! bus_conformance {
             #[tokio::test(flavor = "multi_thread")]
             async fn $promise() {
                 let factory = $factory.await;
-                if let Some(factory) = ::std::convert::Into::<Option<_>>::into(factory) {
-                    $crate::testkit::bus::$promise(factory).await;
+                if let Some(factory) = ::std::convert::Into::<Option<$crate::testkit::bus::Factory>>::into(factory) {
+                    $crate::testkit::bus::$promise(::std::sync::Arc::clone(&factory)).await;
+                    factory.close().await;
                 }
             }
         )*
     };
 }
 
-type Factory = Arc<dyn BusFactory>;
+/// What makes the buses of one test.
+pub type Factory = Arc<dyn BusFactory>;
 
 #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
 async fn publish(bus: &Arc<dyn Bus>, events: &Batch) {

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use epoch::{bus::Bus, memory::MemoryBus, testkit::bus::BusFactory};
+use epoch::{
+    bus::Bus,
+    memory::MemoryBus,
+    testkit::bus::{BusFactory, Factory},
+};
 
 struct Memory(MemoryBus);
 
@@ -26,4 +30,4 @@ impl BusFactory for Memory {
     }
 }
 
-epoch::bus_conformance!(async { Arc::new(Memory(MemoryBus::new())) as Arc<dyn BusFactory> });
+epoch::bus_conformance!(async { Arc::new(Memory(MemoryBus::new())) as Factory });

@@ -1,0 +1,53 @@
+//! The bus on Kafka keeps what every bus promises.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use epoch::{
+    bus::Bus,
+    testkit::bus::{AGGREGATE, BusFactory, Factory},
+};
+use epoch_kafka::KafkaConfig;
+use rdkafka::{
+    ClientConfig,
+    producer::{FutureProducer, FutureRecord},
+};
+
+use crate::support::{LIMIT, bus_with, config, topic};
+
+struct Kafka(KafkaConfig);
+
+impl Kafka {
+    async fn start() -> Factory {
+        // A crashed consumer's batch is rolled back this soon.
+        Arc::new(Self(KafkaConfig { drain_timeout: Duration::from_millis(500), ..config() }))
+    }
+}
+
+#[async_trait]
+impl BusFactory for Kafka {
+    async fn bus(&self) -> Arc<dyn Bus> {
+        bus_with(&self.0, &[AGGREGATE]).await
+    }
+
+    async fn publish_stray(&self) -> bool {
+        let stray: FutureProducer =
+            ClientConfig::new().set("bootstrap.servers", &self.0.bootstrap_servers).create().unwrap();
+        let topic = topic(&self.0, AGGREGATE);
+        for key in ["one", "two", "three"] {
+            stray.send(FutureRecord::to(&topic).key(key).payload("hello, world"), LIMIT).await.unwrap();
+        }
+        true
+    }
+
+    /// A batch of each partition.
+    fn in_hand(&self) -> usize {
+        1_500
+    }
+
+    fn shares(&self) -> bool {
+        true
+    }
+}
+
+epoch::bus_conformance!(Kafka::start());
