@@ -1,0 +1,8 @@
+//! The bus against a real broker (`EPOCH_TEST_AMQP`); without one these tests say so and do nothing.
+//!
+//! Every test has topics and groups of its own, and waits for conditions, never for time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod conformance;
+mod support;
