@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use epoch::{envelope::Envelope, gate::Way, handler::Subscription, retry::RetryPolicy};
+use epoch::{envelope::Envelope, gate::Way, handler::Subscription, retry::RetryPolicy, trace};
 use futures::{FutureExt, StreamExt};
 use lapin::{
     Channel, Connection, Consumer,
@@ -150,6 +150,7 @@ impl Partition {
         let events: Vec<_> = batch.iter_mut().filter_map(|message| self.event(stream, message)).collect();
         let span =
             tracing::debug_span!("deliver", subscription = self.subscription.name(), stream, last_offset = offset);
+        trace::link(&span, &events);
         if !events.is_empty() && !self.deliver(&events).instrument(span).await {
             return Ok(None);
         }

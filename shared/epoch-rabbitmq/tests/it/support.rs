@@ -1,10 +1,34 @@
-//! Brokers and metrics for tests.
+//! Brokers, events, subscriptions and metrics for tests.
 
-use std::sync::OnceLock;
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
+};
 
-use epoch_rabbitmq::RabbitConfig;
+use async_trait::async_trait;
+use epoch::{
+    CommandContext,
+    bus::{Bus, ConsumeError},
+    context::Metadata,
+    envelope::{Batch, Envelope},
+    event::SchemaId,
+    gate::Way,
+    handler::{DeliverError, Delivered, Subscription},
+    timestamp::Timestamp,
+    version::{Position, Version},
+};
+use epoch_rabbitmq::{RabbitBus, RabbitConfig};
+use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
+
+pub(crate) const AGGREGATE: &str = "file";
+/// What every condition must come true in.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Settings for streams and groups that nobody else uses, on the broker at `url`.
 pub(crate) fn private(url: impl Into<String>) -> RabbitConfig {
@@ -23,7 +47,159 @@ pub(crate) fn config() -> Option<RabbitConfig> {
     url.map(private)
 }
 
+pub(crate) fn bus(config: &RabbitConfig) -> Arc<RabbitBus> {
+    Arc::new(RabbitBus::new(config.clone()).unwrap())
+}
+
+/// A queue that is no stream.
+pub(crate) async fn declare_classic(url: &str, name: &str) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(name.into(), options, FieldTable::default()).await.unwrap();
+}
+
+pub(crate) fn ids(count: usize) -> Vec<Uuid> {
+    std::iter::repeat_with(Uuid::now_v7).take(count).collect()
+}
+
+fn event(id: Uuid, version: u64) -> Arc<Envelope> {
+    let context = CommandContext::new();
+    Arc::new(Envelope {
+        event_id: Uuid::now_v7(),
+        aggregate: Cow::Borrowed(AGGREGATE),
+        aggregate_id: id,
+        version: Version::new(version),
+        position: Position::new(version),
+        event_name: Cow::Borrowed("Happened"),
+        schema: SchemaId::new(7),
+        payload: version.to_be_bytes().to_vec().into(),
+        occurred_at: context.occurred_at,
+        recorded_at: Timestamp::now(),
+        metadata: Metadata::from(&context),
+    })
+}
+
+/// Some versions of all these aggregates, as writers that take turns would append them.
+pub(crate) fn events(ids: &[Uuid], versions: std::ops::RangeInclusive<u64>) -> Vec<Arc<Envelope>> {
+    versions.flat_map(|version| ids.iter().map(move |id| event(*id, version))).collect()
+}
+
+/// Publishes as a relay does: what wasn't taken comes again.
+pub(crate) async fn publish(bus: &Arc<RabbitBus>, batch: &Batch) {
+    let (start, mut left) = (Instant::now(), batch);
+    while let Err(error) = bus.publish(left).await {
+        assert!(start.elapsed() < LIMIT, "not published: {error}");
+        left = &left[error.acknowledged..];
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A subscription without a gate that remembers first appearances, in the order in which the bus brings them.
+pub(crate) struct Recorder {
+    name: &'static str,
+    panics: bool,
+    seen: Mutex<HashMap<Uuid, u64>>,
+    first: watch::Sender<Vec<(Uuid, u64)>>,
+}
+
+impl Recorder {
+    pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self { name, panics: false, seen: Mutex::default(), first: watch::Sender::default() })
+    }
+
+    pub(crate) fn panicking(name: &'static str) -> Arc<Self> {
+        Arc::new(Self { name, panics: true, seen: Mutex::default(), first: watch::Sender::default() })
+    }
+
+    /// Waits until so many different events came.
+    pub(crate) async fn wait_for(&self, count: usize) {
+        let mut first = self.first.subscribe();
+        let waited = tokio::time::timeout(LIMIT, first.wait_for(|first| first.len() >= count)).await;
+        assert!(waited.is_ok(), "{} of {count} events came", self.first.borrow().len());
+    }
+
+    /// First appearances are everything that was published, each aggregate's in order.
+    pub(crate) fn assert_exactly_once_in_order(&self, published: &[Arc<Envelope>]) {
+        let mut first = self.first.borrow().clone();
+        let mut expected: Vec<_> = published.iter().map(|event| (event.aggregate_id, event.version.get())).collect();
+        first.sort_by_key(|(id, _)| *id);
+        expected.sort_by_key(|(id, _)| *id);
+        assert_eq!(first, expected);
+    }
+}
+
+#[async_trait]
+impl Subscription for Recorder {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &[AGGREGATE]
+    }
+
+    async fn deliver(&self, events: &Batch, _way: Way) -> Result<Delivered, DeliverError> {
+        assert!(!self.panics, "panics as the test wants it");
+        let mut seen = self.seen.lock().unwrap();
+        let mut new = Vec::new();
+        for event in events {
+            let (last, version) = (seen.entry(event.aggregate_id).or_default(), event.version.get());
+            if version > *last {
+                *last = version;
+                new.push((event.aggregate_id, version));
+            }
+        }
+        let applied = new.len();
+        self.first.send_modify(|first| first.extend(new));
+        Ok(Delivered { applied, duplicate: events.len() - applied, ..Delivered::default() })
+    }
+}
+
+/// A consumer in a task; stops when dropped.
+pub(crate) struct Consuming {
+    stop: DropGuard,
+    task: JoinHandle<Result<(), ConsumeError>>,
+}
+
+impl Consuming {
+    pub(crate) fn start(bus: &Arc<RabbitBus>, subscription: Arc<dyn Subscription>) -> Self {
+        let (bus, stop) = (Arc::clone(bus), CancellationToken::new());
+        let token = stop.clone();
+        let task = tokio::spawn(async move { bus.consume(subscription, token).await });
+        Self { stop: stop.drop_guard(), task }
+    }
+
+    /// Ends as it should.
+    pub(crate) async fn stop(self) -> Result<(), ConsumeError> {
+        drop(self.stop);
+        tokio::time::timeout(LIMIT, self.task).await.expect("stops").unwrap()
+    }
+
+    /// Ends by itself.
+    pub(crate) async fn end(self) -> Result<(), ConsumeError> {
+        tokio::time::timeout(LIMIT, self.task).await.expect("ends").unwrap()
+    }
+}
+
+pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn metrics_handle() -> &'static PrometheusHandle {
     static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
     METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
+}
+
+/// The value of the metric that has all of these labels.
+pub(crate) fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    let rendered = metrics_handle().render();
+    let mut lines = rendered.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    let line = lines.find(|line| labels.iter().all(|label| line.contains(label)))?;
+    line.rsplit(' ').next()?.parse().ok()
 }

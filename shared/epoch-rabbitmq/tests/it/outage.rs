@@ -1,0 +1,182 @@
+//! Brokers that are killed, absent, or say no; handlers that panic; processes that disagree.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use epoch::bus::Bus;
+use epoch_rabbitmq::{Error, RabbitBus, RabbitConfig};
+
+use crate::support::*;
+
+/// A broker of this test's own, which it may kill.
+struct PrivateBroker {
+    dev: PathBuf,
+    directory: PathBuf,
+    port: u16,
+}
+
+/// A port whose two successors are free too: a broker takes all three.
+fn free_ports() -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if port < u16::MAX - 2 && (port..=port + 2).all(is_free) {
+            return port;
+        }
+    }
+}
+
+impl PrivateBroker {
+    fn new() -> Self {
+        let dev = std::env::var_os("CATACLOUD_DEV")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev"), PathBuf::from);
+        let directory = std::env::temp_dir().join(format!("epoch-rabbitmq-{}", uuid::Uuid::now_v7()));
+        Self { dev, directory, port: free_ports() }
+    }
+
+    fn dev(&self, verb: &str, port: Option<u16>) -> String {
+        let mut command = Command::new(&self.dev);
+        command.args(["rabbitmq", verb]).arg(&self.directory).args(port.map(|port| port.to_string()));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "dev rabbitmq {verb}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn start(&self) -> String {
+        self.dev("start", Some(self.port))
+    }
+
+    /// As in a crash.
+    fn kill(&self) {
+        self.dev("kill", None);
+    }
+}
+
+impl Drop for PrivateBroker {
+    fn drop(&mut self) {
+        self.dev("remove", None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_and_comes_back_loses_and_turns_round_nothing() {
+    if config().is_none() {
+        return;
+    }
+    let broker = PrivateBroker::new();
+    let config = RabbitConfig { timeout: Duration::from_secs(2), ..private(broker.start()) };
+    let (bus, ids) = (bus(&config), ids(12));
+    let recorder = Recorder::new("surviving");
+    let consuming = Consuming::start(&bus, recorder.clone());
+    let mut published = Vec::new();
+    for (round, versions) in [1..=40, 41..=80, 81..=120].into_iter().enumerate() {
+        let newer = events(&ids, versions);
+        let publishing = tokio::spawn({
+            let (bus, newer) = (Arc::clone(&bus), newer.clone());
+            async move {
+                for batch in newer.chunks(40) {
+                    publish(&bus, batch).await;
+                }
+            }
+        });
+        published.extend(newer);
+        if round == 1 {
+            recorder.wait_for(40 * ids.len() + 50).await;
+            broker.kill();
+            broker.start();
+        }
+        publishing.await.unwrap();
+    }
+    recorder.wait_for(published.len()).await;
+    consuming.stop().await.unwrap();
+    recorder.assert_exactly_once_in_order(&published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_ever_for_a_broker_that_is_not_there() {
+    let url = format!("amqp://127.0.0.1:{}", free_ports());
+    let bus = bus(&RabbitConfig { timeout: Duration::from_millis(500), ..private(url) });
+    let consuming = Consuming::start(&bus, Recorder::new("nobody"));
+    let start = Instant::now();
+    let error = bus.publish(&events(&ids(1), 1..=2)).await.unwrap_err();
+    assert_eq!((error.acknowledged, error.offered), (0, 2));
+    consuming.stop().await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_ends_the_consumer() {
+    let Some(config) = config() else { return };
+    let (_, host) = config.url.rsplit_once('@').unwrap();
+    let wrong = RabbitConfig { url: format!("amqp://nobody:wrong@{host}"), ..config.clone() };
+    let bus = bus(&wrong);
+    let error = Consuming::start(&bus, Recorder::new("locked_out")).end().await.unwrap_err();
+    assert!(error.detail.contains("ACCESS_REFUSED") || error.detail.contains("ACCESS-REFUSED"), "{error}");
+    let error = bus.publish(&events(&ids(1), 1..=1)).await.unwrap_err();
+    assert!(!error.detail.contains("wrong"), "{error}");
+}
+
+#[test]
+fn addresses_that_make_no_sense_are_refused() {
+    for url in ["", "localhost", "http://localhost", "amqps://localhost"] {
+        let refused = RabbitBus::new(RabbitConfig::new(url)).err();
+        assert!(matches!(refused, Some(Error::Address { .. })), "{url}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_ends_the_consumer() {
+    let Some(config) = config() else { return };
+    let bus = bus(&config);
+    let consuming = Consuming::start(&bus, Recorder::panicking("panicking"));
+    publish(&bus, &events(&ids(1), 1..=1)).await;
+    let error = consuming.end().await.unwrap_err();
+    assert!(error.detail.contains("panic"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_with_other_settings_use_the_topic_as_it_is() {
+    let Some(three) = config() else { return };
+    let five = RabbitConfig { partitions: 5, ..three.clone() };
+    let (ids, buses) = (ids(20), [bus(&three), bus(&five)]);
+    let mut published = Vec::new();
+    for version in 1..=20_u64 {
+        let newer = events(&ids, version..=version);
+        publish(&buses[usize::from(version % 2 == 0)], &newer).await;
+        published.extend(newer);
+    }
+    let recorder = Recorder::new("either");
+    let consuming = Consuming::start(&buses[1], recorder.clone());
+    recorder.wait_for(published.len()).await;
+    consuming.stop().await.unwrap();
+    recorder.assert_exactly_once_in_order(&published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_somebody_else_spoilt_is_an_error_that_names_it() {
+    let Some(config) = config() else { return };
+    let topic = epoch::message::topic(&config.namespace, AGGREGATE);
+    declare_classic(&config.url, &topic).await;
+    let error = Consuming::start(&bus(&config), Recorder::new("spoilt")).end().await.unwrap_err();
+    assert!(error.detail.contains(&topic), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_shown() {
+    let Some(config) = config() else { return };
+    let config = RabbitConfig { partitions: 1, ..config };
+    let (bus, recorder) = (bus(&config), Recorder::new("lagging"));
+    let topic = epoch::message::topic(&config.namespace, AGGREGATE);
+    let labels = [("subscription", "lagging"), ("topic", &*topic), ("partition", "0")];
+    let published = events(&ids(3), 1..=10);
+    publish(&bus, &published).await;
+    let consuming = Consuming::start(&bus, recorder.clone());
+    recorder.wait_for(published.len()).await;
+    wait_until("nothing is left", || metric("epoch_bus_lag_events", &labels) == Some(0.0)).await;
+    assert_eq!(metric("epoch_bus_consumed_total", &[("subscription", "lagging")]), Some(30.0));
+    consuming.stop().await.unwrap();
+}
