@@ -7,6 +7,8 @@ mod counter;
 mod evolution;
 mod execute;
 mod fulfilment;
+mod local;
 mod memory;
 mod personal;
 mod saga;
+mod trace;
