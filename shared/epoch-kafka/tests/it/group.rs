@@ -76,6 +76,65 @@ async fn a_rebalance_under_load_loses_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rebalance_every_second_during_load_loses_and_turns_round_nothing() {
+    /// Times that the second process comes or goes.
+    const REBALANCES: usize = 6;
+    let config = KafkaConfig { partitions: 6, ..config() };
+    let buses = [bus_with(&config, &["file"]).await, Arc::new(epoch_kafka::KafkaBus::connect(config.clone()).unwrap())];
+    let (gate, ids) = (gate("restless", &["file"]), ids(20));
+    // What the bus hands over, before the gate puts it right.
+    let handed = Arc::new(std::sync::Mutex::new(Seen::new()));
+    let member = || {
+        let handed = Arc::clone(&handed);
+        around(&gate, move |gate, events| {
+            handed.lock().unwrap().extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
+            async move {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                gate.deliver(events, Way::Bus).await
+            }
+            .boxed()
+        })
+    };
+    let staying = Consuming::start(&buses[0], member());
+    let mut second = None;
+    let (mut published, mut turns) = (Vec::new(), 0);
+    let mut pace = tokio::time::interval(Duration::from_millis(5));
+    let mut turn = tokio::time::interval(Duration::from_secs(1));
+    while turns < REBALANCES {
+        tokio::select! {
+            _ = turn.tick() => {
+                turns += 1;
+                second = match second.take() {
+                    Some(leaving) => {
+                        Consuming::stop(leaving).await.unwrap();
+                        None
+                    }
+                    None => Some(Consuming::start(&buses[1], member())),
+                };
+            }
+            // The mock cluster forgets what is more than a few thousand events old.
+            _ = pace.tick(), if published.len() < count(&gate) + 2_000 => {
+                let version = published.len() as u64 / ids.len() as u64 + 1;
+                let batch = events("file", &ids, version..=version);
+                buses[0].publish(&batch).await.unwrap();
+                published.extend(batch);
+            }
+        }
+    }
+    wait_for_events(&gate, published.len()).await;
+    for consuming in second.into_iter().chain([staying]) {
+        consuming.stop().await.unwrap();
+    }
+    assert_exactly_once(&seen(&gate), &published);
+    let mut next = std::collections::HashMap::new();
+    for (id, version) in handed.lock().unwrap().iter() {
+        let next = next.entry(*id).or_insert(1);
+        assert!(version <= next, "{version} of {id} came before {next}");
+        *next = (*next).max(version + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_delivered_is_committed_when_it_stops() {
     let config = config();
     let bus = bus_with(&config, &["file"]).await;
