@@ -121,6 +121,8 @@ fn peers_at(listener: &TcpListener) -> Result<PeerArgs> {
 fn runs_on(shared: &Shared) -> Result<Vec<(String, String)>> {
     let bus = match shared.bus.resolve()? {
         Bus::Kafka { bootstrap_servers } => format!("Kafka at {bootstrap_servers}"),
+        // Without its address: there may be a password in it.
+        Bus::Rabbit { .. } => "RabbitMQ".to_owned(),
         Bus::Postgres => "tables in Postgres".to_owned(),
         Bus::Memory => "this process's memory".to_owned(),
     };

@@ -85,6 +85,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 fn runs_on(bus: &Bus) -> Vec<(String, String)> {
     let bus = match bus {
         Bus::Kafka { .. } => "Apache Kafka",
+        Bus::Rabbit { .. } => "RabbitMQ",
         Bus::Postgres => "PostgreSQL",
         Bus::Memory => "the memory of one process",
     };

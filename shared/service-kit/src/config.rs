@@ -31,6 +31,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         detail: String,
     },
+    /// RabbitMQ was chosen, but nothing says where it is.
+    #[error("CATACLOUD_BUS is rabbitmq, but AMQP_URL is not set")]
+    RabbitWithoutUrl,
     /// The database's URL can't be read.
     #[error("DATABASE_URL can't be read: {detail}")]
     DatabaseUrl {

@@ -17,6 +17,7 @@ use axum::{
 use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
 use epoch_kafka::{FileRegistry, HttpRegistry, KafkaBus, KafkaConfig, RegistryError, SchemaRegistry};
 use epoch_postgres::{PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
+use epoch_rabbitmq::{RabbitBus, RabbitConfig};
 use sqlx::{
     PgPool,
     migrate::{MigrateError, Migrator},
@@ -124,6 +125,9 @@ pub enum ServiceError {
     /// The schema registry can't be used as it is set.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// RabbitMQ's settings can't be used.
+    #[error(transparent)]
+    Rabbit(#[from] epoch_rabbitmq::Error),
 }
 
 impl ServiceError {
@@ -317,6 +321,14 @@ async fn connect<S: Service>(
                 watch(Arc::clone(&watched), flag.clone(), stop)
             });
             bus
+        }
+        Choice::Rabbit { url } => {
+            let config = RabbitConfig {
+                namespace: namespace.to_owned(),
+                group_prefix: format!("{namespace}.{}", S::NAME),
+                ..RabbitConfig::new(url)
+            };
+            Arc::new(RabbitBus::new(config)?)
         }
         Choice::Postgres => {
             let bus = PgBus::connect(store.pool().clone(), namespace, S::NAME).await;

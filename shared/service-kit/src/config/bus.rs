@@ -1,6 +1,6 @@
 //! Which bus events travel on.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use reqwest::Url;
@@ -12,6 +12,8 @@ use super::ConfigError;
 pub enum BusName {
     /// Apache Kafka, or what speaks its protocol
     Kafka,
+    /// RabbitMQ 3.10 or newer
+    Rabbitmq,
     /// Tables in the same PostgreSQL
     Postgres,
     /// This process's memory: all services in one process, and nothing survives it
@@ -19,12 +21,17 @@ pub enum BusName {
 }
 
 /// Which bus, with what it needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Bus {
     /// Kafka at these addresses.
     Kafka {
         /// `host:port`, separated by commas.
         bootstrap_servers: String,
+    },
+    /// RabbitMQ at this address.
+    Rabbit {
+        /// `amqp://user:password@host:port/vhost`; it isn't shown.
+        url: String,
     },
     /// Tables in the same PostgreSQL.
     Postgres,
@@ -41,14 +48,32 @@ pub enum SchemaRegistryPlace {
     Directory(PathBuf),
 }
 
+impl fmt::Debug for Bus {
+    /// Without RabbitMQ's address: there may be a password in it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kafka { bootstrap_servers } => {
+                formatter.debug_struct("Kafka").field("bootstrap_servers", bootstrap_servers).finish()
+            }
+            Self::Rabbit { .. } => formatter.debug_struct("Rabbit").finish_non_exhaustive(),
+            Self::Postgres => formatter.write_str("Postgres"),
+            Self::Memory => formatter.write_str("Memory"),
+        }
+    }
+}
+
 /// Which bus events travel on.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct BusArgs {
     /// Kafka's addresses, as in host:9092,other:9092
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…")]
     pub kafka_bootstrap_servers: Option<String>,
 
-    /// The bus [default: kafka if its addresses are set, else postgres]
+    /// RabbitMQ's address, as in amqp://user:password@host:5672
+    #[arg(long, env = "AMQP_URL", value_name = "URL", hide_env_values = true)]
+    pub amqp_url: Option<String>,
+
+    /// The bus [default: kafka if its addresses are set, else rabbitmq if its address is, else postgres]
     #[arg(long, env = "CATACLOUD_BUS", value_name = "BUS")]
     pub bus: Option<BusName>,
 
@@ -60,6 +85,18 @@ pub struct BusArgs {
     /// commas), or file:///… for a directory of schemas
     #[arg(long, env = "SCHEMA_REGISTRY_URL", hide_env_values = true, value_name = "URL,…")]
     pub schema_registry_url: Option<String>,
+}
+
+impl fmt::Debug for BusArgs {
+    /// Without RabbitMQ's address: there may be a password in it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("BusArgs")
+            .field("kafka_bootstrap_servers", &self.kafka_bootstrap_servers)
+            .field("bus", &self.bus)
+            .field("bus_namespace", &self.bus_namespace)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BusArgs {
@@ -97,15 +134,20 @@ impl BusArgs {
     /// The bus these settings choose. An empty address counts as not set.
     ///
     /// # Errors
-    /// [`ConfigError::KafkaWithoutServers`] when Kafka was chosen without addresses.
+    /// [`ConfigError::KafkaWithoutServers`] or [`ConfigError::RabbitWithoutUrl`] when one was chosen without its address.
     pub fn resolve(&self) -> Result<Bus, ConfigError> {
-        let servers = self.kafka_bootstrap_servers.as_deref().map(str::trim).filter(|servers| !servers.is_empty());
-        let kafka = servers.map(|servers| Bus::Kafka { bootstrap_servers: servers.to_owned() });
+        let set = |value: &Option<String>| {
+            let value = value.as_deref().map(str::trim).filter(|value| !value.is_empty());
+            value.map(str::to_owned)
+        };
+        let kafka = set(&self.kafka_bootstrap_servers).map(|bootstrap_servers| Bus::Kafka { bootstrap_servers });
+        let rabbit = set(&self.amqp_url).map(|url| Bus::Rabbit { url });
         match self.bus {
             Some(BusName::Kafka) => kafka.ok_or(ConfigError::KafkaWithoutServers),
+            Some(BusName::Rabbitmq) => rabbit.ok_or(ConfigError::RabbitWithoutUrl),
             Some(BusName::Postgres) => Ok(Bus::Postgres),
             Some(BusName::Memory) => Ok(Bus::Memory),
-            None => Ok(kafka.unwrap_or(Bus::Postgres)),
+            None => Ok(kafka.or(rabbit).unwrap_or(Bus::Postgres)),
         }
     }
 }
@@ -117,18 +159,24 @@ mod tests {
     #[test]
     fn the_bus_follows_from_what_is_set() {
         let kafka = || Ok(Bus::Kafka { bootstrap_servers: "k:9092".into() });
+        let rabbit = || Ok(Bus::Rabbit { url: "amqp://r".into() });
         let cases = [
-            (None, None, Ok(Bus::Postgres)),
-            (Some("k:9092"), None, kafka()),
-            (Some(" "), None, Ok(Bus::Postgres)),
-            (Some("k:9092"), Some(BusName::Kafka), kafka()),
-            (None, Some(BusName::Kafka), Err(ConfigError::KafkaWithoutServers)),
-            (Some("k:9092"), Some(BusName::Postgres), Ok(Bus::Postgres)),
-            (Some("k:9092"), Some(BusName::Memory), Ok(Bus::Memory)),
+            (None, None, None, Ok(Bus::Postgres)),
+            (Some("k:9092"), None, None, kafka()),
+            (Some(" "), Some(""), None, Ok(Bus::Postgres)),
+            (Some("k:9092"), None, Some(BusName::Kafka), kafka()),
+            (None, Some("amqp://r"), Some(BusName::Kafka), Err(ConfigError::KafkaWithoutServers)),
+            (None, Some("amqp://r"), None, rabbit()),
+            (Some("k:9092"), Some("amqp://r"), None, kafka()),
+            (Some("k:9092"), Some("amqp://r"), Some(BusName::Rabbitmq), rabbit()),
+            (Some("k:9092"), None, Some(BusName::Rabbitmq), Err(ConfigError::RabbitWithoutUrl)),
+            (Some("k:9092"), Some("amqp://r"), Some(BusName::Postgres), Ok(Bus::Postgres)),
+            (Some("k:9092"), None, Some(BusName::Memory), Ok(Bus::Memory)),
         ];
-        for (servers, bus, expected) in cases {
-            let args = BusArgs { kafka_bootstrap_servers: servers.map(str::to_owned), bus, ..BusArgs::default() };
-            assert_eq!(args.resolve(), expected, "{args:?}");
+        for (servers, url, bus, expected) in cases {
+            let (kafka_bootstrap_servers, amqp_url) = (servers.map(str::to_owned), url.map(str::to_owned));
+            let args = BusArgs { kafka_bootstrap_servers, amqp_url, bus, ..BusArgs::default() };
+            assert_eq!(args.resolve(), expected, "{servers:?}, {url:?}, {bus:?}");
         }
     }
 
@@ -146,5 +194,11 @@ mod tests {
         for wrong in ["registry", "ftp://registry", "file:///a,http://b", "file:///a,file:///b"] {
             assert!(matches!(place(wrong), Err(ConfigError::SchemaRegistryUrl { .. })), "{wrong}");
         }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let args = BusArgs { amqp_url: Some("amqp://user:secret@r".to_owned()), ..BusArgs::default() };
+        assert!(!format!("{args:?} {:?}", args.resolve()).contains("secret"));
     }
 }
