@@ -6,6 +6,7 @@ mod bad_input;
 mod client;
 mod commands;
 mod edge;
+mod metric_names;
 mod openapi;
 mod probes;
 mod support;
