@@ -20,6 +20,7 @@ use epoch::{
     handler::Subscription,
     message::{Frame, Received},
     retry::RetryPolicy,
+    trace,
 };
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;

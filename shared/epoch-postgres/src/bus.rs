@@ -16,6 +16,7 @@ use epoch::{
     handler::Subscription,
     message::Message,
     retry::RetryPolicy,
+    trace,
 };
 use sqlx::{
     Connection, PgConnection, PgPool, Row,
@@ -25,6 +26,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./bus-migrations");
 
@@ -128,8 +130,10 @@ impl PgBus {
                     }
                 }
             }
+            let span = tracing::debug_span!("deliver", subscription = subscription.name(), last = next);
+            trace::link(&span, &events);
             if !events.is_empty()
-                && let Err(error) = subscription.deliver(&events, Way::Bus).await
+                && let Err(error) = subscription.deliver(&events, Way::Bus).instrument(span).await
             {
                 failed += 1;
                 tracing::warn!(group, %error, failed, "delivery failed");

@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use epoch::{Envelope, Position, bus::Bus, retry::RetryPolicy, store::StoreError};
 use sqlx::{Connection, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     error::store_error,
@@ -133,7 +134,8 @@ impl Relay {
                 continue;
             }
             let events: Vec<Arc<Envelope>> = page.into_iter().map(Arc::new).collect();
-            let acknowledged = match self.bus.publish(&events).await {
+            let span = tracing::debug_span!("publish", relay = self.name, events = events.len());
+            let acknowledged = match self.bus.publish(&events).instrument(span).await {
                 Ok(()) => {
                     failed = 0;
                     events.len()

@@ -18,6 +18,7 @@ use epoch::{
     retry::RetryPolicy,
 };
 use futures::FutureExt;
+use tracing::Instrument;
 
 use crate::{
     cursors::{self, Followed},
@@ -262,6 +263,7 @@ impl Subscription for PgSubscription {
         }
         let delivered = self
             .bring(events, way)
+            .instrument(tracing::debug_span!("apply", subscription = self.handler.name(), %way, events = events.len()))
             .await
             .map_err(|error| DeliverError { subscription: self.name().to_owned(), detail: error.to_string() })?;
         let count = |result: &'static str, events: usize| {

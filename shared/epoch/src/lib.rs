@@ -29,6 +29,7 @@ pub mod store;
 pub mod testkit;
 pub mod timestamp;
 mod tip;
+pub mod trace;
 pub mod version;
 
 pub use aggregate::Aggregate;

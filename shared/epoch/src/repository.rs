@@ -162,6 +162,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     ///
     /// # Errors
     /// See [`ExecuteError`].
+    #[tracing::instrument(level = "debug", skip_all, fields(aggregate = A::NAME, %id))]
     pub async fn execute(
         &self,
         id: Uuid,

@@ -103,7 +103,9 @@ pub fn init(service: &'static str, args: &LogArgs) -> Result<TelemetryGuard, Tel
     }
     let provider = tracer_provider(service, args)?;
     // Not the log filter: with RUST_LOG=warn a request still needs its trace id. The exporter's own requests need none.
-    let traced = Targets::new().with_default(LevelFilter::INFO).with_targets(
+    // Epoch's spans are for those who look at traces: where there is nobody, they cost nothing.
+    let epoch = if args.otlp_endpoint().is_some() { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let traced = Targets::new().with_default(LevelFilter::INFO).with_target("epoch", epoch).with_targets(
         ["hyper", "hyper_util", "reqwest", "h2", "opentelemetry"].map(|target| (target, LevelFilter::OFF)),
     );
     let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(traced);
@@ -115,6 +117,7 @@ pub fn init(service: &'static str, args: &LogArgs) -> Result<TelemetryGuard, Tel
     metrics_handle()?;
     global::set_text_map_propagator(TraceContextPropagator::new());
     global::set_tracer_provider(provider.clone());
+    epoch::trace::link_with(context::link);
     *done = true;
     // Without an exporter there is nothing to flush, and a provider that was shut down makes no more ids.
     Ok(TelemetryGuard { provider: args.otlp_endpoint().is_some().then_some(provider) })

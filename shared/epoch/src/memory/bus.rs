@@ -16,6 +16,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::lock;
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     gate::Way,
     handler::Subscription,
     retry::RetryPolicy,
+    trace,
 };
 
 /// Events delivered at once.
@@ -92,8 +94,10 @@ impl MemoryBus {
             }
             let wanted = |event: &&Arc<Envelope>| subscription.aggregates().contains(&&*event.aggregate);
             let wanted: Vec<_> = batch.iter().filter(wanted).cloned().collect();
+            let span = tracing::debug_span!("deliver", subscription = subscription.name(), events = wanted.len());
+            trace::link(&span, &wanted);
             if !wanted.is_empty()
-                && let Err(error) = subscription.deliver(&wanted, Way::Bus).await
+                && let Err(error) = subscription.deliver(&wanted, Way::Bus).instrument(span).await
             {
                 failed += 1;
                 tracing::warn!(%error, failed, "the batch will be delivered again");

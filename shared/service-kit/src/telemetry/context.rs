@@ -40,6 +40,11 @@ pub fn with_parent(span: Span, traceparent: &str) -> Span {
     span
 }
 
+/// Links `span` to the one of a W3C `traceparent`, as to one of several causes; nothing happens if that is malformed.
+pub(super) fn link(span: &Span, traceparent: &str) {
+    span.add_link(parse(traceparent).span().span_context().clone());
+}
+
 pub(super) fn trace_id_of(span: &Span) -> Option<String> {
     span_context(span).map(|span| span.trace_id().to_string())
 }
@@ -63,8 +68,13 @@ fn span_context(span: &Span) -> Option<SpanContext> {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::TracerProvider;
-    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::{Context, trace::TracerProvider};
+    use opentelemetry_sdk::{
+        error::OTelSdkResult,
+        trace::{SdkTracerProvider, Span, SpanData, SpanProcessor},
+    };
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::{REQUEST_TRACE_ID, current_trace_id, trace_id_in, traceparent_of_current_span, with_parent};
@@ -88,6 +98,43 @@ mod tests {
                 assert_ne!(traceparent, TRACEPARENT, "the span has an id of its own");
             });
         });
+    }
+
+    /// Keeps spans that have ended.
+    #[derive(Debug, Clone, Default)]
+    struct Ended(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanProcessor for Ended {
+        fn on_start(&self, _span: &mut Span, _context: &Context) {}
+
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().unwrap().push(span);
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _limit: std::time::Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_linked_to_what_caused_its_events() {
+        let ended = Ended::default();
+        let tracer = SdkTracerProvider::builder().with_span_processor(ended.clone()).build().tracer("test");
+        let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::debug_span!("deliver");
+            super::link(&span, TRACEPARENT);
+            super::link(&span, "malformed");
+        });
+        let ended = ended.0.lock().unwrap();
+        let [span] = ended.as_slice() else { panic!("one span: {ended:?}") };
+        let links: Vec<_> = span.links.iter().map(|link| link.span_context.trace_id().to_string()).collect();
+        assert_eq!(links, [TRACE_ID]);
+        assert_ne!(span.span_context.trace_id().to_string(), TRACE_ID, "a link, not a parent");
     }
 
     #[test]
