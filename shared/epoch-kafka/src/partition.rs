@@ -24,7 +24,7 @@ use epoch::{
 };
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::{health::lock, registry::Framing};
 
@@ -175,6 +175,7 @@ impl PartitionTask {
             return true;
         }
         let name = self.subscription.name();
+        trace::link(&Span::current(), events);
         for failed in 1.. {
             match self.subscription.deliver(events, Way::Bus).await {
                 Ok(delivered) => {

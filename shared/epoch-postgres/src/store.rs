@@ -14,6 +14,7 @@ use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot, watch,
 };
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
@@ -78,6 +79,7 @@ impl epoch::store::Appender for PgStore {
             }
             answered.await.map_err(|_| stopped())?
         }
+        .instrument(tracing::debug_span!("append"))
     }
 
     async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {
