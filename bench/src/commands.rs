@@ -40,7 +40,9 @@ pub async fn run(server: &str, pgbench: &str) -> Result<()> {
     let script = std::env::temp_dir().join(format!("single-insert-{}.sql", std::process::id()));
     std::fs::write(&script, INSERT)?;
     println!("\n## commands per second, each client on its own aggregate ({ROUNDS} rounds in turns of {SECONDS} s)\n");
-    println!("| clients | ours, median (range) | p50 | p99 | repeatable commands | pgbench single insert, median (range) | ratio |");
+    println!(
+        "| clients | ours, median (range) | p50 | p99 | repeatable commands | pgbench single insert, median (range) | ratio |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for clients in [1, 8, 32] {
         let (mut ours, mut repeatable, mut theirs) = (Row::default(), Row::default(), Row::default());
@@ -107,7 +109,10 @@ pub async fn driver_floor(server: &str) -> Result<()> {
         latencies.push(u64::try_from(begin.elapsed().as_micros())?);
     }
     let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
-    println!("one client through the driver alone: {rate:.0}/s, p50 {:.2} ms", crate::report::percentile(&latencies, 0.5));
+    println!(
+        "one client through the driver alone: {rate:.0}/s, p50 {:.2} ms",
+        crate::report::percentile(&latencies, 0.5)
+    );
     drop(connection);
     database.drop().await;
     Ok(())

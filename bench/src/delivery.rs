@@ -146,8 +146,14 @@ impl Side {
         let id = Uuid::now_v7();
         let event = NewEvent::encode(&NoteEvent::from(Noted { text: text() }))?;
         let context = CommandContext::new();
-        let append =
-            Append { aggregate: "note", aggregate_id: id, expected: Version::ZERO, previous: None, events: vec![event], context };
+        let append = Append {
+            aggregate: "note",
+            aggregate_id: id,
+            expected: Version::ZERO,
+            previous: None,
+            events: vec![event],
+            context,
+        };
         let Appended::Committed { .. } = self.store.append(append).await? else { bail!("not committed") };
         let committed = Instant::now();
         let applied = async {
@@ -254,7 +260,10 @@ pub async fn catch_up(server: &str, kafka: &str) -> Result<()> {
     println!("relayed to Kafka: {:.0} events/s", events as f64 / relayed.as_secs_f64());
     let (joined, before) = first.context("the first events")?;
     let rate = (events as f64 - before as f64) / (applied - joined).as_secs_f64();
-    println!("caught up by a new subscription: {rate:.0} events/s, after {:.1} s to join its group", joined.as_secs_f64());
+    println!(
+        "caught up by a new subscription: {rate:.0} events/s, after {:.1} s to join its group",
+        joined.as_secs_f64()
+    );
     println!("events a transaction: {:.0}", events as f64 / side.handler.batches.load(Ordering::Relaxed) as f64);
     side.close().await;
     database.drop().await;

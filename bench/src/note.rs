@@ -8,7 +8,8 @@ pub struct Noted {
     pub text: String,
 }
 
-const NOTED: &str = r#"{"type":"record","name":"Noted","namespace":"bench","fields":[{"name":"text","type":"string"}]}"#;
+const NOTED: &str =
+    r#"{"type":"record","name":"Noted","namespace":"bench","fields":[{"name":"text","type":"string"}]}"#;
 
 epoch::events! {
     /// Events of a note.

@@ -41,7 +41,8 @@ async fn pool(database: &TestDatabase, schema: &str) -> PgPool {
 
 async fn append(store: &PgStore, aggregate: &'static str, id: Uuid, tenant: Uuid, at: usize, events: Vec<NewEvent>) {
     let context = CommandContext::new().for_tenant(tenant).by("service:test");
-    let append = Append { aggregate, aggregate_id: id, expected: Version::ZERO.after(at), previous: None, events, context };
+    let append =
+        Append { aggregate, aggregate_id: id, expected: Version::ZERO.after(at), previous: None, events, context };
     let appended = store.append(append).await.unwrap();
     assert!(matches!(appended, Appended::Committed { .. }), "{appended:?}");
 }
