@@ -7,6 +7,7 @@
 pub mod api;
 pub mod domain;
 pub mod projections;
+pub mod rate;
 pub mod settings;
 
 use std::sync::Arc;

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_named() {
-        let wrong = [(CURRENCY, "euro"), (PRICE_GB_HOUR, "-1"), (PRICE_SECOND, "0.0000000000001"), (PRICE_SECOND, "")];
+        let wrong =
+            [(CURRENCY, "euro"), (PRICE_GB_HOUR, "-1"), (PRICE_SECOND, "0.0000000000000000001"), (PRICE_SECOND, "")];
         for (name, value) in wrong {
             let refused = prices(|asked| (asked == name).then(|| value.to_owned())).unwrap_err().to_string();
             assert!(refused.starts_with(name) && refused.contains(&format!("{value:?}")), "{refused}");

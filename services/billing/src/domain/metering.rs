@@ -74,17 +74,22 @@ pub fn area(changes: &[LevelChange], span: Span) -> i128 {
 }
 
 /// The areas over spans that follow each other; each change is looked at once.
+///
+/// Instants are counted from the first span's start, so that only the length of all spans bounds the sums, not the calendar.
 #[must_use]
 pub fn areas(changes: &[LevelChange], spans: impl IntoIterator<Item = Span>) -> Vec<i128> {
+    let mut spans = spans.into_iter().peekable();
+    let Some(origin) = spans.peek().map(|first| first.start()) else { return Vec::new() };
+    let since = |at: Timestamp| Timestamp::from_millis(at.as_millis().saturating_sub(origin.as_millis()));
     let mut sorted = changes.to_vec();
     sorted.sort_unstable_by_key(|change| change.at);
     let mut coming = sorted.into_iter().peekable();
     let mut sums = LevelSums::default();
     let mut area_until = |until: Timestamp| {
         while let Some(change) = coming.next_if(|change| change.at < until) {
-            sums.add(change);
+            sums.add(LevelChange { at: since(change.at.max(origin)), ..change });
         }
-        sums.area_until(until)
+        sums.area_until(since(until))
     };
     let mut areas = Vec::new();
     for span in spans {

@@ -3,14 +3,22 @@
 //! Whoever calls gives events that are counted once each, the period, and the instant the answer is as of. The same functions
 //! serve the HTTP API and anything else that has events, so ids are of any ordered type.
 
+pub mod charge;
 pub mod compute;
 pub mod currency;
 pub mod days;
+pub mod decimal;
+pub mod exact;
 pub mod metering;
 pub mod money;
+pub mod pairing;
+pub mod plan;
 pub mod prices;
 pub mod quantity;
+pub mod rating;
+pub mod refused;
 pub mod runs;
+pub mod sharing;
 pub mod span;
 pub mod storage;
 
@@ -40,8 +48,8 @@ impl Flag {
 /// A flag and whom it is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flagged<I> {
+    /// About which file or job; flags are sorted by it.
+    pub id: I,
     /// What is odd.
     pub flag: Flag,
-    /// About which file or job.
-    pub id: I,
 }

@@ -3,146 +3,142 @@
 //! The problem: amounts that are rounded on the way don't add up. The invariant: everything is exact until a line is written;
 //! there it is rounded once, half away from zero, to the digits of its currency.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use bigdecimal::{BigDecimal, num_bigint::BigInt};
 
-use super::{currency::Currency, quantity::Quantity};
+use super::{currency::Currency, decimal::Decimal, exact::Exact, quantity::Quantity};
 
-/// The price of one unit: an exact decimal, not negative, with at most 12 digits after the point.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitPrice(BigDecimal);
-
-/// Text that isn't a price.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a price: digits, and if need be a point and 1 to 12 digits after it")]
-pub struct NotAPrice {
-    text: String,
-}
-
-impl UnitPrice {
-    const MAX_WHOLE_DIGITS: usize = 18;
-    const MAX_DECIMALS: usize = 12;
-}
-
-impl FromStr for UnitPrice {
-    type Err = NotAPrice;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let not_a_price = || NotAPrice { text: text.to_owned() };
-        let are_digits =
-            |part: &str, most| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
-        let is_price = match text.split_once('.') {
-            Some((whole, decimals)) => {
-                are_digits(whole, Self::MAX_WHOLE_DIGITS) && are_digits(decimals, Self::MAX_DECIMALS)
-            }
-            None => are_digits(text, Self::MAX_WHOLE_DIGITS),
-        };
-        if !is_price {
-            return Err(not_a_price());
-        }
-        BigDecimal::from_str(text).map(|price| Self(price.normalized())).map_err(|_| not_a_price())
-    }
-}
-
-impl fmt::Display for UnitPrice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0.to_plain_string())
-    }
-}
-
-/// An amount of a currency, rounded to its digits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An amount of a currency, rounded to its digits. Amounts that meet are of the same currency.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount {
-    value: BigDecimal,
+    /// In the smallest unit of the currency.
+    minor: BigInt,
+    digits: u8,
+}
+
+/// A decimal that is finer than its currency.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{decimal} is finer than the {digits} digits of {currency}")]
+pub struct TooFine {
+    decimal: Decimal,
+    digits: u8,
+    currency: &'static str,
 }
 
 impl Amount {
     /// Nothing.
     #[must_use]
     pub fn zero(currency: Currency) -> Self {
-        Self { value: BigDecimal::new(BigInt::from(0), i64::from(currency.digits())) }
+        Self { minor: BigInt::from(0), digits: currency.digits() }
     }
 
-    /// What a quantity costs, rounded here and only here.
+    /// This much, rounded here and only here.
     #[must_use]
-    pub fn of(quantity: Quantity, price: &UnitPrice, currency: Currency) -> Self {
-        let (price, price_digits) = price.0.as_bigint_and_exponent();
-        let digits = i64::from(currency.digits());
-        // metered / size · price / 10^price_digits, in units of the currency's last digit.
-        let mut numerator = BigInt::from(quantity.metered) * price;
-        let mut denominator = BigInt::from(quantity.unit.size());
-        match price_digits - digits {
-            more @ 0.. => denominator *= power_of_ten(more),
-            fewer => numerator *= power_of_ten(-fewer),
+    pub fn rounded(exact: &Exact, currency: Currency) -> Self {
+        Self { minor: exact.rounded(currency.digits()), digits: currency.digits() }
+    }
+
+    /// What a quantity costs at one price, rounded.
+    #[must_use]
+    pub fn of(quantity: Quantity, price: &Decimal, currency: Currency) -> Self {
+        Self::rounded(&Exact::from(quantity).times(&Exact::from(price)), currency)
+    }
+
+    /// An amount that was given as a decimal.
+    ///
+    /// # Errors
+    /// [`TooFine`] when it would have to be rounded.
+    pub fn given(decimal: &Decimal, currency: Currency) -> Result<Self, TooFine> {
+        let digits = currency.digits();
+        let (number, after) = decimal.parts();
+        match digits.checked_sub(after) {
+            Some(more) => Ok(Self { minor: number * BigInt::from(10).pow(u32::from(more)), digits }),
+            None => Err(TooFine { decimal: decimal.clone(), digits, currency: currency.code() }),
         }
-        Self { value: BigDecimal::new(round_half_away(&numerator, &denominator), digits) }
+    }
+
+    /// So many of the smallest unit of the currency.
+    #[must_use]
+    pub fn of_minor(minor: BigInt, currency: Currency) -> Self {
+        Self { minor, digits: currency.digits() }
+    }
+
+    /// How many of the smallest unit of its currency.
+    #[must_use]
+    pub fn minor(&self) -> &BigInt {
+        &self.minor
     }
 
     /// The sum of two amounts of the same currency.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        Self { value: &self.value + &other.value }
+        Self { minor: &self.minor + &other.minor, digits: self.digits }
+    }
+
+    /// The difference of two amounts of the same currency.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self { minor: &self.minor - &other.minor, digits: self.digits }
+    }
+
+    /// So many hundredths of it, rounded.
+    #[must_use]
+    pub fn percent(&self, percent: &Decimal) -> Self {
+        Self { minor: self.exact_percent(percent).rounded(self.digits), digits: self.digits }
+    }
+
+    /// So many hundredths of it, not rounded.
+    #[must_use]
+    pub fn exact_percent(&self, percent: &Decimal) -> Exact {
+        self.exact().times(&Exact::from(percent)).times(&Exact::hundredth())
+    }
+
+    /// The amount as a fraction of the currency.
+    #[must_use]
+    pub fn exact(&self) -> Exact {
+        Exact::of_digits(self.minor.clone(), self.digits)
+    }
+
+    /// Itself, or nothing if it is less.
+    #[must_use]
+    pub fn at_least_nothing(self) -> Self {
+        let minor = self.minor.max(BigInt::from(0));
+        Self { minor, ..self }
+    }
+
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.minor == BigInt::from(0)
     }
 }
 
 impl fmt::Display for Amount {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.value.to_plain_string())
+        formatter.write_str(&BigDecimal::new(self.minor.clone(), i64::from(self.digits)).to_plain_string())
     }
 }
 
 /// What `run_ms` milliseconds cost at a price by the second: exact, as a decimal without trailing zeros.
 #[must_use]
-pub fn exact_cost_of_run(run_ms: i128, by_second: &UnitPrice) -> String {
-    let seconds = BigDecimal::new(BigInt::from(run_ms), 3);
-    (seconds * &by_second.0).normalized().to_plain_string()
-}
-
-fn power_of_ten(exponent: i64) -> BigInt {
-    BigInt::from(10).pow(u32::try_from(exponent).unwrap_or(0))
-}
-
-/// `numerator / denominator`, to the nearest integer; halves away from zero. The denominator is positive.
-fn round_half_away(numerator: &BigInt, denominator: &BigInt) -> BigInt {
-    let quotient = numerator / denominator;
-    let twice_the_rest: BigInt = (numerator % denominator) * 2;
-    if twice_the_rest >= *denominator {
-        return quotient + 1;
-    }
-    if -twice_the_rest >= *denominator {
-        return quotient - 1;
-    }
-    quotient
+pub fn exact_cost_of_run(run_ms: i128, by_second: &Decimal) -> String {
+    let (price, digits) = by_second.parts();
+    BigDecimal::new(BigInt::from(run_ms) * price, 3 + i64::from(digits)).normalized().to_plain_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use bigdecimal::{BigDecimal, RoundingMode, num_bigint::BigInt};
-    use proptest::prelude::*;
-
-    use super::{Amount, UnitPrice, exact_cost_of_run, round_half_away};
+    use super::{Amount, exact_cost_of_run};
     use crate::domain::{
         currency::Currency,
+        decimal::Decimal,
         quantity::{Quantity, Unit},
     };
 
     fn cost(run_ms: i128, price: &str, currency: &str) -> String {
         let quantity = Quantity { metered: run_ms, unit: Unit::Second };
         Amount::of(quantity, &price.parse().unwrap(), currency.parse().unwrap()).to_string()
-    }
-
-    #[test]
-    fn prices_are_exact_decimals() {
-        for (text, shown) in [("0.0001", "0.0001"), ("0", "0"), ("12", "12"), ("1.500", "1.5"), ("100", "100")] {
-            assert_eq!(text.parse::<UnitPrice>().unwrap().to_string(), shown);
-        }
-        assert!("0.123456789012".parse::<UnitPrice>().is_ok());
-        let wrong =
-            ["", ".5", "5.", "-1", "+1", "1e3", "0.1234567890123", "1,5", "1 ", "NaN", "1.2.3", "1234567890123456789"];
-        for text in wrong {
-            assert!(text.parse::<UnitPrice>().is_err(), "{text}");
-        }
     }
 
     #[test]
@@ -178,7 +174,31 @@ mod tests {
         let one = Amount::of(Quantity { metered: 1_000, unit: Unit::Second }, &"1".parse().unwrap(), currency);
         assert_eq!(Amount::zero(currency).to_string(), "0.00");
         assert_eq!(Amount::zero(currency).plus(&one).plus(&one).to_string(), "2.00");
+        assert_eq!(Amount::zero(currency).minus(&one).to_string(), "-1.00");
+        assert!(Amount::zero(currency).minus(&one).at_least_nothing().is_zero());
         assert_eq!(Amount::zero("JPY".parse().unwrap()).to_string(), "0");
+    }
+
+    #[test]
+    fn what_is_given_is_never_rounded() {
+        let given = |text: &str, currency: &str| {
+            let decimal: Decimal = text.parse().unwrap();
+            Amount::given(&decimal, currency.parse().unwrap()).map(|amount| amount.to_string()).ok()
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(given("5", "EUR"), some("5.00"));
+        assert_eq!((given("500.00", "JPY"), given("500.5", "JPY")), (some("500"), None));
+        assert_eq!((given("0.005", "KWD"), given("0.005", "EUR")), (some("0.005"), None));
+    }
+
+    #[test]
+    fn a_percentage_is_rounded_half_away_from_zero() {
+        let percent = |amount: &str, percent: &str| {
+            let amount = Amount::given(&amount.parse().unwrap(), "EUR".parse().unwrap()).unwrap();
+            amount.percent(&percent.parse().unwrap()).to_string()
+        };
+        assert_eq!((percent("7.62", "15"), percent("6.48", "21")), ("1.14".to_owned(), "1.36".to_owned()));
+        assert_eq!((percent("0.10", "5"), percent("0.10", "4.99")), ("0.01".to_owned(), "0.00".to_owned()));
     }
 
     #[test]
@@ -190,23 +210,5 @@ mod tests {
         assert_eq!(cost(0, "10"), "0");
         assert_eq!(cost(1, "0.000000000001"), "0.000000000000001");
         assert_eq!(cost(9_999_999_999_999_999_999_999_999, "0.000000000003"), "29999999999.999999999999997");
-    }
-
-    proptest! {
-        #[test]
-        fn rounds_as_the_decimals_do(numerator in any::<i64>(), digits in 0..9_u32) {
-            let denominator = BigInt::from(10_i64.pow(digits));
-            let expected = BigDecimal::new(BigInt::from(numerator), i64::from(digits));
-            let expected = expected.with_scale_round(0, RoundingMode::HalfUp).as_bigint_and_exponent().0;
-            prop_assert_eq!(round_half_away(&BigInt::from(numerator), &denominator), expected);
-        }
-
-        #[test]
-        fn is_never_off_by_more_than_half(numerator in any::<i64>(), denominator in 1..i64::MAX) {
-            let (numerator, denominator) = (BigInt::from(numerator), BigInt::from(denominator));
-            let rounded = round_half_away(&numerator, &denominator);
-            let off: BigInt = (rounded * &denominator - &numerator) * 2;
-            prop_assert!(off <= denominator && -off <= denominator);
-        }
     }
 }

@@ -4,7 +4,8 @@
 
 use super::{
     currency::{Currency, UnknownCurrency},
-    money::{Amount, NotAPrice, UnitPrice},
+    decimal::{Decimal, NotADecimal},
+    money::Amount,
     quantity::{Quantity, Unit},
 };
 
@@ -14,9 +15,9 @@ pub struct FlatPrices {
     /// What both are in.
     pub currency: Currency,
     /// The price of a gigabyte-hour.
-    pub gb_hour: UnitPrice,
+    pub gb_hour: Decimal,
     /// The price of a second.
-    pub second: UnitPrice,
+    pub second: Decimal,
 }
 
 /// Why prices can't be used.
@@ -27,7 +28,7 @@ pub enum PriceError {
     Currency(#[from] UnknownCurrency),
     /// A price can't be read.
     #[error(transparent)]
-    Price(#[from] NotAPrice),
+    Price(#[from] NotADecimal),
 }
 
 /// One meter's cost.
@@ -38,7 +39,7 @@ pub struct Line {
     /// How much, and in which unit.
     pub quantity: Quantity,
     /// The price of one unit.
-    pub unit_price: UnitPrice,
+    pub unit_price: Decimal,
     /// What it costs, rounded.
     pub amount: Amount,
 }
@@ -63,7 +64,7 @@ impl FlatPrices {
         Costs { lines, total }
     }
 
-    fn line(&self, meter: &'static str, quantity: Quantity, unit_price: &UnitPrice) -> Line {
+    fn line(&self, meter: &'static str, quantity: Quantity, unit_price: &Decimal) -> Line {
         let amount = Amount::of(quantity, unit_price, self.currency);
         Line { meter, quantity, unit_price: unit_price.clone(), amount }
     }

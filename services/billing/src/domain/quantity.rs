@@ -6,21 +6,35 @@
 
 use std::fmt;
 
+use super::charge::Meter;
+
 /// What is metered, and the unit it is priced in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Storage, metered in byte-milliseconds, by the gigabyte (10⁹ bytes) and hour.
     GbHour,
+    /// Storage, metered in byte-milliseconds, by the gibibyte (2³⁰ bytes) and hour.
+    GibHour,
     /// Compute, metered in milliseconds, by the second.
     Second,
 }
 
 impl Unit {
+    /// What is metered in it.
+    #[must_use]
+    pub const fn meter(self) -> Meter {
+        match self {
+            Unit::GbHour | Unit::GibHour => Meter::Storage,
+            Unit::Second => Meter::Compute,
+        }
+    }
+
     /// Its symbol.
     #[must_use]
     pub const fn symbol(self) -> &'static str {
         match self {
             Unit::GbHour => "GB.h",
+            Unit::GibHour => "GiB.h",
             Unit::Second => "s",
         }
     }
@@ -30,6 +44,7 @@ impl Unit {
     pub const fn size(self) -> i64 {
         match self {
             Unit::GbHour => 1_000_000_000 * 3_600_000,
+            Unit::GibHour => (1 << 30) * 3_600_000,
             Unit::Second => 1_000,
         }
     }
@@ -93,6 +108,8 @@ mod tests {
         for (metered, expected) in cases {
             assert_eq!(written(metered, Unit::GbHour), expected, "{metered}");
         }
+        assert_eq!(written(3_865_470_566_400_000, Unit::GibHour), "1");
+        assert_eq!(written(3_600_000_000_000_000, Unit::GibHour), "0.931322574615");
         assert_eq!(written(7_207_250, Unit::Second), "7207.25");
         assert_eq!(written(-1, Unit::Second), "-0.001");
         assert_eq!(written(i128::MIN, Unit::Second), "-170141183460469231731687303715884105.728");

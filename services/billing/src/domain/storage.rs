@@ -27,6 +27,38 @@ pub struct StorageUsage<F> {
     pub files: Vec<(F, i128)>,
 }
 
+/// Stored byte-milliseconds, by file and by the jobs that use each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageOfJobs<F, J> {
+    /// In the whole period.
+    pub byte_ms: i128,
+    /// Whether something is still stored that counts only up to `as_of`.
+    pub provisional: bool,
+    /// What is odd, by file.
+    pub flags: Vec<Flagged<F>>,
+    /// By file, those that were stored in the period.
+    pub files: Vec<FileUsage<F, J>>,
+}
+
+impl<F, J> Default for StorageOfJobs<F, J> {
+    fn default() -> Self {
+        Self { byte_ms: 0, provisional: false, flags: Vec::new(), files: Vec::new() }
+    }
+}
+
+/// Stored byte-milliseconds of a file; its jobs and what is unattributed sum to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileUsage<F, J> {
+    /// The file.
+    pub file: F,
+    /// All of it.
+    pub byte_ms: i128,
+    /// What is no job's.
+    pub unattributed_byte_ms: i128,
+    /// The jobs that used it, by id, and their shares.
+    pub jobs: Vec<(J, i128)>,
+}
+
 /// Meters files whose changes, each once and in any order, are given; `days` are those of the window's period.
 #[must_use]
 pub fn storage_usage<F: Ord + Clone>(

@@ -7,5 +7,8 @@ mod costs;
 mod delivery;
 mod golden;
 mod organizations;
+mod rate;
+mod rate_properties;
+mod rate_refusals;
 mod support;
 mod usage;

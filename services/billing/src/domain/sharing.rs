@@ -1,0 +1,69 @@
+//! Files that several jobs use, and what of them is whose.
+//!
+//! The problem: one file serves many jobs, and its cost is to be told by job, without a byte-millisecond lost or invented,
+//! whatever days and periods it is cut into.
+//!
+//! The rule: a segment is a maximal span in which a file's size and its set of linked jobs stay the same. With k jobs sorted by
+//! id, rank i from 0, and `A(t) = bytes·(t − segment start)`, job i's cumulative share is `⌊(A(t) + k − 1 − i) / k⌋`; its usage in
+//! `[a, b)` is the difference. What no job uses is unattributed.
+//!
+//! The invariant: jobs and what is unattributed sum to the file exactly, and spans that follow each other sum to the whole exactly,
+//! for every job. That a file is deleted doesn't unlink it, and linking it before it is stored, or twice, changes nothing.
+//!
+//! With `A = q·k + r` the share is `q`, and one more for the first r jobs. So a segment costs the logarithm of the number of jobs,
+//! not the number: all take part in one sum of q, and the ones more are kept in a tree over the jobs' ids ([`tree`]).
+
+mod shares;
+mod tree;
+
+pub use shares::{Shares, shares};
+
+use epoch::Timestamp;
+
+/// How a file is shared by the jobs it is linked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Rule {
+    /// Among all of them.
+    #[default]
+    Split,
+    /// Only a file whose jobs are all of one user is attributed to them; one that users share is unattributed.
+    UnsharedOnly,
+}
+
+impl Rule {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Rule::Split => "split",
+            Rule::UnsharedOnly => "unshared_only",
+        }
+    }
+}
+
+/// Something happens to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange<J> {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub change: Change<J>,
+}
+
+/// What happens to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<J> {
+    /// It holds so many bytes more, or fewer.
+    Level(i64),
+    /// A job uses it from now on.
+    Link(J),
+    /// A job doesn't use it any more.
+    Unlink(J),
+}
+
+/// A job's cumulative share of an area: `⌊(area + k − 1 − rank) / k⌋` for `jobs` = k jobs.
+#[must_use]
+pub fn cumulative_share(area: i128, jobs: u32, rank: u32) -> i128 {
+    let (jobs, rank) = (i128::from(jobs.max(1)), i128::from(rank));
+    (area + jobs - 1 - rank).div_euclid(jobs)
+}
