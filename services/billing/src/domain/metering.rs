@@ -39,6 +39,24 @@ impl LevelSums {
         self.moments += delta * i128::from(change.at.as_millis());
     }
 
+    /// Sums that were kept: S0 and S1.
+    #[must_use]
+    pub const fn of(deltas: i128, moments: i128) -> Self {
+        Self { deltas, moments }
+    }
+
+    /// S0 and S1, to keep them.
+    #[must_use]
+    pub const fn kept(self) -> (i128, i128) {
+        (self.deltas, self.moments)
+    }
+
+    /// The sums without the changes of the other, which are among these.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self { deltas: self.deltas - other.deltas, moments: self.moments - other.moments }
+    }
+
     /// The sums of the changes of both.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {

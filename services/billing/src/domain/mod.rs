@@ -3,6 +3,7 @@
 //! Whoever calls gives events that are counted once each, the period, and the instant the answer is as of. The same functions
 //! serve the HTTP API and anything else that has events, so ids are of any ordered type.
 
+pub mod buckets;
 pub mod charge;
 pub mod compute;
 pub mod currency;

@@ -4,7 +4,7 @@
 //! an upload that was given up.
 //!
 //! The invariant: each event that stores or frees bytes is one row, at the instant it happened, so a file's level at any
-//! instant is the sum of its rows up to there.
+//! instant is the sum of its rows up to there. The sums of files and of the organization are written with it.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use contracts::file::{AGGREGATE, FileEvent};
 use epoch::{Batch, Timestamp, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx};
 use futures::TryStreamExt;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::domain::{metering::LevelChange, span::Window};
+use crate::domain::metering::LevelChange;
 
 /// The subscription's name.
 pub const NAME: &str = "storage-changes";
 
-/// Fills the table `storage_changes`.
+/// Fills the tables `storage_changes`, `metering_files` and `metering_sums`.
 pub struct StorageChanges;
 
 #[derive(Default)]
@@ -66,9 +66,7 @@ impl EventHandler<PgTx> for StorageChanges {
         if rows.files.is_empty() {
             return Ok(());
         }
-        let insert = "insert into storage_changes (organization_id, file_id, at, delta_bytes, recorded_at) \
-             select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[])";
-        sqlx::query(insert)
+        sqlx::query("select metering_storage_add($1, $2, $3, $4, $5)")
             .bind(rows.organizations)
             .bind(rows.files)
             .bind(rows.instants)
@@ -87,25 +85,54 @@ fn size(bytes: i64) -> Result<i64, HandlerError> {
     Ok(bytes)
 }
 
-/// What a file held before, as one change at the beginning, and each change since, up to and with `$3`.
-const CHANGES: &str = "select file_id, $2::bigint as at, sum(delta_bytes)::bigint as delta_bytes from storage_changes \
-     where organization_id = $1 and at < $2 group by file_id having sum(delta_bytes) <> 0 \
-     union all \
-     select file_id, at, delta_bytes from storage_changes \
-     where organization_id = $1 and at >= $2 and at <= $3";
+/// Changes by file.
+pub type Changes = BTreeMap<Uuid, Vec<LevelChange>>;
 
-/// The changes of an organization's files that a window's usage needs; what was long ago comes summed up.
+const OF_FILES: &str = "select file_id, at, delta_bytes from storage_changes \
+     where organization_id = $1 and file_id = any($2) and at <= $3 and ($4::bigint is null or recorded_at <= $4) limit $5";
+
+/// All changes of some of an organization's files up to and with `last`, as far as they were recorded at `known_at`; at most
+/// `limit` changes.
 ///
 /// # Errors
 /// When the database gives no answer.
-pub async fn changes(
-    pool: &PgPool,
+pub async fn of_files(
+    connection: &mut PgConnection,
     organization: Uuid,
-    window: Window,
-) -> Result<BTreeMap<Uuid, Vec<LevelChange>>, sqlx::Error> {
-    let (first, last) = window.needed();
-    let mut rows = sqlx::query(CHANGES).bind(organization).bind(first.as_millis()).bind(last.as_millis()).fetch(pool);
-    let mut files: BTreeMap<Uuid, Vec<LevelChange>> = BTreeMap::new();
+    files: &[Uuid],
+    last: Timestamp,
+    known_at: Option<Timestamp>,
+    limit: i64,
+) -> Result<Changes, sqlx::Error> {
+    let query = sqlx::query(OF_FILES).bind(organization).bind(files).bind(last.as_millis());
+    let query = query.bind(known_at.map(Timestamp::as_millis)).bind(limit);
+    collect(query, connection).await
+}
+
+const RECORDED_AFTER: &str = "select file_id, at, delta_bytes from storage_changes \
+     where organization_id = $1 and recorded_at > $2 and at <= $3 limit $4";
+
+/// The changes of an organization's files up to and with `last` that were not known yet at `known_at`; at most `limit`.
+///
+/// # Errors
+/// When the database gives no answer.
+pub async fn recorded_after(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    known_at: Timestamp,
+    last: Timestamp,
+    limit: i64,
+) -> Result<Changes, sqlx::Error> {
+    let query = sqlx::query(RECORDED_AFTER).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
+    collect(query.bind(limit), connection).await
+}
+
+async fn collect(
+    query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    connection: &mut PgConnection,
+) -> Result<Changes, sqlx::Error> {
+    let mut rows = query.fetch(connection);
+    let mut files = Changes::new();
     while let Some(row) = rows.try_next().await? {
         let at = Timestamp::from_millis(row.try_get("at")?);
         let change = LevelChange { at, delta: row.try_get("delta_bytes")? };

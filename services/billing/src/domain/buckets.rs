@@ -1,0 +1,286 @@
+//! Which sums answer for a span of time.
+//!
+//! The problem: an answer must not cost as much as there are events, and yet be exact at any instant: at midnights of zones
+//! that are half an hour or 45 minutes off, and in the middle of a millisecond's neighbours where a question ends.
+//!
+//! The invariant: time is cut into buckets of four [widths](Width), each a whole number of the one below, and level changes are
+//! summed up in one bucket of each. A span is a few buckets, the widest that fit, and at its ends what is left of an hour, where
+//! the changes themselves are read; together these [pieces](Piece) have each instant of the span once and no other.
+//! So no zone's rules are built into what is kept, and a change, however late, belongs to one bucket of each width.
+
+use epoch::Timestamp;
+
+use super::{metering::LevelSums, span::Span};
+
+/// How wide a bucket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Width {
+    /// An hour.
+    Hour,
+    /// A UTC day of 24 hours.
+    Day,
+    /// 32 days.
+    Days32,
+    /// 1,024 days.
+    Days1024,
+}
+
+impl Width {
+    /// All, from the narrowest.
+    pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Days32, Self::Days1024];
+
+    /// In milliseconds.
+    #[must_use]
+    pub const fn millis(self) -> i64 {
+        match self {
+            Self::Hour => 3_600_000,
+            Self::Day => 24 * 3_600_000,
+            Self::Days32 => 32 * 24 * 3_600_000,
+            Self::Days1024 => 1_024 * 24 * 3_600_000,
+        }
+    }
+
+    /// The number it is kept under.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        match self {
+            Self::Hour => 0,
+            Self::Day => 1,
+            Self::Days32 => 2,
+            Self::Days1024 => 3,
+        }
+    }
+
+    /// The bucket that an instant lies in.
+    #[must_use]
+    pub const fn bucket(self, at: Timestamp) -> i64 {
+        at.as_millis().div_euclid(self.millis())
+    }
+
+    /// The span of a bucket.
+    #[must_use]
+    pub fn span(self, bucket: i64) -> Span {
+        let start = |bucket: i64| Timestamp::from_millis(bucket.saturating_mul(self.millis()));
+        Span::new(start(bucket), start(bucket.saturating_add(1)))
+    }
+}
+
+/// A part of a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// The buckets of a width from `first` up to, and without, `end`.
+    Buckets {
+        /// Which buckets.
+        width: Width,
+        /// The first one's number.
+        first: i64,
+        /// The number after the last one's.
+        end: i64,
+    },
+    /// The changes themselves, of a span within an hour.
+    Changes(Span),
+}
+
+/// The pieces of a span.
+#[must_use]
+pub fn within(span: Span) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut at = span.start();
+    while at < span.end() {
+        let fits = |width: &&Width| {
+            let bucket = width.span(width.bucket(at));
+            bucket.start() == at && bucket.end() <= span.end()
+        };
+        let Some(width) = Width::ALL.iter().rev().find(fits).copied() else {
+            let hour = Width::Hour.span(Width::Hour.bucket(at));
+            let rest = Span::new(at, hour.end().min(span.end()));
+            pieces.push(Piece::Changes(rest));
+            at = rest.end();
+            continue;
+        };
+        let bucket = width.bucket(at);
+        match pieces.last_mut() {
+            Some(Piece::Buckets { width: last, end, .. }) if *last == width => *end = bucket + 1,
+            _ => pieces.push(Piece::Buckets { width, first: bucket, end: bucket + 1 }),
+        }
+        at = width.span(bucket).end();
+    }
+    pieces
+}
+
+/// The pieces of all time before an instant.
+#[must_use]
+pub fn before(until: Timestamp) -> Vec<Piece> {
+    let widest = Width::Days1024;
+    let bucket = widest.bucket(until);
+    let mut pieces = vec![Piece::Buckets { width: widest, first: i64::MIN, end: bucket }];
+    pieces.extend(within(Span::new(widest.span(bucket).start(), until)));
+    pieces
+}
+
+/// The areas over spans that follow each other without a gap, from the sums of all changes before the first and of those in each.
+#[must_use]
+pub fn areas(before: LevelSums, spans: &[Span], within: &[LevelSums]) -> Vec<i128> {
+    let mut sums = before;
+    let mut areas = Vec::with_capacity(spans.len());
+    for (span, changes) in spans.iter().zip(within) {
+        let at_start = sums.area_until(span.start());
+        sums = sums.merge(*changes);
+        areas.push(sums.area_until(span.end()) - at_start);
+    }
+    areas
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use epoch::Timestamp;
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::{Piece, Width, areas, before, within};
+    use crate::domain::{
+        days::{days, zone},
+        metering::{LevelChange, LevelSums, area},
+        span::Span,
+    };
+
+    /// 2024-11-01, long enough before that buckets of all widths take part.
+    const START: i64 = 1_730_419_200_000;
+    const HOUR: i64 = 3_600_000;
+    const DAY: i64 = 24 * HOUR;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    /// The sums as they are kept: one row for each bucket of each width that has changes.
+    #[derive(Default, PartialEq, Debug)]
+    struct Kept(BTreeMap<(Width, i64), LevelSums>);
+
+    impl Kept {
+        fn of(changes: &[LevelChange]) -> Self {
+            let mut kept = Self::default();
+            for change in changes {
+                for width in Width::ALL {
+                    kept.0.entry((width, width.bucket(change.at))).or_default().add(*change);
+                }
+            }
+            kept
+        }
+
+        fn read(&self, changes: &[LevelChange], pieces: &[Piece]) -> LevelSums {
+            let mut sums = LevelSums::default();
+            for piece in pieces {
+                match *piece {
+                    Piece::Buckets { width, first, end } => {
+                        for row in self.0.range((width, first)..(width, end)) {
+                            sums = sums.merge(*row.1);
+                        }
+                    }
+                    Piece::Changes(span) => {
+                        for change in changes.iter().filter(|change| span.start() <= change.at && change.at < span.end()) {
+                            sums.add(*change);
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<LevelChange>> {
+        let when = prop_oneof![
+            START - 2_000 * DAY..START + 60 * DAY,
+            START..START + 60 * DAY,
+            // On the edges of buckets.
+            (-40..60_i64).prop_map(|hours| START + hours * HOUR),
+            -5 * DAY..5 * DAY,
+        ];
+        vec((when, -1_000_000..1_000_000_000_000_i64), 0..60)
+            .prop_map(|all| all.into_iter().map(|(millis, delta)| LevelChange { at: at(millis), delta }).collect())
+    }
+
+    const ZONES: [&str; 8] = [
+        "UTC",
+        "Europe/Madrid",
+        "Asia/Kolkata",
+        "Asia/Kathmandu",
+        "Australia/Lord_Howe",
+        "Pacific/Chatham",
+        "America/St_Johns",
+        "Pacific/Kiritimati",
+    ];
+
+    #[test]
+    fn the_widest_buckets_that_fit_are_taken() {
+        let madrid = Span::new(at(START - 2 * HOUR), at(START + 22 * HOUR));
+        let hours = |first, end| Piece::Buckets { width: Width::Hour, first, end };
+        assert_eq!(within(madrid), [hours(START / HOUR - 2, START / HOUR + 22)]);
+        let day = Piece::Buckets { width: Width::Day, first: START / DAY, end: START / DAY + 1 };
+        assert_eq!(within(Span::new(at(START), at(START + DAY))), [day]);
+        let half = Span::new(at(START - HOUR / 2), at(START + DAY + 1));
+        let edges = |start, end| Piece::Changes(Span::new(at(start), at(end)));
+        assert_eq!(within(half), [edges(START - HOUR / 2, START), day, edges(START + DAY, START + DAY + 1)]);
+        assert_eq!(within(Span::new(at(START), at(START))), []);
+        assert!(before(at(START + 12_345)).len() <= 5);
+    }
+
+    #[test]
+    fn widths_nest_and_have_numbers_of_their_own() {
+        for pair in Width::ALL.windows(2) {
+            assert_eq!(pair[1].millis() % pair[0].millis(), 0);
+            assert!(pair[0].number() < pair[1].number());
+        }
+        assert_eq!(Width::Hour.bucket(at(-1)), -1);
+        assert_eq!(Width::Day.span(-1), Span::new(at(-DAY), at(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn days_of_every_zone_are_those_of_the_plain_integral(
+            changes in changes(), zone_name in select(&ZONES[..]), start in START - 5 * DAY..START + 40 * DAY, length in 0..35 * DAY,
+        ) {
+            let period = Span::new(at(start), at(start + length));
+            let days: Vec<_> = days(period, &zone(zone_name).unwrap()).unwrap().iter().map(|day| day.span).collect();
+            let kept = Kept::of(&changes);
+            let sums: Vec<_> = days.iter().map(|day| kept.read(&changes, &within(*day))).collect();
+            let read = areas(kept.read(&changes, &before(period.start())), &days, &sums);
+            let plain: Vec<_> = days.iter().map(|day| area(&changes, *day)).collect();
+            prop_assert_eq!(&read, &plain);
+            prop_assert_eq!(read.iter().sum::<i128>(), area(&changes, period), "days sum to the period");
+        }
+
+        #[test]
+        fn pieces_have_every_instant_once(start in START - 3 * DAY..START + 3 * DAY, length in 0..1_100 * DAY) {
+            let span = Span::new(at(start), at(start + length));
+            let mut reached = span.start();
+            for piece in within(span) {
+                let part = match piece {
+                    Piece::Buckets { width, first, end } => Span::new(width.span(first).start(), width.span(end).start()),
+                    Piece::Changes(part) => {
+                        prop_assert!(part.millis() < i128::from(HOUR));
+                        part
+                    }
+                };
+                prop_assert_eq!(part.start(), reached);
+                prop_assert!(!part.is_empty());
+                reached = part.end();
+            }
+            prop_assert_eq!(reached, span.end());
+        }
+
+        #[test]
+        fn what_is_kept_does_not_depend_on_order_or_on_how_it_came(
+            (all, shuffled) in changes().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())), cut in 0..60_usize,
+        ) {
+            let (early, late) = shuffled.split_at(cut.min(shuffled.len()));
+            let mut kept = Kept::of(early);
+            for (place, sums) in Kept::of(late).0 {
+                let row = kept.0.entry(place).or_default();
+                *row = row.merge(sums);
+            }
+            prop_assert_eq!(kept, Kept::of(&all));
+        }
+    }
+}
