@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod domain;
+pub mod metering;
 pub mod projections;
 pub mod rate;
 pub mod settings;
@@ -41,8 +42,11 @@ impl Service for BillingService {
             secrets: host.secrets.clone(),
             prices: Arc::new(prices),
         });
-        let handlers: Vec<Arc<dyn PgHandler>> =
-            vec![Arc::new(projections::storage_changes::StorageChanges), Arc::new(projections::runs::Runs)];
+        let handlers: Vec<Arc<dyn PgHandler>> = vec![
+            Arc::new(projections::storage_changes::StorageChanges),
+            Arc::new(projections::runs::Runs),
+            Arc::new(projections::file_links::FileLinks),
+        ];
         Ok(Assembled { router, openapi, handlers, tasks: Vec::new() })
     }
 }

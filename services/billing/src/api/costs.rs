@@ -21,6 +21,9 @@ pub struct CostsAnswer {
     /// What happened later doesn't count; what still runs or is still stored counts up to here.
     #[schema(value_type = String, format = DateTime)]
     as_of: String,
+    /// What was recorded later is left out; null when nothing is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    known_at: Option<String>,
     time_zone: String,
     /// As a code of ISO 4217.
     #[schema(example = "EUR")]
@@ -32,8 +35,10 @@ pub struct CostsAnswer {
     total: String,
     /// Whether something still runs or is still stored that counts only up to `as_of`.
     provisional: bool,
-    /// What each job's run time costs, by id.
+    /// What the run time of the first 200 jobs costs, by id.
     jobs: Vec<JobCost>,
+    /// Whether there are more jobs; rows of usage tell all of them.
+    more_jobs: bool,
 }
 
 /// What one meter costs.
@@ -91,9 +96,10 @@ pub async fn costs(
     let question = query.question(Timestamp::now())?;
     let usage = Usage::read(&api.pool, organization, &question).await?;
     let provisional = usage.provisional();
-    let costs = api.prices.costs(usage.storage.byte_ms, usage.compute.run_ms);
+    let costs = api.prices.costs(usage.byte_ms(), usage.run_ms());
+    let more_jobs = usage.jobs.next.is_some();
     let mut jobs = Vec::new();
-    for job in usage.compute.jobs {
+    for job in usage.jobs.items {
         let amount = exact_cost_of_run(job.run_ms, &api.prices.second);
         jobs.push(JobCost { job: job.job, user: job.user, run_ms: job.run_ms.to_string(), amount });
     }
@@ -103,12 +109,14 @@ pub async fn costs(
         from: period.start().to_string(),
         to: period.end().to_string(),
         as_of: question.window.as_of.to_string(),
+        known_at: question.known_at.map(|known_at| known_at.to_string()),
         time_zone: question.time_zone,
         currency: api.prices.currency.code(),
         lines: costs.lines.into_iter().map(LineAnswer::from).collect(),
         total: costs.total.to_string(),
         provisional,
         jobs,
+        more_jobs,
     }))
 }
 

@@ -7,12 +7,12 @@ pub mod usage;
 use std::sync::Arc;
 
 use axum::{Router, extract::FromRef};
-use service_kit::{Secrets, server};
+use service_kit::{Problem, Secrets, server};
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::domain::prices::FlatPrices;
+use crate::{domain::prices::FlatPrices, projections::ReadError};
 
 /// What the routes need.
 #[derive(Clone, FromRef)]
@@ -29,4 +29,13 @@ pub struct Api {
 pub fn router(api: Api) -> (Router, OpenApi) {
     let routes = OpenApiRouter::new().routes(routes!(usage::usage)).routes(routes!(costs::costs));
     routes.layer(server::bounded()).with_state(api).split_for_parts()
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Sql(error) => error.into(),
+            ReadError::TooMuch { .. } => Problem::unprocessable(error.to_string()),
+        }
+    }
 }

@@ -8,10 +8,14 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use service_kit::Problem;
 use utoipa::IntoParams;
+use uuid::Uuid;
 
-use crate::domain::{
-    days::{Day, DaysError, beginning_of_month, days, zone},
-    span::{Span, Window},
+use crate::{
+    domain::{
+        days::{Day, DaysError, beginning_of_month, days, zone},
+        span::{Span, Window},
+    },
+    metering::Asked,
 };
 
 /// The longest period that is answered, in milliseconds: 400 days of 24 hours.
@@ -25,17 +29,20 @@ pub struct QuestionQuery {
     /// The period's first instant, RFC 3339. If not said: the start of the UTC month in which the period ends (for a period
     /// that ends now, the current month; one that ends exactly at the start of a month has the month before).
     #[param(example = "2025-10-01T00:00:00Z")]
-    from: Option<String>,
+    pub(super) from: Option<String>,
     /// The first instant after the period, RFC 3339; at most 400 days after `from`. If not said: `as_of`.
     #[param(example = "2025-11-01T00:00:00Z")]
-    to: Option<String>,
+    pub(super) to: Option<String>,
     /// The IANA time zone whose days are listed; UTC if not said.
     #[param(example = "Europe/Madrid")]
-    time_zone: Option<String>,
+    pub(super) time_zone: Option<String>,
     /// What happened later doesn't count, and what still runs or is still stored counts up to here; RFC 3339. If not
     /// said: now.
     #[param(example = "2025-10-26T12:00:00Z")]
-    as_of: Option<String>,
+    pub(super) as_of: Option<String>,
+    /// The answer as it was known then: what was recorded later is left out; RFC 3339. If not said: all that is known.
+    #[param(example = "2025-11-02T00:00:00Z")]
+    pub(super) known_at: Option<String>,
 }
 
 /// What is asked, with nothing left open.
@@ -45,6 +52,10 @@ pub struct Question {
     pub window: Window,
     /// The time zone's name, as the IANA writes it.
     pub time_zone: String,
+    /// The zone itself.
+    pub zone: TimeZone,
+    /// What was recorded later is not known yet; everything is known if it isn't said.
+    pub known_at: Option<Timestamp>,
     /// The days of the period in that zone.
     pub days: Vec<Day>,
 }
@@ -56,6 +67,7 @@ impl QuestionQuery {
     /// 400 for what isn't an instant; 422 for a period that is empty, too long or outside the calendar, or an unknown zone.
     pub fn question(self, now: Timestamp) -> Result<Question, Problem> {
         let as_of = instant("as_of", self.as_of.as_deref())?.unwrap_or(now);
+        let known_at = instant("known_at", self.known_at.as_deref())?;
         let to = instant("to", self.to.as_deref())?.unwrap_or(as_of);
         let from = match instant("from", self.from.as_deref())? {
             Some(from) => from,
@@ -74,7 +86,15 @@ impl QuestionQuery {
         };
         let time_zone = zone.iana_name().unwrap_or("UTC").to_owned();
         let days = days(period, &zone).map_err(unprocessable)?;
-        Ok(Question { window: Window { period, as_of }, time_zone, days })
+        Ok(Question { window: Window { period, as_of }, time_zone, zone, known_at, days })
+    }
+}
+
+impl Question {
+    /// The question to the read models about an organization.
+    #[must_use]
+    pub fn of(&self, organization: Uuid) -> Asked {
+        Asked { organization, window: self.window, known_at: self.known_at }
     }
 }
 
@@ -88,7 +108,7 @@ fn instant(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem>
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn unprocessable(error: DaysError) -> Problem {
+pub(super) fn unprocessable(error: DaysError) -> Problem {
     Problem::unprocessable(error.to_string())
 }
 
@@ -105,7 +125,13 @@ mod tests {
 
     fn asked(from: &str, to: &str, time_zone: &str, as_of: &str) -> Result<Question, Problem> {
         let said = |text: &str| (text != "-").then(|| text.to_owned());
-        let query = QuestionQuery { from: said(from), to: said(to), time_zone: said(time_zone), as_of: said(as_of) };
+        let query = QuestionQuery {
+            from: said(from),
+            to: said(to),
+            time_zone: said(time_zone),
+            as_of: said(as_of),
+            known_at: None,
+        };
         query.question(at("2025-10-26T12:00:00Z"))
     }
 

@@ -15,13 +15,12 @@ use super::{
 use crate::{
     domain::{
         Flagged,
-        compute::{ComputeUsage, compute_usage},
+        compute::JobUsage as JobUsed,
         days::Day,
         quantity::{Quantity, Unit},
-        span::Span,
-        storage::{StorageUsage, storage_usage},
+        storage::FileUsage as FileUsed,
     },
-    projections::{runs, storage_changes},
+    metering::{Part, Snapshot, Totals},
 };
 
 /// What an organization stored and ran in a period.
@@ -35,6 +34,9 @@ pub struct UsageAnswer {
     /// What happened later doesn't count; what still runs or is still stored counts up to here.
     #[schema(value_type = String, format = DateTime)]
     as_of: String,
+    /// What was recorded later is left out; null when nothing is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    known_at: Option<String>,
     /// The IANA time zone whose days are listed.
     time_zone: String,
     storage: StorageAnswer,
@@ -55,8 +57,10 @@ struct StorageAnswer {
     flags: Vec<FlagAnswer>,
     /// The days of the period, the first and the last clipped to it.
     days: Vec<StorageDay>,
-    /// The files that were stored in the period, by id.
+    /// The first 200 files that were stored in the period, by id.
     files: Vec<FileUsage>,
+    /// Whether there are more files; rows grouped by file tell all of them.
+    more_files: bool,
 }
 
 /// What was run.
@@ -70,10 +74,14 @@ struct ComputeAnswer {
     flags: Vec<FlagAnswer>,
     /// The days of the period, the first and the last clipped to it.
     days: Vec<ComputeDay>,
-    /// The jobs that ran in the period, by id.
+    /// The first 200 jobs that ran in the period, by id.
     jobs: Vec<JobUsage>,
-    /// The users of these jobs, by id; nobody comes first.
+    /// Whether there are more jobs; rows grouped by job tell all of them.
+    more_jobs: bool,
+    /// The first 200 users whose jobs ran in the period, by id; nobody comes first.
     users: Vec<UserUsage>,
+    /// Whether there are more users; rows grouped by user tell all of them.
+    more_users: bool,
 }
 
 /// Something odd; the numbers are as the events say all the same.
@@ -111,6 +119,16 @@ struct ComputeDay {
 struct FileUsage {
     file: Uuid,
     byte_ms: String,
+    /// What of it no job uses; it and the jobs' shares sum to the file.
+    unattributed_byte_ms: String,
+    /// The jobs that use it, by id, and their shares.
+    jobs: Vec<FileShare>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct FileShare {
+    job: Uuid,
+    byte_ms: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -139,8 +157,8 @@ struct UserUsage {
         (status = 200, body = UsageAnswer),
         (status = 400, description = "A parameter is unknown or isn't an instant", body = Problem),
         (status = 404, description = "There is no such organization for the caller", body = Problem),
-        (status = 422, description = "The period is empty or longer than 400 days, or the time zone is unknown",
-            body = Problem),
+        (status = 422, description = "The period is empty or longer than 400 days, the time zone is unknown, or the answer \
+            would take too much", body = Problem),
     )
 )]
 pub async fn usage(
@@ -154,81 +172,108 @@ pub async fn usage(
     let question = query.question(Timestamp::now())?;
     let usage = Usage::read(&api.pool, organization, &question).await?;
     let period = question.window.period;
+    let (storage, compute) = usage.answer(&question.days);
     Ok(Json(UsageAnswer {
         organization,
         from: period.start().to_string(),
         to: period.end().to_string(),
         as_of: question.window.as_of.to_string(),
+        known_at: question.known_at.map(|known_at| known_at.to_string()),
         time_zone: question.time_zone,
-        storage: usage.storage.into(),
-        compute: usage.compute.into(),
+        storage,
+        compute,
     }))
 }
 
+/// Bounds the lists of files, jobs and users in an answer; rows tell all of them, page by page.
+pub(super) const LISTED: usize = 200;
+
 /// An organization's usage of both kinds.
 pub(super) struct Usage {
-    pub(super) storage: StorageUsage<Uuid>,
-    pub(super) compute: ComputeUsage<Uuid, Uuid>,
+    pub(super) totals: Totals,
+    pub(super) jobs: Part<JobUsed<Uuid, Uuid>>,
+    files: Part<FileUsed<Uuid, Uuid>>,
+    flags: (Vec<Flagged<Uuid>>, Vec<Flagged<Uuid>>),
 }
 
 impl Usage {
     pub(super) async fn read(pool: &PgPool, organization: Uuid, question: &Question) -> Result<Self, Problem> {
-        let window = question.window;
-        let changes = storage_changes::changes(pool, organization, window).await?;
-        let runs = runs::runs(pool, organization, window).await?;
+        let mut snapshot = Snapshot::of(pool, question.of(organization)).await?;
+        let counted = snapshot.counted();
+        let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
         Ok(Self {
-            storage: storage_usage(&changes, window, &question.days),
-            compute: compute_usage(&runs, window, &question.days),
+            totals: snapshot.totals(&spans).await?,
+            jobs: snapshot.jobs(None, LISTED).await?,
+            files: snapshot.files(None, LISTED).await?,
+            flags: snapshot.flags().await?,
         })
     }
 
+    pub(super) fn byte_ms(&self) -> i128 {
+        self.totals.byte_ms.iter().sum()
+    }
+
+    pub(super) fn run_ms(&self) -> i128 {
+        self.totals.run_ms.iter().sum()
+    }
+
     pub(super) fn provisional(&self) -> bool {
-        self.storage.provisional || self.compute.provisional
+        self.totals.storage_provisional || self.totals.compute_provisional
     }
-}
 
-impl From<StorageUsage<Uuid>> for StorageAnswer {
-    fn from(usage: StorageUsage<Uuid>) -> Self {
-        let day = |(Day { date, span }, byte_ms): (Day, i128)| {
-            let (start, end) = ends(span);
-            StorageDay { date: date.to_string(), start, end, byte_ms: byte_ms.to_string() }
+    fn answer(self, days: &[Day]) -> (StorageAnswer, ComputeAnswer) {
+        let (byte_ms, run_ms) = (self.byte_ms(), self.run_ms());
+        let (mut storage_days, mut compute_days) = (Vec::new(), Vec::new());
+        let by_day = days.iter().zip(self.totals.byte_ms.iter().zip(&self.totals.run_ms));
+        for (Day { date, span }, (byte_ms, run_ms)) in by_day {
+            let (start, end, date) = (span.start().to_string(), span.end().to_string(), date.to_string());
+            let (byte_ms, run_ms) = (byte_ms.to_string(), run_ms.to_string());
+            storage_days.push(StorageDay { date: date.clone(), start: start.clone(), end: end.clone(), byte_ms });
+            compute_days.push(ComputeDay { date, start, end, run_ms });
+        }
+        let mut users = Vec::new();
+        for (user, run_ms) in self.totals.users.iter().take(LISTED) {
+            users.push(UserUsage { user: *user, run_ms: run_ms.to_string() });
+        }
+        let storage = StorageAnswer {
+            byte_ms: byte_ms.to_string(),
+            gb_hours: Quantity { metered: byte_ms, unit: Unit::GbHour }.to_string(),
+            provisional: self.totals.storage_provisional,
+            flags: flags(self.flags.0),
+            days: storage_days,
+            files: self.files.items.into_iter().map(FileUsage::from).collect(),
+            more_files: self.files.next.is_some(),
         };
-        let file = |(file, byte_ms): (Uuid, i128)| FileUsage { file, byte_ms: byte_ms.to_string() };
-        Self {
-            byte_ms: usage.byte_ms.to_string(),
-            gb_hours: Quantity { metered: usage.byte_ms, unit: Unit::GbHour }.to_string(),
-            provisional: usage.provisional,
-            flags: flags(usage.flags),
-            days: usage.days.into_iter().map(day).collect(),
-            files: usage.files.into_iter().map(file).collect(),
-        }
-    }
-}
-
-impl From<ComputeUsage<Uuid, Uuid>> for ComputeAnswer {
-    fn from(usage: ComputeUsage<Uuid, Uuid>) -> Self {
-        let day = |(Day { date, span }, run_ms): (Day, i128)| {
-            let (start, end) = ends(span);
-            ComputeDay { date: date.to_string(), start, end, run_ms: run_ms.to_string() }
+        let compute = ComputeAnswer {
+            run_ms: run_ms.to_string(),
+            provisional: self.totals.compute_provisional,
+            flags: flags(self.flags.1),
+            days: compute_days,
+            jobs: self.jobs.items.into_iter().map(JobUsage::from).collect(),
+            more_jobs: self.jobs.next.is_some(),
+            users,
+            more_users: self.totals.users.len() > LISTED,
         };
-        let user = |(user, run_ms): (Option<Uuid>, i128)| UserUsage { user, run_ms: run_ms.to_string() };
-        let mut jobs = Vec::new();
-        for job in usage.jobs {
-            jobs.push(JobUsage { job: job.job, user: job.user, run_ms: job.run_ms.to_string() });
-        }
+        (storage, compute)
+    }
+}
+
+impl From<FileUsed<Uuid, Uuid>> for FileUsage {
+    fn from(used: FileUsed<Uuid, Uuid>) -> Self {
+        let share = |(job, byte_ms): (Uuid, i128)| FileShare { job, byte_ms: byte_ms.to_string() };
         Self {
-            run_ms: usage.run_ms.to_string(),
-            provisional: usage.provisional,
-            flags: flags(usage.flags),
-            days: usage.days.into_iter().map(day).collect(),
-            jobs,
-            users: usage.users.into_iter().map(user).collect(),
+            file: used.file,
+            byte_ms: used.byte_ms.to_string(),
+            unattributed_byte_ms: used.unattributed_byte_ms.to_string(),
+            jobs: used.jobs.into_iter().map(share).collect(),
         }
     }
 }
 
-fn ends(span: Span) -> (String, String) {
-    (span.start().to_string(), span.end().to_string())
+impl From<JobUsed<Uuid, Uuid>> for JobUsage {
+    fn from(used: JobUsed<Uuid, Uuid>) -> Self {
+        Self { job: used.job, user: used.user, run_ms: used.run_ms.to_string() }
+    }
 }
 
 fn flags(flags: Vec<Flagged<Uuid>>) -> Vec<FlagAnswer> {

@@ -179,7 +179,9 @@ mod tests {
                         }
                     }
                     Piece::Changes(span) => {
-                        for change in changes.iter().filter(|change| span.start() <= change.at && change.at < span.end()) {
+                        for change in
+                            changes.iter().filter(|change| span.start() <= change.at && change.at < span.end())
+                        {
                             sums.add(*change);
                         }
                     }

@@ -10,7 +10,7 @@ use epoch::Timestamp;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::sums::whole;
+use super::{ReadError, bounded, sums::whole};
 use crate::domain::{metering::LevelSums, span::Span};
 
 /// A file of a page.
@@ -85,17 +85,20 @@ pub async fn page(
     Ok(files)
 }
 
-/// Up to `limit` files that ever held less than nothing and were there before `end`, by id.
+/// The files that ever held less than nothing and were there before `end`, by id.
 ///
 /// # Errors
-/// When the database gives no answer.
+/// [`ReadError`], also when there are more than `limit`.
 pub async fn negative(
     connection: &mut PgConnection,
     organization: Uuid,
     end: Timestamp,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<Vec<Uuid>, ReadError> {
     let query = "select file_id from metering_files \
          where organization_id = $1 and lowest < 0 and first_at < $2 order by file_id limit $3";
-    sqlx::query_scalar(query).bind(organization).bind(end.as_millis()).bind(limit).fetch_all(connection).await
+    let query = sqlx::query_scalar(query).bind(organization).bind(end.as_millis());
+    let files: Vec<Uuid> = query.bind(limit.saturating_add(1)).fetch_all(connection).await?;
+    bounded(files.len(), limit, "files with a negative level")?;
+    Ok(files)
 }

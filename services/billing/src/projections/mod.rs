@@ -1,4 +1,31 @@
 //! Read models of what other services' events say about usage.
 
+pub mod file_links;
+pub mod files;
 pub mod runs;
 pub mod storage_changes;
+pub mod sums;
+
+/// Why a read model can't answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database gave no answer.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    /// There is more than is read at once.
+    #[error("the question needs more than {limit} {what}; ask for a shorter period, or less at a time")]
+    TooMuch {
+        /// More of what.
+        what: &'static str,
+        /// The most that is read.
+        limit: i64,
+    },
+}
+
+/// Checks that no more was found than may be; who asks reads one more than the limit.
+fn bounded(found: usize, limit: i64, what: &'static str) -> Result<(), ReadError> {
+    match usize::try_from(limit) {
+        Ok(most) if found <= most => Ok(()),
+        _ => Err(ReadError::TooMuch { what, limit }),
+    }
+}

@@ -16,6 +16,7 @@ use futures::TryStreamExt;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::{ReadError, bounded};
 use crate::domain::metering::LevelChange;
 
 /// The subscription's name.
@@ -91,11 +92,10 @@ pub type Changes = BTreeMap<Uuid, Vec<LevelChange>>;
 const OF_FILES: &str = "select file_id, at, delta_bytes from storage_changes \
      where organization_id = $1 and file_id = any($2) and at <= $3 and ($4::bigint is null or recorded_at <= $4) limit $5";
 
-/// All changes of some of an organization's files up to and with `last`, as far as they were recorded at `known_at`; at most
-/// `limit` changes.
+/// All changes of some of an organization's files up to and with `last`, as far as they were recorded at `known_at`.
 ///
 /// # Errors
-/// When the database gives no answer.
+/// [`ReadError`], also when there are more than `limit`.
 pub async fn of_files(
     connection: &mut PgConnection,
     organization: Uuid,
@@ -103,40 +103,43 @@ pub async fn of_files(
     last: Timestamp,
     known_at: Option<Timestamp>,
     limit: i64,
-) -> Result<Changes, sqlx::Error> {
+) -> Result<Changes, ReadError> {
     let query = sqlx::query(OF_FILES).bind(organization).bind(files).bind(last.as_millis());
-    let query = query.bind(known_at.map(Timestamp::as_millis)).bind(limit);
-    collect(query, connection).await
+    let query = query.bind(known_at.map(Timestamp::as_millis));
+    collect(query, connection, limit).await
 }
 
 const RECORDED_AFTER: &str = "select file_id, at, delta_bytes from storage_changes \
      where organization_id = $1 and recorded_at > $2 and at <= $3 limit $4";
 
-/// The changes of an organization's files up to and with `last` that were not known yet at `known_at`; at most `limit`.
+/// The changes of an organization's files up to and with `last` that were not known yet at `known_at`.
 ///
 /// # Errors
-/// When the database gives no answer.
+/// [`ReadError`], also when there are more than `limit`.
 pub async fn recorded_after(
     connection: &mut PgConnection,
     organization: Uuid,
     known_at: Timestamp,
     last: Timestamp,
     limit: i64,
-) -> Result<Changes, sqlx::Error> {
+) -> Result<Changes, ReadError> {
     let query = sqlx::query(RECORDED_AFTER).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
-    collect(query.bind(limit), connection).await
+    collect(query, connection, limit).await
 }
 
 async fn collect(
     query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     connection: &mut PgConnection,
-) -> Result<Changes, sqlx::Error> {
-    let mut rows = query.fetch(connection);
-    let mut files = Changes::new();
+    limit: i64,
+) -> Result<Changes, ReadError> {
+    let mut rows = query.bind(limit.saturating_add(1)).fetch(connection);
+    let (mut files, mut found) = (Changes::new(), 0);
     while let Some(row) = rows.try_next().await? {
         let at = Timestamp::from_millis(row.try_get("at")?);
         let change = LevelChange { at, delta: row.try_get("delta_bytes")? };
         files.entry(row.try_get("file_id")?).or_default().push(change);
+        found += 1;
     }
+    bounded(found, limit, "changes of files")?;
     Ok(files)
 }

@@ -126,7 +126,9 @@ impl Sums {
             return;
         }
         let index = spans.partition_point(|span| span.end() <= change.at);
-        if let Some(kept) = self.within.get_mut(index) {
+        if spans.get(index).is_some_and(|span| span.start() <= change.at)
+            && let Some(kept) = self.within.get_mut(index)
+        {
             *kept = kept.without(sums);
         }
     }

@@ -1,0 +1,216 @@
+//! Usage by somebody or something, in rows.
+//!
+//! The invariant: in each span, the rows of all keys sum to the organization's usage of the meters that are told: storage by file,
+//! run time by machine, both by the others. What is nobody's, or attributed to no job, has no key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{MAX_CHANGES, Part, Snapshot};
+use crate::{
+    domain::{metering::areas, span::Span},
+    projections::{ReadError, file_links, storage_changes, sums::Scope},
+};
+
+/// The most files that jobs share which one answer reads.
+pub const MAX_SHARED_FILES: i64 = 20_000;
+
+/// By what usage is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupBy {
+    /// Storage, by file.
+    File,
+    /// Both, by job.
+    Job,
+    /// Both, by user: storage by the user who created the job that a share of it belongs to.
+    User,
+    /// Both, by the configuration of the job.
+    JobConfiguration,
+    /// Run time, by machine.
+    Machine,
+}
+
+/// A key's usage in each span.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Byte-milliseconds by span; empty where storage is not told.
+    pub byte_ms: Vec<i128>,
+    /// Run milliseconds by span; empty where run time is not told.
+    pub run_ms: Vec<i128>,
+}
+
+/// Usage by key.
+pub type Groups = Part<(Option<Uuid>, Usage)>;
+
+type ByKey = BTreeMap<Option<Uuid>, Vec<i128>>;
+
+impl Snapshot {
+    /// Usage by key in each of `spans`, which partition what of the period counts; of up to `limit` keys after `after`. What has
+    /// no key comes first.
+    ///
+    /// # Errors
+    /// [`ReadError`], also when it takes more shared files than are read at once.
+    pub async fn groups(
+        &mut self,
+        by: GroupBy,
+        spans: &[Span],
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Groups, ReadError> {
+        match by {
+            GroupBy::File => self.by_file(spans, after, limit).await,
+            GroupBy::Job => self.by_job(spans, after, limit).await,
+            GroupBy::User => {
+                let storage = self.shares_by("user_id", spans).await?;
+                self.by_subject(Scope::RunningByUser, storage, spans, after, limit).await
+            }
+            GroupBy::JobConfiguration => {
+                let storage = self.shares_by("configuration_id", spans).await?;
+                self.by_subject(Scope::RunningByConfiguration, storage, spans, after, limit).await
+            }
+            GroupBy::Machine => self.by_subject(Scope::RunningByMachine, ByKey::new(), spans, after, limit).await,
+        }
+    }
+
+    async fn by_file(&mut self, spans: &[Span], after: Option<Uuid>, limit: usize) -> Result<Groups, ReadError> {
+        let Part { items, next } = self.file_sums(after, limit).await?;
+        let files: Vec<_> = items.into_iter().map(|(file, _)| file).collect();
+        let (organization, known_at) = (self.asked.organization, self.asked.known_at);
+        let (_, last) = self.asked.window.needed();
+        let changes =
+            storage_changes::of_files(&mut self.tx, organization, &files, last, known_at, MAX_CHANGES).await?;
+        let mut groups = Vec::with_capacity(files.len());
+        for (file, changes) in changes {
+            let byte_ms = areas(&changes, spans.iter().copied());
+            groups.push((Some(file), Usage { byte_ms, run_ms: Vec::new() }));
+        }
+        Ok(Part { items: groups, next })
+    }
+
+    async fn by_job(&mut self, spans: &[Span], after: Option<Uuid>, limit: usize) -> Result<Groups, ReadError> {
+        let organization = self.asked.organization;
+        let (_, last) = self.asked.window.needed();
+        let Part { items: runs, next: runs_next } = self.runs(after, limit).await?;
+        let linked = file_links::jobs(&mut self.tx, organization, last, after, super::one_more(limit)).await?;
+        let mut jobs: BTreeSet<Uuid> = linked.into_iter().chain(runs.iter().map(|run| run.job)).collect();
+        let last_of_page = jobs.iter().nth(limit.saturating_sub(1)).copied();
+        let next = last_of_page.filter(|_| jobs.len() > limit || runs_next.is_some());
+        if let Some(next) = next {
+            jobs.retain(|job| *job <= next);
+        }
+        // The first page also has what no job uses, which takes all jobs' files.
+        let asked_for: Vec<_> = jobs.iter().copied().collect();
+        let of_jobs = after.is_some().then_some(&asked_for[..]);
+        let (mut shares, attributed) = self.shares_of_jobs(of_jobs, spans).await?;
+        let mut groups = Vec::new();
+        if after.is_none() {
+            let byte_ms = self.unattributed(&attributed, spans).await?;
+            groups.push((None, Usage { byte_ms, run_ms: vec![0; spans.len()] }));
+        }
+        let mut run_ms: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
+        for run in runs.iter().filter(|run| jobs.contains(&run.job)) {
+            let of_job = run_ms.entry(run.job).or_insert_with(|| vec![0; spans.len()]);
+            for (sum, span) in of_job.iter_mut().zip(spans) {
+                *sum += run.run.millis_within(*span, self.asked.window.as_of);
+            }
+        }
+        for job in jobs {
+            let none = || vec![0; spans.len()];
+            let byte_ms = shares.remove(&job).unwrap_or_else(none);
+            groups.push((Some(job), Usage { byte_ms, run_ms: run_ms.remove(&job).unwrap_or_else(none) }));
+        }
+        groups.retain(|(_, usage)| usage.is_some());
+        Ok(Part { items: groups, next })
+    }
+
+    async fn unattributed(&mut self, attributed: &[i128], spans: &[Span]) -> Result<Vec<i128>, ReadError> {
+        let total = self.sums(&[Scope::Storage], self.counted().start(), spans).await?;
+        let total = total.only(Scope::Storage, spans.len()).areas(spans);
+        Ok(total.iter().zip(attributed).map(|(total, attributed)| total - attributed).collect())
+    }
+
+    /// Storage by job, and that of all these jobs together; of all jobs, or of these and those they share files with.
+    async fn shares_of_jobs(
+        &mut self,
+        jobs: Option<&[Uuid]>,
+        spans: &[Span],
+    ) -> Result<(BTreeMap<Uuid, Vec<i128>>, Vec<i128>), ReadError> {
+        let organization = self.asked.organization;
+        let (_, last) = self.asked.window.needed();
+        let files = file_links::files_of(&mut self.tx, organization, jobs, last, MAX_SHARED_FILES).await?;
+        let mut by_job: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
+        let mut attributed = vec![0; spans.len()];
+        for in_spans in self.shares(&files, spans).await?.into_values() {
+            for (index, shares) in in_spans.into_iter().enumerate() {
+                for (job, byte_ms) in shares.jobs {
+                    let of_job = by_job.entry(job).or_insert_with(|| vec![0; spans.len()]);
+                    for sums in [of_job, &mut attributed] {
+                        if let Some(sum) = sums.get_mut(index) {
+                            *sum += byte_ms;
+                        }
+                    }
+                }
+            }
+        }
+        Ok((by_job, attributed))
+    }
+
+    /// Storage by what is known of the jobs that use it.
+    async fn shares_by(&mut self, column: &'static str, spans: &[Span]) -> Result<ByKey, ReadError> {
+        let (by_job, attributed) = self.shares_of_jobs(None, spans).await?;
+        let jobs: Vec<_> = by_job.keys().copied().collect();
+        let known = "select job_id, user_id, configuration_id from metered_jobs where job_id = any($1)";
+        let mut keys: BTreeMap<Uuid, Option<Uuid>> = BTreeMap::new();
+        for row in &sqlx::query(known).bind(jobs).fetch_all(&mut *self.tx).await? {
+            keys.insert(row.try_get("job_id")?, row.try_get(column)?);
+        }
+        let mut by_key = ByKey::from([(None, self.unattributed(&attributed, spans).await?)]);
+        for (job, byte_ms) in by_job {
+            let key = keys.get(&job).copied().flatten();
+            let sums = by_key.entry(key).or_insert_with(|| vec![0; spans.len()]);
+            for (sum, byte_ms) in sums.iter_mut().zip(byte_ms) {
+                *sum += byte_ms;
+            }
+        }
+        Ok(by_key)
+    }
+
+    async fn by_subject(
+        &mut self,
+        scope: Scope,
+        mut storage: ByKey,
+        spans: &[Span],
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Groups, ReadError> {
+        let read = self.sums(&[scope], self.counted().start(), spans).await?;
+        let mut run_ms: ByKey = read.of(scope).map(|(subject, sums)| (subject, sums.areas(spans))).collect();
+        let told = !storage.is_empty();
+        let keys: BTreeSet<Option<Uuid>> = storage.keys().chain(run_ms.keys()).copied().collect();
+        let (mut items, mut last, mut more, mut keyed) = (Vec::new(), None, false, 0);
+        for key in keys.into_iter().filter(|key| after.is_none() || *key > after) {
+            let none = || vec![0; spans.len()];
+            let byte_ms = if told { storage.remove(&key).unwrap_or_else(none) } else { Vec::new() };
+            let usage = Usage { byte_ms, run_ms: run_ms.remove(&key).unwrap_or_else(none) };
+            if !usage.is_some() {
+                continue;
+            }
+            if keyed == limit {
+                more = true;
+                break;
+            }
+            keyed += usize::from(key.is_some());
+            last = key;
+            items.push((key, usage));
+        }
+        Ok(Part { items, next: last.filter(|_| more) })
+    }
+}
+
+impl Usage {
+    fn is_some(&self) -> bool {
+        self.byte_ms.iter().chain(&self.run_ms).any(|sum| *sum != 0)
+    }
+}
