@@ -12,6 +12,7 @@ async fn is_a_problem() {
         ("from=yesterday", 400, "/problems/malformed-query"),
         ("to=2025-10-26", 400, "/problems/malformed-query"),
         ("as_of=", 400, "/problems/malformed-query"),
+        ("known_at=now", 400, "/problems/malformed-query"),
         ("as_of=1761436800000", 400, "/problems/malformed-query"),
         ("timezone=UTC", 400, "/problems/malformed-query"),
         ("from=2025-10-01T00:00:00Z&from=2025-10-02T00:00:00Z", 400, "/problems/malformed-query"),
@@ -51,7 +52,7 @@ async fn all_parameters_are_described() {
         let operation = &document["paths"][format!("/api/v1/organizations/{{org}}/{what}")]["get"];
         let parameters = operation["parameters"].as_array().unwrap();
         let names: Vec<_> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["org", "from", "to", "time_zone", "as_of"]);
+        assert_eq!(names, ["org", "from", "to", "time_zone", "as_of", "known_at"]);
         assert!(parameters.iter().all(|parameter| parameter["description"].is_string()), "{parameters:?}");
         assert!(operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].is_string());
     }

@@ -21,6 +21,7 @@ async fn are_lines_and_their_sum() {
             "from": "2025-10-01T00:00:00.000Z",
             "to": "2025-11-01T00:00:00.000Z",
             "as_of": "2025-10-31T00:00:00.000Z",
+            "known_at": null,
             "time_zone": "UTC",
             "currency": "EUR",
             "lines": [
@@ -30,6 +31,7 @@ async fn are_lines_and_their_sum() {
             "total": "72.36",
             "provisional": true,
             "jobs": [{ "job": id(11), "user": id(21), "run_ms": "7207250", "amount": "0.3603625" }],
+            "more_jobs": false,
         })
     );
     billing.file(id(1), "2025-10-31T00:00:00Z", billing.deleted(1_000_000_000_000)).await;

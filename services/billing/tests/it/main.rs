@@ -6,6 +6,8 @@ mod bad_input;
 mod costs;
 mod delivery;
 mod golden;
+mod ledger;
+mod metering;
 mod organizations;
 mod rate;
 mod rate_properties;

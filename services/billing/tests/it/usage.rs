@@ -29,6 +29,12 @@ async fn autumn(billing: &Billing) {
     billing.caught_up(8, 5).await;
 }
 
+/// A file that no job uses.
+fn unshared(file: Uuid, byte_ms: i128) -> Value {
+    let byte_ms = byte_ms.to_string();
+    json!({ "file": file, "byte_ms": byte_ms, "unattributed_byte_ms": byte_ms, "jobs": [] })
+}
+
 #[tokio::test]
 async fn is_told_by_day_file_job_and_user() {
     let billing = Billing::start().await;
@@ -47,6 +53,7 @@ async fn is_told_by_day_file_job_and_user() {
             "from": "2025-10-25T22:00:00.000Z",
             "to": "2025-10-26T23:30:00.000Z",
             "as_of": "2025-10-26T23:15:00.000Z",
+            "known_at": null,
             "time_zone": "Europe/Madrid",
             "storage": {
                 "byte_ms": text(byte_ms),
@@ -68,10 +75,11 @@ async fn is_told_by_day_file_job_and_user() {
                     },
                 ],
                 "files": [
-                    { "file": id(1), "byte_ms": text(deleted) },
-                    { "file": id(2), "byte_ms": text(stored_first_day + stored_second_day) },
-                    { "file": id(3), "byte_ms": text(aborted) },
+                    unshared(id(1), deleted),
+                    unshared(id(2), stored_first_day + stored_second_day),
+                    unshared(id(3), aborted),
                 ],
+                "more_files": false,
             },
             "compute": {
                 "run_ms": "1020250",
@@ -95,10 +103,12 @@ async fn is_told_by_day_file_job_and_user() {
                     { "job": id(11), "user": id(21), "run_ms": "60250" },
                     { "job": id(12), "user": null, "run_ms": "960000" },
                 ],
+                "more_jobs": false,
                 "users": [
                     { "user": null, "run_ms": "960000" },
                     { "user": id(21), "run_ms": "60250" },
                 ],
+                "more_users": false,
             },
         })
     );
@@ -113,7 +123,7 @@ async fn what_happens_after_as_of_has_not_happened() {
     let usage = billing.ask("usage", query).await;
     let at = |pointer| usage.pointer(pointer).unwrap().clone();
     assert_eq!(at("/storage/byte_ms"), (600_000_000_i64 * 30_000).to_string());
-    assert_eq!(at("/storage/files"), json!([{ "file": id(1), "byte_ms": "18000000000000" }]));
+    assert_eq!(at("/storage/files"), json!([unshared(id(1), 18_000_000_000_000)]));
     assert_eq!((at("/storage/provisional"), at("/compute/provisional")), (json!(true), json!(true)));
     assert_eq!(at("/compute/jobs"), json!([{ "job": id(11), "user": id(21), "run_ms": "30000" }]));
 

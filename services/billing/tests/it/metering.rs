@@ -1,0 +1,341 @@
+//! What is kept and read gives what the plain functions give for the same events.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use billing::{
+    domain::{
+        compute::{JobRun, compute_usage},
+        days::{days, zone},
+        metering::LevelChange,
+        runs::Run,
+        sharing::{Change, FileChange, Rule, shares},
+        span::{Span, Window},
+        storage::storage_usage,
+    },
+    metering::{Asked, Snapshot, groups::GroupBy},
+};
+use contracts::{
+    file::{self, FileDeleted, FileEvent, FilePartUploaded},
+    job::{self, FileRole, JobCreated, JobEvent, JobFilesLinked, JobFilesUnlinked, JobStarted, JobSucceeded},
+};
+use epoch::{Envelope, Timestamp};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::select,
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use uuid::Uuid;
+
+use crate::{ledger::Ledger, support::id};
+
+/// 2025-10-01; summer time ends in Madrid that month.
+const OCTOBER: i64 = 1_759_276_800_000;
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// Before, in and after the month; often on the edges of hours, and often at the same instant.
+fn instant() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        OCTOBER - 100 * DAY..OCTOBER + 40 * DAY,
+        OCTOBER - DAY..OCTOBER + 5 * DAY,
+        (-30..120_i64).prop_map(|quarters| OCTOBER + quarters * HOUR / 4),
+    ]
+}
+
+/// How long after it happened something was recorded; sometimes before, since clocks differ.
+fn delay() -> impl Strategy<Value = i64> {
+    prop_oneof![3 => -100..5_000_i64, 1 => 0..20 * DAY]
+}
+
+#[derive(Debug, Clone)]
+struct FilePlan {
+    changes: Vec<(i64, i64, i64)>,
+}
+
+#[derive(Debug, Clone)]
+struct JobPlan {
+    user: Option<u128>,
+    configuration: u128,
+    started: Option<(i64, i64)>,
+    ended: Option<(i64, i64)>,
+    links: Vec<(i64, i64, usize, bool)>,
+}
+
+fn file_plan() -> impl Strategy<Value = FilePlan> {
+    vec((instant(), delay(), prop_oneof![5 => 1..1_000_000_000_000_i64, 2 => -1_000_000_000_000..0_i64]), 1..5)
+        .prop_map(|changes| FilePlan { changes })
+}
+
+fn job_plan() -> impl Strategy<Value = JobPlan> {
+    let links = vec((instant(), delay(), 0..6_usize, prop::bool::weighted(0.7)), 0..5);
+    let parts =
+        (option::of(0..3_u128), 0..3_u128, option::of((instant(), delay())), option::of((instant(), delay())), links);
+    parts.prop_map(|(user, configuration, started, ended, links)| JobPlan {
+        user,
+        configuration,
+        started,
+        ended,
+        links,
+    })
+}
+
+#[derive(Debug, Clone)]
+struct Question {
+    start: i64,
+    length: i64,
+    as_of: i64,
+    known_at: Option<i64>,
+    zone: &'static str,
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let zones = select(vec!["UTC", "Europe/Madrid", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"]);
+    (instant(), 0..40 * DAY, instant(), option::of(instant()), zones)
+        .prop_map(|(start, length, as_of, known_at, zone)| Question { start, length, as_of, known_at, zone })
+}
+
+/// What happened, as the plain functions take it, with recording times.
+#[derive(Default)]
+struct Truth {
+    levels: BTreeMap<Uuid, Vec<(i64, LevelChange)>>,
+    runs: Vec<(Option<i64>, Option<i64>, JobRun<Uuid, Uuid>)>,
+    links: BTreeMap<Uuid, Vec<(i64, FileChange<Uuid>)>>,
+}
+
+fn file_events(ledger: &mut Ledger, truth: &mut Truth, file: Uuid, plan: &FilePlan) -> Vec<Arc<Envelope>> {
+    let organization_id = ledger.organization;
+    let (mut events, mut recorded_at) = (Vec::new(), i64::MIN);
+    for (when, delay, delta) in &plan.changes {
+        recorded_at = recorded_at.max(when + delay);
+        let event: FileEvent = if *delta > 0 {
+            let (part_id, sha256) = (Uuid::now_v7(), "0".repeat(64));
+            FilePartUploaded { organization_id, part_id, offset: 0, bytes: *delta, sha256 }.into()
+        } else {
+            FileDeleted { organization_id, bytes: -*delta }.into()
+        };
+        events.push(ledger.event(file::AGGREGATE, file, *when, recorded_at, &event));
+        truth.levels.entry(file).or_default().push((recorded_at, LevelChange { at: at(*when), delta: *delta }));
+    }
+    events
+}
+
+fn job_events(ledger: &mut Ledger, truth: &mut Truth, job: Uuid, plan: &JobPlan) -> Vec<Arc<Envelope>> {
+    let organization_id = ledger.organization;
+    let user_id = plan.user.map(|user| id(500 + user));
+    let created = JobCreated {
+        organization_id,
+        job_configuration_id: id(700 + plan.configuration),
+        name: "j".into(),
+        command: vec!["true".into()],
+        timeout_ms: 1,
+        user_id,
+    };
+    let mut events =
+        vec![ledger.event(job::AGGREGATE, job, OCTOBER - 200 * DAY, OCTOBER - 200 * DAY, &JobEvent::from(created))];
+    let mut recorded_at = i64::MIN;
+    let mut links = plan.links.clone();
+    links.sort_by_key(|(when, ..)| *when);
+    let mut linked = std::collections::BTreeSet::new();
+    for (when, delay, file, link) in links {
+        recorded_at = recorded_at.max(when + delay);
+        let (file_id, role) = (id(file as u128), FileRole::Input);
+        let event: JobEvent = match link {
+            true => JobFilesLinked { organization_id, file_ids: vec![file_id], role }.into(),
+            false => JobFilesUnlinked { organization_id, file_ids: vec![file_id], role }.into(),
+        };
+        events.push(ledger.event(job::AGGREGATE, job, when, recorded_at, &event));
+        let changed = if link { linked.insert(file_id) } else { linked.remove(&file_id) };
+        let change = if link { Change::Link(job) } else { Change::Unlink(job) };
+        if changed {
+            truth.links.entry(file_id).or_default().push((recorded_at, FileChange { at: at(when), change }));
+        }
+    }
+    let mut moment = |planned: Option<(i64, i64)>, event: JobEvent| {
+        let (when, delay) = planned?;
+        recorded_at = recorded_at.max(when + delay);
+        events.push(ledger.event(job::AGGREGATE, job, when, recorded_at, &event));
+        Some((when, recorded_at))
+    };
+    let started = moment(plan.started, JobStarted { organization_id, machine_id: id(900), user_id }.into());
+    let ended = moment(plan.ended, JobSucceeded { organization_id, exit_code: 0 }.into());
+    if started.is_some() || ended.is_some() {
+        let run = Run { started_at: started.map(|(when, _)| at(when)), ended_at: ended.map(|(when, _)| at(when)) };
+        let user = user_id.filter(|_| started.is_some());
+        truth.runs.push((started.map(|(_, known)| known), ended.map(|(_, known)| known), JobRun { job, user, run }));
+    }
+    events
+}
+
+impl Truth {
+    fn levels(&self, known_at: Option<i64>) -> BTreeMap<Uuid, Vec<LevelChange>> {
+        let known = |recorded_at: i64| known_at.is_none_or(|known_at| recorded_at <= known_at);
+        let of = |changes: &Vec<(i64, LevelChange)>| {
+            changes.iter().filter(|(recorded_at, _)| known(*recorded_at)).map(|(_, change)| *change).collect()
+        };
+        self.levels.iter().map(|(file, changes)| (*file, of(changes))).collect()
+    }
+
+    fn runs(&self, known_at: Option<i64>) -> Vec<JobRun<Uuid, Uuid>> {
+        let known = |recorded_at: &Option<i64>| match (recorded_at, known_at) {
+            (Some(recorded_at), Some(known_at)) => *recorded_at <= known_at,
+            _ => true,
+        };
+        let mut runs = Vec::new();
+        for (started, ended, run) in &self.runs {
+            let mut run = run.clone();
+            run.run.started_at = run.run.started_at.filter(|_| known(started));
+            run.run.ended_at = run.run.ended_at.filter(|_| known(ended));
+            runs.push(run);
+        }
+        runs
+    }
+
+    /// Byte-milliseconds by file and job in one span.
+    fn shared(&self, known_at: Option<i64>, last: Timestamp, span: Span) -> BTreeMap<Uuid, (i128, Vec<(Uuid, i128)>)> {
+        let known = |recorded_at: i64| known_at.is_none_or(|known_at| recorded_at <= known_at);
+        let mut files = BTreeMap::new();
+        for (file, levels) in self.levels(known_at) {
+            let mut changes = Vec::new();
+            let mut links: Vec<_> = self.links.get(&file).into_iter().flatten().collect();
+            links.sort_by_key(|(_, link)| link.at);
+            for (recorded_at, link) in links {
+                if known(*recorded_at) && link.at <= last {
+                    changes.push(link.clone());
+                }
+            }
+            for LevelChange { at, delta } in levels.into_iter().filter(|change| change.at <= last) {
+                changes.push(FileChange { at, change: Change::Level(delta) });
+            }
+            changes.sort_by_key(|change| change.at);
+            let parts = shares(&changes, &[span], Rule::Split, |job| *job);
+            if parts[0].byte_ms != 0 || parts[0].stored {
+                files.insert(file, (parts[0].unattributed_byte_ms, parts[0].jobs.clone()));
+            }
+        }
+        files
+    }
+}
+
+async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
+    let period = Span::new(at(question.start), at(question.start + question.length));
+    let window = Window { period, as_of: at(question.as_of) };
+    let days = days(period, &zone(question.zone).unwrap()).unwrap();
+    let asked = Asked { organization: ledger.organization, window, known_at: question.known_at.map(at) };
+    let counted = window.counted();
+    let spans: Vec<_> = days.iter().map(|day| day.span.intersect(counted)).collect();
+    let mut snapshot = Snapshot::of(&ledger.pool, asked).await.unwrap();
+
+    let storage = storage_usage(&truth.levels(question.known_at), window, &days);
+    let compute = compute_usage(&truth.runs(question.known_at), window, &days);
+    let totals = snapshot.totals(&spans).await.unwrap();
+    let plain: Vec<_> = storage.days.iter().map(|(_, byte_ms)| *byte_ms).collect();
+    assert_eq!(totals.byte_ms, plain, "bytes: {question:?}");
+    assert_eq!(totals.byte_ms.iter().sum::<i128>(), storage.byte_ms, "days sum to the period: {question:?}");
+    let plain: Vec<_> = compute.days.iter().map(|(_, run_ms)| *run_ms).collect();
+    assert_eq!(totals.run_ms, plain, "runs: {question:?}");
+    let users: Vec<_> = compute.users.iter().filter(|(_, run_ms)| *run_ms != 0).copied().collect();
+    assert_eq!(totals.users, users, "users: {question:?}");
+    let provisional = (totals.storage_provisional, totals.compute_provisional);
+    assert_eq!(provisional, (storage.provisional, compute.provisional), "{question:?}");
+    let flags = snapshot.flags().await.unwrap();
+    assert_eq!(flags, (storage.flags, compute.flags), "{question:?}");
+
+    let (mut files, mut after) = (Vec::new(), None);
+    loop {
+        let page = snapshot.files(after, 3).await.unwrap();
+        files.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let found: Vec<_> = files.iter().map(|used| (used.file, used.byte_ms)).collect();
+    assert_eq!(found, storage.files, "files: {question:?}");
+    let shared = truth.shared(question.known_at, window.needed().1, counted);
+    for used in &files {
+        let plain = (used.unattributed_byte_ms, used.jobs.clone());
+        assert_eq!(shared.get(&used.file), Some(&plain), "shares of {}: {question:?}", used.file);
+        let jobs: i128 = used.jobs.iter().map(|(_, byte_ms)| byte_ms).sum();
+        assert_eq!(jobs + used.unattributed_byte_ms, used.byte_ms);
+    }
+
+    let (mut jobs, mut after) = (Vec::new(), None);
+    loop {
+        let page = snapshot.jobs(after, 2).await.unwrap();
+        jobs.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(jobs, compute.jobs, "jobs: {question:?}");
+
+    for by in [GroupBy::File, GroupBy::Job, GroupBy::User, GroupBy::JobConfiguration, GroupBy::Machine] {
+        let (mut byte_ms, mut run_ms, mut after) = (vec![0; spans.len()], vec![0; spans.len()], None);
+        loop {
+            let page = snapshot.groups(by, &spans, after, 2).await.unwrap();
+            for (_, usage) in page.items {
+                byte_ms.iter_mut().zip(usage.byte_ms).for_each(|(sum, part)| *sum += part);
+                run_ms.iter_mut().zip(usage.run_ms).for_each(|(sum, part)| *sum += part);
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if by != GroupBy::Machine {
+            assert_eq!(byte_ms, totals.byte_ms, "bytes {by:?}: {question:?}");
+        }
+        if by != GroupBy::File {
+            assert_eq!(run_ms, totals.run_ms, "runs {by:?}: {question:?}");
+        }
+    }
+}
+
+/// Streams, interleaved at random, cut into batches, some of which come again.
+#[tokio::test]
+async fn any_events_in_any_batches_give_what_the_plain_functions_give() {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    for _ in 0..6 {
+        let plans = (vec(file_plan(), 1..6), vec(job_plan(), 0..7), vec(question(), 25), vec(any::<u32>(), 80));
+        let (files, jobs, questions, dice) = plans.new_tree(&mut runner).unwrap().current();
+        let (mut ledger, mut truth) = (Ledger::new().await, Truth::default());
+        let mut streams: Vec<_> = Vec::new();
+        for (number, plan) in (0..).zip(&files) {
+            streams.push(file_events(&mut ledger, &mut truth, id(number), plan));
+        }
+        for (number, plan) in (100..).zip(&jobs) {
+            streams.push(job_events(&mut ledger, &mut truth, id(number), plan));
+        }
+        let mut dice = dice.into_iter().cycle();
+        let mut next = || dice.next().unwrap() as usize;
+        let mut before: Vec<Arc<Envelope>> = Vec::new();
+        while !streams.is_empty() {
+            let mut batch = Vec::new();
+            for _ in 0..=next() % 6 {
+                let Some(chosen) = next().checked_rem(streams.len()) else { break };
+                batch.push(streams[chosen].remove(0));
+                if streams[chosen].is_empty() {
+                    streams.remove(chosen);
+                }
+            }
+            ledger.deliver(&batch).await;
+            if next() % 3 == 0 {
+                ledger.deliver(&before).await;
+            }
+            before = batch;
+        }
+        for question in &questions {
+            check(&ledger, &truth, question).await;
+        }
+        ledger.close().await;
+    }
+}
