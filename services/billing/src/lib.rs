@@ -9,12 +9,13 @@ pub mod domain;
 pub mod metering;
 pub mod projections;
 pub mod rate;
+pub mod reconciliation;
 pub mod settings;
 
 use std::sync::Arc;
 
 use epoch_postgres::PgHandler;
-use service_kit::service::{Assembled, Host, Service, ServiceError};
+use service_kit::service::{Assembled, Host, Service, ServiceError, Task};
 use sqlx::migrate::Migrator;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -47,6 +48,11 @@ impl Service for BillingService {
             Arc::new(projections::runs::Runs),
             Arc::new(projections::file_links::FileLinks),
         ];
-        Ok(Assembled { router, openapi, handlers, tasks: Vec::new() })
+        let pool = host.pool().clone();
+        let reconciliation: Task = Arc::new(move |stop| {
+            let checks = reconciliation::run(pool.clone(), stop);
+            Box::pin(async move { checks.await.map_err(ServiceError::failed) })
+        });
+        Ok(Assembled { router, openapi, handlers, tasks: vec![("reconciliation", reconciliation)] })
     }
 }

@@ -1,7 +1,10 @@
 //! The service's routes.
 
 pub mod costs;
+mod csv;
 pub mod question;
+pub mod reconciliation;
+pub mod rows;
 pub mod usage;
 
 use std::sync::Arc;
@@ -27,7 +30,11 @@ pub struct Api {
 
 /// The routes, and what they look like from outside.
 pub fn router(api: Api) -> (Router, OpenApi) {
-    let routes = OpenApiRouter::new().routes(routes!(usage::usage)).routes(routes!(costs::costs));
+    let routes = OpenApiRouter::new()
+        .routes(routes!(usage::usage))
+        .routes(routes!(rows::rows))
+        .routes(routes!(costs::costs))
+        .routes(routes!(reconciliation::reconciliation));
     routes.layer(server::bounded()).with_state(api).split_for_parts()
 }
 

@@ -20,6 +20,7 @@ pub mod rating;
 pub mod refused;
 pub mod runs;
 pub mod sharing;
+pub mod slots;
 pub mod span;
 pub mod storage;
 

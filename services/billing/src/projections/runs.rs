@@ -18,7 +18,12 @@ use super::{
     ReadError, bounded,
     sums::{Changes, Scope},
 };
-use crate::domain::{compute::JobRun, metering::LevelChange, runs::Run, span::Window};
+use crate::domain::{
+    compute::JobRun,
+    metering::LevelChange,
+    runs::Run,
+    span::{Span, Window},
+};
 
 /// The subscription's name.
 pub const NAME: &str = "runs";
@@ -289,6 +294,26 @@ pub async fn recorded_after(
          select * from runs where organization_id = $1 and ended_recorded_at > $2 and least(started_at, ended_at) <= $3 \
          limit $4";
     let query = sqlx::query(query).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
+    let runs = all_kept(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
+    bounded(runs.len(), limit, "runs")?;
+    Ok(runs)
+}
+
+/// The runs that started or ended in a span.
+///
+/// # Errors
+/// [`ReadError`], also when there are more than `limit`.
+pub async fn within(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    span: Span,
+    limit: i64,
+) -> Result<Vec<KeptRun>, ReadError> {
+    let query = "select * from runs where organization_id = $1 and started_at >= $2 and started_at < $3 \
+         union \
+         select * from runs where organization_id = $1 and ended_at >= $2 and ended_at < $3 \
+         limit $4";
+    let query = sqlx::query(query).bind(organization).bind(span.start().as_millis()).bind(span.end().as_millis());
     let runs = all_kept(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
     bounded(runs.len(), limit, "runs")?;
     Ok(runs)

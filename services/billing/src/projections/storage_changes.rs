@@ -17,7 +17,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::{ReadError, bounded};
-use crate::domain::metering::LevelChange;
+use crate::domain::{metering::LevelChange, span::Span};
 
 /// The subscription's name.
 pub const NAME: &str = "storage-changes";
@@ -125,6 +125,23 @@ pub async fn recorded_after(
 ) -> Result<Changes, ReadError> {
     let query = sqlx::query(RECORDED_AFTER).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
     collect(query, connection, limit).await
+}
+
+const WITHIN: &str = "select file_id, at, delta_bytes from storage_changes \
+     where organization_id = $1 and at >= $2 and at < $3 limit $4";
+
+/// The changes of an organization's files in a span.
+///
+/// # Errors
+/// [`ReadError`], also when there are more than `limit`.
+pub async fn within(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    span: Span,
+    limit: i64,
+) -> Result<Changes, ReadError> {
+    let (start, end) = (span.start().as_millis(), span.end().as_millis());
+    collect(sqlx::query(WITHIN).bind(organization).bind(start).bind(end), connection, limit).await
 }
 
 async fn collect(

@@ -12,5 +12,7 @@ mod organizations;
 mod rate;
 mod rate_properties;
 mod rate_refusals;
+mod reconciliation;
+mod rows;
 mod support;
 mod usage;

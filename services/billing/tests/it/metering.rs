@@ -101,11 +101,14 @@ fn question() -> impl Strategy<Value = Question> {
         .prop_map(|(start, length, as_of, known_at, zone)| Question { start, length, as_of, known_at, zone })
 }
 
+/// A run, and when its start and its end were recorded.
+type RecordedRun = (Option<i64>, Option<i64>, JobRun<Uuid, Uuid>);
+
 /// What happened, as the plain functions take it, with recording times.
 #[derive(Default)]
 struct Truth {
     levels: BTreeMap<Uuid, Vec<(i64, LevelChange)>>,
-    runs: Vec<(Option<i64>, Option<i64>, JobRun<Uuid, Uuid>)>,
+    runs: Vec<RecordedRun>,
     links: BTreeMap<Uuid, Vec<(i64, FileChange<Uuid>)>>,
 }
 

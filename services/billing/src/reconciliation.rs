@@ -1,0 +1,159 @@
+//! Whether the sums that answers are read from are what recomputation gives.
+//!
+//! The problem: a sum that went wrong, by a fault in the code, in the database or by somebody's hand, looks like any other number.
+//!
+//! The invariant: sums are compared, all the time and organization by organization, with what the plain functions make of billing's own
+//! copy of the streams, in one snapshot, so that events that arrive meanwhile are no difference. Each step takes the next
+//! organization; each round takes another 32 days of it and other files. Widths are compared with each other and files with
+//! the organization, all of them, so that what a sample of one misses another has. Differences stay on record until a later check
+//! finds the row right; nothing is repaired silently.
+
+mod recompute;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use epoch::Timestamp;
+use sqlx::{PgConnection, PgPool, Row};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::projections::ReadError;
+
+/// The time between two steps.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// The most differences that are kept of one step.
+const MAX_FOUND: usize = 100;
+
+/// What one step came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The organization; `None` at the end of a round.
+    pub organization: Option<Uuid>,
+    /// How many rows were compared.
+    pub rows: usize,
+    /// How many of them differ.
+    pub differences: usize,
+}
+
+/// A row as it is kept, and as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Compared {
+    kept: String,
+    recomputed: String,
+}
+
+/// Rows by the place they have, in words.
+type Places = BTreeMap<String, Compared>;
+
+/// Checks until it is told to stop.
+///
+/// # Errors
+/// [`ReadError`], to be started again.
+pub async fn run(pool: PgPool, stop: CancellationToken) -> Result<(), ReadError> {
+    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+        let result = match check_next(&pool).await {
+            Ok(Some(checked)) if checked.differences == 0 => "equal",
+            Ok(Some(_)) => "different",
+            Ok(None) => "elsewhere",
+            // The next round takes other days of it.
+            Err(ReadError::TooMuch { .. }) => "too_much",
+            Err(error) => return Err(error),
+        };
+        metrics::counter!("billing_reconciliation_checks_total", "result" => result).increment(1);
+        let open: i64 = sqlx::query_scalar("select count(*) from reconciliation_differences").fetch_one(&pool).await?;
+        metrics::gauge!("billing_reconciliation_differences").set(u32::try_from(open).unwrap_or(u32::MAX));
+    }
+    Ok(())
+}
+
+/// The organization after one, among those that have something metered.
+const NEXT: &str = "select min(organization_id::text)::uuid from ( \
+         (select organization_id from metering_sums where organization_id > $1 order by organization_id limit 1) \
+         union all \
+         (select organization_id from storage_changes where organization_id > $1 order by organization_id limit 1) \
+         union all \
+         (select organization_id from runs where organization_id > $1 order by organization_id limit 1) \
+     ) following";
+
+/// Takes one step; `None` when another process is taking one.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
+    let mut turn = pool.begin().await?;
+    let state = sqlx::query("select round, organization from reconciliation_state for update skip locked");
+    let Some(state) = state.fetch_optional(&mut *turn).await? else { return Ok(None) };
+    let (round, last): (i64, Option<Uuid>) = (state.try_get("round")?, state.try_get("organization")?);
+    let next: Option<Uuid> = sqlx::query_scalar(NEXT).bind(last.unwrap_or_default()).fetch_one(&mut *turn).await?;
+    let now = Timestamp::now().as_millis();
+    let Some(organization) = next else {
+        let update = "update reconciliation_state set round = round + 1, organization = null, round_began_at = $1";
+        sqlx::query(update).bind(now).execute(&mut *turn).await?;
+        turn.commit().await?;
+        return Ok(Some(Checked { organization: None, rows: 0, differences: 0 }));
+    };
+    // The step is taken also if it fails, or one organization would hold up all others.
+    let compared = compare(pool, organization, round).await;
+    let rows = compared.as_ref().map_or(0, BTreeMap::len);
+    sqlx::query(
+        "update reconciliation_state set organization = $1, checks = checks + 1, rows_compared = rows_compared + $2, \
+             last_check_at = $3, round_began_at = coalesce(round_began_at, $3)",
+    )
+    .bind(organization)
+    .bind(i64::try_from(rows).unwrap_or(i64::MAX))
+    .bind(now)
+    .execute(&mut *turn)
+    .await?;
+    let differences = match &compared {
+        Ok(places) => note(&mut turn, organization, places, now).await?,
+        Err(_) => 0,
+    };
+    turn.commit().await?;
+    compared?;
+    Ok(Some(Checked { organization: Some(organization), rows, differences }))
+}
+
+/// Compares a part of an organization's rows.
+async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Places, ReadError> {
+    let mut tx = pool.begin_with("begin isolation level repeatable read read only").await?;
+    let mut places = recompute::widths(&mut tx, organization).await?;
+    places.extend(recompute::days(&mut tx, organization, round).await?);
+    places.extend(recompute::files(&mut tx, organization, round).await?);
+    tx.commit().await?;
+    Ok(places)
+}
+
+/// Notes what differs, and forgets what no longer does.
+async fn note(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    places: &Places,
+    now: i64,
+) -> Result<usize, ReadError> {
+    let query = "select place from reconciliation_differences where organization_id = $1";
+    let known: Vec<String> = sqlx::query_scalar(query).bind(organization).fetch_all(&mut *connection).await?;
+    let right = |place: &String| places.get(place).is_some_and(|row| row.kept == row.recomputed);
+    let right: Vec<_> = known.into_iter().filter(right).collect();
+    sqlx::query("delete from reconciliation_differences where organization_id = $1 and place = any($2)")
+        .bind(organization)
+        .bind(right)
+        .execute(&mut *connection)
+        .await?;
+    let different: Vec<_> = places.iter().filter(|(_, row)| row.kept != row.recomputed).collect();
+    for (place, Compared { kept, recomputed }) in different.iter().take(MAX_FOUND) {
+        tracing::error!(%organization, place, kept, recomputed, "metering is not what recomputation gives");
+        let insert = "insert into reconciliation_differences \
+                 (organization_id, place, kept, recomputed, found_at, seen_at) values ($1, $2, $3, $4, $5, $5) \
+             on conflict (organization_id, place) \
+             do update set kept = excluded.kept, recomputed = excluded.recomputed, seen_at = excluded.seen_at";
+        sqlx::query(insert)
+            .bind(organization)
+            .bind(place.as_str())
+            .bind(kept.as_str())
+            .bind(recomputed.as_str())
+            .bind(now)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(different.len())
+}

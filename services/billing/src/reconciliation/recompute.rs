@@ -1,0 +1,173 @@
+//! The rows that are compared: as they are kept, and as the plain functions make them of the changes.
+
+use std::collections::BTreeMap;
+
+use epoch::Timestamp;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{Compared, Places};
+use crate::{
+    domain::{
+        buckets::Width,
+        metering::{LevelChange, LevelSums, segments},
+        span::Span,
+    },
+    metering::MAX_CHANGES,
+    projections::{
+        ReadError,
+        runs::{self, KeptRun},
+        storage_changes,
+        sums::{Scope, whole},
+    },
+};
+
+/// How many files of an organization are compared in a step.
+const FILES: i64 = 20;
+
+const NOTHING: &str = "nothing";
+
+/// Every bucket of 1,024 days with the 32-day buckets in it, and all of an organization's storage with all its files.
+pub(super) async fn widths(connection: &mut PgConnection, organization: Uuid) -> Result<Places, ReadError> {
+    let query = "select coalesce(wide.meter, narrow.meter) as meter, coalesce(wide.scope, narrow.scope) as scope, \
+             coalesce(wide.bucket, narrow.bucket) as bucket, coalesce(wide.subject, narrow.subject) as subject, \
+             coalesce(wide.s0::text || ' ' || wide.s1::text, 'nothing') as kept, \
+             coalesce(narrow.s0::text || ' ' || narrow.s1::text, 'nothing') as recomputed \
+         from (select * from metering_sums where organization_id = $1 and width = 3) wide \
+         full join ( \
+             select meter, scope, metering_bucket(bucket, 32) as bucket, subject, sum(s0) as s0, sum(s1) as s1 \
+             from metering_sums where organization_id = $1 and width = 2 group by 1, 2, 3, 4 \
+         ) narrow using (meter, scope, bucket, subject)";
+    let mut places = Places::new();
+    for row in &sqlx::query(query).bind(organization).fetch_all(&mut *connection).await? {
+        let (meter, scope): (i16, i16) = (row.try_get("meter")?, row.try_get("scope")?);
+        let (bucket, subject): (i64, Uuid) = (row.try_get("bucket")?, row.try_get("subject")?);
+        let place = format!("metering_sums meter {meter} scope {scope} subject {subject} 1024 days {bucket}");
+        places.insert(place, Compared { kept: row.try_get("kept")?, recomputed: row.try_get("recomputed")? });
+    }
+    let query = "select coalesce((select sum(s0)::text || ' ' || sum(s1)::text from metering_sums \
+                 where organization_id = $1 and meter = 1 and scope = 0 and width = 3), 'nothing') as kept, \
+             coalesce((select sum(s0)::text || ' ' || sum(s1)::text from metering_files \
+                 where organization_id = $1), 'nothing') as recomputed";
+    let row = sqlx::query(query).bind(organization).fetch_one(connection).await?;
+    let compared = Compared { kept: row.try_get("kept")?, recomputed: row.try_get("recomputed")? };
+    places.insert("metering_sums of storage and metering_files, all together".to_owned(), compared);
+    Ok(places)
+}
+
+type Key = (i16, i16, Uuid, i16, i64);
+
+/// All buckets of 32 days and narrower in one part of an organization's time.
+pub(super) async fn days(connection: &mut PgConnection, organization: Uuid, round: i64) -> Result<Places, ReadError> {
+    let query = "with buckets as ( \
+             select distinct bucket from metering_sums where organization_id = $1 and width = 2 \
+         ) select bucket from buckets order by bucket offset $2 % greatest((select count(*) from buckets), 1) limit 1";
+    let bucket: Option<i64> =
+        sqlx::query_scalar(query).bind(organization).bind(round).fetch_optional(&mut *connection).await?;
+    let Some(bucket) = bucket else { return Ok(Places::new()) };
+    let span = Width::Days32.span(bucket);
+    let mut recomputed: BTreeMap<Key, LevelSums> = BTreeMap::new();
+    for (scope, subject, change) in changes(connection, organization, span).await? {
+        let (meter, number) = scope.numbers();
+        for width in [Width::Hour, Width::Day, Width::Days32] {
+            let key = (meter, number, subject.unwrap_or_default(), width.number(), width.bucket(change.at));
+            recomputed.entry(key).or_default().add(change);
+        }
+    }
+    let mut places = Places::new();
+    for width in [Width::Hour, Width::Day, Width::Days32] {
+        let query = "select meter, scope, subject, width, bucket, s0::text, s1::text from metering_sums \
+             where organization_id = $1 and width = $2 and bucket >= $3 and bucket < $4";
+        let rows = sqlx::query(query)
+            .bind(organization)
+            .bind(width.number())
+            .bind(width.bucket(span.start()))
+            .bind(width.bucket(span.end()))
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in &rows {
+            let key = (
+                row.try_get("meter")?,
+                row.try_get("scope")?,
+                row.try_get("subject")?,
+                row.try_get("width")?,
+                row.try_get("bucket")?,
+            );
+            let kept = shown(LevelSums::of(whole(row, "s0")?, whole(row, "s1")?));
+            let recomputed = recomputed.remove(&key).map_or_else(|| NOTHING.to_owned(), shown);
+            places.insert(place(key), Compared { kept, recomputed });
+        }
+    }
+    for (key, sums) in recomputed {
+        places.insert(place(key), Compared { kept: NOTHING.to_owned(), recomputed: shown(sums) });
+    }
+    Ok(places)
+}
+
+fn place((meter, scope, subject, width, bucket): Key) -> String {
+    let width = ["hour", "day", "32 days"].get(usize::try_from(width).unwrap_or_default()).copied().unwrap_or_default();
+    format!("metering_sums meter {meter} scope {scope} subject {subject} {width} {bucket}")
+}
+
+fn shown(sums: LevelSums) -> String {
+    let (s0, s1) = sums.kept();
+    format!("{s0} {s1}")
+}
+
+/// All level changes of an organization in a span.
+async fn changes(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    span: Span,
+) -> Result<Vec<(Scope, Option<Uuid>, LevelChange)>, ReadError> {
+    let mut all = Vec::new();
+    for changes in storage_changes::within(connection, organization, span, MAX_CHANGES).await?.into_values() {
+        all.extend(changes.into_iter().map(|change| (Scope::Storage, None, change)));
+    }
+    for run in runs::within(connection, organization, span, MAX_CHANGES).await? {
+        for change in KeptRun::level_changes(run.run.run) {
+            if span.start() <= change.at && change.at < span.end() {
+                all.extend(run.subjects().map(|(scope, subject)| (scope, subject, change)));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Some files, others in each round.
+pub(super) async fn files(connection: &mut PgConnection, organization: Uuid, round: i64) -> Result<Places, ReadError> {
+    let query = "with files as (select count(*) as count from metering_files where organization_id = $1) \
+         select file_id, s0::text, s1::text, first_at, last_at, lowest::text from metering_files \
+         where organization_id = $1 order by file_id \
+         offset ($2 * $3) % greatest((select count from files), 1) limit $3";
+    let kept: Vec<PgRow> =
+        sqlx::query(query).bind(organization).bind(round).bind(FILES).fetch_all(&mut *connection).await?;
+    let mut ids: Vec<Uuid> = Vec::new();
+    for row in &kept {
+        ids.push(row.try_get("file_id")?);
+    }
+    let end = Timestamp::from_millis(i64::MAX);
+    let changes = storage_changes::of_files(connection, organization, &ids, end, None, MAX_CHANGES).await?;
+    let mut places = Places::new();
+    for (row, file) in kept.iter().zip(ids) {
+        let (first_at, last_at): (i64, i64) = (row.try_get("first_at")?, row.try_get("last_at")?);
+        let sums = shown(LevelSums::of(whole(row, "s0")?, whole(row, "s1")?));
+        let lowest = whole(row, "lowest")?;
+        let kept = format!("{sums} from {first_at} to {last_at} lowest {lowest}");
+        let recomputed = changes.get(&file).map_or_else(|| NOTHING.to_owned(), |changes| of_file(changes));
+        places.insert(format!("metering_files file {file}"), Compared { kept, recomputed });
+    }
+    Ok(places)
+}
+
+fn of_file(changes: &[LevelChange]) -> String {
+    let mut sums = LevelSums::default();
+    changes.iter().for_each(|change| sums.add(*change));
+    let instants = || changes.iter().map(|change| change.at);
+    let (first, last) = (instants().min().unwrap_or_default(), instants().max().unwrap_or_default());
+    // The level after the last change shows only in a span that goes on behind it.
+    let after = Timestamp::from_millis(last.as_millis().saturating_add(1));
+    let levels = segments(changes, Span::new(first, after));
+    let lowest = levels.iter().map(|segment| segment.level).min().unwrap_or_default().min(0);
+    format!("{} from {} to {} lowest {lowest}", shown(sums), first.as_millis(), last.as_millis())
+}

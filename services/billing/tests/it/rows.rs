@@ -1,0 +1,179 @@
+//! Usage in rows, as JSON and as CSV.
+
+use serde_json::{Value, json};
+
+use contracts::job::{FileRole, JobFilesLinked, JobFilesUnlinked};
+
+use crate::support::{Billing, id};
+
+const OCTOBER: &str =
+    "from=2025-09-30T22:00:00Z&to=2025-10-31T23:00:00Z&time_zone=Europe/Madrid&as_of=2025-11-02T00:00:00Z";
+
+/// A gigabyte in two jobs' use for some of the time, and a run.
+async fn october(billing: &Billing) {
+    let organization_id = billing.organization;
+    let links = || JobFilesLinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
+    let unlinks = JobFilesUnlinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
+    billing.file(id(1), "2025-10-26T00:00:00Z", billing.part(0, 1_000_000_000)).await;
+    billing.file(id(1), "2025-10-26T12:00:00Z", billing.deleted(1_000_000_000)).await;
+    billing.job(id(11), "2025-10-26T00:00:00Z", billing.job_created()).await;
+    billing.job(id(11), "2025-10-26T02:00:00Z", links()).await;
+    billing.job(id(11), "2025-10-26T10:00:00Z", unlinks).await;
+    billing.job(id(12), "2025-10-26T04:00:00Z", links()).await;
+    billing.job(id(12), "2025-10-26T20:00:00Z", billing.job_started(Some(id(21)))).await;
+    billing.job(id(12), "2025-10-26T23:30:00Z", billing.job_succeeded()).await;
+    billing.caught_up(2, 6).await;
+    let linked = async || (billing.applied("file-links").await == 6).then_some(());
+    billing.service.eventually(linked).await;
+}
+
+fn cells<'a>(rows: &'a Value, names: &[&str]) -> Vec<Vec<&'a Value>> {
+    let rows = rows["rows"].as_array().unwrap();
+    rows.iter().map(|row| names.iter().map(|name| &row[*name]).collect()).collect()
+}
+
+#[tokio::test]
+async fn are_of_jobs_and_of_what_no_job_uses() {
+    let billing = Billing::start().await;
+    october(&billing).await;
+    let rows = billing.ask("usage/rows", &format!("{OCTOBER}&group_by=job")).await;
+    // Two hours alone, six shared, two of the other alone; two before and none after are nobody's.
+    let expected = json!([
+        ["2025-10-26", null, "2", "0"],
+        ["2025-10-26", id(11), "5", "0"],
+        ["2025-10-26", id(12), "5", "10800000"],
+        ["2025-10-27", id(12), "0", "1800000"],
+    ]);
+    assert_eq!(json!(cells(&rows, &["date", "key", "gb_hours", "run_ms"])), expected);
+    assert_eq!((&rows["next"], &rows["provisional"]), (&json!(null), &json!(false)));
+
+    let usage = billing.ask("usage", OCTOBER).await;
+    let file = &usage["storage"]["files"][0];
+    let share = "18000000000000000";
+    assert_eq!(file["unattributed_byte_ms"], "7200000000000000");
+    assert_eq!(file["jobs"], json!([{ "job": id(11), "byte_ms": share }, { "job": id(12), "byte_ms": share }]));
+
+    let users = billing.ask("usage/rows", &format!("{OCTOBER}&group_by=user&every=month")).await;
+    let expected = json!([["2025-10", null, "12", "0"], ["2025-10", id(21), "0", "12600000"]]);
+    assert_eq!(json!(cells(&users, &["date", "key", "gb_hours", "run_ms"])), expected);
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn are_by_hour_day_and_month() {
+    let billing = Billing::start().await;
+    october(&billing).await;
+    let whole = billing.ask("usage", OCTOBER).await;
+    for (every, rows) in [("hour", 31 * 24 + 1), ("day", 31), ("month", 1), ("period", 1)] {
+        let answer = billing.ask("usage/rows", &format!("{OCTOBER}&every={every}")).await;
+        let found = answer["rows"].as_array().unwrap();
+        assert_eq!(found.len(), rows, "{every}");
+        let sum = |name: &str| {
+            let values = found.iter().map(|row| row[name].as_str().unwrap().parse::<i128>().unwrap());
+            values.sum::<i128>().to_string()
+        };
+        assert_eq!(
+            (json!(sum("byte_ms")), json!(sum("run_ms"))),
+            (whole["storage"]["byte_ms"].clone(), whole["compute"]["run_ms"].clone())
+        );
+    }
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn are_csv_with_our_columns_or_those_of_focus() {
+    let billing = Billing::start().await;
+    october(&billing).await;
+    let ask = async |query: &str| {
+        let path = billing.path("usage/rows", &format!("{OCTOBER}&{query}"));
+        let answer = billing.service.get(path).by(&billing.viewer).send().await.expect(200);
+        assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8; header=present");
+        (String::from_utf8(answer.bytes.to_vec()).unwrap(), answer.header("link").to_owned())
+    };
+    let (own, link) = ask("group_by=job&format=csv").await;
+    let lines: Vec<_> = own.split("\r\n").collect();
+    assert_eq!(lines[0], "date,start,end,job,byte_ms,gb_hours,run_ms");
+    assert_eq!(lines[1], "2025-10-26,2025-10-25T22:00:00.000Z,2025-10-26T23:00:00.000Z,,7200000000000000,2,0");
+    assert_eq!((lines.len(), lines[5], link.as_str()), (6, "", ""));
+    let (_, link) = ask("group_by=job&format=csv&limit=1").await;
+    assert_eq!(link, format!("<?cursor={}>; rel=\"next\"", id(11)));
+
+    let (focus, _) = ask("group_by=job&format=focus").await;
+    let lines: Vec<Vec<&str>> = focus.trim_end().split("\r\n").map(|line| line.split(',').collect()).collect();
+    assert!(lines.iter().all(|cells| cells.len() == lines[0].len()), "{focus}");
+    let mandatory = [
+        "BilledCost",
+        "BillingAccountId",
+        "BillingAccountName",
+        "BillingCurrency",
+        "BillingPeriodEnd",
+        "BillingPeriodStart",
+        "ChargeCategory",
+        "ChargeClass",
+        "ChargeDescription",
+        "ChargePeriodEnd",
+        "ChargePeriodStart",
+        "ContractedCost",
+        "EffectiveCost",
+        "InvoiceIssuerName",
+        "ListCost",
+        "PricingQuantity",
+        "PricingUnit",
+        "ProviderName",
+        "PublisherName",
+        "ServiceCategory",
+        "ServiceName",
+    ];
+    let cell = |line: usize, name: &str| {
+        lines[line][lines[0].iter().position(|column| *column == name).unwrap_or_else(|| panic!("{name} is missing"))]
+    };
+    for name in mandatory {
+        assert!(name == "ChargeClass" || !cell(1, name).is_empty(), "{name}");
+    }
+    assert_eq!(
+        (cell(1, "BilledCost"), cell(1, "PricingQuantity"), cell(1, "PricingUnit")),
+        ("0.0002", "2", "GB-Hours")
+    );
+    assert_eq!((cell(1, "ResourceId"), cell(1, "x_MeteredQuantity")), ("", "7200000000000000"));
+    assert_eq!((cell(4, "ServiceCategory"), cell(4, "ConsumedQuantity")), ("Compute", "10800"));
+    assert_eq!((cell(4, "ChargePeriodStart"), cell(4, "BilledCost")), ("2025-10-25T22:00:00Z", "0.54"));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn pages_join() {
+    let billing = Billing::start().await;
+    for number in 1..=7 {
+        billing.file(id(number), "2025-10-26T00:00:00Z", billing.part(0, 1_000)).await;
+    }
+    billing.caught_up(7, 0).await;
+    let (mut keys, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = billing.ask("usage/rows", &format!("{OCTOBER}&every=period&group_by=file&limit=3{cursor}")).await;
+        keys.extend(page["rows"].as_array().unwrap().iter().map(|row| row["key"].clone()));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(json!(keys), json!((1..=7).map(id).collect::<Vec<_>>()));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn too_many_are_refused() {
+    let billing = Billing::start().await;
+    let cases = [
+        ("limit=0", 400),
+        ("limit=201", 400),
+        ("every=week", 400),
+        ("group_by=planet", 400),
+        ("cursor=7", 400),
+        ("format=xls", 400),
+        ("time_zone=Mars/Olympus", 422),
+        ("every=hour&group_by=file&limit=200&from=2025-01-01T00:00:00Z&to=2025-03-01T00:00:00Z", 422),
+    ];
+    for (query, status) in cases {
+        let path = billing.path("usage/rows", query);
+        billing.service.get(path).by(&billing.viewer).send().await.problem(status);
+    }
+    billing.service.close().await;
+}
