@@ -1,8 +1,9 @@
-//! Measurements of Epoch; run by `./dev bench`, which brings the servers up.
+//! Measurements of Epoch and of metering; run by `./dev bench`, which brings the servers up.
 
 mod codec;
 mod commands;
 mod delivery;
+mod metering;
 mod note;
 mod report;
 
@@ -25,6 +26,9 @@ async fn main() -> Result<()> {
     }
     if runs("driver") {
         commands::driver_floor(&server).await?;
+    }
+    if runs("metering") {
+        metering::run(&server).await?;
     }
     let Ok(kafka) = std::env::var("EPOCH_BENCH_KAFKA") else {
         println!("\nno Kafka: nothing is measured over it");

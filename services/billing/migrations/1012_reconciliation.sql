@@ -16,6 +16,7 @@ insert into reconciliation_state default values;
 create table reconciliation_differences (
     organization_id uuid   not null,
     place           text   not null, -- which row of which table, in words
+    area            text   not null, -- what is looked at together with it; once it is, it is known whether it is right
     kept            text   not null,
     recomputed      text   not null,
     found_at        bigint not null,

@@ -18,7 +18,8 @@ use epoch_postgres::PgHandler;
 use service_kit::service::{Assembled, Host, Service, ServiceError, Task};
 use sqlx::migrate::Migrator;
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+/// The service's own tables.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The billing service.
 pub struct BillingService;

@@ -4,7 +4,7 @@
 //!
 //! The invariant: sums are compared, all the time and organization by organization, with what the plain functions make of billing's own
 //! copy of the streams, in one snapshot, so that events that arrive meanwhile are no difference. Each step takes the next
-//! organization; each round takes another 32 days of it and other files. Widths are compared with each other and files with
+//! organization; each round takes another 32 days of it and other files, and what was wrong before. Widths are compared with each other and files with
 //! the organization, all of them, so that what a sample of one misses another has. Differences stay on record until a later check
 //! finds the row right; nothing is repaired silently.
 
@@ -44,6 +44,9 @@ struct Compared {
 
 /// Rows by the place they have, in words.
 type Places = BTreeMap<String, Compared>;
+
+/// Areas, in words, and all rows of each.
+type Areas = BTreeMap<String, Places>;
 
 /// Checks until it is told to stop.
 ///
@@ -94,7 +97,7 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
     };
     // The step is taken also if it fails, or one organization would hold up all others.
     let compared = compare(pool, organization, round).await;
-    let rows = compared.as_ref().map_or(0, BTreeMap::len);
+    let rows = compared.as_ref().map_or(0, |areas| areas.values().map(BTreeMap::len).sum());
     sqlx::query(
         "update reconciliation_state set organization = $1, checks = checks + 1, rows_compared = rows_compared + $2, \
              last_check_at = $3, round_began_at = coalesce(round_began_at, $3)",
@@ -105,7 +108,7 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
     .execute(&mut *turn)
     .await?;
     let differences = match &compared {
-        Ok(places) => note(&mut turn, organization, places, now).await?,
+        Ok(areas) => note(&mut turn, organization, areas, now).await?,
         Err(_) => 0,
     };
     turn.commit().await?;
@@ -113,41 +116,50 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
     Ok(Some(Checked { organization: Some(organization), rows, differences }))
 }
 
-/// Compares a part of an organization's rows.
-async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Places, ReadError> {
+/// Compares a part of an organization's rows, and again those that are known to be wrong.
+async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Areas, ReadError> {
     let mut tx = pool.begin_with("begin isolation level repeatable read read only").await?;
-    let mut places = recompute::widths(&mut tx, organization).await?;
-    places.extend(recompute::days(&mut tx, organization, round).await?);
-    places.extend(recompute::files(&mut tx, organization, round).await?);
+    let query =
+        "select distinct area from reconciliation_differences where organization_id = $1 order by area limit $2";
+    let limit = i64::try_from(MAX_FOUND).unwrap_or(i64::MAX);
+    let wrong: Vec<String> = sqlx::query_scalar(query).bind(organization).bind(limit).fetch_all(&mut *tx).await?;
+    let mut areas = Areas::new();
+    areas.insert(recompute::WIDTHS.to_owned(), recompute::widths(&mut tx, organization).await?);
+    for bucket in recompute::buckets(&mut tx, organization, round, &wrong).await? {
+        areas.insert(recompute::area_of_days(bucket), recompute::days(&mut tx, organization, bucket).await?);
+    }
+    areas.extend(recompute::files(&mut tx, organization, round, &wrong).await?);
     tx.commit().await?;
-    Ok(places)
+    Ok(areas)
 }
 
 /// Notes what differs, and forgets what no longer does.
-async fn note(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    places: &Places,
-    now: i64,
-) -> Result<usize, ReadError> {
-    let query = "select place from reconciliation_differences where organization_id = $1";
-    let known: Vec<String> = sqlx::query_scalar(query).bind(organization).fetch_all(&mut *connection).await?;
-    let right = |place: &String| places.get(place).is_some_and(|row| row.kept == row.recomputed);
-    let right: Vec<_> = known.into_iter().filter(right).collect();
-    sqlx::query("delete from reconciliation_differences where organization_id = $1 and place = any($2)")
-        .bind(organization)
-        .bind(right)
-        .execute(&mut *connection)
-        .await?;
-    let different: Vec<_> = places.iter().filter(|(_, row)| row.kept != row.recomputed).collect();
-    for (place, Compared { kept, recomputed }) in different.iter().take(MAX_FOUND) {
+async fn note(connection: &mut PgConnection, organization: Uuid, areas: &Areas, now: i64) -> Result<usize, ReadError> {
+    let mut different = Vec::new();
+    for (area, places) in areas {
+        let of_area = places.iter().filter(|(_, row)| row.kept != row.recomputed);
+        different.extend(of_area.map(|(place, row)| (area, place, row)));
+    }
+    let looked_at: Vec<&str> = areas.keys().map(String::as_str).collect();
+    let still: Vec<&str> = different.iter().map(|(_, place, _)| place.as_str()).collect();
+    sqlx::query(
+        "delete from reconciliation_differences \
+         where organization_id = $1 and area = any($2) and not place = any($3)",
+    )
+    .bind(organization)
+    .bind(looked_at)
+    .bind(still)
+    .execute(&mut *connection)
+    .await?;
+    for (area, place, Compared { kept, recomputed }) in different.iter().take(MAX_FOUND) {
         tracing::error!(%organization, place, kept, recomputed, "metering is not what recomputation gives");
         let insert = "insert into reconciliation_differences \
-                 (organization_id, place, kept, recomputed, found_at, seen_at) values ($1, $2, $3, $4, $5, $5) \
+                 (organization_id, area, place, kept, recomputed, found_at, seen_at) values ($1, $2, $3, $4, $5, $6, $6) \
              on conflict (organization_id, place) \
              do update set kept = excluded.kept, recomputed = excluded.recomputed, seen_at = excluded.seen_at";
         sqlx::query(insert)
             .bind(organization)
+            .bind(area.as_str())
             .bind(place.as_str())
             .bind(kept.as_str())
             .bind(recomputed.as_str())

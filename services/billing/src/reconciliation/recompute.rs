@@ -1,12 +1,12 @@
 //! The rows that are compared: as they are kept, and as the plain functions make them of the changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use epoch::Timestamp;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Compared, Places};
+use super::{Areas, Compared, Places};
 use crate::{
     domain::{
         buckets::Width,
@@ -26,6 +26,18 @@ use crate::{
 const FILES: i64 = 20;
 
 const NOTHING: &str = "nothing";
+
+/// The area of what is compared with other sums.
+pub(super) const WIDTHS: &str = "widths";
+
+/// The area of 32 days, by their bucket.
+pub(super) fn area_of_days(bucket: i64) -> String {
+    format!("32 days {bucket}")
+}
+
+fn area_of_file(file: Uuid) -> String {
+    format!("file {file}")
+}
 
 /// Every bucket of 1,024 days with the 32-day buckets in it, and all of an organization's storage with all its files.
 pub(super) async fn widths(connection: &mut PgConnection, organization: Uuid) -> Result<Places, ReadError> {
@@ -57,14 +69,23 @@ pub(super) async fn widths(connection: &mut PgConnection, organization: Uuid) ->
 
 type Key = (i16, i16, Uuid, i16, i64);
 
-/// All buckets of 32 days and narrower in one part of an organization's time.
-pub(super) async fn days(connection: &mut PgConnection, organization: Uuid, round: i64) -> Result<Places, ReadError> {
+/// The bucket of 32 days whose turn it is, and those in which something was wrong.
+pub(super) async fn buckets(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    round: i64,
+    wrong: &[String],
+) -> Result<BTreeSet<i64>, ReadError> {
     let query = "with buckets as ( \
              select distinct bucket from metering_sums where organization_id = $1 and width = 2 \
          ) select bucket from buckets order by bucket offset $2 % greatest((select count(*) from buckets), 1) limit 1";
-    let bucket: Option<i64> =
-        sqlx::query_scalar(query).bind(organization).bind(round).fetch_optional(&mut *connection).await?;
-    let Some(bucket) = bucket else { return Ok(Places::new()) };
+    let turn: Option<i64> = sqlx::query_scalar(query).bind(organization).bind(round).fetch_optional(connection).await?;
+    let known = wrong.iter().filter_map(|area| area.strip_prefix("32 days ")?.parse().ok());
+    Ok(turn.into_iter().chain(known).collect())
+}
+
+/// All buckets of 32 days and narrower in 32 days of an organization.
+pub(super) async fn days(connection: &mut PgConnection, organization: Uuid, bucket: i64) -> Result<Places, ReadError> {
     let span = Width::Days32.span(bucket);
     let mut recomputed: BTreeMap<Key, LevelSums> = BTreeMap::new();
     for (scope, subject, change) in changes(connection, organization, span).await? {
@@ -134,30 +155,37 @@ async fn changes(
     Ok(all)
 }
 
-/// Some files, others in each round.
-pub(super) async fn files(connection: &mut PgConnection, organization: Uuid, round: i64) -> Result<Places, ReadError> {
+/// Some files, others in each round, and those that were wrong.
+pub(super) async fn files(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    round: i64,
+    wrong: &[String],
+) -> Result<Areas, ReadError> {
     let query = "with files as (select count(*) as count from metering_files where organization_id = $1) \
-         select file_id, s0::text, s1::text, first_at, last_at, lowest::text from metering_files \
-         where organization_id = $1 order by file_id \
+         select file_id from metering_files where organization_id = $1 order by file_id \
          offset ($2 * $3) % greatest((select count from files), 1) limit $3";
-    let kept: Vec<PgRow> =
-        sqlx::query(query).bind(organization).bind(round).bind(FILES).fetch_all(&mut *connection).await?;
-    let mut ids: Vec<Uuid> = Vec::new();
-    for row in &kept {
-        ids.push(row.try_get("file_id")?);
+    let mut ids: Vec<Uuid> =
+        sqlx::query_scalar(query).bind(organization).bind(round).bind(FILES).fetch_all(&mut *connection).await?;
+    ids.extend(wrong.iter().filter_map(|area| area.strip_prefix("file ")?.parse::<Uuid>().ok()));
+    let query = "select file_id, s0::text, s1::text, first_at, last_at, lowest::text from metering_files \
+         where organization_id = $1 and file_id = any($2)";
+    let mut kept: BTreeMap<Uuid, String> = BTreeMap::new();
+    for row in &sqlx::query(query).bind(organization).bind(&ids).fetch_all(&mut *connection).await? {
+        let (first_at, last_at): (i64, i64) = (row.try_get("first_at")?, row.try_get("last_at")?);
+        let (sums, lowest) = (shown(LevelSums::of(whole(row, "s0")?, whole(row, "s1")?)), whole(row, "lowest")?);
+        kept.insert(row.try_get("file_id")?, format!("{sums} from {first_at} to {last_at} lowest {lowest}"));
     }
     let end = Timestamp::from_millis(i64::MAX);
     let changes = storage_changes::of_files(connection, organization, &ids, end, None, MAX_CHANGES).await?;
-    let mut places = Places::new();
-    for (row, file) in kept.iter().zip(ids) {
-        let (first_at, last_at): (i64, i64) = (row.try_get("first_at")?, row.try_get("last_at")?);
-        let sums = shown(LevelSums::of(whole(row, "s0")?, whole(row, "s1")?));
-        let lowest = whole(row, "lowest")?;
-        let kept = format!("{sums} from {first_at} to {last_at} lowest {lowest}");
+    let mut areas = Areas::new();
+    for file in ids {
+        let kept = kept.remove(&file).unwrap_or_else(|| NOTHING.to_owned());
         let recomputed = changes.get(&file).map_or_else(|| NOTHING.to_owned(), |changes| of_file(changes));
-        places.insert(format!("metering_files file {file}"), Compared { kept, recomputed });
+        let places = Places::from([(format!("metering_files file {file}"), Compared { kept, recomputed })]);
+        areas.entry(area_of_file(file)).or_insert(places);
     }
-    Ok(places)
+    Ok(areas)
 }
 
 fn of_file(changes: &[LevelChange]) -> String {

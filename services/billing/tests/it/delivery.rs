@@ -1,6 +1,7 @@
 //! A bus that delivers at least once, and events that make no sense.
 
-use serde_json::Value;
+use contracts::job::{FileRole, JobFilesLinked};
+use serde_json::{Value, json};
 
 use crate::support::{AUTUMN, Billing, id};
 
@@ -45,6 +46,31 @@ async fn a_size_below_zero_holds_back_its_file_only() {
     };
     billing.service.eventually(held_back).await;
     assert_eq!(rows(&billing).await, (1, 0));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn absurd_sizes_and_unknown_files_are_counted_as_they_are() {
+    let billing = Billing::start().await;
+    let organization_id = billing.organization;
+    for number in 1..=2 {
+        billing.file(id(number), "2025-10-26T10:00:00Z", billing.part(0, i64::MAX)).await;
+    }
+    billing.file(id(3), "2025-10-26T10:00:00Z", billing.deleted(5)).await;
+    billing.file(id(4), "1969-12-31T23:59:59.999Z", billing.part(0, 1)).await;
+    let links = JobFilesLinked { organization_id, file_ids: vec![id(99)], role: FileRole::Output };
+    billing.job(id(11), "2025-10-26T10:00:00Z", links).await;
+    billing.caught_up(4, 1).await;
+    let usage = billing.ask("usage", AUTUMN).await;
+    let (day, since) = (90_900_000_i128, 47_700_000_i128);
+    let expected = (2 * i128::from(i64::MAX) - 5) * since + day;
+    assert_eq!(usage["storage"]["byte_ms"], expected.to_string());
+    assert_eq!(usage["storage"]["flags"], json!([{ "flag": "negative_level", "id": id(3) }]));
+    assert_eq!(usage["storage"]["files"].as_array().map(Vec::len), Some(4));
+    assert_eq!(usage["storage"]["files"][2]["byte_ms"], (-5 * since).to_string());
+    let rows = billing.ask("usage/rows", &format!("{AUTUMN}&group_by=job&every=period")).await;
+    assert_eq!(rows["rows"][0]["byte_ms"], expected.to_string(), "an unknown file is nothing to share");
+    assert_eq!(rows["rows"].as_array().map(Vec::len), Some(1));
     billing.service.close().await;
 }
 

@@ -156,6 +156,10 @@ async fn a_late_event_counts_when_it_happened() {
     assert_eq!(early.pointer("/storage/byte_ms").unwrap(), "72000000");
     assert_eq!(early.pointer("/compute/run_ms").unwrap(), "7200000");
 
+    let known_at = epoch::Timestamp::now();
+    let later = async || (epoch::Timestamp::now() > known_at).then_some(());
+    billing.service.eventually(later).await;
+
     // The same question again, after it was heard what had happened meanwhile, and before.
     billing.file(id(2), "2025-10-26T09:00:00Z", billing.part(0, 1)).await;
     billing.file(file, "2025-10-26T11:00:00Z", billing.deleted(10)).await;
@@ -166,6 +170,15 @@ async fn a_late_event_counts_when_it_happened() {
     assert_eq!(late.pointer("/storage/provisional").unwrap(), true);
     assert_eq!(late.pointer("/compute/run_ms").unwrap(), "5400000");
     assert_eq!(late.pointer("/compute/provisional").unwrap(), false);
+
+    // As it was known then, the answer is the one that was given then.
+    let mut then = billing.ask("usage", &format!("{query}&known_at={known_at}")).await;
+    assert_eq!(then["known_at"], known_at.to_string());
+    then["known_at"] = Value::Null;
+    assert_eq!(then, early);
+    let unknown = billing.ask("usage", &format!("{query}&known_at=2025-10-26T09:00:00Z")).await;
+    assert_eq!(unknown.pointer("/storage/byte_ms").unwrap(), "0");
+    assert_eq!((&unknown["storage"]["files"], &unknown["compute"]["jobs"]), (&json!([]), &json!([])));
     billing.service.close().await;
 }
 

@@ -1,0 +1,171 @@
+//! What an answer about a month of an organization costs, among 100,000 and among 10,000,000 events of a year.
+//!
+//! Events are put in by the SQL functions of the projections, in one call for each organization and not batch by batch as they would
+//! come, since it is reading that is measured; the tables are unlogged meanwhile. The events are those of `metering.sql`: uploads,
+//! deletions, jobs created, linked, started and ended, of 1,000 organizations.
+
+use std::{str::FromStr, time::Instant};
+
+use anyhow::{Context, Result};
+use billing::{
+    domain::{
+        days::{days, zone},
+        slots::{Every, slots},
+        span::{Span, Window},
+    },
+    metering::{Asked, Snapshot, groups::GroupBy},
+};
+use epoch::Timestamp;
+use epoch_postgres::{connect, migrate};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::report::percentile;
+
+const ORGANIZATIONS: usize = 1_000;
+const LOADERS: usize = 3;
+const QUESTIONS: usize = 1_000;
+const WARM_UP: usize = 100;
+/// Files of a month in the one organization that has many.
+const MANY: i32 = 5_000;
+const MANY_FILES: Uuid = Uuid::from_u128(0xffff_ffff_0000_7000_8000_0000_0000_0000);
+
+/// 2025-01-01, and a year.
+const YEAR: i64 = 1_735_689_600_000;
+const DAY: i64 = 86_400_000;
+
+/// As many files and jobs as an answer about usage lists.
+const LISTED: usize = 200;
+
+pub async fn run(server: &str) -> Result<()> {
+    println!("\n## a month of an organization by day, with its files, jobs and users ({QUESTIONS} questions)\n");
+    println!("| events | what | p50 | p99 |\n|---|---|---|---|");
+    let mut medians = Vec::new();
+    for events in [100_000, 10_000_000] {
+        let pool = filled(server, events).await?;
+        medians.push(measure(&pool, events).await?);
+        pool.close().await;
+    }
+    if let [(small_p50, small_p99), (large_p50, large_p99)] = medians[..] {
+        println!(
+            "\n10,000,000 / 100,000 events: {:.1} at p50, {:.1} at p99",
+            large_p50 / small_p50,
+            large_p99 / small_p99
+        );
+    }
+    Ok(())
+}
+
+async fn measure(database: &TestDatabase, events: usize) -> Result<(f64, f64)> {
+    let pool = database.pool("billing", &billing::MIGRATIONS).await;
+    let start = Instant::now();
+    let organizations = load(&pool, events).await?;
+    let many = Uuid::now_v7();
+    sqlx::query("select bench_year($1, $2, $3, 28)")
+        .bind(many)
+        .bind(MANY * 20 / 7)
+        .bind(YEAR + 181 * DAY)
+        .execute(&pool)
+        .await?;
+    sqlx::raw_sql("analyze").execute(&pool).await?;
+    let (rows,): (i64,) = sqlx::query_as("select count(*) from metering_sums").fetch_one(&pool).await?;
+    eprintln!("{events} events and {rows} rows of sums put in within {:.0} s", start.elapsed().as_secs_f64());
+
+    let mut usage = Vec::new();
+    for number in 0..WARM_UP + QUESTIONS {
+        // Every organization and every month, in an order without a pattern.
+        let organization = organizations[number * 617 % organizations.len()];
+        let began = Instant::now();
+        ask_usage(pool, organization, number * 5 % 12).await?;
+        if number >= WARM_UP {
+            usage.push(u64::try_from(began.elapsed().as_micros())?);
+        }
+    }
+    row(events, "usage: days, files, jobs, users, flags", &usage);
+    for (what, by) in [
+        ("daily rows by file", GroupBy::File),
+        ("daily rows by machine", GroupBy::Machine),
+        ("daily rows by job, with shares of files", GroupBy::Job),
+        ("daily rows by user, with shares of files", GroupBy::User),
+    ] {
+        let mut samples = Vec::new();
+        for number in 0..QUESTIONS / 10 {
+            let began = Instant::now();
+            ask_rows(pool, organizations[number * 617 % organizations.len()], number * 5 % 12, by).await?;
+            samples.push(u64::try_from(began.elapsed().as_micros())?);
+        }
+        row(events, what, &samples);
+    }
+    let mut of_many = Vec::new();
+    for _ in 0..QUESTIONS / 5 {
+        let began = Instant::now();
+        ask_usage(pool, MANY_FILES, 6).await?;
+        of_many.push(u64::try_from(began.elapsed().as_micros())?);
+    }
+    row(events, "usage of a month with 5,000 files", &of_many);
+    Ok((percentile(&usage, 0.5), percentile(&usage, 0.99)))
+}
+
+fn row(events: usize, what: &str, samples: &[u64]) {
+    println!("| {events} | {what} | {:.2} ms | {:.2} ms |", percentile(samples, 0.5), percentile(samples, 0.99));
+}
+
+async fn load(pool: &PgPool, events: usize) -> Result<()> {
+    for table in ["metering_sums", "metering_files", "storage_changes", "runs", "metered_jobs", "file_link_changes"] {
+        sqlx::raw_sql(AssertSqlSafe(format!("alter table {table} set unlogged"))).execute(pool).await?;
+    }
+    sqlx::raw_sql(include_str!("metering.sql")).execute(pool).await?;
+    let organizations: Vec<Uuid> = (0..ORGANIZATIONS).map(|_| Uuid::now_v7()).collect();
+    let each = i32::try_from(events / ORGANIZATIONS)?;
+    let mut loaders = JoinSet::new();
+    for part in organizations.chunks(ORGANIZATIONS.div_ceil(LOADERS)) {
+        let (pool, part) = (pool.clone(), part.to_vec());
+        loaders.spawn(async move {
+            for organization in part {
+                let load = sqlx::query("select bench_year($1, $2, $3, 364)").bind(organization).bind(each).bind(YEAR);
+                load.execute(&pool).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(loaded) = loaders.join_next().await {
+        loaded.context("loading")??;
+    }
+    let load = sqlx::query("select bench_year($1, $2, $3, 28)").bind(MANY_FILES).bind(MANY * 20 / 7);
+    load.bind(YEAR + 181 * DAY).execute(pool).await?;
+    Ok(())
+}
+
+/// A month in Madrid and its days, as of now.
+fn month(number: usize) -> Result<(Window, Vec<Span>)> {
+    let zone = zone("Europe/Madrid")?;
+    let hour = 3_600_000;
+    let year = Span::new(Timestamp::from_millis(YEAR - hour), Timestamp::from_millis(YEAR + 365 * DAY - hour));
+    let months = slots(Every::Month, year, &zone)?;
+    let period = months.get(number).context("a month")?.span;
+    let window = Window { period, as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
+    Ok((window, days(period, &zone)?.iter().map(|day| day.span).collect()))
+}
+
+/// All that the answer to a question about usage reads.
+async fn ask_usage(pool: &PgPool, organization: Uuid, number: usize) -> Result<()> {
+    let (window, spans) = month(number)?;
+    let mut snapshot = Snapshot::of(pool, Asked { organization, window, known_at: None }).await?;
+    let totals = snapshot.totals(&spans).await?;
+    anyhow::ensure!(totals.byte_ms.len() >= 28, "days");
+    snapshot.jobs(None, LISTED).await?;
+    snapshot.files(None, LISTED).await?;
+    snapshot.flags().await?;
+    Ok(())
+}
+
+async fn ask_rows(pool: &PgPool, organization: Uuid, number: usize, by: GroupBy) -> Result<()> {
+    let (window, spans) = month(number)?;
+    let mut snapshot = Snapshot::of(pool, Asked { organization, window, known_at: None }).await?;
+    snapshot.groups(by, &spans, None, 50).await?;
+    Ok(())
+}
