@@ -1,6 +1,8 @@
 -- A year of an organization: which one, how many events, the first instant, in how many days.
 -- All of it goes through the functions that the projections themselves use. Work is done from 8 to 18 o'clock UTC.
-create function bench_year(organization uuid, events integer, first bigint, days integer) returns void language plpgsql as $$
+create function bench_year(organization uuid, events integer, first bigint, days integer) returns void language plpgsql
+set client_min_messages = warning
+as $$
 begin
     create temporary table if not exists bench_files (file_id uuid, at bigint, deleted_at bigint, bytes bigint);
     create temporary table if not exists bench_jobs (job_id uuid, user_id uuid, started_at bigint, ended_at bigint);
