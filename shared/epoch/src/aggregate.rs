@@ -21,6 +21,9 @@ pub trait Aggregate: Default + Clone + Debug + Serialize + DeserializeOwned + Se
     type Event: DomainEvent;
     /// Why it says no.
     type Error: std::error::Error + Send + Sync + 'static;
+    /// The shape of the state as it is kept in [snapshots](crate::snapshot) and blobs. Raise it when the state's fields or what
+    /// [`evolve`](Self::evolve) makes of events have changed: what was kept in another shape is ignored and made anew.
+    const STATE_SCHEMA: u32 = 1;
 
     /// Decides which events a command causes in this state. No event means: nothing to do.
     ///
@@ -30,4 +33,16 @@ pub trait Aggregate: Default + Clone + Debug + Serialize + DeserializeOwned + Se
 
     /// Changes the state as the event says. Total: an event that has happened can't be refused.
     fn evolve(&mut self, event: &Self::Event);
+
+    /// Whether this event deletes the aggregate.
+    ///
+    /// After a tombstone the state is `Default` (`evolve` isn't asked), what was kept of it goes away, and commands are decided as
+    /// on an aggregate that never was: one may create it again under its id, and whether it may is up to
+    /// [`decide`](Self::decide). Its events stay, and its versions go on where they were: a version never comes twice, so
+    /// subscriptions and buses notice nothing special.
+    #[must_use]
+    fn is_tombstone(event: &Self::Event) -> bool {
+        let _ = event;
+        false
+    }
 }

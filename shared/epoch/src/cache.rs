@@ -4,6 +4,9 @@
 //!
 //! The invariant: the cache is a starting point, never an authority. It holds immutable states with the version they stand
 //! for, put in only after commit; an append still names its version, so an old entry can only cost a retry.
+//!
+//! Metrics: `epoch_cache_total` (`aggregate`, `result`: `hit` and `miss` for each look, `refresh` when a state from here turned
+//! out to be older than the store's).
 
 use std::sync::Arc;
 
@@ -34,17 +37,19 @@ impl<A: Default> Default for Loaded<A> {
 }
 
 impl<A: Aggregate> Loaded<A> {
-    /// The state after `event`; copies it only when somebody else holds it too.
+    /// The state after `event`; copies it only when somebody else holds it too. A tombstone leaves nothing of it.
     pub fn evolve(&mut self, event: &A::Event) {
-        Arc::make_mut(&mut self.state).evolve(event);
-        self.version = self.version.next();
+        self.evolve_stored(std::slice::from_ref(event));
     }
 
     /// The state after one stored event, which today may be none or several: it counts one version, whatever it became.
     pub fn evolve_stored(&mut self, events: &[A::Event]) {
-        if !events.is_empty() {
-            let state = Arc::make_mut(&mut self.state);
-            events.iter().for_each(|event| state.evolve(event));
+        for event in events {
+            if A::is_tombstone(event) {
+                self.state = Arc::default();
+            } else {
+                Arc::make_mut(&mut self.state).evolve(event);
+            }
         }
         self.version = self.version.next();
     }
@@ -67,14 +72,27 @@ impl<A: Aggregate> StateCache<A> {
     #[must_use]
     pub fn get(&self, id: Uuid) -> Option<Loaded<A>> {
         let found = self.entries.as_ref()?.get(&id);
-        let result = if found.is_some() { "hit" } else { "miss" };
-        metrics::counter!("epoch_cache_total", "aggregate" => A::NAME, "result" => result).increment(1);
+        count::<A>(if found.is_some() { "hit" } else { "miss" });
         found
     }
 
     /// The same, without counting it as a command's look.
     pub(crate) fn newest(&self, id: Uuid) -> Option<Loaded<A>> {
         self.entries.as_ref()?.get(&id)
+    }
+
+    /// Counts that a state from here was brought up to date.
+    pub(crate) fn refreshed(&self) {
+        if self.entries.is_some() {
+            count::<A>("refresh");
+        }
+    }
+
+    /// Forgets a state.
+    pub fn forget(&self, id: Uuid) {
+        if let Some(entries) = &self.entries {
+            entries.invalidate(&id);
+        }
     }
 
     /// Keeps a committed state, unless a newer one is there.
@@ -85,4 +103,8 @@ impl<A: Aggregate> StateCache<A> {
             _ => Op::Put(loaded),
         });
     }
+}
+
+fn count<A: Aggregate>(result: &'static str) {
+    metrics::counter!("epoch_cache_total", "aggregate" => A::NAME, "result" => result).increment(1);
 }

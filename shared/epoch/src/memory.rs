@@ -4,6 +4,7 @@
 //! The invariant: they pass the same conformance suites as the others; only durability is missing.
 
 mod bus;
+mod kept;
 
 use std::{
     cmp::Ordering,
@@ -18,13 +19,20 @@ use futures::{
 };
 use uuid::Uuid;
 
-pub use self::bus::MemoryBus;
+pub use self::{
+    bus::MemoryBus,
+    kept::{MemorySnapshots, MemoryStates},
+};
 use crate::{
+    aggregate::Aggregate,
+    bounds::{Bounds, Positions, Versions},
+    cache::Loaded,
     context::Metadata,
     envelope::{Batch, Envelope, StreamKey},
     gate::{Cursor, Parked, Verdict, Way},
     handler::{DeliverError, Delivered, EventHandler, Subscription},
     local::LocalBus,
+    state::{Change, StateStore},
     store::{Append, Appended, Appender, CommandRecord, FoundCommand, StoreError, Streamer},
     timestamp::Timestamp,
     version::{Position, Version},
@@ -63,6 +71,8 @@ impl Log {
 pub struct MemoryStore {
     log: Arc<Mutex<Log>>,
     local: LocalBus,
+    /// Held while a state follows its events, so that states are written in the order of their versions.
+    state_writer: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl MemoryStore {
@@ -126,36 +136,100 @@ impl MemoryStore {
     }
 }
 
+/// How many events are taken out of the log at a time.
+const PAGE: usize = 256;
+
+type Page = Vec<Arc<Envelope>>;
+
+/// Streams what `page` gives for ever smaller bounds.
+fn paged<P: Copy + Ord + Default + Send + 'static>(
+    bounds: Bounds<P>,
+    place: impl Fn(&Envelope) -> P + Send + 'static,
+    page: impl Fn(&Bounds<P>, usize) -> Page + Send + 'static,
+) -> BoxStream<'static, Result<Envelope, StoreError>> {
+    stream::unfold(bounds.rest(bounds.after, 0), move |rest| {
+        let page = rest.map(|bounds| {
+            let limit = bounds.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE).min(PAGE);
+            let events = page(&bounds, limit);
+            let rest = events.last().and_then(|last| bounds.rest(place(last), events.len() as u64));
+            (stream::iter(events), rest)
+        });
+        std::future::ready(page)
+    })
+    .flatten()
+    .map(|event| Ok(Envelope::clone(&event)))
+    .boxed()
+}
+
+fn index(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 impl Streamer for MemoryStore {
-    fn stream(
+    fn read(
         &self,
         aggregate: &'static str,
         id: Uuid,
-        after: Version,
+        bounds: Versions,
     ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        let log = lock(&self.log);
-        let key = StreamKey { aggregate: aggregate.into(), id };
-        let skip = usize::try_from(after.get()).unwrap_or(usize::MAX);
-        let indexes = log.streams.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let events: Vec<_> = indexes.iter().skip(skip).filter_map(|&index| log.events.get(index).cloned()).collect();
-        stream::iter(events).map(|event| Ok(Envelope::clone(&event))).boxed()
+        let (log, key) = (Arc::clone(&self.log), StreamKey { aggregate: aggregate.into(), id });
+        let page = move |bounds: &Versions, limit: usize| -> Page {
+            let log = lock(&log);
+            let places = log.streams.get(&key).map(Vec::as_slice).unwrap_or_default();
+            let events = places.iter().skip(index(bounds.after.get())).filter_map(|&place| log.events.get(place));
+            events.take_while(|event| bounds.contains(event.version)).take(limit).cloned().collect()
+        };
+        paged(bounds, |event| event.version, page)
     }
 
-    fn stream_all(
+    fn read_all(
         &self,
         aggregates: &[&'static str],
-        after: Position,
+        bounds: Positions,
     ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        let skip = usize::try_from(after.get()).unwrap_or(usize::MAX);
-        let wanted = |event: &&Arc<Envelope>| aggregates.is_empty() || aggregates.contains(&&*event.aggregate);
-        let events: Vec<_> = lock(&self.log).events.iter().skip(skip).filter(wanted).cloned().collect();
-        stream::iter(events).map(|event| Ok(Envelope::clone(&event))).boxed()
+        let (log, aggregates) = (Arc::clone(&self.log), aggregates.to_vec());
+        let end = Position::new(lock(&log).events.len() as u64);
+        let page = move |bounds: &Positions, limit: usize| -> Page {
+            let log = lock(&log);
+            let events = log.events.iter().skip(index(bounds.after.get()));
+            let within = events.take_while(|event| bounds.contains(event.position));
+            let wanted = |event: &&Arc<Envelope>| aggregates.is_empty() || aggregates.contains(&&*event.aggregate);
+            within.filter(wanted).take(limit).cloned().collect()
+        };
+        paged(bounds.up_to(end), |event| event.position, page)
     }
 }
 
 impl Appender for MemoryStore {
+    /// There is no transaction to write with.
+    type Executor = ();
+
     fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send {
         std::future::ready(Ok(self.append_now(append)))
+    }
+
+    /// Nothing here outlives the process, so the state is written after its events; when it can't be, it stays behind and is
+    /// folded on at the next load.
+    async fn append_with_state<A: Aggregate>(
+        &self,
+        append: Append,
+        states: &dyn StateStore<A, ()>,
+        change: &Change<A>,
+    ) -> Result<Appended, StoreError> {
+        let _turn = self.state_writer.lock().await;
+        let appended = self.append_now(append);
+        if matches!(appended, Appended::Committed { .. }) {
+            change.write(states, &mut ()).await?;
+        }
+        Ok(appended)
+    }
+
+    async fn read_state<A: Aggregate>(
+        &self,
+        states: &dyn StateStore<A, ()>,
+        id: Uuid,
+    ) -> Result<Option<Loaded<A>>, StoreError> {
+        states.get_by_id(&mut (), id).await
     }
 
     async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {

@@ -10,14 +10,14 @@
 //! - a command that comes again under its id gets its first result, and appends nothing.
 //!
 //! Commands on one aggregate don't wait for each other's disk flush: each is decided on what the one before it decided, and is
-//! committed behind it or not at all ([`tip`](crate::tip)).
+//! committed behind it or not at all ([`tip`](crate::tip)). Where states are written with the events, each command is decided on
+//! what is committed.
 //!
 //! Commands that lost a race line up, per aggregate and process, so that however many want the same aggregate, each loses
 //! only a few times. Commands that haven't lost yet don't wait for anybody.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use futures::TryStreamExt;
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
@@ -25,21 +25,53 @@ use crate::{
     aggregate::Aggregate,
     cache::{Loaded, StateCache},
     context::CommandContext,
+    id::AggregateId,
     retry::RetryPolicy,
+    snapshot::{SnapshotPolicy, Snapshots},
+    state::{Change, StateStore},
     store::{Append, Appended, CommandRecord, EventStore, FoundCommand, NewEvent, StoreError},
     tip::{Attempt, Base, Decided, Tips},
     version::Version,
 };
 
+mod load;
+
+pub use load::At;
+
 /// Executes commands of one kind of aggregate.
-#[derive(Clone)]
-pub struct Repository<A: Aggregate, S> {
+pub struct Repository<A: Aggregate, S: EventStore> {
     store: S,
     cache: StateCache<A>,
+    states: Option<Arc<dyn StateStore<A, S::Executor>>>,
+    snapshots: Option<(Snapshots, SnapshotPolicy)>,
     retry: RetryPolicy,
     local_wait: Duration,
     losers: Arc<[Mutex<()>; LINES]>,
     tips: Tips<A>,
+}
+
+// By hand, since a derived one would ask it of the store's executor.
+impl<A: Aggregate, S: EventStore> Clone for Repository<A, S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            cache: self.cache.clone(),
+            states: self.states.clone(),
+            snapshots: self.snapshots.clone(),
+            retry: self.retry,
+            local_wait: self.local_wait,
+            losers: Arc::clone(&self.losers),
+            tips: self.tips.clone(),
+        }
+    }
+}
+
+/// How the events of a decision get to the store.
+enum Appending<'a, F, A: Aggregate, X: Send + 'static> {
+    /// They are in line already.
+    Begun(F),
+    /// They go with the state.
+    WithState(Append, &'a Arc<dyn StateStore<A, X>>),
 }
 
 /// How many lines losers are spread over.
@@ -106,6 +138,8 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         Self {
             store,
             cache: StateCache::new(10_000),
+            states: None,
+            snapshots: None,
             retry: RetryPolicy::CONFLICT,
             local_wait: Duration::from_millis(500),
             losers: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
@@ -117,6 +151,20 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     #[must_use]
     pub fn with_cache(mut self, states: u64) -> Self {
         self.cache = StateCache::new(states);
+        self
+    }
+
+    /// The same with states in tables of their own, written with each commit; see [`state`](crate::state).
+    #[must_use]
+    pub fn with_states(mut self, states: Arc<dyn StateStore<A, S::Executor>>) -> Self {
+        self.states = Some(states);
+        self
+    }
+
+    /// The same with snapshots, written as `policy` says; see [`snapshot`](crate::snapshot).
+    #[must_use]
+    pub fn with_snapshots(mut self, snapshots: &Snapshots, policy: SnapshotPolicy) -> Self {
+        self.snapshots = (policy != SnapshotPolicy::Never).then(|| (snapshots.clone(), policy));
         self
     }
 
@@ -145,30 +193,32 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         self.cache.get(id).unwrap_or_default()
     }
 
-    /// Keeps a state that is committed.
-    pub fn remember(&self, id: Uuid, loaded: Loaded<A>) {
-        self.cache.put(id, loaded);
+    /// Where states live besides the log.
+    #[must_use]
+    pub fn states(&self) -> Option<&Arc<dyn StateStore<A, S::Executor>>> {
+        self.states.as_ref()
     }
 
-    /// The aggregate as the store has it now.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store can't be read or an event can't be decoded.
-    pub async fn load(&self, id: Uuid) -> Result<Loaded<A>, StoreError> {
-        self.refresh(id, self.cached(id)).await
+    /// Takes notice of a commit: keeps its state in the cache and as a snapshot.
+    pub fn committed(&self, change: Change<A>) {
+        if let Some((snapshots, policy)) = &self.snapshots {
+            snapshots.committed(*policy, &change);
+        }
+        self.cache.put(change.id, change.after);
     }
 
     /// Decides a command on aggregate `id` and commits what it causes.
     ///
     /// # Errors
     /// See [`ExecuteError`].
-    #[tracing::instrument(level = "debug", skip_all, fields(aggregate = A::NAME, %id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(aggregate = A::NAME, id = %id.uuid()))]
     pub async fn execute(
         &self,
-        id: Uuid,
+        id: impl AggregateId<A>,
         command: &A::Command,
         context: &CommandContext,
     ) -> Result<Executed, ExecuteError<A::Error>> {
+        let id = id.uuid();
         match self.cache.get(id) {
             Some(cached) => self.run(id, command, context, cached, false).await,
             None => {
@@ -184,11 +234,11 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     /// See [`ExecuteError`].
     pub async fn create(
         &self,
-        id: Uuid,
+        id: impl AggregateId<A>,
         command: &A::Command,
         context: &CommandContext,
     ) -> Result<Executed, ExecuteError<A::Error>> {
-        self.run(id, command, context, Loaded::default(), false).await
+        self.run(id.uuid(), command, context, Loaded::default(), false).await
     }
 
     async fn run(
@@ -201,36 +251,48 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     ) -> Result<Executed, ExecuteError<A::Error>> {
         let mut conflicts = 0;
         let mut turn = None;
-        let mut committed_only = false;
+        // A state is written with its events in a transaction of its own, which comes behind nothing that is still on its way.
+        let in_turn = self.states.is_some();
+        let mut committed_only = in_turn;
         loop {
             let attempt = self.tips.decide(
                 id,
                 &loaded,
                 committed_only,
                 |base| Self::decide(id, base, command, context),
-                |append| self.store.append(append),
+                |append| match &self.states {
+                    None => Appending::Begun(self.store.append(append)),
+                    Some(states) => Appending::WithState(append, states),
+                },
             );
-            // Whoever comes next in line decides on what was just decided.
-            drop(turn.take());
+            if !in_turn {
+                // Whoever comes next in line decides on what was just decided.
+                drop(turn.take());
+            }
             let Attempt { decided, speculative, started } = attempt;
             let Some((flight, appending)) = started else {
-                if fresh
-                    && !speculative
-                    && let Some(executed) = self.nothing_to_append(id, decided, context).await?
-                {
-                    return Ok(executed);
-                }
-                loaded = self.refresh(id, loaded).await?;
+                loaded = if fresh && !speculative {
+                    match self.nothing_to_append(id, decided, context).await? {
+                        ControlFlow::Break(executed) => return Ok(executed),
+                        ControlFlow::Continue(actual) => self.catch_up(id, loaded, actual).await?,
+                    }
+                } else {
+                    self.refresh(id, loaded).await?
+                };
                 fresh = true;
                 committed_only = true;
                 continue;
             };
-            let after = decided?.after;
+            let change = decided?.change;
             let expected = loaded.version;
-            match appending.await? {
+            let appended = match appending {
+                Appending::Begun(appending) => appending.await?,
+                Appending::WithState(append, states) => self.store.append_with_state(append, &**states, &change).await?,
+            };
+            match appended {
                 Appended::Committed { events, receipt } => {
-                    let version = after.version;
-                    self.cache.put(id, after);
+                    let version = change.after.version;
+                    self.committed(change);
                     flight.landed();
                     receipt.wait(self.local_wait).await;
                     return Ok(Executed { aggregate_id: id, version, appended: events.len(), repeated: false });
@@ -248,42 +310,41 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                         // Lost to another process.
                         tokio::time::sleep(self.retry.wait(conflicts - 1)).await;
                     }
-                    turn = Some(self.line_up(id).await);
-                    // One before it in line may have read what is new.
-                    loaded = match self.cache.newest(id) {
-                        Some(cached) if cached.version >= actual => cached,
-                        _ => self.refresh(id, loaded).await?,
-                    };
+                    if turn.is_none() {
+                        turn = Some(self.line_up(id).await);
+                    }
+                    loaded = self.catch_up(id, loaded, actual).await?;
                     fresh = true;
-                    committed_only = false;
+                    committed_only = in_turn;
                 }
             }
         }
     }
 
     /// What a command comes to that appends no event: a refusal, or nothing to do, whose result is kept where it may be asked for again;
-    /// `None` when the aggregate has changed meanwhile.
+    /// the aggregate's version when it has changed meanwhile.
     async fn nothing_to_append(
         &self,
         id: Uuid,
         decided: Result<Decided<A>, ExecuteError<A::Error>>,
         context: &CommandContext,
-    ) -> Result<Option<Executed>, ExecuteError<A::Error>> {
+    ) -> Result<ControlFlow<Executed, Version>, ExecuteError<A::Error>> {
         if let Some(first) = self.committed_before(context).await? {
-            return Ok(Some(first));
+            return Ok(ControlFlow::Break(first));
         }
-        let Decided { append, after } = decided?;
-        let done = Executed { aggregate_id: id, version: after.version, appended: 0, repeated: false };
-        let Some(append) = append else { return Ok(Some(done)) };
+        let Decided { append, change } = decided?;
+        let done = Executed { aggregate_id: id, version: change.after.version, appended: 0, repeated: false };
+        let Some(append) = append else { return Ok(ControlFlow::Break(done)) };
         match self.store.append(append).await? {
-            Appended::Committed { .. } => Ok(Some(done)),
-            Appended::Repeated(record) => Ok(Some(repeated(record))),
+            Appended::Committed { .. } => Ok(ControlFlow::Break(done)),
+            Appended::Repeated(record) => Ok(ControlFlow::Break(repeated(record))),
             Appended::Reused => Err(ExecuteError::CommandReused { command_id: context.command_id }),
-            Appended::Conflict { .. } => Ok(None),
+            Appended::Conflict { actual } => Ok(ControlFlow::Continue(actual)),
         }
     }
 
-    /// Waits for those that lost before, until they have read what is new and have decided on it.
+    /// Waits for those that lost before: until they have read what is new and have decided on it, or, where states are written with
+    /// events, until they have their result.
     async fn line_up(&self, id: Uuid) -> MutexGuard<'_, ()> {
         let [.., last] = id.into_bytes();
         self.losers[usize::from(last) % LINES].lock().await
@@ -302,9 +363,9 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             return Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: loaded.version });
         }
         let events = loaded.state.decide(command).map_err(ExecuteError::Rejected)?;
-        let mut after = loaded.clone();
+        let change = Change::new(id, loaded.clone(), &events);
         if events.is_empty() && context.idempotency.is_none() {
-            return Ok(Decided { append: None, after });
+            return Ok(Decided { append: None, change });
         }
         let append = Append {
             aggregate: A::NAME,
@@ -314,10 +375,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             events: events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?,
             context: context.clone(),
         };
-        for event in &events {
-            after.evolve(event);
-        }
-        Ok(Decided { append: Some(append), after })
+        Ok(Decided { append: Some(append), change })
     }
 
     async fn committed_before(&self, context: &CommandContext) -> Result<Option<Executed>, ExecuteError<A::Error>> {
@@ -327,25 +385,6 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             Some(FoundCommand::Same(record)) => Ok(Some(repeated(record))),
             Some(FoundCommand::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
         }
-    }
-
-    /// Brings a state up to date by reading only what is newer.
-    async fn refresh(&self, id: Uuid, mut loaded: Loaded<A>) -> Result<Loaded<A>, StoreError> {
-        let mut events = self.store.stream(A::NAME, id, loaded.version);
-        let mut read = 0_u64;
-        while let Some(envelope) = events.try_next().await? {
-            if envelope.version != loaded.version.next() {
-                let detail = format!("{} {id} has version {} after {}", A::NAME, envelope.version, loaded.version);
-                return Err(StoreError::Refused { detail });
-            }
-            loaded.evolve_stored(&envelope.decode_all()?);
-            read += 1;
-        }
-        if read > 0 {
-            metrics::counter!("epoch_events_loaded_total", "aggregate" => A::NAME).increment(read);
-            self.cache.put(id, loaded.clone());
-        }
-        Ok(loaded)
     }
 }
 

@@ -7,14 +7,19 @@
 
 use std::{future::Future, sync::Arc};
 
-use futures::stream::BoxStream;
+use futures::{FutureExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use uuid::Uuid;
 
 use crate::{
+    aggregate::Aggregate,
+    bounds::{Positions, Versions},
+    cache::Loaded,
     context::CommandContext,
     envelope::Envelope,
     event::{CodecError, DomainEvent, Encoded},
+    fold::Recorded,
     local::Receipt,
+    state::{Change, StateStore},
     version::{Position, Version},
 };
 
@@ -117,28 +122,89 @@ pub enum StoreError {
 }
 
 /// Opens streams of committed events.
+///
+/// A stream keeps a bounded part of what it reads in memory, however long it is, and holds nothing of the store's while its
+/// reader is busy: one may execute commands while reading, also with few connections. An error ends it.
 pub trait Streamer: Send + Sync {
-    /// One aggregate's events after `after`, in version order, one in memory at a time.
+    /// A part of one aggregate's events, in version order.
+    fn read(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+        bounds: Versions,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>>;
+
+    /// A part of the store's events, in position order, up to the end as it is when reading begins. `aggregates` are the
+    /// categories wanted; empty: all of them.
+    fn read_all(
+        &self,
+        aggregates: &[&'static str],
+        bounds: Positions,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>>;
+
+    /// Shows a part of one aggregate's events to `visit`, in version order: only what a fold needs of them. Ends with the first
+    /// error of `visit`.
+    fn visit<'a>(
+        &'a self,
+        aggregate: &'static str,
+        id: Uuid,
+        bounds: Versions,
+        visit: &'a mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let mut events = self.read(aggregate, id, bounds);
+            while let Some(event) = events.try_next().await? {
+                let Envelope { version, schema, .. } = event;
+                visit(Recorded { version, event_name: &event.event_name, schema, payload: &event.payload })?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// One aggregate's events after `after`, in version order.
     fn stream(
         &self,
         aggregate: &'static str,
         id: Uuid,
         after: Version,
-    ) -> BoxStream<'static, Result<Envelope, StoreError>>;
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        self.read(aggregate, id, Versions::since(after))
+    }
 
     /// The store's events after `after`, in position order, up to the end as it is now. `aggregates` empty: all of them.
     fn stream_all(
         &self,
         aggregates: &[&'static str],
         after: Position,
-    ) -> BoxStream<'static, Result<Envelope, StoreError>>;
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        self.read_all(aggregates, Positions::since(after))
+    }
 }
 
 /// Appends events.
 pub trait Appender: Send + Sync {
+    /// What [state stores](StateStore) read and write with: the store's transaction.
+    type Executor: Send + 'static;
+
     /// Appends one command's events if the aggregate is at the expected version. A store should put the append in line before it gives
     /// the future back, so that appends come in the order they were asked for.
     fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send;
+
+    /// The same; when the append wins, `change` is written to `states` in the same transaction.
+    fn append_with_state<A: Aggregate>(
+        &self,
+        append: Append,
+        states: &dyn StateStore<A, Self::Executor>,
+        change: &Change<A>,
+    ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
+
+    /// The state that `states` has of an aggregate.
+    fn read_state<A: Aggregate>(
+        &self,
+        states: &dyn StateStore<A, Self::Executor>,
+        id: Uuid,
+    ) -> impl Future<Output = Result<Option<Loaded<A>>, StoreError>> + Send;
 
     /// What the command `id` came to, if it was committed as repeatable.
     fn find_command(

@@ -55,6 +55,13 @@ use crate::{
     version::{Position, Version},
 };
 
+mod states;
+mod streams;
+
+pub use states::{
+    Empty, Tallied, Tally, TallyCommand, TallyEvent, ThrownAway, snapshot_store_conformance, state_store_conformance,
+};
+
 /// An aggregate with a past.
 #[derive(Debug, Clone)]
 pub struct Given<A> {
@@ -170,7 +177,8 @@ pub async fn store_conformance<S: EventStore>(store: &S) -> Result<(), StoreErro
     versions_are_counted_and_checked(store).await?;
     a_command_stands_on_the_event_it_was_decided_on(store).await?;
     a_repeated_command_appends_nothing(store).await?;
-    only_one_of_many_writers_wins(store).await
+    only_one_of_many_writers_wins(store).await?;
+    streams::streams_keep_to_their_bounds(store).await
 }
 
 fn committed(appended: &Appended) -> usize {

@@ -14,7 +14,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::{aggregate::Aggregate, cache::Loaded, store::Append};
+use crate::{aggregate::Aggregate, cache::Loaded, state::Change, store::Append};
 
 /// How many locks the tips are spread over.
 const SHARDS: usize = 64;
@@ -49,8 +49,8 @@ pub(crate) struct Base<A> {
 pub(crate) struct Decided<A> {
     /// What to ask of the store, if anything.
     pub(crate) append: Option<Append>,
-    /// The state after it.
-    pub(crate) after: Loaded<A>,
+    /// What that does to the aggregate.
+    pub(crate) change: Change<A>,
 }
 
 /// A decision, what it was made on, and the append that was started for it when it has events.
@@ -98,7 +98,7 @@ impl<A: Aggregate> Tips<A> {
         };
         let speculative = base.previous.is_some();
         let mut decided = decide(&base);
-        let Ok(Decided { append, after }) = &mut decided else {
+        let Ok(Decided { append, change }) = &mut decided else {
             return Attempt { decided, speculative, started: None };
         };
         let Some((last, append)) = append.take_if(|append| !append.events.is_empty()).and_then(|append| {
@@ -107,7 +107,7 @@ impl<A: Aggregate> Tips<A> {
         }) else {
             return Attempt { decided, speculative, started: None };
         };
-        let row = Self::put(&mut shard, id, after.clone(), last, &base);
+        let row = Self::put(&mut shard, id, change.after.clone(), last, &base);
         let appending = start(append);
         drop(shard);
         Attempt { decided, speculative, started: Some((Flight { tips: self.clone(), id, row }, appending)) }

@@ -6,8 +6,10 @@ use std::sync::{
 };
 
 use epoch::{
-    Aggregate, CommandContext, Envelope, Position, Version,
+    Aggregate, CommandContext, Envelope, Positions, Version, Versions,
+    cache::Loaded,
     memory::MemoryStore,
+    state::{Change, StateStore},
     store::{Append, Appended, Appender, FoundCommand, NewEvent, StoreError, Streamer},
 };
 use futures::stream::BoxStream;
@@ -102,31 +104,57 @@ impl Rivals {
 }
 
 impl Streamer for Rivals {
-    fn stream(
+    fn read(
         &self,
         aggregate: &'static str,
         id: Uuid,
-        after: Version,
+        bounds: Versions,
     ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        self.store.stream(aggregate, id, after)
+        self.store.read(aggregate, id, bounds)
     }
 
-    fn stream_all(
+    fn read_all(
         &self,
         aggregates: &[&'static str],
-        after: Position,
+        bounds: Positions,
     ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        self.store.stream_all(aggregates, after)
+        self.store.read_all(aggregates, bounds)
+    }
+}
+
+impl Rivals {
+    async fn others_first(&self, id: Uuid) {
+        let wins = self.wins.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |wins| wins.checked_sub(1));
+        if wins.is_ok() {
+            self.count(id).await;
+        }
     }
 }
 
 impl Appender for Rivals {
+    type Executor = ();
+
     async fn append(&self, append: Append) -> Result<Appended, StoreError> {
-        let wins = self.wins.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |wins| wins.checked_sub(1));
-        if wins.is_ok() {
-            self.count(append.aggregate_id).await;
-        }
+        self.others_first(append.aggregate_id).await;
         self.store.append(append).await
+    }
+
+    async fn append_with_state<A: Aggregate>(
+        &self,
+        append: Append,
+        states: &dyn StateStore<A, ()>,
+        change: &Change<A>,
+    ) -> Result<Appended, StoreError> {
+        self.others_first(append.aggregate_id).await;
+        self.store.append_with_state(append, states, change).await
+    }
+
+    async fn read_state<A: Aggregate>(
+        &self,
+        states: &dyn StateStore<A, ()>,
+        id: Uuid,
+    ) -> Result<Option<Loaded<A>>, StoreError> {
+        self.store.read_state(states, id).await
     }
 
     async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {

@@ -7,6 +7,7 @@ mod counter;
 mod evolution;
 mod execute;
 mod fulfilment;
+mod kept;
 mod local;
 mod memory;
 mod personal;
