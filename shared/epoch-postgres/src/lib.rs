@@ -1,6 +1,7 @@
 //! Epoch on Postgres: one schema of a database is a service's event store, its delivery gate and its relay's memory.
 //!
 //! - [`PgStore`] appends (in groups) and reads; [`PgTx`] is a transaction over several aggregates and the caller's own tables.
+//! - [`PgBlobStates`] and [`PgSnapshots`] keep states beside the log.
 //! - [`PgSubscription`] is a handler behind the delivery gate; [`dead_letters`] are what it could not take.
 //! - [`Relay`] brings the log to a bus; [`PgBus`] is a bus where there is no broker; [`replay`] goes without one.
 //! - [`saga`] keeps instances of sagas, their timers and their outbox; [`PgKeyStore`] the keys of personal data.
@@ -20,7 +21,10 @@ mod relay;
 mod replay;
 mod rows;
 pub mod saga;
+mod snapshots;
+mod states;
 mod store;
+mod streams;
 mod subject_keys;
 mod subscription;
 #[cfg(feature = "testkit")]
@@ -37,6 +41,8 @@ pub use progress::{Progress, WaitError, version_number};
 pub use relay::{Relay, RelayStatus};
 pub use replay::replay;
 pub use saga::{Commanded, EffectSender, PgSaga, SagaCommands, SagaEffects, SagaTimers, SendError};
+pub use snapshots::PgSnapshots;
+pub use states::PgBlobStates;
 pub use store::PgStore;
 pub use subject_keys::PgKeyStore;
 pub use subscription::PgSubscription;

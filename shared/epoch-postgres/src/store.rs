@@ -1,14 +1,15 @@
 //! The event store.
 //!
 //! The problem: many writers, one order. The invariants are those of [`epoch::store`]; how they are kept stands in
-//! [`append`](crate::append) and in `migrations/0001_events.sql`.
+//! [`append`](crate::append) and in `migrations/0001_events.sql`; how they are read, in [`streams`](crate::streams).
 
 use epoch::{
-    Envelope, Position, Version,
+    Aggregate, Position, Version,
+    cache::Loaded,
     local::LocalBus,
-    store::{Append, Appended, CommandRecord, FoundCommand, StoreError, Streamer},
+    state::{Change, StateStore},
+    store::{Append, Appended, CommandRecord, FoundCommand, StoreError},
 };
-use futures::{StreamExt, stream::BoxStream};
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -20,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     appender::{Appender, QUEUE, Request},
     error::store_error,
-    rows::{count, envelope, number},
+    rows::count,
 };
 
 /// An event store in one schema of a Postgres database; cheap to clone.
@@ -67,6 +68,8 @@ impl PgStore {
 }
 
 impl epoch::store::Appender for PgStore {
+    type Executor = PgConnection;
+
     fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send {
         let stopped = || StoreError::Unavailable { detail: "the appender has stopped".to_owned() };
         let (answer, answered) = oneshot::channel();
@@ -82,19 +85,39 @@ impl epoch::store::Appender for PgStore {
         .instrument(tracing::debug_span!("append"))
     }
 
+    async fn append_with_state<A: Aggregate>(
+        &self,
+        append: Append,
+        states: &dyn StateStore<A, PgConnection>,
+        change: &Change<A>,
+    ) -> Result<Appended, StoreError> {
+        self.append_and_write(append, states, change).await
+    }
+
+    async fn read_state<A: Aggregate>(
+        &self,
+        states: &dyn StateStore<A, PgConnection>,
+        id: Uuid,
+    ) -> Result<Option<Loaded<A>>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(|error| store_error(&error))?;
+        states.get_by_id(&mut connection, id).await
+    }
+
     async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(|error| store_error(&error))?;
         find_command(&mut connection, id, fingerprint).await
     }
 }
 
+pub(crate) const FIND_COMMAND: &str =
+    "select fingerprint = $2, aggregate_id, version from commands where command_id = $1";
+
 pub(crate) async fn find_command(
     connection: &mut PgConnection,
     id: Uuid,
     fingerprint: &[u8],
 ) -> Result<Option<FoundCommand>, StoreError> {
-    let query = "select fingerprint = $2, aggregate_id, version from commands where command_id = $1";
-    let row = sqlx::query(query).bind(id).bind(fingerprint).fetch_optional(connection).await;
+    let row = sqlx::query(FIND_COMMAND).bind(id).bind(fingerprint).fetch_optional(connection).await;
     let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
     let read = || -> Result<(bool, Uuid, i64), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
     let (same, aggregate_id, version) = read().map_err(|error| store_error(&error))?;
@@ -102,76 +125,4 @@ pub(crate) async fn find_command(
         return Ok(Some(FoundCommand::Other));
     }
     Ok(Some(FoundCommand::Same(CommandRecord { aggregate_id, version: Version::new(count(version)?) })))
-}
-
-/// One aggregate's newer events.
-pub(crate) const STREAM: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, \
-     payload, metadata, occurred_at, recorded_at from events \
-     where aggregate_id = $1 and aggregate = $2 and version > $3 order by version";
-
-const STREAM_ALL: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, payload, \
-     metadata, occurred_at, recorded_at from events \
-     where position > $1 and (cardinality($2::text[]) = 0 or aggregate = any($2)) order by position limit $3";
-
-/// How many events of the whole store are asked for at a time.
-const PAGE: i64 = 1_000;
-
-impl PgStore {
-    /// Up to `limit` events after `after`, in position order.
-    pub(crate) async fn page(
-        &self,
-        aggregates: &[&'static str],
-        after: Position,
-        limit: i64,
-    ) -> Result<Vec<Envelope>, StoreError> {
-        let rows = sqlx::query(STREAM_ALL)
-            .bind(number(after.get()))
-            .bind(aggregates)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| store_error(&error))?;
-        rows.iter().map(envelope).collect()
-    }
-}
-
-impl Streamer for PgStore {
-    fn stream(
-        &self,
-        aggregate: &'static str,
-        id: Uuid,
-        after: Version,
-    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        let pool = self.pool.clone();
-        async_stream::try_stream! {
-            let query = sqlx::query(STREAM).bind(id).bind(aggregate).bind(number(after.get()));
-            let mut rows = query.fetch(&pool);
-            while let Some(row) = rows.next().await {
-                yield envelope(&row.map_err(|error| store_error(&error))?)?;
-            }
-        }
-        .boxed()
-    }
-
-    /// Reads pages, so that a slow reader holds no connection and no snapshot.
-    fn stream_all(
-        &self,
-        aggregates: &[&'static str],
-        after: Position,
-    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        let store = self.clone();
-        let aggregates = aggregates.to_vec();
-        async_stream::try_stream! {
-            let mut after = after;
-            loop {
-                let page = store.page(&aggregates, after, PAGE).await?;
-                let Some(last) = page.last() else { break };
-                after = last.position;
-                for event in page {
-                    yield event;
-                }
-            }
-        }
-        .boxed()
-    }
 }

@@ -2,27 +2,34 @@
 //!
 //! The problem: a change that touches two aggregates, or an aggregate and a table beside it, must not be seen by halves.
 //!
-//! The invariant: everything done through a [`PgTx`] commits together. Events are appended last, so that the store's lock is
-//! held only for the commit itself; a lost race rolls everything back and the whole body runs again.
+//! The invariant: everything done through a [`PgTx`] commits together: events, states, the caller's rows. Events are appended last,
+//! so that the store's lock is held only for the commit itself; a lost race rolls everything back and the whole body runs again.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use epoch::{
-    Aggregate, CommandContext, Envelope, ExecuteError, Executed, Repository, Version,
+    Aggregate, AggregateId, CommandContext, Envelope, ExecuteError, Executed, Repository, Version,
     cache::Loaded,
+    fold::Fold,
     local::Receipt,
     retry::RetryPolicy,
+    state::Change,
     store::{Append, CommandRecord, FoundCommand, NewEvent, StoreError},
 };
-use futures::{TryStreamExt, future::BoxFuture};
+use futures::future::BoxFuture;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::{
     append::{Outcome, append_batch},
-    error::{is_race, is_transient, store_error},
-    rows::{envelope, number},
-    store::{PgStore, STREAM, find_command},
+    error::{is_race, is_transient},
+    states::{WriteState, Written},
+    store::{PgStore, find_command},
+    streams::visit_on,
 };
 
 type AfterCommit = Box<dyn FnOnce() + Send>;
@@ -35,6 +42,8 @@ pub struct PgTx {
     appends: Vec<Append>,
     after_commit: Vec<AfterCommit>,
     durability: Durability,
+    /// States to write, the last one of each aggregate.
+    writes: BTreeMap<(&'static str, Uuid), Box<dyn WriteState>>,
 }
 
 /// When a commit is on disk.
@@ -111,14 +120,21 @@ impl PgStore {
             Durability::AtCommit => "begin",
             Durability::Soon => "begin; set local synchronous_commit to off",
         };
-        Ok(PgTx {
-            inner: self.pool().begin_with(begin).await?,
+        Ok(PgTx { durability, ..self.adopt(self.pool().begin_with(begin).await?) })
+    }
+
+    /// Goes on with a transaction of the caller's, on the same database: what was done in it before commits with the events.
+    #[must_use]
+    pub fn adopt(&self, transaction: Transaction<'static, Postgres>) -> PgTx {
+        PgTx {
+            inner: transaction,
             store: self.clone(),
             states: HashMap::new(),
             appends: Vec::new(),
             after_commit: Vec::new(),
-            durability,
-        })
+            durability: Durability::AtCommit,
+            writes: BTreeMap::new(),
+        }
     }
 
     /// Runs `body` in a transaction and commits it; when a race was lost, runs it again.
@@ -163,10 +179,11 @@ impl PgTx {
     pub async fn execute<A: Aggregate>(
         &mut self,
         repository: &Repository<A, PgStore>,
-        id: Uuid,
+        id: impl AggregateId<A>,
         command: &A::Command,
         context: &CommandContext,
     ) -> Result<Executed, ExecuteError<A::Error>> {
+        let id = id.uuid();
         if let Some(idempotency) = &context.idempotency {
             let found = find_command(&mut self.inner, context.command_id, &idempotency.fingerprint).await?;
             match found {
@@ -179,17 +196,15 @@ impl PgTx {
                 }
             }
         }
-        let mut loaded = self.load(repository, id).await?;
+        let loaded = self.load(repository, id).await?;
         if let Some(expected) = context.expected
             && expected != loaded.version
         {
             return Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: loaded.version });
         }
         let events = loaded.state.decide(command).map_err(ExecuteError::Rejected)?;
-        let expected = loaded.version;
-        for event in &events {
-            loaded.evolve(event);
-        }
+        let change = Change::new(id, loaded, &events);
+        let (expected, loaded) = (change.before, change.after.clone());
         let executed = Executed { aggregate_id: id, version: loaded.version, appended: events.len(), repeated: false };
         if !events.is_empty() || context.idempotency.is_some() {
             let events = events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?;
@@ -201,8 +216,14 @@ impl PgTx {
                 events,
                 context: context.clone(),
             });
-            let (repository, committed) = (repository.clone(), loaded.clone());
-            self.after_commit.push(Box::new(move || repository.remember(id, committed)));
+            if let Some(states) = repository.states()
+                && change.after.version > expected
+            {
+                let change = Change { id, before: expected, after: loaded.clone(), deleted: change.deleted };
+                self.writes.insert((A::NAME, id), Box::new(Written { states: Arc::clone(states), change }));
+            }
+            let repository = repository.clone();
+            self.after_commit.push(Box::new(move || repository.committed(change)));
         }
         self.states.insert((A::NAME, id), Box::new(loaded));
         Ok(executed)
@@ -215,19 +236,35 @@ impl PgTx {
     pub async fn load<A: Aggregate>(
         &mut self,
         repository: &Repository<A, PgStore>,
-        id: Uuid,
+        id: impl AggregateId<A>,
     ) -> Result<Loaded<A>, StoreError> {
+        let id = id.uuid();
         let held = self.states.get(&(A::NAME, id)).and_then(|held| held.downcast_ref::<Loaded<A>>());
         if let Some(held) = held {
             return Ok(held.clone());
         }
-        let mut loaded = repository.cached(id);
-        let query = sqlx::query(STREAM).bind(id).bind(A::NAME).bind(number(loaded.version.get()));
-        let mut rows = query.fetch(&mut *self.inner);
-        while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
-            loaded.evolve_stored(&envelope(&row)?.decode_all()?);
+        let cached = repository.cached(id);
+        let mut fold = if cached.version > Version::ZERO {
+            Fold::from(id, cached)
+        } else {
+            Fold::proving(id, self.kept(repository, id).await?)
+        };
+        loop {
+            visit_on(&mut self.inner, A::NAME, id, fold.bounds(), &mut |event| fold.take(event)).await?;
+            match fold.finish() {
+                Some(folded) => return Ok(folded.loaded),
+                None => fold = Fold::from(id, Loaded::default()),
+            }
         }
-        Ok(loaded)
+    }
+
+    async fn kept<A: Aggregate>(
+        &mut self,
+        repository: &Repository<A, PgStore>,
+        id: Uuid,
+    ) -> Result<Loaded<A>, StoreError> {
+        let Some(states) = repository.states() else { return Ok(Loaded::default()) };
+        Ok(states.get_by_id(&mut self.inner, id).await?.unwrap_or_default())
     }
 
     /// Appends what was decided and commits everything.
@@ -244,6 +281,10 @@ impl PgTx {
             for (outcome, append) in append_batch(&mut self.inner, &self.appends).await?.into_iter().zip(&self.appends)
             {
                 committed.extend(appended(outcome, append)?);
+            }
+            // Under the store's lock, and only by those who won: the states of an aggregate follow each other as its versions do.
+            for write in self.writes.values() {
+                write.write(&mut self.inner).await?;
             }
         }
         self.inner.commit().await?;

@@ -14,4 +14,5 @@ mod personal;
 mod progress;
 mod relay;
 mod sagas;
+mod states;
 mod transactions;

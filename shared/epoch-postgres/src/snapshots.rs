@@ -1,0 +1,75 @@
+//! Snapshots in the table `snapshots`.
+//!
+//! The problem and the invariants are those of [`epoch::snapshot`]. Every query is one look-up by the primary key; batches are
+//! written in the order of the keys, so that two processes wait for each other but never in a circle.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use epoch::{
+    Version,
+    snapshot::{Snapshot, SnapshotStore},
+    store::StoreError,
+};
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+use crate::{
+    error::store_error,
+    rows::{count, number},
+};
+
+/// Keeps snapshots in the service's own schema.
+#[derive(Debug, Clone)]
+pub struct PgSnapshots {
+    pool: PgPool,
+}
+
+impl PgSnapshots {
+    /// The snapshots of the schema that `pool` sees.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+pub(crate) const NEWEST: &str =
+    "select version, schema, state from snapshots where aggregate_id = $1 and aggregate = $2";
+
+pub(crate) const SAVE: &str = "insert into snapshots (aggregate_id, aggregate, version, schema, state) \
+     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[]) \
+     on conflict (aggregate_id, aggregate) do update \
+     set version = excluded.version, schema = excluded.schema, state = excluded.state \
+     where snapshots.version <= excluded.version";
+
+pub(crate) const DISCARD: &str = "delete from snapshots where aggregate_id = $1 and aggregate = $2";
+
+#[async_trait]
+impl SnapshotStore for PgSnapshots {
+    async fn newest(&self, aggregate: &'static str, id: Uuid) -> Result<Option<Snapshot>, StoreError> {
+        let row = sqlx::query(NEWEST).bind(id).bind(aggregate).fetch_optional(&self.pool).await;
+        let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
+        let columns = || -> Result<(i64, i64, Vec<u8>), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
+        let (version, schema, state) = columns().map_err(|error| store_error(&error))?;
+        // A schema that no program can have written is of no use, and no error either.
+        let Ok(schema) = u32::try_from(schema) else { return Ok(None) };
+        let version = Version::new(count(version)?);
+        Ok(Some(Snapshot { aggregate, id, version, schema, state: Bytes::from(state) }))
+    }
+
+    async fn save(&self, snapshots: &[Snapshot]) -> Result<(), StoreError> {
+        let ids: Vec<Uuid> = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        let aggregates: Vec<&str> = snapshots.iter().map(|snapshot| snapshot.aggregate).collect();
+        let versions: Vec<i64> = snapshots.iter().map(|snapshot| number(snapshot.version.get())).collect();
+        let schemas: Vec<i64> = snapshots.iter().map(|snapshot| i64::from(snapshot.schema)).collect();
+        let states: Vec<&[u8]> = snapshots.iter().map(|snapshot| &*snapshot.state).collect();
+        let query = sqlx::query(SAVE).bind(ids).bind(aggregates).bind(versions).bind(schemas).bind(states);
+        query.execute(&self.pool).await.map_err(|error| store_error(&error))?;
+        Ok(())
+    }
+
+    async fn discard(&self, aggregate: &'static str, id: Uuid) -> Result<(), StoreError> {
+        let deleted = sqlx::query(DISCARD).bind(id).bind(aggregate).execute(&self.pool).await;
+        deleted.map_err(|error| store_error(&error))?;
+        Ok(())
+    }
+}

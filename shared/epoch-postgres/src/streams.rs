@@ -1,0 +1,221 @@
+//! Reading the log.
+//!
+//! The problem: a stream may be longer than memory, its reader slower than the store, and connections are few.
+//!
+//! The invariants: streams are read in pages that are bounded in events and in bytes, and between pages no connection is held:
+//! who executes commands while reading never waits for itself. A visit, whose reader never waits, is one query whose rows are
+//! shown as they come, and selects only what a fold needs.
+
+use epoch::{
+    Bounds, Envelope, Position, Positions, Version, Versions,
+    event::SchemaId,
+    fold::Recorded,
+    store::{StoreError, Streamer},
+};
+use futures::{
+    FutureExt, StreamExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::{
+    error::store_error,
+    rows::{count, envelope, number},
+    store::PgStore,
+};
+
+/// What a fold needs of one aggregate's events.
+pub(crate) const VISIT: &str = "select version, event_name, schema, payload from events \
+     where aggregate_id = $1 and aggregate = $2 and version > $3 and version <= $4 order by version limit $5";
+
+/// A page of one aggregate's events: as many as fit into the budget of bytes ($6), and at least one.
+pub(crate) const STREAM: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, payload, \
+     metadata, occurred_at, recorded_at from (\
+     select *, sum(octet_length(payload)) over (order by version rows unbounded preceding) - octet_length(payload) as before \
+     from events where aggregate_id = $1 and aggregate = $2 and version > $3 and version <= $4 order by version limit $5\
+     ) page where before < $6 order by version";
+
+/// The same of the whole log.
+pub(crate) const STREAM_ALL: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, \
+     payload, metadata, occurred_at, recorded_at from (\
+     select *, sum(octet_length(payload)) over (order by position rows unbounded preceding) - octet_length(payload) as before \
+     from events where position > $1 and position <= $2 and (cardinality($3::text[]) = 0 or aggregate = any($3)) \
+     order by position limit $4) page where before < $5 order by position";
+
+/// Where the log ends.
+pub(crate) const END: &str = "select position from events order by position desc limit 1";
+
+/// How many events are asked for at a time.
+const PAGE: u64 = 1_000;
+/// How many bytes of payloads, but for the last event.
+const BUDGET: i64 = 4 * 1024 * 1024;
+
+/// The first column of a query: what comes after `after` and up to here.
+fn last<P>(bounds: &Bounds<P>, get: impl Fn(&P) -> u64) -> i64 {
+    bounds.up_to.as_ref().map_or(i64::MAX, |last| number(get(last)))
+}
+
+/// Shows events to `visit`, on a connection of the caller.
+pub(crate) async fn visit_on(
+    connection: &mut PgConnection,
+    aggregate: &'static str,
+    id: Uuid,
+    bounds: Versions,
+    visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+) -> Result<(), StoreError> {
+    let mut rows = sqlx::query(VISIT)
+        .bind(id)
+        .bind(aggregate)
+        .bind(number(bounds.after.get()))
+        .bind(last(&bounds, |version: &Version| version.get()))
+        .bind(bounds.limit.map(number))
+        .fetch(connection);
+    while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
+        let (version, event_name, schema, payload) = columns(&row).map_err(|error| store_error(&error))?;
+        let version = Version::new(count(version)?);
+        visit(Recorded { version, event_name, schema: SchemaId::new(schema.cast_unsigned()), payload })?;
+    }
+    Ok(())
+}
+
+fn columns(row: &PgRow) -> Result<(i64, &str, i64, &[u8]), sqlx::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+}
+
+/// Pages put together; `page` gives the next one, no longer than it is told.
+fn paged<P, F>(
+    bounds: Bounds<P>,
+    place: impl Fn(&Envelope) -> P + Send + 'static,
+    page: impl Fn(Bounds<P>, u64) -> F + Send + 'static,
+) -> BoxStream<'static, Result<Envelope, StoreError>>
+where
+    P: Copy + Ord + Default + Send + 'static,
+    F: Future<Output = Result<Vec<Envelope>, StoreError>> + Send,
+{
+    async_stream::try_stream! {
+        let mut rest = bounds.rest(bounds.after, 0);
+        while let Some(bounds) = rest {
+            let limit = bounds.limit.unwrap_or(PAGE).min(PAGE);
+            let events = page(bounds, limit).await?;
+            let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+            let over = (events.len() as u64) < limit && number(bytes as u64) < BUDGET;
+            rest = events.last().and_then(|last| bounds.rest(place(last), events.len() as u64)).filter(|_| !over);
+            for event in events {
+                yield event;
+            }
+        }
+    }
+    .boxed()
+}
+
+impl PgStore {
+    /// Up to `limit` events after `after`, in position order.
+    pub(crate) async fn page(
+        &self,
+        aggregates: &[&'static str],
+        after: Position,
+        limit: i64,
+    ) -> Result<Vec<Envelope>, StoreError> {
+        let limit = u64::try_from(limit).unwrap_or(0);
+        self.page_of_all(aggregates, Positions::since(after), limit).await
+    }
+
+    async fn page_of_all(
+        &self,
+        aggregates: &[&'static str],
+        bounds: Positions,
+        limit: u64,
+    ) -> Result<Vec<Envelope>, StoreError> {
+        let rows = sqlx::query(STREAM_ALL)
+            .bind(number(bounds.after.get()))
+            .bind(last(&bounds, |position: &Position| position.get()))
+            .bind(aggregates)
+            .bind(number(limit))
+            .bind(BUDGET)
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| store_error(&error))?;
+        rows.iter().map(envelope).collect()
+    }
+
+    async fn page_of_one(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+        bounds: Versions,
+        limit: u64,
+    ) -> Result<Vec<Envelope>, StoreError> {
+        let rows = sqlx::query(STREAM)
+            .bind(id)
+            .bind(aggregate)
+            .bind(number(bounds.after.get()))
+            .bind(last(&bounds, |version: &Version| version.get()))
+            .bind(number(limit))
+            .bind(BUDGET)
+            .fetch_all(self.pool())
+            .await
+            .map_err(|error| store_error(&error))?;
+        rows.iter().map(envelope).collect()
+    }
+
+    async fn end(&self) -> Result<Position, StoreError> {
+        let end: Option<i64> =
+            sqlx::query_scalar(END).fetch_optional(self.pool()).await.map_err(|error| store_error(&error))?;
+        end.map_or(Ok(Position::START), |end| count(end).map(Position::new))
+    }
+}
+
+impl Streamer for PgStore {
+    fn read(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+        bounds: Versions,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        let store = self.clone();
+        let page = move |bounds, limit| {
+            let store = store.clone();
+            async move { store.page_of_one(aggregate, id, bounds, limit).await }
+        };
+        paged(bounds, |event| event.version, page)
+    }
+
+    fn read_all(
+        &self,
+        aggregates: &[&'static str],
+        bounds: Positions,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        let (store, aggregates) = (self.clone(), aggregates.to_vec());
+        async move {
+            let bounds = bounds.up_to(store.end().await?);
+            let page = move |bounds, limit| {
+                let (store, aggregates) = (store.clone(), aggregates.clone());
+                async move { store.page_of_all(&aggregates, bounds, limit).await }
+            };
+            Ok::<_, StoreError>(paged(bounds, |event| event.position, page))
+        }
+        .into_stream()
+        .map(|opened| opened.unwrap_or_else(|error| stream::iter([Err(error)]).boxed()))
+        .flatten()
+        .boxed()
+    }
+
+    fn visit<'a>(
+        &'a self,
+        aggregate: &'static str,
+        id: Uuid,
+        bounds: Versions,
+        visit: &'a mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            if bounds.rest(bounds.after, 0).is_none() {
+                return Ok(());
+            }
+            let mut connection = self.pool().acquire().await.map_err(|error| store_error(&error))?;
+            visit_on(&mut connection, aggregate, id, bounds, visit).await
+        }
+        .boxed()
+    }
+}

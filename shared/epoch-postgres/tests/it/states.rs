@@ -1,0 +1,336 @@
+//! States in tables, committed with their events; faults in the middle of a commit.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use async_trait::async_trait;
+use epoch::{
+    Aggregate, CommandContext, ExecuteError, Id, Repository, Version,
+    cache::Loaded,
+    local::LocalBus,
+    snapshot::{SnapshotPolicy, Snapshots},
+    state::StateStore,
+    store::{Appender, StoreError},
+    testkit::{Tally, TallyCommand, snapshot_store_conformance, state_store_conformance},
+};
+use epoch_postgres::{PgBlobStates, PgSnapshots, PgStore, PgTx, TxError, store_error, testkit::TestDatabase};
+use futures::FutureExt;
+use sqlx::{PgConnection, PgPool, Row, postgres::PgPoolOptions};
+use uuid::Uuid;
+
+/// A tally in two tables: one row for the total, and one for each count of the current life.
+const TABLES: &str = "create table tallies (id uuid primary key, version bigint not null, total bigint not null); \
+     create table counts (id uuid not null references tallies on delete cascade, number bigint, primary key (id, number))";
+
+/// What goes wrong with the next states.
+const NOTHING: u8 = 0;
+const REFUSED: u8 = 1;
+const KILLED: u8 = 2;
+
+/// Plain statements: no care is taken about older states, since Epoch does that.
+#[derive(Default)]
+struct TwoTables {
+    fault: AtomicU8,
+}
+
+#[async_trait]
+impl StateStore<Tally, PgConnection> for TwoTables {
+    async fn get_by_id(&self, executor: &mut PgConnection, id: Uuid) -> Result<Option<Loaded<Tally>>, StoreError> {
+        let query = "select version, total, (select count(*) from counts c where c.id = t.id) from tallies t where id = $1";
+        let row = sqlx::query(query).bind(id).fetch_optional(executor).await.map_err(|error| store_error(&error))?;
+        let number = |row: &sqlx::postgres::PgRow, column: usize| row.get::<i64, _>(column);
+        Ok(row.map(|row| Loaded {
+            state: Arc::new(Tally { total: number(&row, 1), counts: number(&row, 2).unsigned_abs() }),
+            version: Version::new(number(&row, 0).unsigned_abs()),
+        }))
+    }
+
+    async fn persist(&self, executor: &mut PgConnection, id: Uuid, state: &Loaded<Tally>) -> Result<(), StoreError> {
+        let write = async {
+            let version = epoch_postgres::version_number(state.version);
+            sqlx::query("delete from tallies where id = $1").bind(id).execute(&mut *executor).await?;
+            sqlx::query("insert into tallies values ($1, $2, $3)")
+                .bind(id)
+                .bind(version)
+                .bind(state.state.total)
+                .execute(&mut *executor)
+                .await?;
+            sqlx::query("insert into counts select $1, generate_series(1, $2)")
+                .bind(id)
+                .bind(i64::try_from(state.state.counts).unwrap())
+                .execute(&mut *executor)
+                .await?;
+            match self.fault.load(Ordering::SeqCst) {
+                NOTHING => {}
+                REFUSED => {
+                    sqlx::query("insert into counts values ($1, 1)").bind(id).execute(&mut *executor).await?;
+                }
+                _ => {
+                    sqlx::query("select pg_terminate_backend(pg_backend_pid())").execute(&mut *executor).await?;
+                }
+            }
+            Ok(())
+        };
+        write.await.map_err(|error: sqlx::Error| store_error(&error))
+    }
+
+    async fn delete(&self, executor: &mut PgConnection, id: Uuid) -> Result<(), StoreError> {
+        let deleted = sqlx::query("delete from tallies where id = $1").bind(id).execute(executor).await;
+        deleted.map(drop).map_err(|error| store_error(&error))
+    }
+}
+
+struct Office {
+    database: TestDatabase,
+    store: PgStore,
+    states: Arc<TwoTables>,
+    tallies: Repository<Tally, PgStore>,
+}
+
+impl Office {
+    async fn open() -> Self {
+        let database = TestDatabase::create().await;
+        let pool = database.epoch().await;
+        sqlx::raw_sql(TABLES).execute(&pool).await.unwrap();
+        let store = store_on(pool);
+        let states = Arc::new(TwoTables::default());
+        let tallies = Repository::new(store.clone()).with_states(states.clone());
+        Self { database, store, states, tallies }
+    }
+
+    /// The state row and the number of events.
+    async fn kept(&self, id: Uuid) -> (Option<(u64, i64)>, u64) {
+        let row = self.store.read_state(&*self.states, id).await.unwrap();
+        let events = Repository::<Tally, _>::new(self.store.clone()).load(id).await.unwrap().version.get();
+        (row.map(|row| (row.version.get(), row.state.total)), events)
+    }
+}
+
+fn store_on(pool: PgPool) -> PgStore {
+    let (store, appender) = PgStore::new(pool, LocalBus::new());
+    tokio::spawn(appender.run());
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_in_tables_of_their_own_and_as_blobs_are_kept_as_promised() {
+    let office = Office::open().await;
+    state_store_conformance(&office.store, office.states.clone()).await.unwrap();
+    state_store_conformance(&office.store, Arc::new(PgBlobStates::new())).await.unwrap();
+    office.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_kept_as_promised() {
+    let database = TestDatabase::create().await;
+    snapshot_store_conformance(&PgSnapshots::new(database.epoch().await)).await.unwrap();
+    database.drop().await;
+}
+
+/// At a peer, a crash between events and state row locked an aggregate for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_events_and_state_leaves_neither_and_locks_nothing() {
+    let office = Office::open().await;
+    let id = Uuid::now_v7();
+    let add = |by| TallyCommand::Add(by);
+    for fault in [REFUSED, KILLED] {
+        let before = office.kept(id).await;
+        office.states.fault.store(fault, Ordering::SeqCst);
+        for _ in 0..3 {
+            let context = CommandContext::new().repeatable(Uuid::now_v7(), *b"add");
+            let broken = office.tallies.execute(id, &add(100), &context).await;
+            assert!(matches!(broken, Err(ExecuteError::Store(_))), "{broken:?}");
+            assert_eq!(office.store.find_command(context.command_id, b"add").await.unwrap(), None, "nor the command");
+            let tallies = office.tallies.clone();
+            let broken: Result<(), TransactionError> = office
+                .store
+                .transaction(move |tx: &mut PgTx| {
+                    let tallies = tallies.clone();
+                    async move {
+                        tx.execute(&tallies, id, &TallyCommand::Add(100), &CommandContext::new()).await?;
+                        Ok(())
+                    }
+                    .boxed()
+                })
+                .await;
+            assert!(matches!(broken, Err(TransactionError::Tx(TxError::Store(_)))), "{broken:?}");
+        }
+        assert_eq!(office.kept(id).await, before, "neither the events nor the state");
+        office.states.fault.store(NOTHING, Ordering::SeqCst);
+        office.tallies.execute(id, &add(1), &CommandContext::new()).await.unwrap();
+    }
+    assert_eq!(office.kept(id).await, (Some((2, 2)), 2), "the aggregate goes on");
+    office.database.drop().await;
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TransactionError {
+    #[error(transparent)]
+    Execute(#[from] ExecuteError<epoch::testkit::Empty>),
+    #[error(transparent)]
+    Tx(#[from] TxError),
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_transaction_commits_several_aggregates_their_states_and_the_callers_rows_together() {
+    let office = Office::open().await;
+    sqlx::raw_sql("create table notes (id uuid)").execute(office.store.pool()).await.unwrap();
+    let mut ids: Vec<Id<Tally>> = (0..3).map(|_| Id::generate()).collect();
+    let rounds = (0..12).map(|round| {
+        // Each in another order: whoever locks rows in the order of use meets the others in a circle.
+        ids.rotate_left(1);
+        let (mut ids, tallies, store) = (ids.clone(), office.tallies.clone(), office.store.clone());
+        if round % 2 == 0 {
+            ids.reverse();
+        }
+        tokio::spawn(async move {
+            let result: Result<(), TransactionError> = store
+                .transaction(|tx: &mut PgTx| {
+                    let (ids, tallies) = (ids.clone(), tallies.clone());
+                    async move {
+                        for id in ids {
+                            tx.execute(&tallies, id, &TallyCommand::Add(1), &CommandContext::new()).await?;
+                            tx.execute(&tallies, id, &TallyCommand::Add(0), &CommandContext::new()).await?;
+                            tx.execute(&tallies, id, &TallyCommand::Add(1), &CommandContext::new()).await?;
+                            let row = sqlx::query("insert into notes values ($1)").bind(id.uuid());
+                            row.execute(tx.connection()).await?;
+                        }
+                        Ok(())
+                    }
+                    .boxed()
+                })
+                .await;
+            result.unwrap();
+        })
+    });
+    for round in futures::future::join_all(rounds).await {
+        round.unwrap();
+    }
+    for id in &ids {
+        assert_eq!(office.kept(id.uuid()).await, (Some((24, 24)), 24));
+    }
+    let notes: i64 = sqlx::query_scalar("select count(*) from notes").fetch_one(office.store.pool()).await.unwrap();
+    assert_eq!(notes, 36);
+    // Deleted and created again within one transaction; then given up.
+    let mut tx = office.store.begin().await.unwrap();
+    let id = ids[0];
+    tx.execute(&office.tallies, id, &TallyCommand::ThrowAway, &CommandContext::new()).await.unwrap();
+    let again = tx.execute(&office.tallies, id, &TallyCommand::ThrowAway, &CommandContext::new()).await;
+    assert!(matches!(again, Err(ExecuteError::Rejected(_))), "decided on what the transaction has done before");
+    tx.execute(&office.tallies, id, &TallyCommand::Add(7), &CommandContext::new()).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert_eq!(office.kept(id.uuid()).await, (Some((24, 24)), 24));
+    let mut tx = office.store.begin().await.unwrap();
+    tx.execute(&office.tallies, id, &TallyCommand::Add(7), &CommandContext::new()).await.unwrap();
+    tx.execute(&office.tallies, id, &TallyCommand::ThrowAway, &CommandContext::new()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(office.kept(id.uuid()).await, (None, 26));
+    office.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_the_callers_own_carries_events_and_states() {
+    let office = Office::open().await;
+    sqlx::raw_sql("create table notes (id uuid)").execute(office.store.pool()).await.unwrap();
+    let id = Id::<Tally>::generate();
+    for commit in [false, true] {
+        let mut own = office.store.pool().begin().await.unwrap();
+        sqlx::query("insert into notes values ($1)").bind(id.uuid()).execute(&mut *own).await.unwrap();
+        let mut tx = office.store.adopt(own);
+        tx.execute(&office.tallies, id, &TallyCommand::Add(3), &CommandContext::new()).await.unwrap();
+        if commit {
+            tx.commit().await.unwrap();
+        } else {
+            tx.rollback().await.unwrap();
+        }
+        let notes: i64 = sqlx::query_scalar("select count(*) from notes").fetch_one(office.store.pool()).await.unwrap();
+        let expected = if commit { (Some((1, 3)), 1) } else { (None, 0) };
+        assert_eq!((notes == 1, office.kept(id.uuid()).await), (commit, expected));
+    }
+    office.database.drop().await;
+}
+
+/// At a peer, writers that filled the connection pool stood still for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_all_kinds_go_on_with_two_connections() {
+    let database = TestDatabase::create().await;
+    let setup = database.epoch().await;
+    sqlx::raw_sql(TABLES).execute(&setup).await.unwrap();
+    let options = PgPoolOptions::new().max_connections(2).acquire_timeout(std::time::Duration::from_secs(60));
+    let pool = epoch_postgres::connect(options, database.options(), "test").await.unwrap();
+    let store = store_on(pool.clone());
+    let (snapshots, writer) = Snapshots::new(Arc::new(PgSnapshots::new(pool)));
+    let writing = tokio::spawn(writer.run());
+    // Without a cache, so that each command reads as well.
+    let plain = Repository::<Tally, _>::new(store.clone())
+        .with_cache(0)
+        .with_snapshots(&snapshots, SnapshotPolicy::EveryCommit);
+    let keeping = Repository::<Tally, _>::new(store.clone()).with_states(Arc::new(TwoTables::default())).with_cache(0);
+    let clients = (0..64_u128).map(|client| {
+        let (store, plain, keeping) = (store.clone(), plain.clone(), keeping.clone());
+        tokio::spawn(async move {
+            // Some share an aggregate.
+            let id = Uuid::from_u128(client / 2 * 4 + client % 4);
+            for _ in 0..4 {
+                match client % 4 {
+                    0 | 1 => {
+                        plain.execute(id, &TallyCommand::Add(1), &CommandContext::new()).await.unwrap();
+                    }
+                    2 => {
+                        keeping.execute(id, &TallyCommand::Add(1), &CommandContext::new()).await.unwrap();
+                    }
+                    _ => {
+                        let keeping = keeping.clone();
+                        let result: Result<(), TransactionError> = store
+                            .transaction(move |tx: &mut PgTx| {
+                                let keeping = keeping.clone();
+                                async move {
+                                    tx.execute(&keeping, id, &TallyCommand::Add(1), &CommandContext::new()).await?;
+                                    Ok(())
+                                }
+                                .boxed()
+                            })
+                            .await;
+                        result.unwrap();
+                    }
+                }
+            }
+        })
+    });
+    let all = futures::future::join_all(clients);
+    let all = tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("standstill");
+    assert!(all.iter().all(Result::is_ok));
+    let events: i64 = sqlx::query_scalar("select count(*) from events").fetch_one(&setup).await.unwrap();
+    assert_eq!(events, 256);
+    drop((plain, snapshots));
+    writing.await.unwrap();
+    let kept: i64 = sqlx::query_scalar("select count(*) from snapshots").fetch_one(&setup).await.unwrap();
+    assert!(kept > 0, "snapshots were written meanwhile");
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_of_another_schema_is_folded_anew() {
+    let database = TestDatabase::create().await;
+    let store = store_on(database.epoch().await);
+    let open =
+        || Repository::<Tally, _>::new(store.clone()).with_cache(0).with_states(Arc::new(PgBlobStates::new()));
+    let id = Id::<Tally>::generate();
+    for _ in 0..3 {
+        open().execute(id, &TallyCommand::Add(2), &CommandContext::new()).await.unwrap();
+    }
+    for spoil in ["schema = 2, state = '{\"total\":99,\"counts\":3}'", "state = 'x'", "schema = -1"] {
+        let spoilt = sqlx::AssertSqlSafe(format!("update states set {spoil}"));
+        sqlx::query(spoilt).execute(store.pool()).await.unwrap();
+        assert_eq!(open().load(id).await.unwrap().state.total, 6, "{spoil}");
+    }
+    open().execute(id, &TallyCommand::Add(2), &CommandContext::new()).await.unwrap();
+    let (schema, version): (i64, i64) =
+        sqlx::query_as("select schema, version from states").fetch_one(store.pool()).await.unwrap();
+    assert_eq!((schema, version), (i64::from(Tally::STATE_SCHEMA), 4), "written anew");
+    database.drop().await;
+}
