@@ -48,7 +48,8 @@ impl SnapshotStore for PgSnapshots {
     async fn newest(&self, aggregate: &'static str, id: Uuid) -> Result<Option<Snapshot>, StoreError> {
         let row = sqlx::query(NEWEST).bind(id).bind(aggregate).fetch_optional(&self.pool).await;
         let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
-        let columns = || -> Result<(i64, i64, Vec<u8>), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
+        let columns =
+            || -> Result<(i64, i64, Vec<u8>), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
         let (version, schema, state) = columns().map_err(|error| store_error(&error))?;
         // A schema that no program can have written is of no use, and no error either.
         let Ok(schema) = u32::try_from(schema) else { return Ok(None) };

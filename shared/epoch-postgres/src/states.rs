@@ -79,7 +79,8 @@ impl<A: Aggregate> WriteState for Written<A> {
     }
 }
 
-pub(crate) const GET_STATE: &str = "select version, schema, state from states where aggregate_id = $1 and aggregate = $2";
+pub(crate) const GET_STATE: &str =
+    "select version, schema, state from states where aggregate_id = $1 and aggregate = $2";
 
 pub(crate) const PUT_STATE: &str = "insert into states (aggregate_id, aggregate, version, schema, state) \
      values ($1, $2, $3, $4, $5) on conflict (aggregate_id, aggregate) do update \
@@ -111,7 +112,8 @@ impl<A: Aggregate> StateStore<A, PgConnection> for PgBlobStates<A> {
     async fn get_by_id(&self, executor: &mut PgConnection, id: Uuid) -> Result<Option<Loaded<A>>, StoreError> {
         let row = sqlx::query(GET_STATE).bind(id).bind(A::NAME).fetch_optional(executor).await;
         let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
-        let columns = || -> Result<(i64, i64, &[u8]), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
+        let columns =
+            || -> Result<(i64, i64, &[u8]), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
         let (version, schema, state) = columns().map_err(|error| store_error(&error))?;
         let version = Version::new(count(version)?);
         let state = u32::try_from(schema).ok().and_then(|schema| decode_state(schema, state));

@@ -37,12 +37,9 @@ pub(crate) const STREAM: &str = "select position, aggregate, aggregate_id, versi
      from events where aggregate_id = $1 and aggregate = $2 and version > $3 and version <= $4 order by version limit $5\
      ) page where before < $6 order by version";
 
-/// The same of the whole log.
+/// The same of the whole log; the function's settings keep it on the primary key.
 pub(crate) const STREAM_ALL: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, \
-     payload, metadata, occurred_at, recorded_at from (\
-     select *, sum(octet_length(payload)) over (order by position rows unbounded preceding) - octet_length(payload) as before \
-     from events where position > $1 and position <= $2 and (cardinality($3::text[]) = 0 or aggregate = any($3)) \
-     order by position limit $4) page where before < $5 order by position";
+     payload, metadata, occurred_at, recorded_at from epoch_page($1, $2, $3, $4, $5)";
 
 /// Where the log ends.
 pub(crate) const END: &str = "select position from events order by position desc limit 1";

@@ -12,7 +12,25 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::{connect, migrations::migrate};
+use crate::{connect, migrations::migrate, snapshots, states, store, streams};
+
+/// The queries of commands and pages, by name: each must cost the same however long the log is.
+#[must_use]
+pub fn hot_queries() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("visit", streams::VISIT),
+        ("stream", streams::STREAM),
+        ("stream_all", streams::STREAM_ALL),
+        ("end", streams::END),
+        ("find_command", store::FIND_COMMAND),
+        ("get_state", states::GET_STATE),
+        ("put_state", states::PUT_STATE),
+        ("delete_state", states::DELETE_STATE),
+        ("newest_snapshot", snapshots::NEWEST),
+        ("save_snapshots", snapshots::SAVE),
+        ("discard_snapshot", snapshots::DISCARD),
+    ]
+}
 
 /// A database for one test.
 pub struct TestDatabase {

@@ -12,6 +12,7 @@ mod fulfilment;
 mod log_order;
 mod personal;
 mod progress;
+mod reading;
 mod relay;
 mod sagas;
 mod states;

@@ -38,7 +38,8 @@ struct TwoTables {
 #[async_trait]
 impl StateStore<Tally, PgConnection> for TwoTables {
     async fn get_by_id(&self, executor: &mut PgConnection, id: Uuid) -> Result<Option<Loaded<Tally>>, StoreError> {
-        let query = "select version, total, (select count(*) from counts c where c.id = t.id) from tallies t where id = $1";
+        let query =
+            "select version, total, (select count(*) from counts c where c.id = t.id) from tallies t where id = $1";
         let row = sqlx::query(query).bind(id).fetch_optional(executor).await.map_err(|error| store_error(&error))?;
         let number = |row: &sqlx::postgres::PgRow, column: usize| row.get::<i64, _>(column);
         Ok(row.map(|row| Loaded {
@@ -317,8 +318,7 @@ async fn writers_of_all_kinds_go_on_with_two_connections() {
 async fn a_blob_of_another_schema_is_folded_anew() {
     let database = TestDatabase::create().await;
     let store = store_on(database.epoch().await);
-    let open =
-        || Repository::<Tally, _>::new(store.clone()).with_cache(0).with_states(Arc::new(PgBlobStates::new()));
+    let open = || Repository::<Tally, _>::new(store.clone()).with_cache(0).with_states(Arc::new(PgBlobStates::new()));
     let id = Id::<Tally>::generate();
     for _ in 0..3 {
         open().execute(id, &TallyCommand::Add(2), &CommandContext::new()).await.unwrap();

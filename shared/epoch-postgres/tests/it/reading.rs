@@ -1,0 +1,217 @@
+//! Long streams, large versions, tables that were never analysed.
+
+use std::sync::Arc;
+
+use epoch::{
+    Aggregate, CommandContext, DomainEvent, Id, Positions, Repository, Version, Versions,
+    local::LocalBus,
+    repository::At,
+    snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
+    store::Streamer,
+    testkit::{Tallied, Tally, TallyCommand, TallyEvent},
+};
+use epoch_postgres::{
+    PgBlobStates, PgSnapshots, PgStore,
+    testkit::{TestDatabase, hot_queries},
+};
+use futures::TryStreamExt;
+use sqlx::{Connection, PgConnection, PgPool, Row};
+use uuid::Uuid;
+
+/// Counts of one, dealt out to `aggregates` tallies with the ids 0, 1, 2, …
+async fn insert(pool: &PgPool, events: i64, aggregates: i64) {
+    let encoded = TallyEvent::from(Tallied { by: 1 }).encode().unwrap();
+    sqlx::raw_sql("alter table events set unlogged; alter table events set (autovacuum_enabled = false)")
+        .execute(pool)
+        .await
+        .unwrap();
+    sqlx::query(
+        "insert into events (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \
+         occurred_at, recorded_at) select 'tally', lpad(to_hex(n % $2), 32, '0')::uuid, n / $2 + 1, \
+         lpad(to_hex(n), 32, '0')::uuid, 'Tallied', $3, $4, $5::json, n, n from generate_series(0, $1 - 1) n",
+    )
+    .bind(events)
+    .bind(aggregates)
+    .bind(encoded.schema.get().cast_signed())
+    .bind(encoded.payload.as_ref())
+    .bind(format!("{{\"command_id\":\"{0}\",\"correlation_id\":\"{0}\"}}", Uuid::nil()))
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
+fn store_on(pool: PgPool) -> PgStore {
+    let (store, appender) = PgStore::new(pool, LocalBus::new());
+    tokio::spawn(appender.run());
+    store
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_events_are_replayed_in_constant_memory() {
+    const EVENTS: u64 = 1_000_000;
+    // Other tests of this process take some of it as well.
+    const BOUND: u64 = 128 * 1024 * 1024;
+    let database = TestDatabase::create().await;
+    let store = store_on(database.epoch().await);
+    insert(store.pool(), EVENTS.cast_signed(), 2).await;
+    let before = resident();
+    let (mut read, mut position, mut most) = (0, 0, before);
+    let mut events = store.read_all(&["tally"], Positions::all());
+    while let Some(event) = events.try_next().await.unwrap() {
+        assert!(event.position.get() > position);
+        position = event.position.get();
+        read += 1;
+        if read % 10_000 == 0 {
+            most = most.max(resident());
+        }
+    }
+    assert_eq!(read, EVENTS);
+    // The load of one aggregate, folded as the rows come.
+    let loaded = Repository::<Tally, _>::new(store.clone()).load(Uuid::nil()).await.unwrap();
+    most = most.max(resident());
+    assert_eq!((loaded.version.get(), loaded.state.counts), (EVENTS / 2, EVENTS / 2));
+    assert!(most - before < BOUND, "{} MiB more", (most - before) / 1024 / 1024);
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_events_come_in_small_pages() {
+    let database = TestDatabase::create().await;
+    let store = store_on(database.epoch().await);
+    insert(store.pool(), 400, 1).await;
+    // 100 MB, all in one page if pages were bounded by events only.
+    sqlx::query("update events set payload = convert_to(repeat('x', 250000), 'UTF8')")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    let before = resident();
+    let mut most = before;
+    let streams = [store.read("tally", Uuid::nil(), Versions::all()), store.read_all(&[], Positions::all())];
+    for mut events in streams {
+        let mut read = 0;
+        while let Some(event) = events.try_next().await.unwrap() {
+            read += 1;
+            assert_eq!((event.version.get(), event.payload.len()), (read, 250_000));
+            most = most.max(resident());
+        }
+        assert_eq!(read, 400);
+    }
+    assert!(most - before < 64 * 1024 * 1024, "{} MiB more", (most - before) / 1024 / 1024);
+    database.drop().await;
+}
+
+/// At a peer, a version column overflowed at 65,535.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregate_with_seventy_thousand_events_works() {
+    let database = TestDatabase::create().await;
+    let store = store_on(database.epoch().await);
+    insert(store.pool(), 70_000, 1).await;
+    let kept = PgSnapshots::new(store.pool().clone());
+    let (snapshots, writer) = Snapshots::new(Arc::new(kept.clone()));
+    let writing = tokio::spawn(writer.run());
+    let tallies = Repository::<Tally, _>::new(store.clone())
+        .with_cache(0)
+        .with_states(Arc::new(PgBlobStates::new()))
+        .with_snapshots(&snapshots, SnapshotPolicy::Every(1_000));
+    let id = Id::<Tally>::new(Uuid::nil());
+    for version in 70_001..=70_003 {
+        let executed = tallies.execute(id, &TallyCommand::Add(1), &CommandContext::new()).await.unwrap();
+        assert_eq!(executed.version.get(), version);
+    }
+    let loaded = tallies.load(id).await.unwrap();
+    assert_eq!((loaded.version.get(), loaded.state.counts), (70_003, 70_003));
+    let at = tallies.state_at(id, At::Version(Version::new(65_536))).await.unwrap();
+    assert_eq!((at.version.get(), at.state.counts), (65_536, 65_536));
+    let events: Vec<_> =
+        store.read("tally", id.uuid(), Versions::since(Version::new(65_534)).limit(3)).try_collect().await.unwrap();
+    assert_eq!(events.iter().map(|event| event.version.get()).collect::<Vec<_>>(), [65_535, 65_536, 65_537]);
+    drop((tallies, snapshots));
+    writing.await.unwrap();
+    // Made from the first load, which had to fold everything.
+    assert_eq!(kept.newest(Tally::NAME, id.uuid()).await.unwrap().unwrap().version.get(), 70_000);
+    database.drop().await;
+}
+
+const ID: &str = "'00000000-0000-0000-0000-000000000007'";
+
+/// Arguments in the middle of the table, and how many rows are asked for at most.
+fn arguments(query: &str) -> String {
+    match query {
+        "visit" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50"),
+        "stream" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50, 4000000"),
+        "stream_all" => "25000, 9223372036854775807, '{tally}', 50, 4000000".to_owned(),
+        "end" => String::new(),
+        "find_command" => format!("{ID}, '\\x00'"),
+        "get_state" | "delete_state" | "newest_snapshot" | "discard_snapshot" => format!("{ID}, 'tally'"),
+        "put_state" => format!("{ID}, 'tally', 3, 1, '\\x00'"),
+        "save_snapshots" => format!("array[{ID}::uuid], '{{tally}}', '{{3}}', '{{1}}', array['\\x00'::bytea]"),
+        other => panic!("arguments of {other}?"),
+    }
+}
+
+/// A peer was 18 times slower until its table was first analysed. How much a query reads is what counts, not what its plan
+/// looks like: also when the plan was made while the table was empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn hot_queries_read_little_on_tables_that_were_never_analysed() {
+    let database = TestDatabase::create().await;
+    let pool = database.epoch().await;
+    let tables = "alter table events set (autovacuum_enabled = false); alter table states set (autovacuum_enabled = false); \
+         alter table snapshots set (autovacuum_enabled = false); alter table commands set (autovacuum_enabled = false)";
+    sqlx::raw_sql(tables).execute(&pool).await.unwrap();
+    let mut planned = Vec::new();
+    for mode in ["force_custom_plan", "force_generic_plan", "auto"] {
+        let mut connection = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
+        run(&mut connection, format!("set plan_cache_mode = {mode}")).await;
+        for (name, query) in hot_queries() {
+            run(&mut connection, format!("prepare q_{name} as {query}")).await;
+            for _ in 0..6 {
+                run(&mut connection, format!("begin; {}; rollback", execute(name))).await;
+            }
+        }
+        planned.push((mode, connection));
+    }
+    insert(&pool, 50_000, 10).await;
+    let others = "insert into states select lpad(to_hex(n), 32, '0')::uuid, 'tally', 1, 1, '\\x00' from generate_series(1, 50000) n; \
+         insert into snapshots select lpad(to_hex(n), 32, '0')::uuid, 'tally', 1, 1, '\\x00' from generate_series(1, 50000) n; \
+         insert into commands select lpad(to_hex(n), 32, '0')::uuid, '\\x00', lpad('1', 32, '0')::uuid, 1, 1 from generate_series(1, 50000) n";
+    sqlx::raw_sql(others).execute(&pool).await.unwrap();
+    for (mode, mut connection) in planned {
+        for (name, _) in hot_queries() {
+            // Once before, so that what the server reads about its own tables isn't counted.
+            run(&mut connection, format!("begin; {}; rollback", execute(name))).await;
+            let explain = format!("explain (analyze, buffers, format json) {}", execute(name));
+            let row = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
+            let plan = row.get::<sqlx::types::Json<serde_json::Value>, _>(0).0;
+            let blocks = |kind: &str| plan[0]["Plan"][kind].as_u64().unwrap();
+            let read = blocks("Shared Hit Blocks") + blocks("Shared Read Blocks");
+            assert!(read > 0, "{name} read nothing: {plan}");
+            assert!(read < 120, "{name} with {mode} read {read} blocks: {plan}");
+        }
+    }
+    let analysed: i64 = sqlx::query_scalar(
+        "select count(*) from pg_class where relname in ('events', 'states', 'snapshots') and reltuples >= 0",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(analysed, 0, "never analysed");
+    database.drop().await;
+}
+
+fn execute(name: &str) -> String {
+    let arguments = arguments(name);
+    if arguments.is_empty() { format!("execute q_{name}") } else { format!("execute q_{name}({arguments})") }
+}
+
+async fn run(connection: &mut PgConnection, statement: String) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
