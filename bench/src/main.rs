@@ -3,6 +3,7 @@
 mod codec;
 mod commands;
 mod delivery;
+mod load;
 mod metering;
 mod note;
 mod report;
@@ -26,6 +27,9 @@ async fn main() -> Result<()> {
     }
     if runs("driver") {
         commands::driver_floor(&server).await?;
+    }
+    if runs("load") {
+        load::run(&server).await?;
     }
     if runs("metering") {
         metering::run(&server).await?;

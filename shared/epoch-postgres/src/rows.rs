@@ -25,29 +25,31 @@ pub(crate) fn schema_number(schema: SchemaId) -> i64 {
     schema.get().cast_signed()
 }
 
-/// The envelope of a row that has the log's columns.
+/// The envelope of a row that begins with the log's columns in their order: position, aggregate, aggregate_id, version, event_id,
+/// event_name, schema, payload, metadata, occurred_at, recorded_at. They are taken by number, which saves eleven look-ups a row.
 pub(crate) fn envelope(row: &PgRow) -> Result<Envelope, StoreError> {
     let read = || -> Result<_, sqlx::Error> {
-        let aggregate: String = row.try_get("aggregate")?;
-        let event_name: String = row.try_get("event_name")?;
-        let payload: Vec<u8> = row.try_get("payload")?;
-        let metadata: Json<Metadata> = row.try_get("metadata")?;
-        let versions: (i64, i64) = (row.try_get("version")?, row.try_get("position")?);
-        let envelope = Envelope {
-            event_id: row.try_get::<Uuid, _>("event_id")?,
-            aggregate: aggregate.into(),
-            aggregate_id: row.try_get::<Uuid, _>("aggregate_id")?,
-            version: Version::ZERO,
-            position: Position::START,
-            event_name: event_name.into(),
-            schema: SchemaId::new(row.try_get::<i64, _>("schema")?.cast_unsigned()),
-            payload: Bytes::from(payload),
-            occurred_at: Timestamp::from_millis(row.try_get("occurred_at")?),
-            recorded_at: Timestamp::from_millis(row.try_get("recorded_at")?),
-            metadata: metadata.0,
-        };
-        Ok((envelope, versions))
+        let numbers: (i64, i64, i64) = (row.try_get(0)?, row.try_get(3)?, row.try_get(6)?);
+        let instants: (i64, i64) = (row.try_get(9)?, row.try_get(10)?);
+        let ids: (Uuid, Uuid) = (row.try_get(2)?, row.try_get(4)?);
+        let names: (String, String) = (row.try_get(1)?, row.try_get(5)?);
+        let bytes: (Vec<u8>, Json<Metadata>) = (row.try_get(7)?, row.try_get(8)?);
+        Ok((numbers, instants, ids, names, bytes))
     };
-    let (envelope, (version, position)) = read().map_err(|error| store_error(&error))?;
-    Ok(Envelope { version: Version::new(count(version)?), position: Position::new(count(position)?), ..envelope })
+    let ((position, version, schema), (occurred_at, recorded_at), (aggregate_id, event_id), names, (payload, metadata)) =
+        read().map_err(|error| store_error(&error))?;
+    let (aggregate, event_name) = names;
+    Ok(Envelope {
+        event_id,
+        aggregate: aggregate.into(),
+        aggregate_id,
+        version: Version::new(count(version)?),
+        position: Position::new(count(position)?),
+        event_name: event_name.into(),
+        schema: SchemaId::new(schema.cast_unsigned()),
+        payload: Bytes::from(payload),
+        occurred_at: Timestamp::from_millis(occurred_at),
+        recorded_at: Timestamp::from_millis(recorded_at),
+        metadata: metadata.0,
+    })
 }
