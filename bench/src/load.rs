@@ -59,11 +59,9 @@ pub async fn run(server: &str) -> Result<()> {
     println!("\n## load of {EVENTS} events ({ROUNDS} rounds)\n");
     println!("| from | median (range) |");
     println!("|---|---|");
-    for (what, repository) in [
-        ("folded from the beginning", &plain),
-        ("with a snapshot", &with_snapshot),
-        ("with a state row", &with_states),
-    ] {
+    for (what, repository) in
+        [("folded from the beginning", &plain), ("with a snapshot", &with_snapshot), ("with a state row", &with_states)]
+    {
         let mut times = Vec::new();
         for _ in 0..ROUNDS {
             let start = Instant::now();
