@@ -91,7 +91,7 @@ impl epoch::store::Appender for PgStore {
         states: &dyn StateStore<A, PgConnection>,
         change: &Change<A>,
     ) -> Result<Appended, StoreError> {
-        self.append_and_write(append, states, change).await
+        self.append_and_write(append, states, change).instrument(tracing::debug_span!("append")).await
     }
 
     async fn read_state<A: Aggregate>(

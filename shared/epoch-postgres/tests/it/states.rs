@@ -130,6 +130,31 @@ async fn snapshots_are_kept_as_promised() {
     database.drop().await;
 }
 
+/// Commands are decided on events still on their way; a tombstone among those ends the state for the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tombstone_on_its_way_leaves_nothing_for_the_next_command() {
+    let database = TestDatabase::create().await;
+    let store = store_on(database.epoch().await);
+    let tallies = Repository::<Tally, _>::new(store.clone());
+    let id = Id::<Tally>::generate();
+    let context = CommandContext::new();
+    tallies.create(id, &TallyCommand::Add(1), &context).await.unwrap();
+    // Polled in this order, each before the one before it is committed.
+    let (added, thrown_away, again) = tokio::join!(
+        biased;
+        tallies.execute(id, &TallyCommand::Add(5), &context),
+        tallies.execute(id, &TallyCommand::ThrowAway, &context),
+        tallies.execute(id, &TallyCommand::Add(2), &context),
+    );
+    let versions = [added, thrown_away, again].map(|executed| executed.unwrap().version.get());
+    assert_eq!(versions, [2, 3, 4], "in the order they were decided in");
+    let folded = Repository::<Tally, _>::new(store).load(id).await.unwrap();
+    for loaded in [tallies.cached(id.uuid()), folded] {
+        assert_eq!((loaded.version.get(), loaded.state.total, loaded.state.counts), (4, 2, 1));
+    }
+    database.drop().await;
+}
+
 /// At a peer, a crash between events and state row locked an aggregate for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_events_and_state_leaves_neither_and_locks_nothing() {

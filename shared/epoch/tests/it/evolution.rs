@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, DomainEvent, Envelope, ExecuteError, Repository, Version,
+    Aggregate, Batch, CommandContext, DomainEvent, Envelope, ExecuteError, Repository, Timestamp, Version,
     avro::{self, AvroEvent},
     event::{CodecError, SchemaId},
     gate::Way,
     handler::{EventHandler, Subscription},
     memory::{MemoryStore, MemorySubscription},
+    repository::At,
     store::{Append, Appender, NewEvent, StoreError, Streamer},
 };
 use futures::TryStreamExt;
@@ -238,6 +239,13 @@ async fn a_stored_event_counts_one_version_whatever_it_became() {
         assert_eq!(loaded.version, Version::new(7));
         assert_eq!(*loaded.state, Purse { cents: 1_234 + 506 - 506 + 606 - 40 + 100, seen: 6 });
     }
+    let purses = Repository::<Purse, _>::new(store.clone());
+    for (version, seen, cents) in [(0, 0, 0), (2, 1, 1_234), (3, 2, 1_740), (4, 4, 1_840), (7, 6, 1_900)] {
+        let then = purses.state_at(id, At::Version(Version::new(version))).await.unwrap();
+        assert_eq!((then.version, &*then.state), (Version::new(version), &Purse { cents, seen }));
+    }
+    let now = purses.state_at(id, At::Recorded(Timestamp::now())).await.unwrap();
+    assert_eq!((now.version, now.state.cents, now.state.seen), (Version::new(7), 1_900, 6));
     let purses = Repository::<Purse, _>::new(store);
     let executed = purses.execute(id, &1, &CommandContext::new()).await.unwrap();
     assert_eq!((executed.version, executed.appended), (Version::new(8), 1));
