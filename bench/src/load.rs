@@ -43,7 +43,9 @@ pub async fn run(server: &str) -> Result<()> {
         let events = (0..500).map(|_| NewEvent::encode(&event)).collect::<Result<_, _>>()?;
         let expected = Version::new(start as u64);
         let context = CommandContext::new();
-        store.append(Append { aggregate: Note::NAME, aggregate_id: id, expected, previous: None, events, context }).await?;
+        store
+            .append(Append { aggregate: Note::NAME, aggregate_id: id, expected, previous: None, events, context })
+            .await?;
     }
     let (snapshots, writer) = Snapshots::new(Arc::new(PgSnapshots::new(pool.clone())));
     tokio::spawn(writer.run());

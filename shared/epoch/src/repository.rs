@@ -287,7 +287,9 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             let expected = loaded.version;
             let appended = match appending {
                 Appending::Begun(appending) => appending.await?,
-                Appending::WithState(append, states) => self.store.append_with_state(append, &**states, &change).await?,
+                Appending::WithState(append, states) => {
+                    self.store.append_with_state(append, &**states, &change).await?
+                }
             };
             match appended {
                 Appended::Committed { events, receipt } => {
