@@ -71,7 +71,7 @@ enum Appending<'a, F, A: Aggregate, X: Send + 'static> {
     /// They are in line already.
     Begun(F),
     /// They go with the state.
-    WithState(Append, &'a Arc<dyn StateStore<A, X>>),
+    WithState(Box<Append>, &'a Arc<dyn StateStore<A, X>>),
 }
 
 /// How many lines losers are spread over.
@@ -262,7 +262,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                 |base| Self::decide(id, base, command, context),
                 |append| match &self.states {
                     None => Appending::Begun(self.store.append(append)),
-                    Some(states) => Appending::WithState(append, states),
+                    Some(states) => Appending::WithState(Box::new(append), states),
                 },
             );
             if !in_turn {
@@ -288,7 +288,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             let appended = match appending {
                 Appending::Begun(appending) => appending.await?,
                 Appending::WithState(append, states) => {
-                    self.store.append_with_state(append, &**states, &change).await?
+                    self.store.append_with_state(*append, &**states, &change).await?
                 }
             };
             match appended {
