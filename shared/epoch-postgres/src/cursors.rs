@@ -17,12 +17,14 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
+    generations::Generation,
     handler::HandlerError,
     rows::{count, number},
 };
 
-const LOCK: &str = "select aggregate, aggregate_id, version, parked from epoch_lock($1, $2, $3)";
-const FOLLOW: &str = "select epoch_follow($1, $2, $3, $4, $5)";
+const LOCK: &str = "select c.aggregate, c.aggregate_id, c.version, c.parked \
+     from epoch_enter($1, $4) as key, lateral epoch_lock(key, $2, $3) c";
+const FOLLOW: &str = "select epoch_follow(epoch_enter($1, $6), $2, $3, $4, $5)";
 const MOVE: &str = "select epoch_move($1, $2, $3, $4, $5)";
 
 /// The aggregates of a batch, each once, in the order of the key.
@@ -33,11 +35,12 @@ pub(crate) fn streams(events: &Batch) -> BTreeSet<(Uuid, String)> {
 /// Locks the cursors of these aggregates; those that weren't there are at version 0.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
-    subscription: &str,
+    generation: &Generation,
     streams: &BTreeSet<(Uuid, String)>,
 ) -> Result<HashMap<StreamKey, Cursor>, HandlerError> {
     let (ids, aggregates): (Vec<Uuid>, Vec<&str>) = streams.iter().map(|(id, name)| (*id, name.as_str())).unzip();
-    let rows = sqlx::query(LOCK).bind(subscription).bind(ids).bind(aggregates).fetch_all(connection).await?;
+    let query = sqlx::query(LOCK).bind(&*generation.subscription).bind(ids).bind(aggregates).bind(generation.number);
+    let rows = query.fetch_all(connection).await?;
     rows.iter().map(cursor).collect()
 }
 
@@ -61,7 +64,7 @@ pub(crate) enum Followed {
 /// Moves the cursors past a batch whose events all follow on what was applied.
 pub(crate) async fn follow(
     connection: &mut PgConnection,
-    subscription: &str,
+    generation: &Generation,
     events: &Batch,
 ) -> Result<Followed, HandlerError> {
     let Some(spans) = spans(events) else { return Ok(Followed::None) };
@@ -72,7 +75,8 @@ pub(crate) async fn follow(
         firsts.push(number(first.get()));
         lasts.push(number(last.get()));
     }
-    let query = sqlx::query_scalar(FOLLOW).bind(subscription).bind(ids).bind(aggregates).bind(firsts).bind(lasts);
+    let query = sqlx::query_scalar(FOLLOW).bind(&*generation.subscription).bind(ids).bind(aggregates);
+    let query = query.bind(firsts).bind(lasts).bind(generation.number);
     let moved: i64 = query.fetch_one(connection).await?;
     Ok(match usize::try_from(moved) {
         Ok(0) => Followed::None,
@@ -101,7 +105,7 @@ fn spans(events: &Batch) -> Option<Spans<'_>> {
 /// Writes cursors that have moved.
 pub(crate) async fn advance<'a>(
     connection: &mut PgConnection,
-    subscription: &str,
+    generation: &Generation,
     moved: impl Iterator<Item = (&'a StreamKey, &'a Cursor)>,
 ) -> Result<(), HandlerError> {
     let (mut ids, mut aggregates, mut versions, mut parked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -117,7 +121,7 @@ pub(crate) async fn advance<'a>(
         return Ok(());
     }
     sqlx::query(MOVE)
-        .bind(subscription)
+        .bind(&*generation.key)
         .bind(ids)
         .bind(aggregates)
         .bind(versions)

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     cursors,
     error::store_error,
+    generations::Generation,
     handler::HandlerError,
     rows::{count, envelope, number, schema_number},
     subscription::PgSubscription,
@@ -26,7 +27,11 @@ use crate::{
 
 const QUEUE: &str = "insert into dead_letters (subscription, aggregate_id, aggregate, version, position, event_id, \
      event_name, schema, payload, metadata, occurred_at, recorded_at, error, attempts, queued_at) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11, $12, $13, $14, $15) on conflict do nothing";
+     select $1, e.aggregate_id, e.aggregate, e.version, e.position, e.event_id, e.event_name, e.schema, e.payload, \
+     e.metadata::json, e.occurred_at, e.recorded_at, $2, $3, $4 \
+     from unnest($5::uuid[], $6::text[], $7::bigint[], $8::bigint[], $9::uuid[], $10::text[], $11::bigint[], \
+     $12::bytea[], $13::text[], $14::bigint[], $15::bigint[]) as e (aggregate_id, aggregate, version, position, event_id, \
+     event_name, schema, payload, metadata, occurred_at, recorded_at) on conflict do nothing";
 
 const NEXT: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \
      occurred_at, recorded_at from dead_letters \
@@ -72,34 +77,38 @@ pub struct DeadLetter {
     pub waiting: i64,
 }
 
+/// Puts events into their aggregates' queues, all in one statement.
 pub(crate) async fn queue(
     connection: &mut PgConnection,
-    subscription: &str,
+    key: &str,
     events: &Batch,
     error: Option<&str>,
 ) -> Result<(), HandlerError> {
-    for event in events {
-        let metadata = serde_json::to_string(&event.metadata).map_err(HandlerError::refused)?;
-        sqlx::query(QUEUE)
-            .bind(subscription)
-            .bind(event.aggregate_id)
-            .bind(event.aggregate.as_ref())
-            .bind(number(event.version.get()))
-            .bind(number(event.position.get()))
-            .bind(event.event_id)
-            .bind(event.event_name.as_ref())
-            .bind(schema_number(event.schema))
-            .bind(event.payload.as_ref())
-            .bind(metadata)
-            .bind(event.occurred_at.as_millis())
-            .bind(event.recorded_at.as_millis())
-            .bind(error)
-            .bind(i32::from(error.is_some()))
-            .bind(Timestamp::now().as_millis())
-            .execute(&mut *connection)
-            .await?;
+    if events.is_empty() {
+        return Ok(());
     }
+    let metadata = events.iter().map(|event| serde_json::to_string(&event.metadata)).collect::<Result<Vec<_>, _>>();
+    let query = sqlx::query(QUEUE).bind(key).bind(error).bind(i32::from(error.is_some()));
+    query
+        .bind(Timestamp::now().as_millis())
+        .bind(column(events, |event| event.aggregate_id))
+        .bind(column(events, |event| event.aggregate.as_ref()))
+        .bind(column(events, |event| number(event.version.get())))
+        .bind(column(events, |event| number(event.position.get())))
+        .bind(column(events, |event| event.event_id))
+        .bind(column(events, |event| event.event_name.as_ref()))
+        .bind(column(events, |event| schema_number(event.schema)))
+        .bind(column(events, |event| event.payload.as_ref()))
+        .bind(metadata.map_err(HandlerError::refused)?)
+        .bind(column(events, |event| event.occurred_at.as_millis()))
+        .bind(column(events, |event| event.recorded_at.as_millis()))
+        .execute(connection)
+        .await?;
     Ok(())
+}
+
+fn column<'a, T>(events: &'a Batch, value: impl Fn(&'a Envelope) -> T) -> Vec<T> {
+    events.iter().map(|event| value(event)).collect()
 }
 
 /// The events that wait, at most `limit`, by aggregate in version order.
@@ -108,7 +117,7 @@ pub(crate) async fn queue(
 /// [`StoreError`] when the database can't be read.
 pub async fn list(subscription: &PgSubscription, limit: i64) -> Result<Vec<DeadLetter>, StoreError> {
     let rows = sqlx::query(LIST)
-        .bind(subscription.handler.name())
+        .bind(subscription.key().await.map_err(|error| store_error(&error))?)
         .bind(limit)
         .fetch_all(subscription.store.pool())
         .await
@@ -150,9 +159,10 @@ pub async fn retry(subscription: &PgSubscription, stream: &StreamKey) -> Result<
 /// # Errors
 /// As [`retry`]; the event stays skipped.
 pub async fn skip(subscription: &PgSubscription, stream: &StreamKey) -> Result<usize, HandlerError> {
-    let name = subscription.handler.name();
+    let generation = &subscription.generation().await?;
+    let name = &*generation.key;
     let mut tx = subscription.store.begin().await?;
-    let cursor = lock_one(tx.connection(), name, stream).await?;
+    let cursor = lock_one(tx.connection(), generation, stream).await?;
     let Some(first) = waiting(tx.connection(), name, stream, cursor.version, 1).await?.pop() else {
         tx.rollback().await?;
         return Ok(0);
@@ -162,7 +172,7 @@ pub async fn skip(subscription: &PgSubscription, stream: &StreamKey) -> Result<u
         .execute(tx.connection())
         .await?;
     let moved = Cursor { version: first.version, parked: cursor.parked };
-    cursors::advance(tx.connection(), name, std::iter::once((stream, &moved))).await?;
+    cursors::advance(tx.connection(), generation, std::iter::once((stream, &moved))).await?;
     drop(tx.commit().await?);
     subscription.progress.moved();
     tracing::warn!(subscription = name, aggregate = %stream.aggregate, id = %stream.id, version = %first.version, "event skipped");
@@ -203,9 +213,10 @@ async fn release_page(
     stream: &StreamKey,
     limit: i64,
 ) -> Result<(usize, bool), HandlerError> {
-    let name = subscription.handler.name();
+    let generation = &subscription.generation().await?;
+    let name = &*generation.key;
     let mut tx = subscription.store.begin().await?;
-    let cursor = lock_one(tx.connection(), name, stream).await?;
+    let cursor = lock_one(tx.connection(), generation, stream).await?;
     let queued = waiting(tx.connection(), name, stream, cursor.version, limit).await?;
     let mut version = cursor.version;
     let in_order: Vec<Arc<Envelope>> = queued
@@ -225,7 +236,7 @@ async fn release_page(
     };
     subscription.apply(&mut tx, &in_order).await?;
     bind_letter(sqlx::query(DONE), name, stream, version).execute(tx.connection()).await?;
-    cursors::advance(tx.connection(), name, std::iter::once((stream, &Cursor { version, parked }))).await?;
+    cursors::advance(tx.connection(), generation, std::iter::once((stream, &Cursor { version, parked }))).await?;
     drop(tx.commit().await?);
     subscription.progress.moved();
     Ok((in_order.len(), full_page && !in_order.is_empty()))
@@ -236,22 +247,27 @@ async fn note_failure(
     stream: &StreamKey,
     failure: &HandlerError,
 ) -> Result<(), HandlerError> {
-    let name = subscription.handler.name();
+    let generation = &subscription.generation().await?;
+    let name = &*generation.key;
     let mut tx = subscription.store.begin().await?;
-    let cursor = lock_one(tx.connection(), name, stream).await?;
+    let cursor = lock_one(tx.connection(), generation, stream).await?;
     bind_letter(sqlx::query(FAILED), name, stream, cursor.version.next())
         .bind(failure.to_string())
         .execute(tx.connection())
         .await?;
     let parked = Cursor { parked: Some(Parked::Failed), ..cursor };
-    cursors::advance(tx.connection(), name, std::iter::once((stream, &parked))).await?;
+    cursors::advance(tx.connection(), generation, std::iter::once((stream, &parked))).await?;
     drop(tx.commit().await?);
     Ok(())
 }
 
-async fn lock_one(connection: &mut PgConnection, name: &str, stream: &StreamKey) -> Result<Cursor, HandlerError> {
+async fn lock_one(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    stream: &StreamKey,
+) -> Result<Cursor, HandlerError> {
     let streams = BTreeSet::from([(stream.id, stream.aggregate.to_string())]);
-    Ok(cursors::lock(connection, name, &streams).await?.get(stream).copied().unwrap_or_default())
+    Ok(cursors::lock(connection, generation, &streams).await?.get(stream).copied().unwrap_or_default())
 }
 
 async fn waiting(

@@ -16,6 +16,9 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// What `epoch_enter` says when a subscription's generation has been replaced: ask for the one in use and try again.
+const RETIRED: &str = "EP001";
+
 /// Source: PostgreSQL 15 documentation, appendix A, "PostgreSQL Error Codes".
 fn is_transient_code(code: &str) -> bool {
     const CLASSES: [&str; 4] = [
@@ -24,7 +27,7 @@ fn is_transient_code(code: &str) -> bool {
         "53", // insufficient resources
         "57", // operator intervention: shutdown, crash, starting up, query cancelled
     ];
-    CLASSES.iter().any(|class| code.starts_with(class))
+    code == RETIRED || CLASSES.iter().any(|class| code.starts_with(class))
 }
 
 /// The same as an error of the event store.
@@ -34,7 +37,8 @@ pub fn store_error(error: &sqlx::Error) -> StoreError {
     if is_transient(error) { StoreError::Unavailable { detail } } else { StoreError::Refused { detail } }
 }
 
-/// Whether the transaction only met another one: a deadlock or a serialization failure.
+/// Whether the transaction only met another one: a deadlock, a serialization failure, or a swap of generations.
 pub(crate) fn is_race(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("40"))
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("40") || code == RETIRED)
 }

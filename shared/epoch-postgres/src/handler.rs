@@ -42,6 +42,15 @@ pub enum HandlerError {
         /// What it said.
         detail: String,
     },
+    /// The tables in use were made by another revision of the handler; it goes on after the rebuild, or in a process that has
+    /// that revision.
+    #[error("the tables in use were made by revision {serving} of the handler, this is revision {own}")]
+    OtherRevision {
+        /// The revision whose tables are in use.
+        serving: i64,
+        /// The revision of this process's handler.
+        own: i64,
+    },
     /// It took too long.
     #[error("handler took longer than {seconds} s")]
     TimedOut {
@@ -72,7 +81,7 @@ impl HandlerError {
         match self {
             Self::Sql(error) => is_transient(error),
             Self::Tx(error) => error.is_transient(),
-            Self::Store(StoreError::Unavailable { .. }) => true,
+            Self::Store(StoreError::Unavailable { .. }) | Self::OtherRevision { .. } => true,
             Self::Store(_) | Self::Codec(_) | Self::Refused { .. } | Self::Panicked { .. } | Self::TimedOut { .. } => {
                 false
             }

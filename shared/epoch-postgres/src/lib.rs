@@ -5,7 +5,8 @@
 //! - [`PgSubscription`] is a handler behind the delivery gate; [`dead_letters`] are what it could not take.
 //! - [`Relay`] brings the log to a bus; [`PgBus`] is a bus where there is no broker; [`replay`] goes without one.
 //! - [`saga`] keeps instances of sagas, their timers and their outbox; [`PgKeyStore`] the keys of personal data.
-//! - [`Progress`] lets a read wait for a version.
+//! - [`Progress`] lets a read wait for a version, and tells how far subscriptions are behind.
+//! - [`Rebuild`] makes a projection anew beside the one in use.
 
 mod append;
 mod appender;
@@ -14,9 +15,12 @@ mod connect;
 mod cursors;
 pub mod dead_letters;
 mod error;
+mod generations;
 mod handler;
+mod lag;
 mod migrations;
 mod progress;
+mod rebuild;
 mod relay;
 mod replay;
 mod rows;
@@ -36,8 +40,10 @@ pub use bus::PgBus;
 pub use connect::connect;
 pub use error::{is_transient, store_error};
 pub use handler::{HandlerError, PgHandler};
+pub use lag::Lag;
 pub use migrations::migrate;
 pub use progress::{Progress, WaitError, version_number};
+pub use rebuild::{Rebuild, RebuildError, RebuildProgress, Rebuilt, in_building};
 pub use relay::{Relay, RelayStatus};
 pub use replay::replay;
 pub use saga::{Commanded, EffectSender, PgSaga, SagaCommands, SagaEffects, SagaTimers, SendError};

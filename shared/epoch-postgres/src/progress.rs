@@ -63,7 +63,8 @@ impl Progress {
     /// # Errors
     /// [`StoreError`] when the cursor can't be read.
     pub async fn version(&self, subscription: &str, stream: &StreamKey) -> Result<Version, StoreError> {
-        let query = "select version from cursors where subscription = $1 and aggregate_id = $2 and aggregate = $3";
+        let query = "select version from cursors where subscription = coalesce((select key from generations \
+             where subscription = $1 and state = 'serving'), $1) and aggregate_id = $2 and aggregate = $3";
         let row = sqlx::query(query)
             .bind(subscription)
             .bind(stream.id)
@@ -105,19 +106,9 @@ impl Progress {
         }
     }
 
-    /// How many events a subscription has not applied yet, of those in this schema's own log.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the tables can't be read.
-    pub async fn lag(&self, subscription: &str, aggregates: &[&'static str]) -> Result<u64, StoreError> {
-        let query = "select coalesce(sum(head.version - coalesce(c.version, 0)), 0)::bigint from \
-             (select aggregate_id, aggregate, max(version) as version from events \
-              where aggregate = any($2) group by aggregate_id, aggregate) head \
-             left join cursors c on c.subscription = $1 and c.aggregate_id = head.aggregate_id \
-              and c.aggregate = head.aggregate where head.version > coalesce(c.version, 0)";
-        let row = sqlx::query(query).bind(subscription).bind(aggregates).fetch_one(&self.pool).await;
-        let lag: i64 = row.and_then(|row| row.try_get(0)).map_err(|error| store_error(&error))?;
-        count(lag)
+    /// The connections.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
     }
 }
 

@@ -7,7 +7,12 @@
 //! - the local way's commits don't wait for the disk. Should the server crash, the bus brings the events again: it may only be told that
 //!   they were applied before when that is on disk, which a commit after them makes sure of.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use epoch::{
@@ -23,6 +28,7 @@ use tracing::Instrument;
 use crate::{
     cursors::{self, Followed},
     dead_letters,
+    generations::{self, Generation},
     handler::{HandlerError, PgHandler},
     progress::Progress,
     store::PgStore,
@@ -35,6 +41,9 @@ pub struct PgSubscription {
     pub(crate) handler: Arc<dyn PgHandler>,
     pub(crate) store: PgStore,
     pub(crate) progress: Progress,
+    name: Arc<str>,
+    /// What it works for, as far as it knows; the gate checks it in each transaction.
+    generation: Arc<Mutex<Option<Generation>>>,
     retry: RetryPolicy,
     deadline: Duration,
 }
@@ -42,7 +51,43 @@ pub struct PgSubscription {
 impl PgSubscription {
     /// A subscription whose cursors lie in `store`'s schema. `progress` wakes those who wait for it in this process.
     pub fn new(handler: Arc<dyn PgHandler>, store: PgStore, progress: Progress) -> Self {
-        Self { handler, store, progress, retry: RetryPolicy::HANDLER, deadline: Duration::from_secs(30) }
+        let name = handler.name().into();
+        let (retry, deadline) = (RetryPolicy::HANDLER, Duration::from_secs(30));
+        Self { handler, store, progress, name, generation: Arc::default(), retry, deadline }
+    }
+
+    /// The same for a generation that isn't in use yet; `store` sees its tables first.
+    pub(crate) fn of_generation(mut self, store: PgStore, generation: Generation) -> Self {
+        self.store = store;
+        self.name = Arc::clone(&generation.key);
+        self.generation = Arc::new(Mutex::new(Some(generation)));
+        self
+    }
+
+    /// What it works for.
+    pub(crate) async fn generation(&self) -> Result<Generation, HandlerError> {
+        if let Some(known) = &*self.generation.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(known.clone());
+        }
+        let serving = generations::serving(self.store.pool(), &*self.handler).await?;
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving.clone());
+        Ok(serving)
+    }
+
+    /// What its cursors and dead letters are kept under now, whatever revision made them.
+    pub(crate) async fn key(&self) -> Result<String, sqlx::Error> {
+        if *self.name == *self.handler.name() {
+            generations::key_in_use(self.store.pool(), &self.name).await
+        } else {
+            Ok(self.name.to_string())
+        }
+    }
+
+    /// A race may have been a swap: whoever works for the generation in use asks again which it is.
+    fn forget_generation(&self) {
+        if *self.name == *self.handler.name() {
+            *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// The same with another number of attempts before an aggregate is parked, and other waits.
@@ -67,9 +112,10 @@ impl PgSubscription {
 
     /// One transaction: lock, judge, apply, move; in one step where all events are next.
     async fn gate(&self, events: &Batch, way: Way) -> Result<Delivered, HandlerError> {
+        let generation = &self.generation().await?;
         let durability = if way == Way::Local { Durability::Soon } else { Durability::AtCommit };
         let mut tx = self.store.begin_with(durability).await?;
-        match cursors::follow(tx.connection(), self.handler.name(), events).await? {
+        match cursors::follow(tx.connection(), generation, events).await? {
             Followed::All => {
                 self.apply(&mut tx, events).await?;
                 drop(tx.commit().await?);
@@ -82,17 +128,17 @@ impl PgSubscription {
                 tx = self.store.begin_with(durability).await?;
             }
         }
-        let mut locked = cursors::lock(tx.connection(), self.handler.name(), &cursors::streams(events)).await?;
+        let mut locked = cursors::lock(tx.connection(), generation, &cursors::streams(events)).await?;
         let before = locked.clone();
         let (apply, queue, mut delivered) = judge(&mut locked, events, way);
         if apply.is_empty() && queue.is_empty() {
             // Locking the cursors has written to the log; so this commit puts on disk what the local way applied before it.
             drop(tx.commit().await?);
         } else {
-            dead_letters::queue(tx.connection(), self.handler.name(), &queue, None).await?;
+            dead_letters::queue(tx.connection(), &generation.key, &queue, None).await?;
             self.apply(&mut tx, &apply).await?;
             let moved = locked.iter().filter(|(stream, cursor)| before.get(stream) != Some(cursor));
-            cursors::advance(tx.connection(), self.handler.name(), moved).await?;
+            cursors::advance(tx.connection(), generation, moved).await?;
             // What a saga appended is not waited for: it may lead back to this very subscription.
             drop(tx.commit().await?);
             self.progress.moved();
@@ -157,6 +203,7 @@ impl PgSubscription {
             match self.gate(events, way).await {
                 Err(error) if error.is_race() && failed + 1 < RetryPolicy::CONFLICT.attempts => {
                     failed += 1;
+                    self.forget_generation();
                     tokio::time::sleep(RetryPolicy::CONFLICT.wait(failed)).await;
                 }
                 result => return result,
@@ -177,21 +224,22 @@ impl PgSubscription {
     }
 
     async fn park(&self, event: &Batch, error: &HandlerError) -> Result<Delivered, HandlerError> {
+        let generation = &self.generation().await?;
         let mut tx = self.store.begin().await?;
-        let mut locked = cursors::lock(tx.connection(), self.name(), &cursors::streams(event)).await?;
+        let mut locked = cursors::lock(tx.connection(), generation, &cursors::streams(event)).await?;
         let (apply, queue, mut delivered) = judge(&mut locked.clone(), event, Way::Bus);
-        dead_letters::queue(tx.connection(), self.name(), &queue, None).await?;
+        dead_letters::queue(tx.connection(), &generation.key, &queue, None).await?;
         if !apply.is_empty() {
-            dead_letters::queue(tx.connection(), self.name(), &apply, Some(&error.to_string())).await?;
+            dead_letters::queue(tx.connection(), &generation.key, &apply, Some(&error.to_string())).await?;
             for cursor in locked.values_mut() {
                 cursor.parked = Some(Parked::Failed);
             }
-            cursors::advance(tx.connection(), self.name(), locked.iter()).await?;
+            cursors::advance(tx.connection(), generation, locked.iter()).await?;
             delivered = Delivered { queued: 1, ..Delivered::default() };
         }
         drop(tx.commit().await?);
         if let Some(event) = apply.first() {
-            metrics::counter!("epoch_parked_total", "subscription" => self.handler.name()).increment(1);
+            metrics::counter!("epoch_parked_total", "subscription" => Arc::clone(&self.name)).increment(1);
             tracing::error!(
                 subscription = self.name(), aggregate = %event.aggregate, id = %event.aggregate_id,
                 version = %event.version, event = %event.event_name, %error, "aggregate parked"
@@ -246,7 +294,7 @@ fn add(a: Delivered, b: Delivered) -> Delivered {
 #[async_trait]
 impl Subscription for PgSubscription {
     fn name(&self) -> &str {
-        self.handler.name()
+        &self.name
     }
 
     fn aggregates(&self) -> &'static [&'static str] {
@@ -268,7 +316,7 @@ impl Subscription for PgSubscription {
             .map_err(|error| DeliverError { subscription: self.name().to_owned(), detail: error.to_string() })?;
         let count = |result: &'static str, events: usize| {
             if events > 0 {
-                let name = self.handler.name();
+                let name = Arc::clone(&self.name);
                 metrics::counter!("epoch_delivered_total", "subscription" => name, "way" => way.name(), "result" => result)
                     .increment(events as u64);
             }

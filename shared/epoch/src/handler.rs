@@ -27,6 +27,18 @@ pub trait EventHandler<Tx: ?Sized + Send>: Send + Sync + 'static {
         true
     }
 
+    /// The tables that it alone fills, from events alone: those that a rebuild makes anew. None when it can't be rebuilt, as a
+    /// saga can't.
+    fn tables(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Counts the changes of what it makes of the same events. Tables made by one revision are not touched by another: after a
+    /// change here, the subscription waits for its rebuild.
+    fn revision(&self) -> u32 {
+        1
+    }
+
     /// Applies a batch; each aggregate's events are in version order.
     ///
     /// # Errors

@@ -6,8 +6,12 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use epoch::{Aggregate, Batch, CommandContext, Repository, handler::EventHandler, local::LocalBus};
+use epoch::{
+    Aggregate, Batch, CommandContext, Envelope, Position, Repository, handler::EventHandler, local::LocalBus,
+    store::Streamer,
+};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, testkit::TestDatabase};
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
@@ -96,11 +100,17 @@ pub(crate) struct Balances {
     /// Notes with this text fail while it is set.
     pub(crate) poison: AtomicBool,
     pub(crate) handled: AtomicU64,
+    /// The second revision shows a hundred times as much.
+    pub(crate) revision: u32,
 }
 
 impl Balances {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { poison: AtomicBool::new(false), handled: AtomicU64::new(0) })
+        Self::of_revision(1)
+    }
+
+    pub(crate) fn of_revision(revision: u32) -> Arc<Self> {
+        Arc::new(Self { poison: AtomicBool::new(false), handled: AtomicU64::new(0), revision })
     }
 }
 
@@ -119,6 +129,14 @@ impl EventHandler<PgTx> for BalancesHandler {
 
     fn aggregates(&self) -> &'static [&'static str] {
         &["account"]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["balances", "seen"]
+    }
+
+    fn revision(&self) -> u32 {
+        self.0.revision
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
@@ -143,7 +161,7 @@ impl EventHandler<PgTx> for BalancesHandler {
                 "insert into balances values ($1, $2) on conflict (id) do update set balance = balances.balance + $2",
             )
             .bind(event.aggregate_id)
-            .bind(delta)
+            .bind(if self.0.revision == 2 { delta * 100 } else { delta })
             .execute(tx.connection())
             .await?;
             self.0.handled.fetch_add(1, Ordering::SeqCst);
@@ -184,11 +202,16 @@ impl Bank {
     }
 
     pub(crate) fn subscription(&self) -> PgSubscription {
-        PgSubscription::new(
-            Arc::new(BalancesHandler(Arc::clone(&self.balances))),
-            self.store.clone(),
-            self.progress.clone(),
-        )
+        self.subscription_of(&self.balances)
+    }
+
+    pub(crate) fn subscription_of(&self, balances: &Arc<Balances>) -> PgSubscription {
+        PgSubscription::new(Arc::new(BalancesHandler(Arc::clone(balances))), self.store.clone(), self.progress.clone())
+    }
+
+    /// The whole log.
+    pub(crate) async fn log(&self) -> Vec<Arc<Envelope>> {
+        self.store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap()
     }
 
     pub(crate) async fn deposit(&self, id: Uuid, amount: i64) {

@@ -13,6 +13,7 @@ mod log_order;
 mod personal;
 mod progress;
 mod reading;
+mod rebuild;
 mod relay;
 mod sagas;
 mod states;
