@@ -23,8 +23,9 @@ language sql stable
 as $$ select hashtextextended(subscriber || '@' || entered, 'generations'::regclass::oid::bigint) $$;
 
 -- Lets a transaction move a generation's cursors and says what they are kept under; refuses (EP001) when the generation
--- has been retired. Waits while a swap decides about it, so what is seen here is true until the transaction ends.
-create function epoch_enter(subscriber text, entered bigint) returns text
+-- has been retired. Waits while a swap decides about it, so what is seen here is true until the transaction ends. None of the
+-- transaction's later statements takes longer than `limit_ms`: whoever gives up a handler that hangs in one needs its locks.
+create function epoch_enter(subscriber text, entered bigint, limit_ms bigint) returns text
 language plpgsql volatile
 as $$
 declare
@@ -36,6 +37,7 @@ begin
     if found_key is null then
         raise exception 'generation % of % is not in use any more', entered, subscriber using errcode = 'EP001';
     end if;
+    perform set_config('statement_timeout', limit_ms::text, true);
     return found_key;
 end $$;
 

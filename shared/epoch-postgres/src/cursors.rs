@@ -23,8 +23,8 @@ use crate::{
 };
 
 const LOCK: &str = "select c.aggregate, c.aggregate_id, c.version, c.parked \
-     from epoch_enter($1, $4) as key, lateral epoch_lock(key, $2, $3) c";
-const FOLLOW: &str = "select epoch_follow(epoch_enter($1, $6), $2, $3, $4, $5)";
+     from epoch_enter($1, $4, $5) as key, lateral epoch_lock(key, $2, $3) c";
+const FOLLOW: &str = "select epoch_follow(epoch_enter($1, $6, $7), $2, $3, $4, $5)";
 const MOVE: &str = "select epoch_move($1, $2, $3, $4, $5)";
 
 /// The aggregates of a batch, each once, in the order of the key.
@@ -39,8 +39,8 @@ pub(crate) async fn lock(
     streams: &BTreeSet<(Uuid, String)>,
 ) -> Result<HashMap<StreamKey, Cursor>, HandlerError> {
     let (ids, aggregates): (Vec<Uuid>, Vec<&str>) = streams.iter().map(|(id, name)| (*id, name.as_str())).unzip();
-    let query = sqlx::query(LOCK).bind(&*generation.subscription).bind(ids).bind(aggregates).bind(generation.number);
-    let rows = query.fetch_all(connection).await?;
+    let query = sqlx::query(LOCK).bind(&*generation.subscription).bind(ids).bind(aggregates);
+    let rows = query.bind(generation.number).bind(generation.limit_ms).fetch_all(connection).await?;
     rows.iter().map(cursor).collect()
 }
 
@@ -76,7 +76,7 @@ pub(crate) async fn follow(
         lasts.push(number(last.get()));
     }
     let query = sqlx::query_scalar(FOLLOW).bind(&*generation.subscription).bind(ids).bind(aggregates);
-    let query = query.bind(firsts).bind(lasts).bind(generation.number);
+    let query = query.bind(firsts).bind(lasts).bind(generation.number).bind(generation.limit_ms);
     let moved: i64 = query.fetch_one(connection).await?;
     Ok(match usize::try_from(moved) {
         Ok(0) => Followed::None,

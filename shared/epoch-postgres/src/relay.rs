@@ -24,6 +24,8 @@ use crate::{
 const BATCH: i64 = 1_000;
 /// How often to look for events that other processes committed.
 const POLL: Duration = Duration::from_millis(100);
+/// After how many idle polls the leader looks whether it still is the leader.
+const LOOK: u32 = 5;
 /// How often one that isn't the leader tries to become it.
 const CANDIDATE: Duration = Duration::from_millis(500);
 
@@ -87,6 +89,19 @@ impl Relay {
         })
     }
 
+    /// Publishes again what came after `to`, for a bus that has lost it; subscriptions drop what they know. Gives the position
+    /// from which it goes on, which is never beyond what was published. The leader of the moment notices and begins there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be reached.
+    pub async fn rewind(&self, to: Position) -> Result<Position, StoreError> {
+        let query =
+            "update relays set position = least(position, $2), fence = fence + 1 where name = $1 returning position";
+        let query = sqlx::query_scalar::<_, i64>(query).bind(self.name).bind(number(to.get()));
+        let position = query.fetch_optional(self.store.pool()).await.map_err(|error| store_error(&error))?;
+        position.map_or(Ok(Position::START), |position| Ok(Position::new(count(position)?)))
+    }
+
     /// Publishes until `stop`; waits while another process leads.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
@@ -122,11 +137,15 @@ impl Relay {
         let mut published = Position::new(count(row.try_get(0)?)?);
         tracing::info!(relay = self.name, fence, position = %published, "relay leads");
         let mut head = self.store.head();
-        let mut failed = 0;
+        let (mut failed, mut idle) = (0, 0_u32);
         while !stop.is_cancelled() {
             head.borrow_and_update();
             let page = self.store.page(&[], published, BATCH).await?;
             if page.is_empty() {
+                idle += 1;
+                if idle.is_multiple_of(LOOK) {
+                    self.check_fence(connection, fence).await?;
+                }
                 tokio::select! {
                     () = stop.cancelled() => {}
                     _ = tokio::time::timeout(POLL, head.changed()) => {}
@@ -159,6 +178,13 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// One that publishes finds out by advancing.
+    async fn check_fence(&self, connection: &mut PgConnection, fence: i64) -> Result<(), Resigned> {
+        let query = "select fence from relays where name = $1";
+        let actual: Option<i64> = sqlx::query_scalar(query).bind(self.name).fetch_optional(connection).await?;
+        if actual == Some(fence) { Ok(()) } else { Err(Resigned::Fenced) }
     }
 
     async fn advance(&self, connection: &mut PgConnection, to: Position, fence: i64) -> Result<(), Resigned> {

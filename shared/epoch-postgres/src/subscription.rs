@@ -45,7 +45,7 @@ pub struct PgSubscription {
     /// What it works for, as far as it knows; the gate checks it in each transaction.
     generation: Arc<Mutex<Option<Generation>>>,
     retry: RetryPolicy,
-    deadline: Duration,
+    pub(crate) deadline: Duration,
 }
 
 impl PgSubscription {
@@ -69,7 +69,7 @@ impl PgSubscription {
         if let Some(known) = &*self.generation.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(known.clone());
         }
-        let serving = generations::serving(self.store.pool(), &*self.handler).await?;
+        let serving = generations::serving(self.store.pool(), &*self.handler, self.deadline).await?;
         *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = Some(serving.clone());
         Ok(serving)
     }

@@ -8,7 +8,10 @@
 
 use async_trait::async_trait;
 
-use crate::{envelope::Batch, gate::Way};
+use crate::{
+    envelope::{Batch, Envelope},
+    gate::Way,
+};
 
 /// A projection or a saga: what one subscription does with events, inside a transaction of type `Tx`.
 #[async_trait]
@@ -44,6 +47,76 @@ pub trait EventHandler<Tx: ?Sized + Send>: Send + Sync + 'static {
     /// # Errors
     /// The handler's own; the transaction is rolled back.
     async fn handle(&self, tx: &mut Tx, events: &Batch) -> Result<(), Self::Error>;
+}
+
+/// A projection or a saga that takes one event at a time: simpler to write, and slower where a batch could be written at once.
+/// [`Each`] makes an [`EventHandler`] of it.
+#[async_trait]
+pub trait EachEvent<Tx: ?Sized + Send>: Send + Sync + 'static {
+    /// Why it can fail.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// As [`EventHandler::name`].
+    fn name(&self) -> &'static str;
+
+    /// As [`EventHandler::aggregates`].
+    fn aggregates(&self) -> &'static [&'static str];
+
+    /// As [`EventHandler::locally`].
+    fn locally(&self) -> bool {
+        true
+    }
+
+    /// As [`EventHandler::tables`].
+    fn tables(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// As [`EventHandler::revision`].
+    fn revision(&self) -> u32 {
+        1
+    }
+
+    /// Applies one event.
+    ///
+    /// # Errors
+    /// The handler's own; the transaction is rolled back, with the events before it.
+    async fn handle_one(&self, tx: &mut Tx, event: &Envelope) -> Result<(), Self::Error>;
+}
+
+/// Hands a batch over event by event.
+pub struct Each<H>(pub H);
+
+#[async_trait]
+impl<Tx: ?Sized + Send + 'static, H: EachEvent<Tx>> EventHandler<Tx> for Each<H> {
+    type Error = H::Error;
+
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        self.0.aggregates()
+    }
+
+    fn locally(&self) -> bool {
+        self.0.locally()
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        self.0.tables()
+    }
+
+    fn revision(&self) -> u32 {
+        self.0.revision()
+    }
+
+    async fn handle(&self, tx: &mut Tx, events: &Batch) -> Result<(), H::Error> {
+        for event in events {
+            self.0.handle_one(tx, event).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What became of a batch at the gate.

@@ -55,7 +55,9 @@ fn of_generation(subscription: &PgSubscription, home: &str, found: &Found) -> Pg
     let (store, _) = PgStore::new(pool, LocalBus::new());
     let name = subscription.handler.name();
     let key = generations::key(name, found.number).into();
-    subscription.clone().of_generation(store, Generation { subscription: name.into(), number: found.number, key })
+    let limit_ms = generations::limit_ms(subscription.deadline);
+    let generation = Generation { subscription: name.into(), number: found.number, key, limit_ms };
+    subscription.clone().of_generation(store, generation)
 }
 
 fn search_path(schema: &str, home: &str) -> String {
@@ -76,8 +78,12 @@ pub(super) struct Building {
     /// How far earlier attempts read the log.
     pub(super) position: Position,
     pub(super) resumed: bool,
-    /// Serving.
-    pub(super) old: Generation,
+    /// The subscription.
+    pub(super) name: &'static str,
+    /// The generation in use.
+    pub(super) old_number: i64,
+    /// What its cursors are kept under.
+    old_key: String,
     pub(super) tables: &'static [&'static str],
     aggregates: &'static [&'static str],
     /// Holds the lock that lets one process build.
@@ -96,8 +102,7 @@ impl Building {
         }
         let query = "select generation, key from epoch_serving($1, $2)";
         let row = sqlx::query(query).bind(name).bind(revision).fetch_one(&mut lock).await?;
-        let key: String = row.try_get(1)?;
-        let old = Generation { subscription: name.into(), number: row.try_get(0)?, key: key.into() };
+        let (old_number, old_key) = (row.try_get(0)?, row.try_get(1)?);
         tidy(&home, name).await?;
         let schema = current_schema(&mut lock).await?;
         let mut found = find(&mut lock, name).await?;
@@ -121,7 +126,9 @@ impl Building {
             schema: found.schema,
             position: Position::new(count(found.position)?),
             resumed,
-            old,
+            name,
+            old_number,
+            old_key,
             tables: handler.tables(),
             aggregates: handler.aggregates(),
             lock,
@@ -142,13 +149,13 @@ impl Building {
 
     /// What its cursors are kept under.
     pub(super) fn key(&self) -> String {
-        generations::key(&self.old.subscription, number(self.number))
+        generations::key(self.name, number(self.number))
     }
 
     /// The log holds nothing more for it up to `position`.
     pub(super) async fn note_position(&self, position: Position) -> Result<(), RebuildError> {
         let query = "update generations set position = $3 where subscription = $1 and generation = $2";
-        let query = sqlx::query(query).bind(&*self.old.subscription).bind(number(self.number));
+        let query = sqlx::query(query).bind(self.name).bind(number(self.number));
         query.bind(number(position.get())).execute(self.store().pool()).await?;
         Ok(())
     }
@@ -160,7 +167,7 @@ impl Building {
 
     /// Events that the generation in use has applied.
     pub(super) async fn wanted(&self) -> Result<u64, RebuildError> {
-        self.versions(&self.old.key).await
+        self.versions(&self.old_key).await
     }
 
     async fn versions(&self, key: &str) -> Result<u64, RebuildError> {
@@ -185,7 +192,7 @@ impl Building {
 
     pub(super) async fn behind_in(&self, connection: &mut PgConnection) -> Result<Option<Behind>, RebuildError> {
         let query = "select aggregate, aggregate_id, reached, wanted from epoch_behind($1, $2, $3)";
-        let query = sqlx::query(query).bind(&*self.old.key).bind(self.key()).bind(self.aggregates);
+        let query = sqlx::query(query).bind(&self.old_key).bind(self.key()).bind(self.aggregates);
         let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
         let (aggregate, id): (String, Uuid) = (row.try_get(0)?, row.try_get(1)?);
         let (reached, wanted): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
@@ -198,7 +205,7 @@ impl Building {
         let query = "select count(*), (array_agg(b.aggregate))[1], (array_agg(b.aggregate_id))[1] from cursors b \
              join cursors s using (aggregate_id, aggregate) \
              where b.subscription = $2 and b.parked = 'failed' and s.subscription = $1 and s.version > b.version";
-        let row = sqlx::query(query).bind(&*self.old.key).bind(self.key()).fetch_one(self.home.pool()).await?;
+        let row = sqlx::query(query).bind(&self.old_key).bind(self.key()).fetch_one(self.home.pool()).await?;
         let parked: i64 = row.try_get(0)?;
         let (aggregate, id): (Option<String>, Option<Uuid>) = (row.try_get(1)?, row.try_get(2)?);
         match (aggregate, id) {

@@ -51,7 +51,7 @@ impl Building {
         }
         tx.commit().await?;
         self.subscription.progress.moved();
-        let (subscription, generation) = (&*self.old.subscription, self.number);
+        let (subscription, generation) = (self.name, self.number);
         tracing::info!(subscription, generation, applied = run.applied(), "rebuilt");
         if let Err(error) = tidy(&self.home, subscription).await {
             tracing::warn!(subscription, %error, "what the old generation left is deleted by the next rebuild");
@@ -60,9 +60,9 @@ impl Building {
     }
 
     async fn swap_in(&self, connection: &mut PgConnection, run: &mut Run) -> Result<bool, SwapError> {
-        let name = &*self.old.subscription;
+        let name = self.name;
         let close = "select pg_advisory_xact_lock(epoch_gate($1, $2))";
-        sqlx::query(close).bind(name).bind(self.old.number).execute(&mut *connection).await?;
+        sqlx::query(close).bind(name).bind(self.old_number).execute(&mut *connection).await?;
         let deadline = Instant::now() + CLOSED;
         loop {
             while run.read(self, BATCH).await? {}
@@ -85,7 +85,7 @@ impl Building {
             Err(error) if is_waiting(&error) => return Err(SwapError::Waited(error)),
             Err(error) => return Err(tables_error(name, error).into()),
         }
-        let retire = sqlx::query(RETIRE).bind(name).bind(self.old.number).bind(Timestamp::now().as_millis());
+        let retire = sqlx::query(RETIRE).bind(name).bind(self.old_number).bind(Timestamp::now().as_millis());
         retire.execute(&mut *connection).await?;
         sqlx::query(SERVE).bind(name).bind(number(self.number)).execute(&mut *connection).await?;
         Ok(true)

@@ -147,6 +147,14 @@ impl EventHandler<PgTx> for BalancesHandler {
                 AccountEvent::Noted(note) if note.text == "panic" && self.0.poison.load(Ordering::SeqCst) => {
                     panic!("told to")
                 }
+                AccountEvent::Noted(note) if note.text == "hang" && self.0.poison.load(Ordering::SeqCst) => {
+                    std::future::pending::<()>().await;
+                    0
+                }
+                AccountEvent::Noted(note) if note.text == "sleep" && self.0.poison.load(Ordering::SeqCst) => {
+                    sqlx::query("select pg_sleep(600)").execute(tx.connection()).await?;
+                    0
+                }
                 AccountEvent::Noted(note) if note.text == "poison" && self.0.poison.load(Ordering::SeqCst) => {
                     return Err(HandlerError::refused("poison"));
                 }

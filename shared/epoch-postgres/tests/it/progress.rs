@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use epoch::{Position, Version, envelope::StreamKey, gate::Way, handler::Subscription, store::Streamer};
-use epoch_postgres::{Progress, WaitError};
+use epoch_postgres::{Lag, Progress, WaitError};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
@@ -33,5 +33,39 @@ async fn a_read_waits_for_its_version_and_is_never_stale_silently() {
     assert_eq!(bank.progress.version("balances", &stream).await.unwrap(), Version::new(1));
     assert_eq!(bank.progress.lag("balances", &["account"]).await.unwrap().events, 0);
     assert_eq!(bank.progress.lag("nobody", &["account"]).await.unwrap().events, 1);
+    bank.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_counts_what_is_committed_and_not_applied_and_not_what_is_parked() {
+    let bank = Bank::open().await;
+    let lag = async || bank.progress.lag("balances", &["account"]).await.unwrap();
+    let gate = bank.subscription().with_retry(epoch::retry::RetryPolicy {
+        attempts: 1,
+        first: Duration::from_millis(1),
+        limit: Duration::from_millis(1),
+    });
+    assert_eq!(lag().await, Lag { exact: true, ..Lag::default() });
+    let (sick, healthy) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    for _ in 0..5 {
+        bank.deposit(healthy, 1).await;
+    }
+    sqlx::query("update events set recorded_at = recorded_at - 60000").execute(bank.store.pool()).await.unwrap();
+    let behind = lag().await;
+    assert!(behind.events == 5 && behind.exact && behind.behind_ms >= 60_000, "{behind:?}");
+    let events = bank.log().await;
+    gate.deliver(&events[..3], Way::Bus).await.unwrap();
+    assert_eq!(lag().await.events, 2);
+    assert_eq!(lag().await.events, 2, "the same when asked again");
+    gate.deliver(&events, Way::Bus).await.unwrap();
+    assert_eq!((lag().await.events, lag().await.behind_ms), (0, 0));
+    bank.balances.poison.store(true, std::sync::atomic::Ordering::SeqCst);
+    bank.note(sick, "poison").await;
+    bank.deposit(sick, 1).await;
+    gate.deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.deposit(healthy, 1).await;
+    let parked = lag().await;
+    assert_eq!((parked.events, parked.parked), (1, 1), "{parked:?}");
+    assert_eq!(bank.progress.lag("balances", &["nothing"]).await.unwrap().events, 0);
     bank.close().await;
 }

@@ -11,12 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Batch,
+    Batch, Position,
     bus::{Bus, ConsumeError, PublishError},
     envelope::StreamKey,
     handler::Subscription,
 };
-use epoch_postgres::{PgBus, Relay};
+use epoch_postgres::{Lag, PgBus, Relay};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -139,5 +139,179 @@ async fn the_postgres_bus_brings_events_to_a_subscription() {
     for consumer in consumers {
         consumer.await.unwrap().unwrap();
     }
+    bank.close().await;
+}
+
+/// A bus that takes its time until it is let go.
+struct PausedBus {
+    taken: Mutex<Vec<u64>>,
+    entered: watch::Sender<u32>,
+    go_on: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Bus for PausedBus {
+    async fn publish(&self, events: &Batch) -> Result<(), PublishError> {
+        self.entered.send_modify(|entered| *entered += 1);
+        self.go_on.subscribe().wait_for(|go_on| *go_on).await.unwrap();
+        self.taken.lock().unwrap().extend(events.iter().map(|event| event.position.get()));
+        Ok(())
+    }
+
+    async fn consume(&self, _: Arc<dyn Subscription>, _: CancellationToken) -> Result<(), ConsumeError> {
+        Ok(())
+    }
+}
+
+async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_and_replaced_can_not_move_the_cursor() {
+    let bank = Bank::open().await;
+    let paused =
+        Arc::new(PausedBus { taken: Mutex::default(), entered: watch::channel(0).0, go_on: watch::channel(false).0 });
+    let stop = CancellationToken::new();
+    for _ in 0..3 {
+        bank.deposit(Uuid::now_v7(), 1).await;
+    }
+    let old = tokio::spawn(Relay::new(bank.store.clone(), paused.clone(), "test").run(stop.clone()));
+    paused.entered.subscribe().wait_for(|entered| *entered == 1).await.unwrap();
+    // It sleeps in the middle of publishing; its leadership is taken from it, as when its connection breaks.
+    let kill = "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and granted \
+         and classid = 1162891076 and database = (select oid from pg_database where datname = current_database())";
+    let killed: i64 = sqlx::query_scalar(kill).fetch_one(bank.store.pool()).await.unwrap();
+    assert_eq!(killed, 1);
+    let bus = ShakyBus::new();
+    let new = tokio::spawn(Relay::new(bank.store.clone(), bus.clone(), "test").run(stop.clone()));
+    published(&bank, bus.clone()).await;
+    for _ in 0..3 {
+        bank.deposit(Uuid::now_v7(), 1).await;
+    }
+    published(&bank, bus.clone()).await;
+    let relay = Relay::new(bank.store.clone(), bus.clone(), "test");
+    let before = relay.status().await.unwrap();
+    assert_eq!((before.fence, before.published.get()), (2, 6));
+    paused.go_on.send_replace(true);
+    eventually("it publishes its batch", async || paused.taken.lock().unwrap().len() == 3).await;
+    // It resigns and becomes a candidate, but may not have moved anything.
+    bank.deposit(Uuid::now_v7(), 1).await;
+    published(&bank, bus.clone()).await;
+    let after = relay.status().await.unwrap();
+    assert_eq!((after.fence, after.published.get()), (2, 7));
+    stop.cancel();
+    old.await.unwrap();
+    new.await.unwrap();
+    bank.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_in_the_middle_of_a_batch_can_not_undo_a_rewind() {
+    let bank = Bank::open().await;
+    let bus =
+        Arc::new(PausedBus { taken: Mutex::default(), entered: watch::channel(0).0, go_on: watch::channel(true).0 });
+    let stop = CancellationToken::new();
+    for _ in 0..4 {
+        bank.deposit(Uuid::now_v7(), 1).await;
+    }
+    let leader = tokio::spawn(Relay::new(bank.store.clone(), bus.clone(), "test").run(stop.clone()));
+    published(&bank, bus.clone()).await;
+    bus.go_on.send_replace(false);
+    bank.deposit(Uuid::now_v7(), 1).await;
+    bus.entered.subscribe().wait_for(|entered| *entered >= 2).await.unwrap();
+    let relay = Relay::new(bank.store.clone(), bus.clone(), "test");
+    assert_eq!(relay.rewind(Position::new(2)).await.unwrap().get(), 2);
+    bus.go_on.send_replace(true);
+    published(&bank, bus.clone()).await;
+    let taken = bus.taken.lock().unwrap().clone();
+    assert!(taken.ends_with(&[3, 4, 5]), "all after 2 came again: {taken:?}");
+    assert_eq!(relay.rewind(Position::new(100)).await.unwrap().get(), 5, "never forward");
+    stop.cancel();
+    leader.await.unwrap();
+    bank.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_leader_notices_a_rewind_and_subscriptions_drop_what_comes_again() {
+    let bank = Bank::open().await;
+    let stop = CancellationToken::new();
+    let bus = Arc::new(PgBus::connect(bank.store.pool().clone(), "catacloud", "test").await.unwrap());
+    let leader = tokio::spawn(Relay::new(bank.store.clone(), bus.clone(), "test").run(stop.clone()));
+    let consumer = {
+        let (bus, gate, stop) = (bus.clone(), Arc::new(bank.subscription()), stop.clone());
+        tokio::spawn(async move { bus.consume(gate, stop).await })
+    };
+    let id = Uuid::now_v7();
+    for _ in 0..20 {
+        bank.deposit(id, 1).await;
+    }
+    published(&bank, bus.clone()).await;
+    // The bus loses its tail.
+    sqlx::query("delete from epoch_bus.messages where number > 5").execute(bank.store.pool()).await.unwrap();
+    let relay = Relay::new(bank.store.clone(), bus.clone(), "test");
+    assert_eq!(relay.rewind(Position::new(5)).await.unwrap().get(), 5);
+    eventually("it is on the bus again", async || {
+        let count = "select count(*) from epoch_bus.messages";
+        sqlx::query_scalar::<_, i64>(count).fetch_one(bank.store.pool()).await.unwrap() == 20
+    })
+    .await;
+    let stream = StreamKey { aggregate: "account".into(), id };
+    bank.deposit(id, 1).await;
+    bank.progress.wait_for("balances", &stream, epoch::Version::new(21), Duration::from_secs(20)).await.unwrap();
+    assert_eq!(bank.seen(id).await, (1..=21).collect::<Vec<_>>());
+    stop.cancel();
+    leader.await.unwrap();
+    consumer.await.unwrap().unwrap();
+    bank.close().await;
+}
+
+/// Scans that read a whole table, and rows fetched by index, of all tables of the log and the bus.
+async fn reads(bank: &Bank) -> (i64, i64, i64) {
+    let query = "select sum(seq_tup_read)::bigint, sum(idx_tup_fetch)::bigint, sum(idx_scan)::bigint \
+         from pg_stat_user_tables where relname in ('events', 'messages')";
+    sqlx::query_as(query).fetch_one(bank.store.pool()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_nothing_to_do_reads_nothing() {
+    const EVENTS: i64 = 2_000;
+    let bank = Bank::open().await;
+    let stop = CancellationToken::new();
+    let bus = Arc::new(PgBus::connect(bank.store.pool().clone(), "catacloud", "test").await.unwrap());
+    let id = Uuid::now_v7();
+    for _ in 0..EVENTS / 100 {
+        let notes = (0..100).map(|_| bank.note(id, "a"));
+        futures::future::join_all(notes).await;
+    }
+    let leader = tokio::spawn(Relay::new(bank.store.clone(), bus.clone(), "test").run(stop.clone()));
+    let consumer = {
+        let (bus, gate, stop) = (bus.clone(), Arc::new(bank.subscription()), stop.clone());
+        tokio::spawn(async move { bus.consume(gate, stop).await })
+    };
+    let stream = StreamKey { aggregate: "account".into(), id };
+    let all = epoch::Version::new(u64::try_from(EVENTS).unwrap());
+    bank.progress.wait_for("balances", &stream, all, Duration::from_secs(60)).await.unwrap();
+    published(&bank, bus.clone()).await;
+    assert_eq!(bank.progress.lag("balances", &["account"]).await.unwrap(), Lag { exact: true, ..Lag::default() });
+    let lag = tokio::spawn({
+        let (progress, stop) = (bank.progress.clone(), stop.clone());
+        let often = Duration::from_millis(50);
+        async move { progress.report_lag(vec![("balances", &["account"])], often, stop).await }
+    });
+    let (scanned, fetched, scans) = reads(&bank).await;
+    // The figures come with a delay of some seconds, and tell of these polls at the earliest what was read before.
+    eventually("a hundred polls", async || reads(&bank).await.2 > scans + 100).await;
+    let (whole, after, _) = reads(&bank).await;
+    assert!(whole - scanned < 3 * EVENTS, "a hundred polls scanned {} rows", whole - scanned);
+    assert!(after - fetched < 3 * EVENTS, "a hundred polls read {} rows", after - fetched);
+    stop.cancel();
+    leader.await.unwrap();
+    consumer.await.unwrap().unwrap();
+    lag.await.unwrap();
     bank.close().await;
 }
