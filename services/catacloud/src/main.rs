@@ -11,11 +11,16 @@ mod demo;
 
 use std::process::ExitCode;
 
+use billing::BillingService;
 use clap::{Parser, Subcommand};
+use file::FileService;
+use job::JobService;
+use organization::OrganizationService;
 use service_kit::{
     cli::default_address,
     config::{DatabaseArgs, ListenArgs, LogArgs},
     healthcheck::healthcheck,
+    operate::{self, AnyOperation},
     telemetry,
 };
 
@@ -40,6 +45,18 @@ enum Command {
     Healthcheck(ListenArgs),
     /// Makes demo data through the public door
     Demo(demo::DemoArgs),
+    /// Looks after the organization service's events and subscriptions
+    #[command(subcommand)]
+    Organization(AnyOperation),
+    /// Looks after the file service's events and subscriptions
+    #[command(subcommand)]
+    File(AnyOperation),
+    /// Looks after the job service's events and subscriptions
+    #[command(subcommand)]
+    Job(AnyOperation),
+    /// Looks after the billing service's events and subscriptions
+    #[command(subcommand)]
+    Billing(AnyOperation),
 }
 
 #[tokio::main]
@@ -53,6 +70,10 @@ async fn main() -> ExitCode {
         Command::All(args) => colocated::run(*args).await,
         Command::Migrate(database) => colocated::migrate(&database).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Organization(operation) => return operate::run::<OrganizationService>(operation).await,
+        Command::File(operation) => return operate::run::<FileService>(operation).await,
+        Command::Job(operation) => return operate::run::<JobService>(operation).await,
+        Command::Billing(operation) => return operate::run::<BillingService>(operation).await,
         Command::Healthcheck(listen) => return healthcheck(listen.address(default_address(console::PORT))).await,
     };
     guard.shutdown().await;

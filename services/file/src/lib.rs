@@ -18,7 +18,10 @@ pub mod sweep;
 use std::sync::Arc;
 
 use epoch::Repository;
-use service_kit::service::{Assembled, Host, Service, ServiceError, Task};
+use service_kit::{
+    operate::EventType,
+    service::{Assembled, Host, Service, ServiceError, Task},
+};
 use sqlx::migrate::Migrator;
 
 use crate::{
@@ -41,6 +44,10 @@ impl Service for FileService {
 
     fn schemas() -> Vec<&'static str> {
         contracts::schemas()
+    }
+
+    fn events() -> Vec<EventType> {
+        vec![EventType::of::<contracts::file::FileEvent>(contracts::file::AGGREGATE)]
     }
 
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {

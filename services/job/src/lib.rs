@@ -18,7 +18,10 @@ use std::sync::Arc;
 use epoch::Repository;
 use epoch_postgres::PgHandler;
 use futures::FutureExt;
-use service_kit::service::{Assembled, Host, Service, ServiceError, Task};
+use service_kit::{
+    operate::EventType,
+    service::{Assembled, Host, Service, ServiceError, Task},
+};
 use sqlx::migrate::Migrator;
 
 use crate::{
@@ -41,6 +44,15 @@ impl Service for JobService {
 
     fn schemas() -> Vec<&'static str> {
         contracts::schemas()
+    }
+
+    fn events() -> Vec<EventType> {
+        vec![
+            EventType::of::<contracts::job::JobEvent>(contracts::job::AGGREGATE),
+            EventType::of::<contracts::job_configuration::JobConfigurationEvent>(
+                contracts::job_configuration::AGGREGATE,
+            ),
+        ]
     }
 
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {

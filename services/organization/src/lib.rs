@@ -12,7 +12,10 @@ mod tables;
 use std::sync::Arc;
 
 use epoch::Repository;
-use service_kit::service::{Assembled, Host, Service, ServiceError};
+use service_kit::{
+    operate::EventType,
+    service::{Assembled, Host, Service, ServiceError},
+};
 use sqlx::migrate::Migrator;
 
 use crate::{api::Api, domain::Organization, projections::Organizations, sagas::StorageUsage};
@@ -32,6 +35,10 @@ impl Service for OrganizationService {
 
     fn schemas() -> Vec<&'static str> {
         contracts::schemas()
+    }
+
+    fn events() -> Vec<EventType> {
+        vec![EventType::of::<contracts::organization::OrganizationEvent>(contracts::organization::AGGREGATE)]
     }
 
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {

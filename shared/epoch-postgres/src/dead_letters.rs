@@ -146,6 +146,20 @@ pub async fn list(subscription: &PgSubscription, limit: i64) -> Result<Vec<DeadL
     Ok(letters)
 }
 
+/// Whether an aggregate is parked for a subscription.
+///
+/// # Errors
+/// [`StoreError`] when the database can't be read.
+pub async fn is_parked(subscription: &PgSubscription, stream: &StreamKey) -> Result<bool, StoreError> {
+    let query = "select exists (select from cursors \
+         where subscription = $1 and aggregate_id = $2 and aggregate = $3 and parked is not null)";
+    let parked = async {
+        let query = sqlx::query_scalar(query).bind(subscription.key().await?).bind(stream.id);
+        query.bind(stream.aggregate.as_ref()).fetch_one(subscription.store.pool()).await
+    };
+    parked.await.map_err(|error| store_error(&error))
+}
+
 /// Tries a parked aggregate's waiting events again, in order; unparks it when all are applied. Gives how many were.
 ///
 /// # Errors

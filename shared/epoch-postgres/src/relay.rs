@@ -73,12 +73,10 @@ impl Relay {
     /// # Errors
     /// [`StoreError`] when the database can't be read.
     pub async fn status(&self) -> Result<RelayStatus, StoreError> {
-        let query = "select r.position, r.fence, (select coalesce(max(position), 0) from events) from relays r \
-             where r.name = $1";
-        let row = sqlx::query(query).bind(self.name).fetch_optional(self.store.pool()).await;
-        let Some(row) = row.map_err(|error| store_error(&error))? else {
-            return Ok(RelayStatus { published: Position::START, head: Position::START, fence: 0 });
-        };
+        let query = "select coalesce(r.position, 0), coalesce(r.fence, 0), coalesce(h.position, 0) \
+             from (select max(position) as position from events) h left join relays r on r.name = $1";
+        let row = sqlx::query(query).bind(self.name).fetch_one(self.store.pool()).await;
+        let row = row.map_err(|error| store_error(&error))?;
         let read =
             || -> Result<(i64, i64, i64), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
         let (published, fence, head) = read().map_err(|error| store_error(&error))?;

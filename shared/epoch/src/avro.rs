@@ -11,6 +11,8 @@ use std::fmt;
 
 use apache_avro::{Schema, rabin::Rabin, reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
 use bytes::Bytes;
+#[doc(hidden)]
+pub use serde;
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::earlier::Earlier;

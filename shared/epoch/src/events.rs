@@ -35,7 +35,7 @@
 ///
 /// Each name is a struct in scope that implements `Serialize`, `Deserialize`, `Debug`, `Clone` and `PartialEq`; the list has today's
 /// schema first, then all earlier ones that Avro's rules resolve to it. The schemas are constants. It expands to
-/// - the enum, with one variant a struct, and `From<Struct>` for each;
+/// - the enum, with one variant a struct, `From<Struct>` for each, and `Serialize` as its structs do;
 /// - [`DomainEvent`](crate::event::DomainEvent) for the enum;
 /// - [`AvroEvent`](crate::avro::AvroEvent) for each struct, with a codec that is made on first use.
 ///
@@ -130,6 +130,12 @@ macro_rules! events {
         #[derive(Debug, Clone, PartialEq)]
         #[allow(missing_docs)]
         $visibility enum $name { $($event($event)),+ }
+
+        impl $crate::avro::serde::Serialize for $name {
+            fn serialize<S: $crate::avro::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Self::$event(event) => $crate::avro::serde::Serialize::serialize(event, serializer)),+ }
+            }
+        }
 
         $(impl From<$event> for $name {
             fn from(event: $event) -> Self {

@@ -1,7 +1,8 @@
 //! The subcommands that every service's binary has.
 //!
 //! The problem: operators should not have to learn each binary. The invariant: `serve`, `project`, `relay`, `all`, `migrate`,
-//! `healthcheck` and `openapi` mean the same everywhere; each process has its probes and its metrics.
+//! `healthcheck`, `openapi` and the [operations](crate::operate) mean the same everywhere; each process that stays has its probes
+//! and its metrics.
 
 use std::{
     io::{self, Write},
@@ -20,6 +21,7 @@ use crate::{
     config::{BusArgs, DatabaseArgs, ListenArgs, LogArgs, PeerArgs, SecretArgs},
     health::Health,
     healthcheck::healthcheck,
+    operate::{self, AnyOperation, Operation, RelayCommand},
     server,
     service::{Roles, Service, ServiceError, Shared, bring_up_to_date, start},
     supervisor::Supervisor,
@@ -44,8 +46,13 @@ enum Command {
     Serve(ProcessArgs),
     /// Runs projections and sagas
     Project(ProcessArgs),
-    /// Publishes events to the bus
-    Relay(ProcessArgs),
+    /// Publishes events to the bus, or tells how far that is
+    Relay {
+        #[command(flatten)]
+        process: ProcessArgs,
+        #[command(subcommand)]
+        command: Option<RelayCommand>,
+    },
     /// Brings the tables up to date and does all three
     All(ProcessArgs),
     /// Brings the tables up to date
@@ -54,6 +61,8 @@ enum Command {
     Healthcheck(ListenArgs),
     /// Prints the OpenAPI document of the service's routes
     Openapi(ProcessArgs),
+    #[command(flatten)]
+    Operate(Operation),
 }
 
 /// What a process of a service needs.
@@ -101,7 +110,13 @@ pub async fn run<S: Service>() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => process::<S>(args, Roles { serve: true, project: false, relay: false }).await,
         Command::Project(args) => process::<S>(args, Roles { serve: false, project: true, relay: false }).await,
-        Command::Relay(args) => process::<S>(args, Roles { serve: false, project: false, relay: true }).await,
+        Command::Relay { process: args, command: None } => {
+            process::<S>(args, Roles { serve: false, project: false, relay: true }).await
+        }
+        Command::Relay { process, command: Some(command) } => {
+            return operate::run::<S>(AnyOperation::Relay { process, command }).await;
+        }
+        Command::Operate(operation) => return operate::run::<S>(AnyOperation::Operation(operation)).await,
         Command::All(args) => process::<S>(args, Roles::ALL).await,
         Command::Migrate(database) => match database.pool(S::NAME) {
             Ok(pool) => bring_up_to_date::<S>(&pool).await,

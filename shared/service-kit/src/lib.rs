@@ -16,6 +16,7 @@ pub mod health;
 pub mod healthcheck;
 pub mod http_client;
 pub mod min_version;
+pub mod operate;
 pub mod page;
 pub mod problem;
 mod read_on;

@@ -30,6 +30,7 @@ use crate::{
     Caller, Problem, Role, Secrets,
     config::{BusArgs, ConfigError, DatabaseArgs, PeerArgs, SchemaRegistryPlace},
     health::{Health, LiveFlag},
+    operate::EventType,
     server,
     supervisor::Supervisor,
 };
@@ -39,6 +40,12 @@ const DATABASE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a bus is asked whether it can go on.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is looked how far the handlers are behind.
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The name of each service's relay.
+pub(crate) const RELAY: &str = "bus";
 
 /// A service: what it is made of.
 pub trait Service: 'static {
@@ -52,6 +59,11 @@ pub trait Service: 'static {
 
     /// The schemas of its events, earlier versions included, for a schema registry; those of others do no harm.
     fn schemas() -> Vec<&'static str>;
+
+    /// The events of its aggregates, for people who look at them.
+    fn events() -> Vec<EventType> {
+        Vec::new()
+    }
 
     /// Puts it together.
     ///
@@ -221,7 +233,7 @@ pub async fn start<S: Service>(
         if roles.relay {
             let (store, bus) = (store.clone(), Arc::clone(&bus));
             supervisor.spawn(format!("{}-relay", S::NAME), move |stop| {
-                let relay = Relay::new(store.clone(), Arc::clone(&bus), "bus");
+                let relay = Relay::new(store.clone(), Arc::clone(&bus), RELAY);
                 async move {
                     relay.run(stop).await;
                     Ok::<(), Infallible>(())
@@ -229,6 +241,7 @@ pub async fn start<S: Service>(
             });
         }
         if roles.project {
+            report_lag::<S>(&progress, &assembled.handlers, supervisor);
             for handler in assembled.handlers {
                 let subscription = PgSubscription::new(handler, store.clone(), progress.clone());
                 subscribe::<S>(Arc::new(subscription), &bus, &shared.local, supervisor);
@@ -265,6 +278,19 @@ fn openapi_route<S: Service>(openapi: &OpenApi, secrets: &Secrets) -> Result<Rou
         Ok::<_, Problem>(([(header::CONTENT_TYPE, "application/json")], document))
     };
     Ok(Router::new().route(&openapi_path(S::NAME), get(answer)).layer(server::bounded()))
+}
+
+/// Keeps the figures of how far the handlers are behind.
+fn report_lag<S: Service>(progress: &Progress, handlers: &[Arc<dyn PgHandler>], supervisor: &mut Supervisor) {
+    let subscriptions: Vec<_> = handlers.iter().map(|handler| (handler.name(), handler.aggregates())).collect();
+    let progress = progress.clone();
+    supervisor.spawn(format!("{}-lag", S::NAME), move |stop| {
+        let (progress, subscriptions) = (progress.clone(), subscriptions.clone());
+        async move {
+            progress.report_lag(subscriptions, LAG_INTERVAL, stop).await;
+            Ok::<(), Infallible>(())
+        }
+    });
 }
 
 fn subscribe<S: Service>(
@@ -307,33 +333,15 @@ async fn connect<S: Service>(
     let namespace = shared.bus.namespace();
     Ok(match shared.bus.resolve()? {
         Choice::Kafka { bootstrap_servers } => {
-            let config = KafkaConfig {
-                namespace: namespace.to_owned(),
-                group_prefix: format!("{namespace}.{}", S::NAME),
-                ..KafkaConfig::new(bootstrap_servers)
-            };
-            let bus = Arc::new(match shared.bus.schema_registry()? {
-                None => KafkaBus::connect(config)?,
-                Some(place) => KafkaBus::connect_with(config, registry(place)?, &S::schemas())?,
-            });
+            let bus = Arc::new(kafka::<S>(&shared.bus, bootstrap_servers)?);
             let (flag, watched) = (health.add_flag(format!("{}-kafka", S::NAME)), Arc::clone(&bus));
             supervisor.spawn(format!("{}-kafka-health", S::NAME), move |stop| {
                 watch(Arc::clone(&watched), flag.clone(), stop)
             });
             bus
         }
-        Choice::Rabbit { url } => {
-            let config = RabbitConfig {
-                namespace: namespace.to_owned(),
-                group_prefix: format!("{namespace}.{}", S::NAME),
-                ..RabbitConfig::new(url)
-            };
-            Arc::new(RabbitBus::new(config)?)
-        }
-        Choice::Postgres => {
-            let bus = PgBus::connect(store.pool().clone(), namespace, S::NAME).await;
-            Arc::new(bus.map_err(|source| ServiceError::Migrate { service: S::NAME, source })?)
-        }
+        Choice::Rabbit { url } => Arc::new(rabbit::<S>(namespace, url)?),
+        Choice::Postgres => Arc::new(pg_bus::<S>(namespace, store).await?),
         Choice::Memory => Arc::new(shared.memory.with_group_prefix(S::NAME)),
     })
 }
@@ -342,6 +350,47 @@ fn registry(place: SchemaRegistryPlace) -> Result<Arc<dyn SchemaRegistry>, Regis
     Ok(match place {
         SchemaRegistryPlace::Urls(urls) => Arc::new(HttpRegistry::new(&urls)?),
         SchemaRegistryPlace::Directory(path) => Arc::new(FileRegistry::open(path)?),
+    })
+}
+
+fn kafka<S: Service>(args: &BusArgs, bootstrap_servers: String) -> Result<KafkaBus, ServiceError> {
+    let namespace = args.namespace();
+    let config = KafkaConfig {
+        namespace: namespace.to_owned(),
+        group_prefix: format!("{namespace}.{}", S::NAME),
+        ..KafkaConfig::new(bootstrap_servers)
+    };
+    Ok(match args.schema_registry()? {
+        None => KafkaBus::connect(config)?,
+        Some(place) => KafkaBus::connect_with(config, registry(place)?, &S::schemas())?,
+    })
+}
+
+fn rabbit<S: Service>(namespace: &str, url: String) -> Result<RabbitBus, epoch_rabbit::Error> {
+    RabbitBus::new(RabbitConfig {
+        namespace: namespace.to_owned(),
+        group_prefix: format!("{namespace}.{}", S::NAME),
+        ..RabbitConfig::new(url)
+    })
+}
+
+async fn pg_bus<S: Service>(namespace: &str, store: &PgStore) -> Result<PgBus, ServiceError> {
+    let bus = PgBus::connect(store.pool().clone(), namespace, S::NAME).await;
+    bus.map_err(|source| ServiceError::Migrate { service: S::NAME, source })
+}
+
+/// The bus of a process that only reads from it, beside those that serve; `None` when it is another process's memory.
+pub(crate) async fn bus_beside<S: Service>(
+    shared: &Shared,
+    store: &PgStore,
+) -> Result<Option<Arc<dyn Bus>>, ServiceError> {
+    use crate::config::Bus as Choice;
+    let namespace = shared.bus.namespace();
+    Ok(match shared.bus.resolve()? {
+        Choice::Kafka { bootstrap_servers } => Some(Arc::new(kafka::<S>(&shared.bus, bootstrap_servers)?)),
+        Choice::Rabbit { url } => Some(Arc::new(rabbit::<S>(namespace, url)?)),
+        Choice::Postgres => Some(Arc::new(pg_bus::<S>(namespace, store).await?)),
+        Choice::Memory => None,
     })
 }
 

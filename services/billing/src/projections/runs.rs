@@ -43,6 +43,10 @@ impl EventHandler<PgTx> for Runs {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["runs"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut changes = Changes::default();
         for event in events {

@@ -46,6 +46,10 @@ impl EventHandler<PgTx> for StorageChanges {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["storage_changes"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut rows = Rows::default();
         for event in events {

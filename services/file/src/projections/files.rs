@@ -102,6 +102,10 @@ impl EventHandler<PgTx> for FilesProjection {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["files"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut started = Vec::new();
         let mut changes: HashMap<Uuid, Change> = HashMap::new();

@@ -36,6 +36,10 @@ impl EventHandler<PgTx> for JobConfigurations {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["job_configurations"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         // They change rarely, so one statement an event will do.
         for event in events {

@@ -81,6 +81,10 @@ impl EventHandler<PgTx> for Jobs {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["jobs", "job_files"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.aggregate_id).collect();
         let rows: Vec<JobRow> = sqlx::query_as(OF_BATCH).bind(ids).fetch_all(tx.connection()).await?;

@@ -41,6 +41,10 @@ impl EventHandler<PgTx> for KnownFiles {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["known_files"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut started = Started::default();
         // Each file's last status in this batch, and its size where that is certain.

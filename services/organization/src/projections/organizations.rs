@@ -141,6 +141,10 @@ impl EventHandler<PgTx> for Organizations {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["organizations", "members"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let changes = Changes::of(events)?;
         changes.write_organizations(tx.connection()).await?;
