@@ -49,7 +49,7 @@ enum Command {
     /// Publishes events to the bus, or tells how far that is
     Relay {
         #[command(flatten)]
-        process: ProcessArgs,
+        process: Box<ProcessArgs>,
         #[command(subcommand)]
         command: Option<RelayCommand>,
     },
@@ -111,7 +111,7 @@ pub async fn run<S: Service>() -> ExitCode {
         Command::Serve(args) => process::<S>(args, Roles { serve: true, project: false, relay: false }).await,
         Command::Project(args) => process::<S>(args, Roles { serve: false, project: true, relay: false }).await,
         Command::Relay { process: args, command: None } => {
-            process::<S>(args, Roles { serve: false, project: false, relay: true }).await
+            process::<S>(*args, Roles { serve: false, project: false, relay: true }).await
         }
         Command::Relay { process, command: Some(command) } => {
             return operate::run::<S>(AnyOperation::Relay { process, command }).await;

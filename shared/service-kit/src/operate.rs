@@ -7,213 +7,31 @@
 //! beside running processes, and says in its exit code how it ended: 0 done, 1 a fault, 2 wrong usage, 3 there is no such
 //! thing, 4 it is not possible now. Output is text for people, or JSON with `--json`; progress and errors go elsewhere.
 
+mod arguments;
 mod bar;
+mod error;
 mod events;
 mod output;
 
 use std::{process::ExitCode, sync::Arc};
 
-use clap::{Args, Subcommand};
-use epoch::{Position, envelope::StreamKey, event::CodecError, handler::DeliverError, store::StoreError};
-use epoch_postgres::{
-    HandlerError, PgHandler, PgStore, PgSubscription, Progress, Rebuild, RebuildError, Relay, dead_letters,
-    in_building, replay,
-};
+use epoch::{Position, envelope::StreamKey};
+use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, Rebuild, Relay, dead_letters, in_building, replay};
 use serde_json::json;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-pub use self::events::EventType;
+pub use self::{
+    arguments::{AnyOperation, CommonArgs, DeadLetters, Operation, RelayCommand, Stream},
+    error::OperateError,
+    events::EventType,
+};
 use self::{bar::Bar, output::Output};
 use crate::{
     cli::ProcessArgs,
     server,
     service::{Host, RELAY, Service, ServiceError, Shared, bus_beside},
 };
-
-/// What can be done to a service's events and subscriptions.
-#[derive(Debug, Subcommand)]
-pub enum Operation {
-    /// Shows an aggregate's events
-    Events {
-        /// The aggregate's name, as in file
-        aggregate: String,
-        /// Which one
-        id: Uuid,
-        /// The first version to show
-        #[arg(long, default_value_t = 1, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
-        from: u64,
-        #[command(flatten)]
-        common: CommonArgs,
-    },
-    /// Lists projections and sagas, and how far they are behind
-    Subscriptions {
-        #[command(flatten)]
-        common: CommonArgs,
-    },
-    /// Brings a subscription the service's own events again; it drops those it has applied
-    Replay {
-        /// The subscription's name
-        subscription: String,
-        /// The position after which to begin
-        #[arg(long, default_value_t = 0, value_name = "POSITION")]
-        from: u64,
-        #[command(flatten)]
-        common: CommonArgs,
-    },
-    /// Builds a projection's tables anew beside those in use, and swaps them; goes on where an earlier one was ended
-    Rebuild {
-        /// The subscription's name
-        subscription: String,
-        #[command(flatten)]
-        common: CommonArgs,
-    },
-    /// Lists and releases events that a handler can't take
-    #[command(subcommand)]
-    DeadLetters(DeadLetters),
-}
-
-/// What can be done about events that a handler can't take.
-#[derive(Debug, Subcommand)]
-pub enum DeadLetters {
-    /// Lists them, by aggregate, in version order
-    List {
-        /// Only this subscription's; of a rebuild that isn't finished as in name@generation
-        subscription: Option<String>,
-        /// The most to list of each subscription
-        #[arg(long, default_value_t = 100, value_name = "EVENTS", value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
-        #[command(flatten)]
-        common: CommonArgs,
-    },
-    /// Tries an aggregate's waiting events again, in order
-    Retry(Stream),
-    /// Gives up an aggregate's first waiting event for good, and goes on with the others
-    Skip(Stream),
-}
-
-/// An aggregate at a subscription.
-#[derive(Debug, Args)]
-pub struct Stream {
-    /// The subscription's name; of a rebuild that isn't finished as in name@generation
-    subscription: String,
-    /// The aggregate's name
-    aggregate: String,
-    /// Which one
-    id: Uuid,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-/// What can be done about the relay.
-#[derive(Debug, Subcommand)]
-pub enum RelayCommand {
-    /// Tells how far the bus is behind the log
-    Status {
-        /// Prints JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Publishes again what came after a position, for a bus that has lost it
-    Rewind {
-        /// The last position that the bus still has
-        #[arg(long, value_name = "POSITION")]
-        to: u64,
-        /// Prints JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// [`Operation`]s and those on the relay.
-#[derive(Debug, Subcommand)]
-pub enum AnyOperation {
-    /// On events and subscriptions.
-    #[command(flatten)]
-    Operation(Operation),
-    /// Tells how far the relay is, and sets it back
-    Relay {
-        /// Where everything is.
-        #[command(flatten)]
-        process: ProcessArgs,
-        /// What to do.
-        #[command(subcommand)]
-        command: RelayCommand,
-    },
-}
-
-/// What every operation takes.
-#[derive(Debug, Args)]
-pub struct CommonArgs {
-    /// Prints JSON, one object a line
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    process: Box<ProcessArgs>,
-}
-
-/// Why an operation was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum OperateError {
-    /// The service can't be put together.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    /// There is no such subscription.
-    #[error("there is no subscription {name}; there are: {known}")]
-    NoSubscription {
-        /// What was asked for.
-        name: String,
-        /// All of them.
-        known: String,
-    },
-    /// The service has no such aggregate.
-    #[error("there is no aggregate {name} here; there are: {known}")]
-    NoAggregate {
-        /// What was asked for.
-        name: String,
-        /// All of them.
-        known: String,
-    },
-    /// Nothing like it was found.
-    #[error("there is nothing: {what}")]
-    Nothing {
-        /// What was looked for.
-        what: String,
-    },
-    /// An event can't be read.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    /// The store gave no answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The handler still can't take an event.
-    #[error("the aggregate stays parked: {0}")]
-    Handler(#[from] HandlerError),
-    /// The gate took nothing.
-    #[error(transparent)]
-    Deliver(#[from] DeliverError),
-    /// A projection was not rebuilt.
-    #[error(transparent)]
-    Rebuild(#[from] RebuildError),
-    /// The output can't be written.
-    #[error("can't write: {0}")]
-    Output(#[from] std::io::Error),
-}
-
-impl OperateError {
-    /// The process's exit code.
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        match self {
-            Self::NoSubscription { .. } | Self::NoAggregate { .. } | Self::Nothing { .. } => 3,
-            Self::Handler(error) if !error.is_transient() => 4,
-            Self::Rebuild(RebuildError::Store(_) | RebuildError::Deliver(_) | RebuildError::Stopped) => 1,
-            Self::Rebuild(_) => 4,
-            _ => 1,
-        }
-    }
-}
 
 /// Does it, and says how it ended.
 pub async fn run<S: Service>(operation: AnyOperation) -> ExitCode {
