@@ -6,6 +6,7 @@ mod bad_input;
 mod configurations;
 mod files;
 mod jobs;
+mod operations;
 mod projections;
 mod running;
 mod silence;
