@@ -366,7 +366,7 @@ fn kafka<S: Service>(args: &BusArgs, bootstrap_servers: String) -> Result<KafkaB
     })
 }
 
-fn rabbit<S: Service>(namespace: &str, url: String) -> Result<RabbitBus, epoch_rabbit::Error> {
+fn rabbit<S: Service>(namespace: &str, url: String) -> Result<RabbitBus, epoch_rabbitmq::Error> {
     RabbitBus::new(RabbitConfig {
         namespace: namespace.to_owned(),
         group_prefix: format!("{namespace}.{}", S::NAME),

@@ -202,6 +202,7 @@ async fn publish(bus: &MemoryBus, others: &MemoryStore, id: Uuid, version: u64) 
         aggregate: "account",
         aggregate_id: id,
         expected: Version::new(version - 1),
+        previous: None,
         events: vec![NewEvent::encode(&crate::account::AccountEvent::from(Deposited { amount: 1 })).unwrap()],
         context: CommandContext::new(),
     };
