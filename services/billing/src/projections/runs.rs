@@ -43,8 +43,9 @@ impl EventHandler<PgTx> for Runs {
         &[AGGREGATE]
     }
 
+    /// None: it adds to `metering_sums`, which another subscription fills too. A rebuild would count everything twice there.
     fn tables(&self) -> &'static [&'static str] {
-        &["runs"]
+        &[]
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {

@@ -46,8 +46,9 @@ impl EventHandler<PgTx> for StorageChanges {
         &[AGGREGATE]
     }
 
+    /// None: it adds to `metering_sums`, which another subscription fills too. A rebuild would count everything twice there.
     fn tables(&self) -> &'static [&'static str] {
-        &["storage_changes"]
+        &[]
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
