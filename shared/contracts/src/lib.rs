@@ -22,10 +22,13 @@ macro_rules! schema {
     };
 }
 
+pub mod billing_account;
 pub mod file;
+pub mod invoice;
 pub mod job;
 pub mod job_configuration;
 pub mod organization;
+pub mod plan;
 
 use epoch::DomainEvent;
 
@@ -37,6 +40,9 @@ pub fn schemas() -> Vec<&'static str> {
         job_configuration::JobConfigurationEvent::SCHEMAS,
         file::FileEvent::SCHEMAS,
         job::JobEvent::SCHEMAS,
+        plan::PlanEvent::SCHEMAS,
+        billing_account::BillingAccountEvent::SCHEMAS,
+        invoice::InvoiceEvent::SCHEMAS,
     ]
     .concat()
     .concat()

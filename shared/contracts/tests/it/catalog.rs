@@ -8,10 +8,13 @@ use std::{
 
 use apache_avro::{Schema, rabin::Rabin};
 use contracts::{
+    billing_account::{self, BillingAccountEvent},
     file::{self, FileEvent},
+    invoice::{self, InvoiceEvent},
     job::{self, JobEvent},
     job_configuration::{self, JobConfigurationEvent},
     organization::{self, OrganizationEvent},
+    plan::{self, PlanEvent},
 };
 use epoch::event::{CodecError, DomainEvent, SchemaId};
 
@@ -43,6 +46,9 @@ pub(crate) fn aggregates() -> Vec<Aggregate> {
         Aggregate::of::<JobConfigurationEvent>(job_configuration::AGGREGATE),
         Aggregate::of::<FileEvent>(file::AGGREGATE),
         Aggregate::of::<JobEvent>(job::AGGREGATE),
+        Aggregate::of::<PlanEvent>(plan::AGGREGATE),
+        Aggregate::of::<BillingAccountEvent>(billing_account::AGGREGATE),
+        Aggregate::of::<InvoiceEvent>(invoice::AGGREGATE),
     ]
 }
 

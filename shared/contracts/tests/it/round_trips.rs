@@ -4,7 +4,14 @@ use std::{borrow::Cow, collections::BTreeSet, fmt::Debug, marker::PhantomData};
 
 use apache_avro::{GenericSingleObjectReader, Schema, reader::datum::GenericDatumReader};
 use contracts::{
+    billing_account::{
+        self, AccountOpened, AccountTimeZoneChanged, BillingAccountEvent, BudgetExceeded, BudgetSet, CreditGranted,
+        DiscountGranted, PlanAssigned, PlanChangeScheduled, PriceOverridden, UsageMetered,
+    },
     file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
+    invoice::{
+        self, AdjustmentBooked, Correction, Day, InvoiceDrafted, InvoiceEvent, InvoiceFinalized, InvoiceVoided, Line,
+    },
     job::{
         self, FileRole, JobAssigned, JobCancelled, JobCreated, JobEvent, JobFailed, JobFilesLinked, JobFilesUnlinked,
         JobLost, JobQueued, JobStarted, JobSucceeded, JobTimedOut,
@@ -16,6 +23,7 @@ use contracts::{
         self, MemberAdded, MemberRemoved, MemberRoleChanged, OrganizationCreated, OrganizationEvent,
         OrganizationRenamed, Role, StorageUsageChanged,
     },
+    plan::{self, Charge, PlanEvent, PlanPublished, PlanRetired, Tier},
 };
 use epoch::{
     Envelope, Position, Timestamp, Version,
@@ -248,6 +256,167 @@ fn job_events() {
         .each(payload!(JobTimedOut { organization_id: id(), timeout_ms: number() }))
         .each(payload!(JobCancelled { organization_id: id(), reason: text() }))
         .each(payload!(JobLost { organization_id: id(), reason: text() }))
+        .all();
+}
+
+fn instant() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp::from_millis)
+}
+
+fn tier() -> impl Strategy<Value = Tier> {
+    payload!(Tier { up_to: option::of(text()), unit_price: text(), flat_fee: option::of(text()) })
+}
+
+fn charge() -> impl Strategy<Value = Charge> {
+    payload!(Charge {
+        meter: text(),
+        unit: text(),
+        model: text(),
+        tiers: option::of(vec(tier(), 0..3)),
+        unit_price: option::of(text()),
+        free: option::of(text()),
+        package_size: option::of(text()),
+        package_price: option::of(text()),
+    })
+}
+
+#[test]
+fn plan_events() {
+    Checks::<PlanEvent>::of(plan::AGGREGATE)
+        .each(payload!(PlanPublished {
+            plan_version: any::<i32>(),
+            name: text(),
+            currency: text(),
+            split: text(),
+            charges: vec(charge(), 0..3),
+            minimum: option::of(text()),
+            tax_percent: option::of(text()),
+        }))
+        .each(payload!(PlanRetired { reason: text() }))
+        .all();
+}
+
+#[test]
+fn billing_account_events() {
+    Checks::<BillingAccountEvent>::of(billing_account::AGGREGATE)
+        .each(payload!(AccountOpened { currency: text(), time_zone: text() }))
+        .each(payload!(AccountTimeZoneChanged { time_zone: text(), from_month: text() }))
+        .each(payload!(PlanAssigned { plan_id: id(), plan_version: any::<i32>(), from_at: instant() }))
+        .each(payload!(PlanChangeScheduled {
+            plan_id: id(),
+            plan_version: any::<i32>(),
+            from_at: instant(),
+            notice: text(),
+        }))
+        .each(payload!(PriceOverridden { from_at: instant(), meter: text(), charge: option::of(charge()) }))
+        .each(payload!(DiscountGranted { percent: text(), reason: text() }))
+        .each(payload!(CreditGranted { amount: text(), reason: text() }))
+        .each(payload!(UsageMetered {
+            through_at: instant(),
+            stored_bytes: number(),
+            byte_milliseconds: text(),
+            run_milliseconds: text(),
+        }))
+        .each(payload!(BudgetSet {
+            amount: option::of(text()),
+            thresholds: vec(any::<i32>(), 0..4),
+            hard_stop: any::<bool>(),
+        }))
+        .each(payload!(BudgetExceeded {
+            month: text(),
+            kind: text(),
+            threshold: any::<i32>(),
+            amount: text(),
+            budget: text(),
+        }))
+        .all();
+}
+
+fn line() -> impl Strategy<Value = Line> {
+    payload!(Line {
+        meter: text(),
+        unit: text(),
+        plan: text(),
+        plan_version: any::<i32>(),
+        metered: text(),
+        quantity: text(),
+        amount: text(),
+    })
+}
+
+fn correction() -> impl Strategy<Value = Correction> {
+    payload!(Correction {
+        invoice_id: id(),
+        month: text(),
+        meter: text(),
+        plan: text(),
+        plan_version: any::<i32>(),
+        amount: text(),
+    })
+}
+
+fn day() -> impl Strategy<Value = Day> {
+    payload!(Day {
+        date: text(),
+        start_at: instant(),
+        end_at: instant(),
+        byte_milliseconds: text(),
+        run_milliseconds: text(),
+    })
+}
+
+fn finalized() -> impl Strategy<Value = InvoiceFinalized> {
+    let amounts = vec("[0-9]{1,9}", 8);
+    (id(), number(), text(), vec(line(), 0..3), vec(correction(), 0..3), vec(day(), 0..3), amounts).prop_map(
+        |(organization_id, number, currency, lines, corrections, days, amounts)| {
+            let amount = |index: usize| amounts[index].clone();
+            InvoiceFinalized {
+                organization_id,
+                number,
+                currency,
+                lines,
+                corrections,
+                days,
+                rounding: amount(0),
+                subtotal: amount(1),
+                discount: amount(2),
+                minimum_true_up: amount(3),
+                tax: amount(4),
+                total: amount(5),
+                credit_applied: amount(6),
+                amount_due: amount(7),
+            }
+        },
+    )
+}
+
+#[test]
+fn invoice_events() {
+    Checks::<InvoiceEvent>::of(invoice::AGGREGATE)
+        .each(payload!(InvoiceDrafted {
+            organization_id: id(),
+            month: text(),
+            start_at: instant(),
+            end_at: instant(),
+            time_zone: text(),
+        }))
+        .each(finalized())
+        .each(payload!(InvoiceVoided {
+            organization_id: id(),
+            reason: text(),
+            credit_note: option::of(number()),
+            amount: option::of(text()),
+        }))
+        .each(payload!(AdjustmentBooked {
+            organization_id: id(),
+            meter: text(),
+            plan: text(),
+            plan_version: any::<i32>(),
+            metered: text(),
+            amount: text(),
+            settled_in_id: id(),
+            reason: text(),
+        }))
         .all();
 }
 
