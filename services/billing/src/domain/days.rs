@@ -92,12 +92,12 @@ pub fn beginning_of_month(end: Timestamp) -> Result<Timestamp, DaysError> {
     beginning(date.first_of_month(), &TimeZone::UTC)
 }
 
-fn instant(at: Timestamp) -> Result<jiff::Timestamp, DaysError> {
+pub(super) fn instant(at: Timestamp) -> Result<jiff::Timestamp, DaysError> {
     Ok(jiff::Timestamp::from_millisecond(at.as_millis())?)
 }
 
 /// Midnight; the first of two, or when there is none, as long after as the clock was put forward.
-fn beginning(date: Date, zone: &TimeZone) -> Result<Timestamp, DaysError> {
+pub(super) fn beginning(date: Date, zone: &TimeZone) -> Result<Timestamp, DaysError> {
     let midnight = date.to_zoned(zone.clone())?;
     Ok(Timestamp::from_millis(midnight.timestamp().as_millisecond()))
 }

@@ -3,15 +3,19 @@
 //! Whoever calls gives events that are counted once each, the period, and the instant the answer is as of. The same functions
 //! serve the HTTP API and anything else that has events, so ids are of any ordered type.
 
+pub mod account;
 pub mod buckets;
+pub mod catalogue;
 pub mod charge;
 pub mod compute;
 pub mod currency;
 pub mod days;
 pub mod decimal;
 pub mod exact;
+pub mod invoice;
 pub mod metering;
 pub mod money;
+pub mod month;
 pub mod pairing;
 pub mod plan;
 pub mod prices;

@@ -26,6 +26,14 @@ pub struct TooFine {
     currency: &'static str,
 }
 
+/// Text that isn't an amount of its currency.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an amount of {currency}")]
+pub struct NotAnAmount {
+    text: String,
+    currency: &'static str,
+}
+
 impl Amount {
     /// Nothing.
     #[must_use]
@@ -56,6 +64,18 @@ impl Amount {
             Some(more) => Ok(Self { minor: number * BigInt::from(10).pow(u32::from(more)), digits }),
             None => Err(TooFine { decimal: decimal.clone(), digits, currency: currency.code() }),
         }
+    }
+
+    /// An amount as it is written, which may be less than nothing.
+    ///
+    /// # Errors
+    /// [`NotAnAmount`].
+    pub fn read(text: &str, currency: Currency) -> Result<Self, NotAnAmount> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let not_an_amount = || NotAnAmount { text: text.chars().take(60).collect(), currency: currency.code() };
+        let decimal: Decimal = digits.parse().map_err(|_| not_an_amount())?;
+        let amount = Self::given(&decimal, currency).map_err(|_| not_an_amount())?;
+        Ok(if digits.len() < text.len() { Self::zero(currency).minus(&amount) } else { amount })
     }
 
     /// So many of the smallest unit of the currency.

@@ -4,7 +4,7 @@
 //! its tiers ascend and the last one has no bound, its packages hold something, its units fit their meters, and no meter is
 //! charged twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +38,31 @@ pub struct Plan {
     pub currency: Currency,
     /// What is charged for.
     pub charges: BTreeMap<Meter, Charge>,
+    /// Those charges that are a customer's own, whatever the plan says.
+    pub own: BTreeSet<Meter>,
     /// How files are shared by the jobs that use them.
     pub split: Rule,
+    /// What a month costs at least, before tax.
+    pub minimum: Decimal,
+    /// Hundredths that are put on as tax.
+    pub tax_percent: Decimal,
+}
+
+impl Plan {
+    /// A plan with these charges and nothing else.
+    #[must_use]
+    pub fn new(key: PlanVersion, currency: Currency, charges: BTreeMap<Meter, Charge>) -> Self {
+        let (minimum, tax_percent) = (Decimal::zero(), Decimal::zero());
+        Self { key, currency, charges, own: BTreeSet::new(), split: Rule::default(), minimum, tax_percent }
+    }
+
+    /// The plan with a customer's own price for a meter.
+    #[must_use]
+    pub fn with_own(mut self, charge: Charge) -> Self {
+        self.own.insert(charge.meter());
+        self.charges.insert(charge.meter(), charge);
+        self
+    }
 }
 
 /// A charge as it is written, in JSON or in an event.

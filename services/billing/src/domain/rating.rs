@@ -9,6 +9,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bigdecimal::num_bigint::BigInt;
 use epoch::Timestamp;
 
 use super::{
@@ -87,6 +88,8 @@ pub struct Line {
     pub meter: Meter,
     /// Under which plan.
     pub plan: PlanVersion,
+    /// Whether the price is the customer's own.
+    pub own: bool,
     /// How much.
     pub quantity: Quantity,
     /// Tier by tier.
@@ -104,9 +107,9 @@ pub struct Invoice {
     pub currency: Currency,
     /// By meter, then by plan and version; those with usage.
     pub lines: Vec<Line>,
-    /// The sum of the lines.
+    /// The sum of the lines, and of corrections of earlier invoices.
     pub subtotal: Amount,
-    /// What of the subtotal is due to rounding: it without the exact sum.
+    /// What is due to rounding: the sum of the lines without the exact sum.
     pub rounding: Exact,
     /// What is taken off.
     pub discount: Amount,
@@ -164,6 +167,18 @@ pub fn terms(period: Span, subscriptions: &[Subscription]) -> Vec<Term> {
 /// # Errors
 /// [`RatingError`].
 pub fn rate(usage: &[(Term, Metered)], adjustments: &Adjustments) -> Result<Option<Invoice>, RatingError> {
+    rate_with(usage, adjustments, &BigInt::from(0))
+}
+
+/// The same, and corrections of earlier invoices, in the smallest unit of the currency, that come to the sum of the lines.
+///
+/// # Errors
+/// [`RatingError`].
+pub fn rate_with(
+    usage: &[(Term, Metered)],
+    adjustments: &Adjustments,
+    corrections: &BigInt,
+) -> Result<Option<Invoice>, RatingError> {
     let Some((first, _)) = usage.first() else { return Ok(None) };
     let currency = first.plan.currency;
     if let Some((other, _)) = usage.iter().find(|(term, _)| term.plan.currency != currency) {
@@ -178,6 +193,7 @@ pub fn rate(usage: &[(Term, Metered)], adjustments: &Adjustments) -> Result<Opti
     let subtotal = lines.iter().fold(Amount::zero(currency), |sum, line| sum.plus(&line.amount));
     let exact = lines.iter().fold(Exact::zero(), |sum, line| sum.plus(&line.exact));
     let rounding = subtotal.exact().minus(&exact);
+    let subtotal = subtotal.plus(&Amount::of_minor(corrections.clone(), currency));
     adjusted(currency, lines, subtotal, rounding, adjustments).map(Some)
 }
 
@@ -189,7 +205,7 @@ struct Sum<'u> {
 }
 
 fn lines(usage: &[(Term, Metered)], currency: Currency) -> Vec<Line> {
-    let mut sums: BTreeMap<(Meter, &PlanVersion), Sum<'_>> = BTreeMap::new();
+    let mut sums: BTreeMap<(Meter, &PlanVersion, bool), Sum<'_>> = BTreeMap::new();
     let mut used = Metered::default();
     for (term, metered) in usage {
         for (meter, charge) in &term.plan.charges {
@@ -197,11 +213,9 @@ fn lines(usage: &[(Term, Metered)], currency: Currency) -> Vec<Line> {
             if more == 0 {
                 continue;
             }
-            let sum = sums.entry((*meter, &term.plan.key)).or_insert_with(|| Sum {
-                charge,
-                metered: 0,
-                parts: BTreeMap::new(),
-            });
+            let own = term.plan.own.contains(meter);
+            let sum = sums.entry((*meter, &term.plan.key, own));
+            let sum = sum.or_insert_with(|| Sum { charge, metered: 0, parts: BTreeMap::new() });
             sum.metered += more;
             for part in charge.parts_between(before, before + more) {
                 let tier = part.tier;
@@ -213,12 +227,12 @@ fn lines(usage: &[(Term, Metered)], currency: Currency) -> Vec<Line> {
         }
         used = Metered { byte_ms: used.byte_ms + metered.byte_ms, run_ms: used.run_ms + metered.run_ms };
     }
-    let line = |((meter, plan), sum): ((Meter, &PlanVersion), Sum<'_>)| {
+    let line = |((meter, plan, own), sum): ((Meter, &PlanVersion, bool), Sum<'_>)| {
         let parts: Vec<_> = sum.parts.into_values().collect();
         let exact = parts.iter().fold(Exact::zero(), |exact, part| exact.plus(&part.amount));
         let amount = Amount::rounded(&exact, currency);
         let quantity = Quantity { metered: sum.metered, unit: sum.charge.unit };
-        Line { meter, plan: plan.clone(), quantity, parts, exact, amount }
+        Line { meter, plan: plan.clone(), own, quantity, parts, exact, amount }
     };
     sums.into_iter().map(line).collect()
 }

@@ -20,6 +20,8 @@ pub use shares::{Shares, shares};
 
 use epoch::Timestamp;
 
+use super::refused::Refused;
+
 /// How a file is shared by the jobs it is linked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Rule {
@@ -31,6 +33,18 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// The rule of this name.
+    ///
+    /// # Errors
+    /// [`Refused`] when there is none.
+    pub fn named(name: &str) -> Result<Self, Refused> {
+        match name {
+            "split" => Ok(Rule::Split),
+            "unshared_only" => Ok(Rule::UnsharedOnly),
+            other => Err(Refused::new("split", format!("there is no rule {other:?}"))),
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

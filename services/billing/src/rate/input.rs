@@ -274,13 +274,9 @@ impl PlanInput {
     fn plan(&self) -> Result<Plan, Refused> {
         let currency: Currency = self.currency.parse().map_err(|error| Refused::new("currency", error))?;
         let charges = charges(&self.charges).map_err(|refused| refused.within("charges"))?;
-        let split = match self.split.as_deref() {
-            None | Some("split") => Rule::Split,
-            Some("unshared_only") => Rule::UnsharedOnly,
-            Some(other) => return Err(Refused::new("split", format!("there is no rule {other:?}"))),
-        };
+        let split = self.split.as_deref().map_or(Ok(Rule::Split), Rule::named)?;
         let key = PlanVersion { plan: text("id", Some(&self.id))?.to_owned(), version: self.version };
-        Ok(Plan { key, currency, charges, split })
+        Ok(Plan { split, ..Plan::new(key, currency, charges) })
     }
 }
 
