@@ -5,18 +5,26 @@
 //! the installation's flat prices ([`settings`]).
 
 pub mod api;
+pub mod budgets;
+pub mod documents;
 pub mod domain;
+pub mod ledger;
 pub mod metering;
 pub mod projections;
 pub mod rate;
 pub mod reconciliation;
+pub mod sagas;
 pub mod settings;
 
 use std::sync::Arc;
 
+use epoch::{Repository, Timestamp};
 use epoch_postgres::PgHandler;
+use futures::FutureExt;
 use service_kit::service::{Assembled, Host, Service, ServiceError, Task};
 use sqlx::migrate::Migrator;
+
+use crate::ledger::Ledger;
 
 /// The service's own tables.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -39,21 +47,29 @@ impl Service for BillingService {
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let prices = settings::prices(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
         let prices = prices.map_err(ServiceError::failed)?;
+        let standard = prices.plan();
+        let open_accounts = sagas::OpenAccounts::new(Repository::new(host.store.clone()), standard.currency);
+        let ledger = Ledger::new(host.store.clone(), standard, Arc::new(Timestamp::now));
         let (router, openapi) = api::router(api::Api {
             pool: host.pool().clone(),
             secrets: host.secrets.clone(),
             prices: Arc::new(prices),
+            ledger: ledger.clone(),
         });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
             Arc::new(projections::storage_changes::StorageChanges),
             Arc::new(projections::runs::Runs),
             Arc::new(projections::file_links::FileLinks),
+            Arc::new(projections::accounts::Accounts),
+            Arc::new(open_accounts),
         ];
         let pool = host.pool().clone();
         let reconciliation: Task = Arc::new(move |stop| {
             let checks = reconciliation::run(pool.clone(), stop);
             Box::pin(async move { checks.await.map_err(ServiceError::failed) })
         });
-        Ok(Assembled { router, openapi, handlers, tasks: vec![("reconciliation", reconciliation)] })
+        let budgets: Task = Arc::new(move |stop| budgets::watch(ledger.clone(), stop).map(Ok).boxed());
+        let tasks = vec![("reconciliation", reconciliation), ("budgets", budgets)];
+        Ok(Assembled { router, openapi, handlers, tasks })
     }
 }

@@ -30,14 +30,21 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 const ORGANIZATIONS: &str = "/api/v1/organizations";
 
 /// What is beneath an organization and doesn't belong to the organization service.
-const RESOURCES: [(&str, Target); 6] = [
+const RESOURCES: [(&str, Target); 9] = [
     ("job-configurations", Target::Job),
     ("jobs", Target::Job),
     ("uploads", Target::Upload),
     ("files", Target::File),
     ("usage", Target::Billing),
     ("costs", Target::Billing),
+    ("account", Target::Billing),
+    ("budget", Target::Billing),
+    ("invoices", Target::Billing),
 ];
+
+/// What operators do with billing, beneath `/api/v1/admin`.
+const BILLING_ADMIN: [&str; 4] =
+    ["plans", "simulations", "organizations/{org}/account", "organizations/{org}/invoices"];
 
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +79,11 @@ pub(crate) fn routes() -> Router<Arc<Door>> {
     for (name, target) in RESOURCES {
         let resource = format!("{ORGANIZATIONS}/{{org}}/{name}");
         router = router.route(&resource, to(target)).route(&format!("{resource}/{{*rest}}"), to(target));
+    }
+    for name in BILLING_ADMIN {
+        let resource = format!("/api/v1/admin/{name}");
+        router = router.route(&resource, to(Target::Billing));
+        router = router.route(&format!("{resource}/{{*rest}}"), to(Target::Billing));
     }
     router.layer(server::streaming())
 }

@@ -28,7 +28,10 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use crate::domain::{job::Job, job_configuration::JobConfiguration};
+use crate::{
+    domain::{job::Job, job_configuration::JobConfiguration},
+    standing::Standing,
+};
 
 /// How long a read waits for the version it asks for.
 const VERSION_LIMIT: Duration = Duration::from_secs(2);
@@ -42,6 +45,7 @@ pub(crate) struct Api {
     pub(crate) stop: CancellationToken,
     pub(crate) configurations: Repository<JobConfiguration, PgStore>,
     pub(crate) jobs: Repository<Job, PgStore>,
+    pub(crate) standing: Standing,
 }
 
 impl FromRef<Api> for Secrets {

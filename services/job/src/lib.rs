@@ -12,6 +12,7 @@ mod input_files;
 mod leases;
 mod moments;
 mod projections;
+mod standing;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use epoch::Repository;
 use epoch_postgres::PgHandler;
 use futures::FutureExt;
 use service_kit::{
+    http_client::Peer,
     operate::EventType,
     service::{Assembled, Host, Service, ServiceError, Task},
 };
@@ -27,6 +29,7 @@ use sqlx::migrate::Migrator;
 use crate::{
     api::Api,
     projections::{job_configurations::JobConfigurations, jobs::Jobs, known_files::KnownFiles},
+    standing::Standing,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -57,7 +60,9 @@ impl Service for JobService {
 
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let jobs = Repository::new(host.store.clone());
+        let billing = Peer::new(Self::NAME, host.peers.billing_url.clone(), host.secrets.clone());
         let api = Api {
+            standing: Standing::new(billing.map_err(ServiceError::failed)?),
             store: host.store.clone(),
             progress: host.progress.clone(),
             secrets: host.secrets.clone(),

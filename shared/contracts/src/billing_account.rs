@@ -27,6 +27,8 @@ epoch::events! {
         UsageMetered = [schema!("billing_account/UsageMetered")],
         BudgetSet = [schema!("billing_account/BudgetSet")],
         BudgetExceeded = [schema!("billing_account/BudgetExceeded")],
+        AccountInvoiced = [schema!("billing_account/AccountInvoiced")],
+        AccountInvoiceVoided = [schema!("billing_account/AccountInvoiceVoided")],
     }
 }
 
@@ -138,4 +140,24 @@ pub struct BudgetExceeded {
     pub amount: String,
     /// The budget.
     pub budget: String,
+}
+
+/// A period of the account was invoiced. What it was charged by up to then stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInvoiced {
+    /// The invoice.
+    pub invoice_id: Uuid,
+    /// The first instant after the period.
+    pub end_at: Timestamp,
+    /// What of the account's credit it used up.
+    pub credit_used: String,
+}
+
+/// An invoice of the account doesn't count any more, and the credit it used up is there again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInvoiceVoided {
+    /// The invoice.
+    pub invoice_id: Uuid,
+    /// The credit.
+    pub credit_returned: String,
 }

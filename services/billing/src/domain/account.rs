@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{
     billing_account::{
-        AGGREGATE, AccountOpened, AccountTimeZoneChanged, BillingAccountEvent, BudgetExceeded, BudgetSet,
-        CreditGranted, DiscountGranted, PlanAssigned, PlanChangeScheduled, PriceOverridden, UsageMetered,
+        AGGREGATE, AccountInvoiceVoided, AccountInvoiced, AccountOpened, AccountTimeZoneChanged, BillingAccountEvent,
+        BudgetExceeded, BudgetSet, CreditGranted, DiscountGranted, PlanAssigned, PlanChangeScheduled, PriceOverridden,
+        UsageMetered,
     },
     plan::Charge as ChargeContract,
 };
@@ -49,18 +50,31 @@ pub struct Account {
     overrides: BTreeMap<String, BTreeMap<i64, Option<ChargeContract>>>,
     discount_percent: Option<String>,
     credits: Vec<String>,
+    /// What each invoice that counts used up of the credit.
+    invoices: BTreeMap<Uuid, Issued>,
+    /// In milliseconds.
+    invoiced_until: Option<i64>,
     budget: Option<BudgetSet>,
     said: BTreeSet<(String, String, i32)>,
     metered: Option<UsageMetered>,
 }
 
 /// A version of a plan that an account is pinned to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pin {
     /// The plan.
     pub plan: Uuid,
     /// Its version.
     pub version: u32,
+}
+
+/// An invoice that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issued {
+    /// The first instant after its period.
+    pub end: Timestamp,
+    /// What of the credit it used up.
+    credit_used: String,
 }
 
 /// What an account can be asked to do.
@@ -90,8 +104,6 @@ pub enum AccountCommand {
         currency: Currency,
         /// From when on.
         from: Timestamp,
-        /// Until when everything has been invoiced, which stays as it is.
-        invoiced_until: Option<Timestamp>,
     },
     /// Be charged by another version or plan later.
     SchedulePlanChange {
@@ -114,8 +126,6 @@ pub enum AccountCommand {
         charge: Option<ChargeDefinition>,
         /// From when on.
         from: Timestamp,
-        /// Until when everything has been invoiced, which stays as it is.
-        invoiced_until: Option<Timestamp>,
     },
     /// Have a part of each subtotal taken off.
     GrantDiscount {
@@ -141,6 +151,20 @@ pub enum AccountCommand {
         thresholds: Vec<i32>,
         /// Whether no new job is queued once it is used up.
         hard_stop: bool,
+    },
+    /// Remember that a period was invoiced.
+    Invoiced {
+        /// The invoice.
+        invoice: Uuid,
+        /// The first instant after the period.
+        end: Timestamp,
+        /// What of the credit it used up.
+        credit_used: Amount,
+    },
+    /// Forget an invoice, and take back what credit it used up.
+    InvoiceVoided {
+        /// The invoice.
+        invoice: Uuid,
     },
     /// Say which thresholds are reached.
     CheckBudget {
@@ -242,7 +266,13 @@ impl Account {
         percent.unwrap_or_else(Decimal::zero)
     }
 
-    /// All credit that was granted.
+    /// Its invoices that count, by id.
+    #[must_use]
+    pub fn invoices(&self) -> &BTreeMap<Uuid, Issued> {
+        &self.invoices
+    }
+
+    /// The credit that was granted and not used up.
     ///
     /// # Errors
     /// As [`Account::currency`].
@@ -252,6 +282,10 @@ impl Account {
         for granted in &self.credits {
             let granted: Decimal = granted.parse().map_err(|error| Refused::new("credits", error))?;
             credit = credit.plus(&Amount::given(&granted, currency).map_err(|error| Refused::new("credits", error))?);
+        }
+        for issued in self.invoices.values() {
+            let used = Amount::read(&issued.credit_used, currency).map_err(|error| Refused::new("invoices", error))?;
+            credit = credit.minus(&used);
         }
         Ok(credit)
     }
@@ -280,17 +314,19 @@ impl Account {
         !stops || !self.said.contains(&(month.to_string(), "actual".to_owned(), USED_UP))
     }
 
-    fn assign(
-        &self,
-        currency: Currency,
-        from: Timestamp,
-        invoiced_until: Option<Timestamp>,
-    ) -> Result<(), AccountError> {
+    fn assign(&self, currency: Currency, from: Timestamp) -> Result<(), AccountError> {
         let account = self.currency()?;
         if account != currency {
             return Err(AccountError::OtherCurrency { account: account.code().to_owned(), plan: currency.code() });
         }
-        not_invoiced(from, invoiced_until)
+        self.not_invoiced(from)
+    }
+
+    fn not_invoiced(&self, from: Timestamp) -> Result<(), AccountError> {
+        match self.invoiced_until.map(Timestamp::from_millis) {
+            Some(invoiced_until) if from < invoiced_until => Err(AccountError::Invoiced { from, invoiced_until }),
+            _ => Ok(()),
+        }
     }
 
     fn set_budget(&self, amount: Option<&Decimal>, thresholds: &[i32], hard_stop: bool) -> Decision {
@@ -347,13 +383,6 @@ impl Account {
     }
 }
 
-fn not_invoiced(from: Timestamp, invoiced_until: Option<Timestamp>) -> Result<(), AccountError> {
-    match invoiced_until {
-        Some(invoiced_until) if from < invoiced_until => Err(AccountError::Invoiced { from, invoiced_until }),
-        _ => Ok(()),
-    }
-}
-
 fn known_zone(name: &str) -> Result<String, Refused> {
     let zone = zone(name).map_err(|error| Refused::new("time_zone", error))?;
     Ok(zone.iana_name().unwrap_or("UTC").to_owned())
@@ -385,13 +414,13 @@ impl Aggregate for Account {
                 let time_zone = known_zone(time_zone)?;
                 Ok(vec![AccountTimeZoneChanged { time_zone, from_month: from.to_string() }.into()])
             }
-            AccountCommand::AssignPlan { pin, currency, from, invoiced_until } => {
-                self.assign(*currency, *from, *invoiced_until)?;
+            AccountCommand::AssignPlan { pin, currency, from } => {
+                self.assign(*currency, *from)?;
                 let plan_version = number(pin.version)?;
                 Ok(vec![PlanAssigned { plan_id: pin.plan, plan_version, from_at: *from }.into()])
             }
             AccountCommand::SchedulePlanChange { pin, currency, from, now, notice } => {
-                self.assign(*currency, *from, None)?;
+                self.assign(*currency, *from)?;
                 if from <= now {
                     return Err(Refused::new("from", format!("{from} doesn't lie in the future")).into());
                 }
@@ -399,8 +428,8 @@ impl Aggregate for Account {
                 let (plan_version, notice) = (number(pin.version)?, notice.trim().to_owned());
                 Ok(vec![PlanChangeScheduled { plan_id: pin.plan, plan_version, from_at: *from, notice }.into()])
             }
-            AccountCommand::OverridePrice { meter, charge, from, invoiced_until } => {
-                not_invoiced(*from, *invoiced_until)?;
+            AccountCommand::OverridePrice { meter, charge, from } => {
+                self.not_invoiced(*from)?;
                 if let Some(charge) = charge
                     && charge.charge().map_err(|refused| refused.within("charge"))?.meter() != *meter
                 {
@@ -428,6 +457,18 @@ impl Aggregate for Account {
             }
             AccountCommand::SetBudget { amount, thresholds, hard_stop } => {
                 self.set_budget(amount.as_ref(), thresholds, *hard_stop)
+            }
+            AccountCommand::Invoiced { invoice, end, credit_used } => {
+                if self.invoices.contains_key(invoice) {
+                    return Ok(vec![]);
+                }
+                let credit_used = credit_used.to_string();
+                Ok(vec![AccountInvoiced { invoice_id: *invoice, end_at: *end, credit_used }.into()])
+            }
+            AccountCommand::InvoiceVoided { invoice } => {
+                let Some(issued) = self.invoices.get(invoice) else { return Ok(vec![]) };
+                let credit_returned = issued.credit_used.clone();
+                Ok(vec![AccountInvoiceVoided { invoice_id: *invoice, credit_returned }.into()])
             }
             AccountCommand::CheckBudget { month, actual, forecast } => self.check_budget(*month, actual, forecast),
         }
@@ -459,6 +500,14 @@ impl Aggregate for Account {
                     self.said.clear();
                 }
                 self.budget = Some(event.clone());
+            }
+            BillingAccountEvent::AccountInvoiced(event) => {
+                let issued = Issued { end: event.end_at, credit_used: event.credit_used.clone() };
+                self.invoices.insert(event.invoice_id, issued);
+                self.invoiced_until = self.invoiced_until.max(Some(event.end_at.as_millis()));
+            }
+            BillingAccountEvent::AccountInvoiceVoided(event) => {
+                self.invoices.remove(&event.invoice_id);
             }
             BillingAccountEvent::BudgetExceeded(event) => {
                 self.said.insert((event.month.clone(), event.kind.clone(), event.threshold));
@@ -545,17 +594,13 @@ mod tests {
     fn is_pinned_from_an_instant_on_and_not_before_what_was_invoiced() {
         let mut account = opened();
         let pin = Pin { plan: Uuid::now_v7(), version: 3 };
-        let assign = |from, invoiced_until: Option<i64>| AccountCommand::AssignPlan {
-            pin,
-            currency: euro(),
-            from: at(from),
-            invoiced_until: invoiced_until.map(at),
-        };
-        assert!(matches!(apply(&mut account, &assign(9, Some(10))), Err(AccountError::Invoiced { .. })));
-        apply(&mut account, &assign(10, Some(10))).unwrap();
+        let assign = |from| AccountCommand::AssignPlan { pin, currency: euro(), from: at(from) };
+        let invoiced = AccountCommand::Invoiced { invoice: Uuid::nil(), end: at(10), credit_used: amount("0") };
+        apply(&mut account, &invoiced).unwrap();
+        assert!(matches!(apply(&mut account, &assign(9)), Err(AccountError::Invoiced { .. })));
+        apply(&mut account, &assign(10)).unwrap();
         assert_eq!((account.pin_at(at(9)), account.pin_at(at(10))), (None, Some(pin)));
-        let yen =
-            AccountCommand::AssignPlan { pin, currency: "JPY".parse().unwrap(), from: at(10), invoiced_until: None };
+        let yen = AccountCommand::AssignPlan { pin, currency: "JPY".parse().unwrap(), from: at(10) };
         assert!(matches!(apply(&mut account, &yen), Err(AccountError::OtherCurrency { .. })));
         let later = Pin { version: 4, ..pin };
         let schedule = |from, notice: &str| AccountCommand::SchedulePlanChange {
@@ -578,7 +623,6 @@ mod tests {
             meter: Meter::Compute,
             charge: charge.map(|json| serde_json::from_str(json).unwrap()),
             from: at(from),
-            invoiced_until: None,
         };
         let flat = r#"{"meter":"compute","unit":"s","model":"flat","unit_price":"0.5"}"#;
         let storage = r#"{"meter":"storage","unit":"GB.h","model":"flat","unit_price":"0.5"}"#;
@@ -587,6 +631,19 @@ mod tests {
         assert!(apply(&mut account, &price(Some(storage), 30)).is_err());
         let own = |millis| account.own_charges_at(at(millis)).unwrap().len();
         assert_eq!((own(9), own(10), own(19), own(20)), (0, 1, 1, 0));
+    }
+
+    #[test]
+    fn credit_is_used_up_and_comes_back_with_a_void_invoice() {
+        let mut account = opened();
+        let grant = AccountCommand::GrantCredit { amount: "10.00".parse().unwrap(), reason: "r".into() };
+        apply(&mut account, &grant).unwrap();
+        let invoice = Uuid::now_v7();
+        let invoiced = AccountCommand::Invoiced { invoice, end: at(10), credit_used: amount("7.50") };
+        assert_eq!((apply(&mut account, &invoiced), apply(&mut account, &invoiced)), (Ok(1), Ok(0)));
+        assert_eq!(account.credit().unwrap(), amount("2.50"));
+        apply(&mut account, &AccountCommand::InvoiceVoided { invoice }).unwrap();
+        assert_eq!(account.credit().unwrap(), amount("10.00"));
     }
 
     #[test]

@@ -92,6 +92,14 @@ pub fn beginning_of_month(end: Timestamp) -> Result<Timestamp, DaysError> {
     beginning(date.first_of_month(), &TimeZone::UTC)
 }
 
+/// The beginning of the day that an instant lies in.
+///
+/// # Errors
+/// [`DaysError::OutOfCalendar`].
+pub fn beginning_of_day(at: Timestamp, zone: &TimeZone) -> Result<Timestamp, DaysError> {
+    beginning(instant(at)?.to_zoned(zone.clone()).date(), zone)
+}
+
 pub(super) fn instant(at: Timestamp) -> Result<jiff::Timestamp, DaysError> {
     Ok(jiff::Timestamp::from_millisecond(at.as_millis())?)
 }

@@ -30,6 +30,11 @@ impl Decimal {
         Self(BigDecimal::from(0))
     }
 
+    /// An integer that isn't negative, divided by 10 to the power of `digits`.
+    pub(super) fn of_digits(number: BigInt, digits: u8) -> Self {
+        Self(BigDecimal::new(number, i64::from(digits)).normalized())
+    }
+
     /// Whether it is nothing.
     #[must_use]
     pub fn is_zero(&self) -> bool {

@@ -7,6 +7,7 @@ pub mod account;
 pub mod buckets;
 pub mod catalogue;
 pub mod charge;
+pub mod charging;
 pub mod compute;
 pub mod currency;
 pub mod days;

@@ -120,6 +120,12 @@ impl Amount {
         Exact::of_digits(self.minor.clone(), self.digits)
     }
 
+    /// The amount as a decimal, which has no sign.
+    #[must_use]
+    pub fn decimal(&self) -> Decimal {
+        Decimal::of_digits(BigInt::from(self.minor.magnitude().clone()), self.digits)
+    }
+
     /// Itself, or nothing if it is less.
     #[must_use]
     pub fn at_least_nothing(self) -> Self {

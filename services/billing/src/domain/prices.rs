@@ -3,9 +3,11 @@
 //! The invariant: a line is its exact quantity at its price, rounded once; the total is the sum of what the lines show.
 
 use super::{
+    charge::{Charge, Model},
     currency::{Currency, UnknownCurrency},
     decimal::{Decimal, NotADecimal},
     money::Amount,
+    plan::{Plan, PlanVersion},
     quantity::{Quantity, Unit},
 };
 
@@ -62,6 +64,19 @@ impl FlatPrices {
         let lines = vec![storage, compute];
         let total = lines.iter().fold(Amount::zero(self.currency), |total, line| total.plus(&line.amount));
         Costs { lines, total }
+    }
+
+    /// The same prices as a plan: what is charged when an account has none.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let flat = |unit, unit_price: &Decimal| Charge {
+            unit,
+            model: Model::Flat { free: Decimal::zero(), unit_price: unit_price.clone() },
+        };
+        let charges = [flat(Unit::GbHour, &self.gb_hour), flat(Unit::Second, &self.second)];
+        let charges = charges.into_iter().map(|charge| (charge.meter(), charge)).collect();
+        let key = PlanVersion { plan: "standard".to_owned(), version: 1 };
+        Plan::new(key, self.currency, charges)
     }
 
     fn line(&self, meter: &'static str, quantity: Quantity, unit_price: &Decimal) -> Line {

@@ -1,5 +1,6 @@
 //! Read models of what other services' events say about usage.
 
+pub mod accounts;
 pub mod file_links;
 pub mod files;
 pub mod runs;

@@ -34,7 +34,7 @@ async fn is_a_problem() {
         let wrong_method = billing.service.request(Method::DELETE, billing.path(what, "")).by(&billing.viewer);
         wrong_method.send().await.problem(405);
     }
-    let unknown = billing.service.get(billing.path("invoices", "")).by(&billing.viewer);
+    let unknown = billing.service.get(billing.path("receipts", "")).by(&billing.viewer);
     unknown.send().await.problem(404);
     billing.service.close().await;
 }
@@ -42,10 +42,13 @@ async fn is_a_problem() {
 #[tokio::test]
 async fn all_parameters_are_described() {
     let billing = Billing::start().await;
+    let prices = billing::settings::prices(|_| None).unwrap();
+    let (store, _) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::local::LocalBus::new());
     let (_, document) = billing::api::router(billing::api::Api {
+        ledger: billing::ledger::Ledger::new(store, prices.plan(), std::sync::Arc::new(epoch::Timestamp::now)),
         pool: billing.service.pool.clone(),
         secrets: billing.service.secrets().clone(),
-        prices: std::sync::Arc::new(billing::settings::prices(|_| None).unwrap()),
+        prices: std::sync::Arc::new(prices),
     });
     let document: Value = serde_json::to_value(document).unwrap();
     for what in ["usage", "costs"] {

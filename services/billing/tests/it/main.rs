@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod accounts;
 mod bad_input;
 mod costs;
 mod delivery;
@@ -14,5 +15,6 @@ mod rate_properties;
 mod rate_refusals;
 mod reconciliation;
 mod rows;
+mod scenario;
 mod support;
 mod usage;

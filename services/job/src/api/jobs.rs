@@ -149,7 +149,7 @@ pub(crate) async fn replace_job_files(
         (status = 200, description = "Queued", body = Changed),
         (status = 403, description = "Needs the role member", body = Problem),
         (status = 404, description = "No such job", body = Problem),
-        (status = 409, description = "Ended", body = Problem),
+        (status = 409, description = "Ended, or the budget is used up and stops new jobs", body = Problem),
         (status = 412, description = "Changed since", body = Problem),
     )
 )]
@@ -162,6 +162,9 @@ pub(crate) async fn queue_job(
     require_owned(&api.jobs, organization, job).await?;
     command.caller.at_least(Role::Member)?;
     let context = command.context.for_tenant(organization);
+    if let Err(refusal) = api.standing.require(organization).await {
+        return Ok(first_answer_or(&api.store, &context, refusal).await?.into());
+    }
     Ok(api.jobs.execute(job, &JobCommand::Queue, &context).await?.into())
 }
 

@@ -5,8 +5,9 @@ use std::{borrow::Cow, collections::BTreeSet, fmt::Debug, marker::PhantomData};
 use apache_avro::{GenericSingleObjectReader, Schema, reader::datum::GenericDatumReader};
 use contracts::{
     billing_account::{
-        self, AccountOpened, AccountTimeZoneChanged, BillingAccountEvent, BudgetExceeded, BudgetSet, CreditGranted,
-        DiscountGranted, PlanAssigned, PlanChangeScheduled, PriceOverridden, UsageMetered,
+        self, AccountInvoiceVoided, AccountInvoiced, AccountOpened, AccountTimeZoneChanged, BillingAccountEvent,
+        BudgetExceeded, BudgetSet, CreditGranted, DiscountGranted, PlanAssigned, PlanChangeScheduled, PriceOverridden,
+        UsageMetered,
     },
     file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
     invoice::{
@@ -322,6 +323,8 @@ fn billing_account_events() {
             thresholds: vec(any::<i32>(), 0..4),
             hard_stop: any::<bool>(),
         }))
+        .each(payload!(AccountInvoiced { invoice_id: id(), end_at: instant(), credit_used: text() }))
+        .each(payload!(AccountInvoiceVoided { invoice_id: id(), credit_returned: text() }))
         .each(payload!(BudgetExceeded {
             month: text(),
             kind: text(),

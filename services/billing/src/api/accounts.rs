@@ -1,0 +1,250 @@
+//! Billing accounts: what an organization is charged by. Operators change it; the organization sees it.
+
+use axum::{Json, extract::State};
+use epoch::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::{ApiPath, Caller, Changed, Command, Problem, Role};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Api, instant};
+use crate::{
+    domain::{
+        account::{AccountCommand, Pin},
+        charge::Meter,
+        currency::Currency,
+        decimal::Decimal,
+        month::Month,
+        plan::ChargeDefinition,
+        span::Span,
+    },
+    ledger::LedgerError,
+};
+
+/// An account to be opened by hand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenBody {
+    /// As a code of ISO 4217.
+    currency: String,
+    /// The IANA time zone of its days and months.
+    time_zone: String,
+}
+
+/// Another time zone.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TimeZoneBody {
+    /// The IANA time zone.
+    time_zone: String,
+    /// The first month that is one of this zone, as `2026-03`; the next month if not said.
+    #[serde(default)]
+    from: Option<String>,
+}
+
+/// A version of a plan, from an instant on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignBody {
+    plan: Uuid,
+    plan_version: u32,
+    /// From when on, RFC 3339; now if not said.
+    #[serde(default)]
+    from: Option<String>,
+    /// What the customer is told; required when the change is scheduled.
+    #[serde(default)]
+    notice: Option<String>,
+}
+
+/// A price of the account's own.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PriceBody {
+    /// `storage` or `compute`.
+    meter: String,
+    /// The price; null for what the plan says.
+    #[schema(value_type = Option<Object>)]
+    charge: Option<ChargeDefinition>,
+    /// From when on, RFC 3339; now if not said.
+    #[serde(default)]
+    from: Option<String>,
+}
+
+/// A discount.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiscountBody {
+    /// Hundredths of each subtotal, at most 100.
+    #[schema(value_type = String)]
+    percent: Decimal,
+    reason: String,
+}
+
+/// A credit.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreditBody {
+    /// How much, in the account's currency.
+    #[schema(value_type = String)]
+    amount: Decimal,
+    reason: String,
+}
+
+/// Shows an organization's account.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/account", tag = "billing", params(("org" = Uuid, Path)),
+    responses((status = 200, body = Object), (status = 404, body = Problem))
+)]
+pub async fn read(
+    State(api): State<Api>,
+    ApiPath(organization): ApiPath<Uuid>,
+    caller: Caller,
+) -> Result<Json<Value>, Problem> {
+    caller.in_organization(organization)?;
+    caller.at_least(Role::Viewer)?;
+    let account = api.ledger.account(organization).await?;
+    let month = api.ledger.current_month(&account)?;
+    let pin = |(from, pin): (Timestamp, Pin)| json!({ "from": from.to_string(), "plan": pin.plan, "plan_version": pin.version });
+    let metered = account.metered().map(|metered| {
+        json!({
+            "through": metered.through_at.to_string(), "stored_bytes": metered.stored_bytes,
+            "byte_ms": metered.byte_milliseconds, "run_ms": metered.run_milliseconds,
+        })
+    });
+    Ok(Json(json!({
+        "organization": organization,
+        "currency": account.currency().map_err(LedgerError::from)?.code(),
+        "month": month.to_string(),
+        "time_zone": account.time_zone(month),
+        "plans": account.pins().map(pin).collect::<Vec<_>>(),
+        "discount_percent": account.discount_percent().to_string(),
+        "credit": account.credit().map_err(LedgerError::from)?.to_string(),
+        "metered": metered,
+    })))
+}
+
+macro_rules! admin_command {
+    ($(#[$doc:meta])* $name:ident, $method:ident, $path:literal, $body:ty, |$api:ident, $org:ident, $command:ident| $make:expr) => {
+        $(#[$doc])*
+        #[utoipa::path(
+            $method, path = $path, tag = "billing administration",
+            params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = $body,
+            responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+                (status = 409, body = Problem), (status = 422, body = Problem))
+        )]
+        pub async fn $name(
+            State($api): State<Api>,
+            ApiPath($org): ApiPath<Uuid>,
+            $command: Command<$body>,
+        ) -> Result<Changed, Problem> {
+            $command.caller.at_least(Role::Operator)?;
+            let context = $command.context.clone().for_tenant($org);
+            let made: AccountCommand = $make;
+            Ok($api.ledger.accounts.execute($org, &made, &context).await?.into())
+        }
+    };
+}
+
+admin_command! {
+    /// Opens an organization's account by hand, before it is opened by itself. For operators.
+    open, post, "/api/v1/admin/organizations/{org}/account", OpenBody, |api, org, command| {
+        let currency = command.body.currency.parse::<Currency>();
+        let currency = currency.map_err(|error| unprocessable("/currency", &error))?;
+        AccountCommand::Open { currency, time_zone: command.body.time_zone.clone() }
+    }
+}
+
+admin_command! {
+    /// Gives an account another time zone from a month on. For operators.
+    change_time_zone, post, "/api/v1/admin/organizations/{org}/account/time-zone", TimeZoneBody, |api, org, command| {
+        let account = api.ledger.account(org).await?;
+        let current = api.ledger.current_month(&account)?;
+        let from = match &command.body.from {
+            Some(month) => month.parse::<Month>().map_err(|error| unprocessable("/from", &error))?,
+            None => current.next().map_err(LedgerError::from)?,
+        };
+        AccountCommand::ChangeTimeZone { time_zone: command.body.time_zone.clone(), from, current }
+    }
+}
+
+admin_command! {
+    /// Charges an account by a version of a plan: from an instant on, or with a notice, later. For operators.
+    assign_plan, post, "/api/v1/admin/organizations/{org}/account/plan", AssignBody, |api, org, command| {
+        let AssignBody { plan, plan_version, from, notice } = &command.body;
+        let catalogue = api.ledger.plans.load(*plan).await?.state;
+        catalogue.require_open().map_err(LedgerError::from)?;
+        let version = catalogue.version(*plan, *plan_version).map_err(LedgerError::from)?;
+        let (pin, now) = (Pin { plan: *plan, version: *plan_version }, api.ledger.now());
+        let from = instant("/from", from.as_deref())?.unwrap_or(now);
+        match notice {
+            Some(notice) => AccountCommand::SchedulePlanChange {
+                pin, currency: version.currency, from, now, notice: notice.clone(),
+            },
+            None => AccountCommand::AssignPlan { pin, currency: version.currency, from },
+        }
+    }
+}
+
+admin_command! {
+    /// Gives an account a price of its own for a meter, whatever its plan says. For operators.
+    override_price, post, "/api/v1/admin/organizations/{org}/account/prices", PriceBody, |api, org, command| {
+        let meter = match command.body.meter.as_str() {
+            "storage" => Meter::Storage,
+            "compute" => Meter::Compute,
+            other => return Err(Problem::unprocessable(format!("there is no meter {other:?}"))),
+        };
+        let from = instant("/from", command.body.from.as_deref())?.unwrap_or(api.ledger.now());
+        AccountCommand::OverridePrice { meter, charge: command.body.charge.clone(), from }
+    }
+}
+
+admin_command! {
+    /// Takes a part of each subtotal off. For operators.
+    grant_discount, post, "/api/v1/admin/organizations/{org}/account/discount", DiscountBody, |api, org, command| {
+        AccountCommand::GrantDiscount { percent: command.body.percent.clone(), reason: command.body.reason.clone() }
+    }
+}
+
+admin_command! {
+    /// Gives an account credit to use up. For operators.
+    grant_credit, post, "/api/v1/admin/organizations/{org}/account/credits", CreditBody, |api, org, command| {
+        AccountCommand::GrantCredit { amount: command.body.amount.clone(), reason: command.body.reason.clone() }
+    }
+}
+
+/// Says what a change of plans would have meant for the month before. For operators.
+#[utoipa::path(
+    post, path = "/api/v1/admin/organizations/{org}/account/plan/preview", tag = "billing administration",
+    params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = AssignBody,
+    responses((status = 200, body = Object), (status = 404, body = Problem))
+)]
+pub async fn preview(
+    State(api): State<Api>,
+    ApiPath(organization): ApiPath<Uuid>,
+    command: Command<AssignBody>,
+) -> Result<Json<Value>, Problem> {
+    command.caller.at_least(Role::Operator)?;
+    let AssignBody { plan, plan_version, .. } = command.body;
+    let catalogue = api.ledger.plans.load(plan).await?.state;
+    let version = catalogue.version(plan, plan_version).map_err(LedgerError::from)?;
+    let account = api.ledger.account(organization).await?;
+    let month = api.ledger.current_month(&account)?.previous().map_err(LedgerError::from)?;
+    let (period, _): (Span, _) = api.ledger.period(&account, month)?;
+    let now = api.ledger.now();
+    let effects = api.ledger.simulate(&[organization], &version.into(), period, now).await?;
+    let Some(effect) = effects.effects.first() else {
+        return Err(Problem::unprocessable("the plan is in another currency than the account"));
+    };
+    Ok(Json(json!({
+        "month": month.to_string(),
+        "actual": effect.actual.to_string(),
+        "simulated": effect.simulated.to_string(),
+        "difference": effect.simulated.minus(&effect.actual).to_string(),
+    })))
+}
+
+fn unprocessable(pointer: &'static str, error: &dyn std::error::Error) -> Problem {
+    let detail = error.to_string();
+    Problem::unprocessable(detail.clone()).at(pointer, detail)
+}

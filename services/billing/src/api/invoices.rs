@@ -1,0 +1,175 @@
+//! Invoices: an organization sees its own, operators freeze and undo them.
+
+use axum::{
+    Json,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use service_kit::{ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role};
+use sqlx::FromRow;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Api, plans::ReasonBody};
+use crate::{
+    documents::Document,
+    domain::{invoice::InvoiceState, month::Month},
+    ledger::Ledger,
+};
+
+/// An invoice, as lists show it.
+#[derive(Debug, Serialize, FromRow, ToSchema)]
+pub struct InvoiceSummary {
+    id: Uuid,
+    /// As `2026-03`.
+    month: String,
+    /// `draft`, `finalized` or `void`.
+    status: String,
+    number: Option<i64>,
+    /// The number of the credit note that undoes it.
+    credit_note: Option<i64>,
+    currency: Option<String>,
+    total: Option<String>,
+    /// How many adjustments were booked on it.
+    adjustments: i32,
+}
+
+/// How an invoice is wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct FormatQuery {
+    /// `json` (if not said), `csv` or `html`.
+    format: Option<String>,
+}
+
+/// Lists an organization's invoices, newest month first.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/invoices", tag = "billing", params(("org" = Uuid, Path), PageQuery),
+    responses((status = 200, body = Page<InvoiceSummary>), (status = 404, body = Problem))
+)]
+pub async fn list(
+    State(api): State<Api>,
+    ApiPath(organization): ApiPath<Uuid>,
+    caller: Caller,
+    ApiQuery(page): ApiQuery<PageQuery>,
+) -> Result<Json<Page<InvoiceSummary>>, Problem> {
+    caller.in_organization(organization)?;
+    caller.at_least(Role::Viewer)?;
+    let limit = page.limit()?;
+    let (month, id) = page.after::<(String, Uuid)>()?.unwrap_or(("9999-99".to_owned(), Uuid::max()));
+    let list = "select id, month, status, number, credit_note, currency, total, adjustments from invoices \
+         where organization_id = $1 and (month, id) < ($2, $3) order by month desc, id desc limit $4";
+    let fetched = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = sqlx::query_as::<_, InvoiceSummary>(list).bind(organization).bind(month).bind(id).bind(fetched);
+    let rows = rows.fetch_all(&api.pool).await?;
+    Ok(Json(Page::of(rows, limit, |row| (row.month.clone(), row.id))?))
+}
+
+/// Shows a month's invoice: frozen, or as it would be now.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/invoices/{month}", tag = "billing",
+    params(("org" = Uuid, Path), ("month" = String, Path), FormatQuery),
+    responses((status = 200, description = "JSON, CSV, or HTML that prints well", body = Object),
+        (status = 404, body = Problem), (status = 422, body = Problem))
+)]
+pub async fn read(
+    State(api): State<Api>,
+    ApiPath((organization, month)): ApiPath<(Uuid, String)>,
+    caller: Caller,
+    ApiQuery(query): ApiQuery<FormatQuery>,
+) -> Result<Response, Problem> {
+    caller.in_organization(organization)?;
+    caller.at_least(Role::Viewer)?;
+    let document = document(&api.ledger, organization, parsed(&month)?).await?;
+    match query.format.as_deref() {
+        None | Some("json") => Ok(Json(document.json()).into_response()),
+        Some("csv") => Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], document.csv()).into_response()),
+        Some("html") => {
+            let headers = [
+                (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+                (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+            ];
+            Ok((headers, document.html()).into_response())
+        }
+        Some(other) => Err(Problem::unprocessable(format!("there is no format {other:?}"))),
+    }
+}
+
+/// Freezes a month's invoice under the next number. For operators.
+#[utoipa::path(
+    post, path = "/api/v1/admin/organizations/{org}/invoices/{month}/finalize", tag = "billing administration",
+    params(("org" = Uuid, Path), ("month" = String, Path), ("Idempotency-Key" = String, Header)),
+    responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem))
+)]
+pub async fn finalize(
+    State(api): State<Api>,
+    ApiPath((organization, month)): ApiPath<(Uuid, String)>,
+    command: Command<()>,
+) -> Result<Changed, Problem> {
+    command.caller.at_least(Role::Operator)?;
+    let context = command.context.for_tenant(organization);
+    Ok(api.ledger.finalize(organization, parsed(&month)?, &context).await?.into())
+}
+
+/// Undoes a month's invoice, a finalized one by a credit note under the next number. For operators.
+#[utoipa::path(
+    post, path = "/api/v1/admin/organizations/{org}/invoices/{month}/void", tag = "billing administration",
+    params(("org" = Uuid, Path), ("month" = String, Path), ("Idempotency-Key" = String, Header)),
+    request_body = ReasonBody,
+    responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem))
+)]
+pub async fn void(
+    State(api): State<Api>,
+    ApiPath((organization, month)): ApiPath<(Uuid, String)>,
+    command: Command<ReasonBody>,
+) -> Result<Changed, Problem> {
+    command.caller.at_least(Role::Operator)?;
+    let context = command.context.for_tenant(organization);
+    Ok(api.ledger.void(organization, parsed(&month)?, &command.body.reason, &context).await?.into())
+}
+
+pub(super) fn parsed(month: &str) -> Result<Month, Problem> {
+    month.parse().map_err(|error: crate::domain::month::NotAMonth| Problem::unprocessable(error.to_string()))
+}
+
+/// A month's invoice, frozen or as it would be now.
+pub(super) async fn document(ledger: &Ledger, organization: Uuid, month: Month) -> Result<Document, Problem> {
+    let (id, invoice) = ledger.invoice_of(organization, month).await?;
+    if let Some(document) = frozen(id, &invoice) {
+        return Ok(document);
+    }
+    let (statement, content) = ledger.draft(organization, month).await?;
+    Ok(Document {
+        id,
+        status: "draft",
+        month: month.to_string(),
+        start: statement.period.start(),
+        end: statement.period.end(),
+        time_zone: statement.time_zone,
+        content,
+        adjustments: Vec::new(),
+        credit_note: None,
+        provisional: statement.provisional,
+    })
+}
+
+fn frozen(id: Uuid, invoice: &InvoiceState) -> Option<Document> {
+    let (drafted, content) = (invoice.drafted()?, invoice.finalized()?);
+    Some(Document {
+        id,
+        status: invoice.status(),
+        month: drafted.month.clone(),
+        start: drafted.start_at,
+        end: drafted.end_at,
+        time_zone: drafted.time_zone.clone(),
+        content: content.clone(),
+        adjustments: invoice.adjustments().to_vec(),
+        credit_note: invoice.voided().and_then(|voided| voided.credit_note),
+        provisional: false,
+    })
+}

@@ -1,0 +1,222 @@
+//! The ledger: usage, plans and accounts, brought together.
+//!
+//! The problem: an amount is asked for in many ways (a draft, a final invoice, a budget, "what would this plan have cost?") and
+//! must be the same in all of them.
+//!
+//! The invariant: every amount comes from [`Ledger::statement`], which reads what is known of usage and of the account and asks the
+//! pure functions of the domain. The clock is the ledger's own, so that a test can move it.
+
+mod error;
+mod finalize;
+mod simulate;
+mod usage;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bigdecimal::num_bigint::BigInt;
+use epoch::{Repository, Timestamp};
+use epoch_postgres::PgStore;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+pub use error::LedgerError;
+pub(crate) use error::at as refused_at;
+pub use simulate::{Effect, Effects};
+pub use usage::Used;
+
+use crate::domain::{
+    account::{Account, Pin},
+    catalogue::PlanCatalogue,
+    charging::terms_of,
+    days::{Day, days, zone},
+    invoice::InvoiceState,
+    month::Month,
+    plan::Plan,
+    rating::{Adjustments, Invoice, Metered, Term, rate_with},
+    span::{Span, Window},
+};
+
+/// How often an invoice of one month can be made again after it was voided.
+const MAX_ATTEMPTS: u32 = 20;
+
+/// A clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Brings usage, plans and accounts together.
+#[derive(Clone)]
+pub struct Ledger {
+    store: PgStore,
+    /// All plans.
+    pub plans: Repository<PlanCatalogue, PgStore>,
+    /// All accounts.
+    pub accounts: Repository<Account, PgStore>,
+    /// All invoices.
+    pub invoices: Repository<InvoiceState, PgStore>,
+    standard: Arc<Plan>,
+    clock: Clock,
+}
+
+/// What a month of an account comes to.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// The month.
+    pub month: Month,
+    /// Its first instant and the first one after it.
+    pub period: Span,
+    /// As of when.
+    pub as_of: Timestamp,
+    /// The IANA time zone of its days.
+    pub time_zone: String,
+    /// What was charged by and what was metered, in order of time.
+    pub usage: Vec<(Term, Metered)>,
+    /// What was metered, day by day.
+    pub days: Vec<(Day, Metered)>,
+    /// Lines and sums.
+    pub invoice: Invoice,
+    /// Whether something still runs or is still stored that counts only up to `as_of`.
+    pub provisional: bool,
+}
+
+impl Ledger {
+    /// The ledger on a store. Accounts without a plan are charged by `standard`.
+    #[must_use]
+    pub fn new(store: PgStore, standard: Plan, clock: Clock) -> Self {
+        Self {
+            plans: Repository::new(store.clone()),
+            accounts: Repository::new(store.clone()),
+            invoices: Repository::new(store.clone()),
+            store,
+            standard: Arc::new(standard),
+            clock,
+        }
+    }
+
+    /// Now, by its clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// The store that everything is in.
+    #[must_use]
+    pub fn store(&self) -> &PgStore {
+        &self.store
+    }
+
+    /// The plan of accounts that have none.
+    #[must_use]
+    pub fn standard(&self) -> &Plan {
+        &self.standard
+    }
+
+    /// An account that exists.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn account(&self, organization: Uuid) -> Result<Arc<Account>, LedgerError> {
+        let account = self.accounts.load(organization).await?.state;
+        account.currency()?;
+        Ok(account)
+    }
+
+    /// The month that is under way for an account.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn current_month(&self, account: &Account) -> Result<Month, LedgerError> {
+        let now = self.now();
+        // Zones differ by less than a month, so the month is this one of UTC, the one before, or the one after.
+        let mut month = Month::of(now, &TimeZone::UTC)?.previous()?;
+        while self.period(account, month)?.0.end() <= now {
+            month = month.next()?;
+        }
+        Ok(month)
+    }
+
+    /// A month of an account, and the zone of its days.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn period(&self, account: &Account, month: Month) -> Result<(Span, TimeZone), LedgerError> {
+        let here = zone(account.time_zone(month))?;
+        let next = month.next()?;
+        let after = zone(account.time_zone(next))?;
+        Ok((Span::new(month.beginning(&here)?, next.beginning(&after)?), here))
+    }
+
+    /// The plans that an account is or will be pinned to.
+    pub(crate) async fn plans_of(&self, account: &Account) -> Result<BTreeMap<Pin, Plan>, LedgerError> {
+        let mut plans = BTreeMap::new();
+        for (_, pin) in account.pins() {
+            if !plans.contains_key(&pin) {
+                plans.insert(pin, self.plans.load(pin.plan).await?.state.version(pin.plan, pin.version)?);
+            }
+        }
+        Ok(plans)
+    }
+
+    /// What a month comes to by what is known now, as of an instant, with corrections of earlier invoices in the smallest unit
+    /// of the currency.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn statement(
+        &self,
+        organization: Uuid,
+        account: &Account,
+        month: Month,
+        as_of: Timestamp,
+        corrections: &BigInt,
+    ) -> Result<Statement, LedgerError> {
+        let (period, zone) = self.period(account, month)?;
+        let window = Window { period, as_of };
+        let used = Used::read(self.store.pool(), organization, window).await?;
+        let terms = terms_of(account, &self.plans_of(account).await?, &self.standard, period)?;
+        let usage = used.by_term(&terms);
+        let invoice = invoice(account, &usage, corrections)?;
+        let days = days(period, &zone)?;
+        let metered = used.metered(days.iter().map(|day| day.span));
+        Ok(Statement {
+            month,
+            period,
+            as_of,
+            time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
+            usage,
+            days: days.into_iter().zip(metered).collect(),
+            invoice,
+            provisional: used.provisional(),
+        })
+    }
+
+    /// The invoice of a month that counts, or the one that would be made next; and its id.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn invoice_of(&self, organization: Uuid, month: Month) -> Result<(Uuid, Arc<InvoiceState>), LedgerError> {
+        for attempt in 1..MAX_ATTEMPTS {
+            let id = invoice_id(organization, month, attempt);
+            let invoice = self.invoices.load(id).await?.state;
+            if invoice.voided().is_none() {
+                return Ok((id, invoice));
+            }
+        }
+        Err(LedgerError::TooManyAttempts { month })
+    }
+}
+
+/// The same for the same attempt at the same month of the same organization.
+fn invoice_id(organization: Uuid, month: Month, attempt: u32) -> Uuid {
+    Uuid::new_v5(&organization, format!("invoice {month} {attempt}").as_bytes())
+}
+
+/// Lines and sums of what was used. The minimum and the tax are those of the last plan of the period.
+fn invoice(account: &Account, usage: &[(Term, Metered)], corrections: &BigInt) -> Result<Invoice, LedgerError> {
+    let Some((last, _)) = usage.last() else { return Err(LedgerError::EmptyPeriod) };
+    let adjustments = Adjustments {
+        discount_percent: account.discount_percent(),
+        minimum: last.plan.minimum.clone(),
+        tax_percent: last.plan.tax_percent.clone(),
+        credit: account.credit()?.at_least_nothing().decimal(),
+    };
+    rate_with(usage, &adjustments, corrections)?.ok_or(LedgerError::EmptyPeriod)
+}

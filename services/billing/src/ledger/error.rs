@@ -1,0 +1,158 @@
+//! Why the ledger has no answer.
+
+use epoch::{ExecuteError, Timestamp, store::StoreError};
+use epoch_postgres::TxError;
+use service_kit::{IntoProblem, Problem};
+
+use crate::domain::{
+    account::AccountError, catalogue::PlanError, days::DaysError, invoice::InvoiceError, money::NotAnAmount,
+    month::Month, rating::RatingError, refused::Refused,
+};
+
+/// Why the ledger has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// An account said no.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// A plan said no.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// An invoice said no.
+    #[error(transparent)]
+    Invoice(#[from] InvoiceError),
+    /// Something that was written can't be read.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// An amount that was written can't be read.
+    #[error(transparent)]
+    Amount(#[from] NotAnAmount),
+    /// Usage can't be priced.
+    #[error(transparent)]
+    Rating(#[from] RatingError),
+    /// Days can't be told.
+    #[error(transparent)]
+    Days(#[from] DaysError),
+    /// The period has no instant.
+    #[error("the period is empty")]
+    EmptyPeriod,
+    /// A month was invoiced and voided too often.
+    #[error("the invoice of {month} was voided too often")]
+    TooManyAttempts {
+        /// Which month.
+        month: Month,
+    },
+    /// A month that is under way can't be finalized.
+    #[error("{month} goes on until {end}")]
+    NotOver {
+        /// Which month.
+        month: Month,
+        /// Its end.
+        end: Timestamp,
+    },
+    /// The command's id was used for another command.
+    #[error("command id belongs to another command")]
+    CommandReused,
+    /// The aggregate is not at the version the caller has seen.
+    #[error("{detail}")]
+    Stale {
+        /// What was seen.
+        detail: String,
+    },
+    /// The event store gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The transaction lost too many races, or the store gave no answer.
+    #[error(transparent)]
+    Tx(#[from] TxError),
+    /// The database gave no answer.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl<E: std::error::Error + Into<LedgerError>> From<ExecuteError<E>> for LedgerError {
+    fn from(error: ExecuteError<E>) -> Self {
+        match error {
+            ExecuteError::Rejected(refusal) => refusal.into(),
+            ExecuteError::Store(error) => Self::Store(error),
+            ExecuteError::CommandReused { .. } => Self::CommandReused,
+            other => Self::Stale { detail: other.to_string() },
+        }
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        let detail = error.to_string();
+        match error {
+            LedgerError::Account(error) => error.into_problem(),
+            LedgerError::Plan(error) => error.into_problem(),
+            LedgerError::Invoice(error) => error.into_problem(),
+            LedgerError::NotOver { .. } => {
+                Problem::conflict(detail).of_kind("/problems/period-not-over", "the period is not over")
+            }
+            LedgerError::Days(_) | LedgerError::Rating(_) => Problem::unprocessable(detail),
+            LedgerError::CommandReused => {
+                Problem::unprocessable("the Idempotency-Key was used before, for a request with another body")
+                    .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
+            }
+            LedgerError::Stale { .. } | LedgerError::TooManyAttempts { .. } => Problem::conflict(detail),
+            LedgerError::EmptyPeriod | LedgerError::Refused(_) | LedgerError::Amount(_) => Problem::internal(detail),
+            LedgerError::Store(error) => error.into(),
+            LedgerError::Tx(error) => error.into(),
+            LedgerError::Sql(error) => error.into(),
+        }
+    }
+}
+
+impl IntoProblem for AccountError {
+    fn into_problem(self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::NotFound => Problem::not_found(detail),
+            Self::AlreadyExists => Problem::conflict(detail),
+            Self::Invoiced { .. } => {
+                Problem::conflict(detail).of_kind("/problems/invoiced-already", "the period was invoiced")
+            }
+            Self::OtherCurrency { .. } => {
+                Problem::unprocessable(detail).of_kind("/problems/other-currency", "another currency")
+            }
+            Self::Refused(refused) => at(&refused),
+        }
+    }
+}
+
+impl IntoProblem for PlanError {
+    fn into_problem(self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::NotFound | Self::NoSuchVersion { .. } => Problem::not_found(detail),
+            Self::Retired { .. } => Problem::conflict(detail).of_kind("/problems/plan-retired", "the plan is retired"),
+            Self::TooManyVersions => Problem::conflict(detail),
+            Self::Refused(refused) => at(&refused),
+        }
+    }
+}
+
+impl IntoProblem for InvoiceError {
+    fn into_problem(self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::NotFound => Problem::not_found(detail),
+            Self::Finalized { .. } => {
+                Problem::conflict(detail).of_kind("/problems/invoice-finalized", "the invoice is finalized")
+            }
+            Self::Draft => Problem::conflict(detail).of_kind("/problems/invoice-draft", "the invoice is a draft"),
+            Self::Void { .. } => Problem::conflict(detail).of_kind("/problems/invoice-void", "the invoice is void"),
+            Self::Refused(refused) => at(&refused),
+            Self::Currency(_) | Self::Amount(_) => Problem::internal(detail),
+        }
+    }
+}
+
+/// 422 that points at the place, `charges[1].tiers` being `/charges/1/tiers`.
+pub(crate) fn at(refused: &Refused) -> Problem {
+    let pointer = refused.place.replace(['.', '['], "/").replace(']', "");
+    let pointer = format!("/{}", pointer.trim_start_matches('/'));
+    Problem::unprocessable(refused.to_string()).at(pointer, refused.reason.clone())
+}
