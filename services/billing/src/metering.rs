@@ -90,7 +90,7 @@ impl Snapshot {
     /// # Errors
     /// [`ReadError`].
     pub async fn of(pool: &PgPool, asked: Asked) -> Result<Self, ReadError> {
-        let mut tx = pool.begin_with("begin isolation level repeatable read read only").await?;
+        let mut tx = epoch_postgres::begin(pool, "begin isolation level repeatable read read only").await?;
         let Asked { organization, window, known_at } = asked;
         let (_, last) = window.needed();
         let (mut late, mut late_files, mut late_runs) = (Vec::new(), Vec::new(), Vec::new());

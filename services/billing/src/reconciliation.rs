@@ -83,7 +83,7 @@ const NEXT: &str = "select min(organization_id::text)::uuid from ( \
 /// # Errors
 /// [`ReadError`].
 pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
-    let mut turn = pool.begin().await?;
+    let mut turn = epoch_postgres::begin(pool, "begin").await?;
     let state = sqlx::query("select round, organization from reconciliation_state for update skip locked");
     let Some(state) = state.fetch_optional(&mut *turn).await? else { return Ok(None) };
     let (round, last): (i64, Option<Uuid>) = (state.try_get("round")?, state.try_get("organization")?);
@@ -118,7 +118,7 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
 
 /// Compares a part of an organization's rows, and again those that are known to be wrong.
 async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Areas, ReadError> {
-    let mut tx = pool.begin_with("begin isolation level repeatable read read only").await?;
+    let mut tx = epoch_postgres::begin(pool, "begin isolation level repeatable read read only").await?;
     let query =
         "select distinct area from reconciliation_differences where organization_id = $1 order by area limit $2";
     let limit = i64::try_from(MAX_FOUND).unwrap_or(i64::MAX);

@@ -71,7 +71,7 @@ impl PgBus {
             .map(|message| Json(message.headers.iter().map(|(name, value)| (*name, value.as_str())).collect()))
             .collect();
         let bodies: Vec<&[u8]> = messages.iter().map(|message| message.body.as_ref()).collect();
-        let mut tx = self.pool.begin().await?;
+        let mut tx = crate::begin(&self.pool, "begin").await?;
         sqlx::query(
             "select pg_advisory_xact_lock((1162891077::bigint << 32) | 'epoch_bus.messages'::regclass::oid::bigint)",
         )

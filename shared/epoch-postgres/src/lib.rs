@@ -38,7 +38,7 @@ mod tx;
 
 pub use appender::Appender;
 pub use bus::PgBus;
-pub use connect::connect;
+pub use connect::{begin, connect};
 pub use error::{is_transient, store_error};
 pub use handler::{HandlerError, PgHandler};
 pub use lag::Lag;

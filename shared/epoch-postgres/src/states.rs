@@ -35,7 +35,7 @@ impl PgStore {
         change: &Change<A>,
     ) -> Result<Appended, StoreError> {
         let transaction = async {
-            let mut transaction = self.pool().begin().await.map_err(|error| store_error(&error))?;
+            let mut transaction = crate::begin(self.pool(), "begin").await.map_err(|error| store_error(&error))?;
             let outcome = append_batch(&mut transaction, std::slice::from_ref(&append)).await?.pop();
             // Whatever isn't committed is rolled back when the transaction is dropped.
             match outcome {

@@ -120,7 +120,7 @@ impl PgStore {
             Durability::AtCommit => "begin",
             Durability::Soon => "begin; set local synchronous_commit to off",
         };
-        Ok(PgTx { durability, ..self.adopt(self.pool().begin_with(begin).await?) })
+        Ok(PgTx { durability, ..self.adopt(crate::begin(self.pool(), begin).await?) })
     }
 
     /// Goes on with a transaction of the caller's, on the same database: what was done in it before commits with the events.

@@ -2,18 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgPool;
+use epoch::Timestamp;
+use futures::TryStreamExt;
+use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use crate::{
-    domain::{
-        compute::JobRun,
-        metering::{LevelChange, areas, level_at},
-        rating::{Metered, Term},
-        span::{Span, Window},
-    },
-    projections::{runs, storage_changes},
+use crate::domain::{
+    compute::JobRun,
+    metering::{LevelChange, areas, level_at},
+    rating::{Metered, Term},
+    runs::Run,
+    span::{Span, Window},
 };
+
+/// What a file held before, as one change at the beginning, and each change since, up to and with `$3`.
+const CHANGES: &str = "select file_id, $2::bigint as at, sum(delta_bytes)::bigint as delta_bytes from storage_changes \
+     where organization_id = $1 and at < $2 group by file_id having sum(delta_bytes) <> 0 \
+     union all \
+     select file_id, at, delta_bytes from storage_changes \
+     where organization_id = $1 and at >= $2 and at <= $3";
+
+/// `least` and `greatest` pass over what is null.
+const RUNS: &str = "select job_id, user_id, started_at, ended_at from runs where organization_id = $1 \
+     and (ended_at is null or ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3";
 
 /// What an organization stored and ran in a window.
 #[derive(Debug, Clone)]
@@ -31,8 +42,25 @@ impl Used {
     /// # Errors
     /// When the database gives no answer.
     pub async fn read(pool: &PgPool, organization: Uuid, window: Window) -> Result<Self, sqlx::Error> {
-        let files = storage_changes::changes(pool, organization, window).await?;
-        let runs = runs::runs(pool, organization, window).await?;
+        let (first, last) = window.needed();
+        let asked =
+            |query: &'static str| sqlx::query(query).bind(organization).bind(first.as_millis()).bind(last.as_millis());
+        let mut files: BTreeMap<Uuid, Vec<LevelChange>> = BTreeMap::new();
+        let mut changes = asked(CHANGES).fetch(pool);
+        while let Some(row) = changes.try_next().await? {
+            let at = Timestamp::from_millis(row.try_get("at")?);
+            let change = LevelChange { at, delta: row.try_get("delta_bytes")? };
+            files.entry(row.try_get("file_id")?).or_default().push(change);
+        }
+        drop(changes);
+        let mut runs = Vec::new();
+        let mut found = asked(RUNS).fetch(pool);
+        while let Some(row) = found.try_next().await? {
+            let instant = |millis: Option<i64>| millis.map(Timestamp::from_millis);
+            let run = Run { started_at: instant(row.try_get("started_at")?), ended_at: instant(row.try_get("ended_at")?) };
+            runs.push(JobRun { job: row.try_get("job_id")?, user: row.try_get("user_id")?, run });
+        }
+        drop(found);
         Ok(Self { window, files, runs })
     }
 
@@ -55,7 +83,7 @@ impl Used {
 
     /// What is stored at an instant of the window, in bytes.
     #[must_use]
-    pub fn stored_at(&self, at: epoch::Timestamp) -> i128 {
+    pub fn stored_at(&self, at: Timestamp) -> i128 {
         self.files.values().map(|changes| level_at(changes, at)).sum()
     }
 

@@ -33,7 +33,7 @@ const SERVE: &str = "update generations set state = 'serving' where subscription
 impl Building {
     /// Replaces the generation in use; `false` when it could not be done now.
     pub(super) async fn swap(&self, run: &mut Run) -> Result<bool, RebuildError> {
-        let mut tx = self.home.pool().begin().await?;
+        let mut tx = crate::begin(self.home.pool(), "begin").await?;
         // Shorter than the time after which the server looks for deadlocks, so that it is never a reader that is ended. In-flight
         // batches of a slow handler are waited for by coming again.
         sqlx::query("set local lock_timeout = '500ms'").execute(&mut *tx).await?;
