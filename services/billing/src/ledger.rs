@@ -11,7 +11,10 @@ mod finalize;
 mod simulate;
 mod usage;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use bigdecimal::num_bigint::BigInt;
 use epoch::{Repository, Timestamp};
@@ -148,8 +151,8 @@ impl Ledger {
     pub(crate) async fn plans_of(&self, account: &Account) -> Result<BTreeMap<Pin, Plan>, LedgerError> {
         let mut plans = BTreeMap::new();
         for (_, pin) in account.pins() {
-            if !plans.contains_key(&pin) {
-                plans.insert(pin, self.plans.load(pin.plan).await?.state.version(pin.plan, pin.version)?);
+            if let Entry::Vacant(entry) = plans.entry(pin) {
+                entry.insert(self.plans.load(pin.plan).await?.state.version(pin.plan, pin.version)?);
             }
         }
         Ok(plans)

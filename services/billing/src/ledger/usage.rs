@@ -57,7 +57,8 @@ impl Used {
         let mut found = asked(RUNS).fetch(pool);
         while let Some(row) = found.try_next().await? {
             let instant = |millis: Option<i64>| millis.map(Timestamp::from_millis);
-            let run = Run { started_at: instant(row.try_get("started_at")?), ended_at: instant(row.try_get("ended_at")?) };
+            let run =
+                Run { started_at: instant(row.try_get("started_at")?), ended_at: instant(row.try_get("ended_at")?) };
             runs.push(JobRun { job: row.try_get("job_id")?, user: row.try_get("user_id")?, run });
         }
         drop(found);
