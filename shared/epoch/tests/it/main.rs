@@ -5,6 +5,7 @@
 mod bus;
 mod counter;
 mod evolution;
+mod examples;
 mod execute;
 mod fulfilment;
 mod kept;

@@ -1,0 +1,111 @@
+//! The bank account on Postgres, its balances in a table that follows over Kafka:
+//! `DATABASE_URL=… KAFKA_BOOTSTRAP_SERVERS=… cargo run -p epoch-kafka --example bank_on_kafka`.
+//!
+//! The aggregate is the one of the example in memory, unchanged. Tables go into the schema `epoch_example_bank`, events to the
+//! topic `epoch_example.account.v1`.
+
+use std::{env, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use epoch::{
+    Aggregate, Batch, CommandContext, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler, local::LocalBus,
+};
+use epoch_kafka::{KafkaBus, KafkaConfig};
+use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, connect, migrate};
+use sqlx::{migrate::Migrator, postgres::PgPoolOptions};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::bank::{Account, AccountCommand, AccountEvent};
+
+#[path = "../../epoch/examples/bank.rs"]
+#[allow(dead_code, reason = "what it shows in memory is shown here on servers")]
+mod bank;
+
+const SCHEMA: &str = "epoch_example_bank";
+const BALANCES: &str = "create table if not exists balances (id uuid primary key, cents bigint not null)";
+const ADD: &str = "insert into balances as b values ($1, $2) on conflict (id) do update set cents = b.cents + $2";
+
+/// The read model: a balance a row.
+struct Balances;
+
+#[async_trait]
+impl EventHandler<PgTx> for Balances {
+    type Error = HandlerError;
+
+    fn name(&self) -> &'static str {
+        "balances"
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &[Account::NAME]
+    }
+
+    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        for event in events {
+            let cents = event.decode::<AccountEvent>()?.cents();
+            sqlx::query(ADD).bind(event.aggregate_id).bind(cents).execute(tx.connection()).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
+    let server = database.parse().context("DATABASE_URL")?;
+    let pool = connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
+    migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
+    sqlx::raw_sql(BALANCES).execute(&pool).await?;
+
+    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let progress = Progress::new(pool.clone());
+    let config = KafkaConfig {
+        namespace: "epoch_example".to_owned(),
+        group_prefix: "epoch_example".to_owned(),
+        ..KafkaConfig::new(kafka)
+    };
+    let bus = Arc::new(KafkaBus::connect(config)?);
+    let balances = Arc::new(PgSubscription::new(Arc::new(Balances), store.clone(), progress.clone()));
+    let stop = CancellationToken::new();
+
+    tokio::spawn(appender.run());
+    let relay = tokio::spawn(Relay::new(store.clone(), bus.clone(), "kafka").run(stop.clone()));
+    let consumer = tokio::spawn({
+        let stop = stop.clone();
+        async move { bus.consume(balances, stop).await }
+    });
+
+    let accounts = Repository::<Account, _>::new(store);
+    let id = Uuid::now_v7();
+    for command in [AccountCommand::Deposit(100), AccountCommand::Withdraw(30), AccountCommand::Withdraw(500)] {
+        match accounts.execute(id, &command, &CommandContext::new()).await {
+            Ok(done) => println!("{command:?}: committed as version {}", done.version),
+            Err(error) => println!("{command:?}: {error}"),
+        }
+    }
+    let committed = accounts.load(id).await?;
+    let stream = StreamKey { aggregate: Account::NAME.into(), id };
+    progress.wait_for("balances", &stream, committed.version, Duration::from_secs(60)).await?;
+    let cents: i64 = sqlx::query_scalar("select cents from balances where id = $1").bind(id).fetch_one(&pool).await?;
+    println!("over Kafka the read model has come to version {}: {cents} cents", committed.version);
+
+    stop.cancel();
+    relay.await?;
+    consumer.await??;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let (Ok(database), Ok(kafka)) = (env::var("DATABASE_URL"), env::var("KAFKA_BOOTSTRAP_SERVERS")) else {
+        eprintln!("set DATABASE_URL (postgres://user@host/database) and KAFKA_BOOTSTRAP_SERVERS (host:9092)");
+        return ExitCode::from(2);
+    };
+    match run(&database, &kafka).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Money goes to another bank, or comes back: `DATABASE_URL=… cargo run -p epoch-postgres --example saga`.
+//!
+//! The account is debited in the transaction that begins the saga; the other bank is asked after that has committed, and asked
+//! again until it answers; what was done is undone when it says no. Tables go into the schema `epoch_example_saga`.
+
+use std::{convert::Infallible, env, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use epoch::{
+    Aggregate, CommandContext, Envelope, Repository, Saga, Timestamp,
+    context::Metadata,
+    event::CodecError,
+    local::LocalBus,
+    saga::{Action, ActionOf, Input, InputOf, Undo},
+};
+use epoch_postgres::{
+    Commanded, EffectSender, HandlerError, PgSaga, PgStore, PgSubscription, PgTx, Progress, SagaCommands, SagaEffects,
+    SagaTimers, SendError, connect, migrate, saga,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::{migrate::Migrator, postgres::PgPoolOptions};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    bank::{Account, AccountCommand},
+    transfer::{Asked, Transfer, TransferCommand, TransferEvent},
+};
+
+#[path = "../../epoch/examples/bank.rs"]
+#[allow(dead_code, reason = "what it shows in memory isn't shown here")]
+mod bank;
+#[path = "saga/transfer.rs"]
+mod transfer;
+
+const SCHEMA: &str = "epoch_example_saga";
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Command {
+    Withdraw { account: Uuid, cents: i64 },
+    PutBack { account: Uuid, cents: i64 },
+    Transfer(Uuid, TransferCommand),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Effect {
+    PayOut { transfer: Uuid, cents: i64 },
+    CallBack { transfer: Uuid },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Timer {
+    NoAnswer,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Progressing {
+    transfer: Uuid,
+    given_up: bool,
+}
+
+/// It only says what is to be done: it has nothing to do I/O with.
+struct Transferring;
+
+impl Transferring {
+    fn give_up(state: &mut Progressing, why: &str) -> Vec<ActionOf<Self>> {
+        state.given_up = true;
+        let failed = Command::Transfer(state.transfer, TransferCommand::Fail(why.to_owned()));
+        vec![Action::command(failed), Action::Compensate, Action::Complete]
+    }
+}
+
+impl Saga for Transferring {
+    const NAME: &'static str = "transferring";
+    type State = Progressing;
+    type Event = (Uuid, TransferEvent);
+    type Command = Command;
+    type Refusal = String;
+    type Effect = Effect;
+    type Answer = ();
+    type Timer = Timer;
+    type Error = Infallible;
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &[Transfer::NAME]
+    }
+
+    fn correlate(&self, event: &Envelope) -> Result<Option<(String, Self::Event)>, CodecError> {
+        Ok(Some((event.aggregate_id.to_string(), (event.aggregate_id, event.decode()?))))
+    }
+
+    fn react(
+        &self,
+        state: &mut Progressing,
+        input: &InputOf<Self>,
+        at: Timestamp,
+    ) -> Result<Vec<ActionOf<Self>>, Infallible> {
+        Ok(match input {
+            Input::Event((transfer, TransferEvent::Asked(asked))) => {
+                let (transfer, Asked { account, cents }) = (*transfer, *asked);
+                state.transfer = transfer;
+                vec![
+                    Action::command(Command::Withdraw { account, cents })
+                        .undone_by(Undo::Command(Command::PutBack { account, cents })),
+                    Action::send(Effect::PayOut { transfer, cents })
+                        .undone_by(Undo::Send(Effect::CallBack { transfer })),
+                    Action::SetTimer {
+                        timer: Timer::NoAnswer,
+                        at: Timestamp::from_millis(at.as_millis() + DAY_MILLIS),
+                    },
+                ]
+            }
+            Input::Refused { command: Command::Withdraw { .. }, refusal, .. } => Self::give_up(state, refusal),
+            Input::Undeliverable { effect: Effect::PayOut { .. }, reason, .. } if !state.given_up => {
+                Self::give_up(state, reason)
+            }
+            Input::TimedOut(Timer::NoAnswer) => Self::give_up(state, "the other bank doesn't answer"),
+            Input::Delivered { effect: Effect::PayOut { transfer, .. }, .. } if !state.given_up => {
+                vec![Action::command(Command::Transfer(*transfer, TransferCommand::Finish)), Action::Complete]
+            }
+            _ => vec![],
+        })
+    }
+}
+
+/// Whom the saga commands, in the transaction of its input.
+struct Commands {
+    accounts: Repository<Account, PgStore>,
+    transfers: Repository<Transfer, PgStore>,
+}
+
+#[async_trait]
+impl SagaCommands<Transferring> for Commands {
+    async fn execute(
+        &self,
+        tx: &mut PgTx,
+        command: &Command,
+        context: &CommandContext,
+    ) -> Result<Commanded<String>, HandlerError> {
+        let (id, command) = match command {
+            Command::Transfer(id, command) => {
+                let executed = tx.execute(&self.transfers, *id, command, context).await;
+                return Commanded::from_executed(executed, |refusal| refusal.to_string());
+            }
+            Command::Withdraw { account, cents } => (*account, AccountCommand::Withdraw(*cents)),
+            Command::PutBack { account, cents } => (*account, AccountCommand::Deposit(*cents)),
+        };
+        let executed = tx.execute(&self.accounts, id, &command, context).await;
+        Commanded::from_executed(executed, |refusal| refusal.to_string())
+    }
+}
+
+/// The other bank; a real one would be asked over HTTP, with the key as its `Idempotency-Key`.
+struct OtherBank;
+
+#[async_trait]
+impl EffectSender<Transferring> for OtherBank {
+    async fn send(&self, effect: &Effect, key: Uuid, _: Option<&Metadata>) -> Result<(), SendError> {
+        println!("  the other bank hears {effect:?}, key {key}");
+        match effect {
+            Effect::PayOut { cents, .. } if *cents > 50 => {
+                Err(SendError::Refused { detail: "more than 50 cents are suspicious".to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn run(database: &str) -> anyhow::Result<()> {
+    let server = database.parse().context("DATABASE_URL")?;
+    let pool = connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
+    migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
+    let local = LocalBus::new();
+    let (store, appender) = PgStore::new(pool.clone(), local.clone());
+    tokio::spawn(appender.run());
+
+    let (accounts, transfers) = (Repository::new(store.clone()), Repository::new(store.clone()));
+    let commands = Commands { accounts: accounts.clone(), transfers: transfers.clone() };
+    let transferring = Arc::new(PgSaga::new(Transferring, commands));
+    let gate = PgSubscription::new(transferring.clone(), store.clone(), Progress::new(pool));
+    tokio::spawn(local.serve(Arc::new(gate)));
+    let stop = CancellationToken::new();
+    let timers = tokio::spawn(SagaTimers::new(transferring.clone(), store.clone()).run(stop.clone()));
+    let effects = tokio::spawn(SagaEffects::new(transferring, store.clone(), Arc::new(OtherBank)).run(stop.clone()));
+
+    let account = Uuid::now_v7();
+    accounts.execute(account, &AccountCommand::Deposit(100), &CommandContext::new()).await?;
+    for cents in [40, 55, 500] {
+        println!("a transfer of {cents} of {} cents", accounts.load(account).await?.state.cents);
+        let id = Uuid::now_v7();
+        transfers.execute(id, &TransferCommand::Ask(Asked { account, cents }), &CommandContext::new()).await?;
+        let over = async {
+            loop {
+                let status = saga::status(&store, Transferring::NAME, &id.to_string()).await?;
+                if status.is_some_and(|status| status.phase == "completed") {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), over).await.context("the saga isn't over after 30 s")??;
+        let transfer = transfers.load(id).await?.state;
+        println!("  {transfer:?}; {} cents are left", accounts.load(account).await?.state.cents);
+    }
+    stop.cancel();
+    timers.await?;
+    effects.await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Ok(database) = env::var("DATABASE_URL") else {
+        eprintln!("set DATABASE_URL (postgres://user@host/database)");
+        return ExitCode::from(2);
+    };
+    match run(&database).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
