@@ -53,7 +53,8 @@ impl EventHandler<PgTx> for Balances {
 
 async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
     let server = database.parse().context("DATABASE_URL")?;
-    let pool = connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
+    let pool =
+        connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     sqlx::raw_sql(BALANCES).execute(&pool).await?;
 

@@ -48,3 +48,10 @@ pub use config::KafkaConfig;
 pub use error::Error;
 pub use health::Unhealthy;
 pub use registry::{FileRegistry, HttpRegistry, RegistryError, SchemaRegistry};
+
+/// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/epoch/buses.md")]
+    mod buses {}
+}

@@ -170,7 +170,8 @@ impl EffectSender<Transferring> for OtherBank {
 
 async fn run(database: &str) -> anyhow::Result<()> {
     let server = database.parse().context("DATABASE_URL")?;
-    let pool = connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
+    let pool =
+        connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     let local = LocalBus::new();
     let (store, appender) = PgStore::new(pool.clone(), local.clone());

@@ -55,3 +55,12 @@ pub use store::PgStore;
 pub use subject_keys::PgKeyStore;
 pub use subscription::PgSubscription;
 pub use tx::{PgTx, TxError};
+
+/// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/epoch/projections.md")]
+    mod projections {}
+    #[doc = include_str!("../../../docs/epoch/operations.md")]
+    mod operations {}
+}

@@ -130,7 +130,10 @@ pub(crate) async fn run() -> Result<(i64, Version), StoreError> {
 
     println!("read today:");
     let purse = Repository::<Purse, _>::new(store).load(id).await?;
-    println!("{} cents at version {}: a stored event counts once, whatever it became", purse.state.cents, purse.version);
+    println!(
+        "{} cents at version {}: a stored event counts once, whatever it became",
+        purse.state.cents, purse.version
+    );
     Ok((purse.state.cents, purse.version))
 }
 

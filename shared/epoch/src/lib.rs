@@ -5,7 +5,7 @@
 //! ([handlers](handler)) three ways, and one [gate] makes that exactly once.
 //!
 //! Epoch knows no database and no broker; `epoch-postgres` and `epoch-kafka` bring those. [`memory`] has everything needed to
-//! try it out, [`testkit`] everything needed to test.
+//! try it out, [`testkit`] everything needed to test. The guide is in `docs/epoch`, examples are in `examples`.
 
 pub mod aggregate;
 pub mod avro;
@@ -47,3 +47,18 @@ pub use repository::{ExecuteError, Executed, Repository};
 pub use saga::Saga;
 pub use timestamp::Timestamp;
 pub use version::{Position, Version};
+
+/// The pages of the guide whose code needs nothing but this crate: compiled, and run where they need no server.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/epoch/first-aggregate.md")]
+    mod first_aggregate {}
+    #[doc = include_str!("../../../docs/epoch/sagas.md")]
+    mod sagas {}
+    #[doc = include_str!("../../../docs/epoch/evolution.md")]
+    mod evolution {}
+    #[doc = include_str!("../../../docs/epoch/testing.md")]
+    mod testing {}
+    #[doc = include_str!("../../../docs/epoch/performance.md")]
+    mod performance {}
+}

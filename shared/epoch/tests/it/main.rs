@@ -8,6 +8,7 @@ mod evolution;
 mod examples;
 mod execute;
 mod fulfilment;
+mod guide;
 mod kept;
 mod local;
 mod memory;
