@@ -13,7 +13,7 @@ use epoch::{
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, connect, migrate};
-use sqlx::{migrate::Migrator, postgres::PgPoolOptions};
+use sqlx::{migrate::Migrator, postgres::{PgConnectOptions, PgPoolOptions}};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -52,9 +52,9 @@ impl EventHandler<PgTx> for Balances {
 }
 
 async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
-    let server = database.parse().context("DATABASE_URL")?;
-    let pool =
-        connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
+    let server = database.parse::<PgConnectOptions>().context("DATABASE_URL")?;
+    let options = PgPoolOptions::new().max_connections(10);
+    let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     sqlx::raw_sql(BALANCES).execute(&pool).await?;
 

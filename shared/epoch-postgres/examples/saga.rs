@@ -19,7 +19,7 @@ use epoch_postgres::{
     SagaTimers, SendError, connect, migrate, saga,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{migrate::Migrator, postgres::PgPoolOptions};
+use sqlx::{migrate::Migrator, postgres::{PgConnectOptions, PgPoolOptions}};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -68,7 +68,8 @@ impl Transferring {
     fn give_up(state: &mut Progressing, why: &str) -> Vec<ActionOf<Self>> {
         state.given_up = true;
         let failed = Command::Transfer(state.transfer, TransferCommand::Fail(why.to_owned()));
-        vec![Action::command(failed), Action::Compensate, Action::Complete]
+        // The command last: should it be refused, the rest is done all the same.
+        vec![Action::Compensate, Action::Complete, Action::command(failed)]
     }
 }
 
@@ -169,9 +170,9 @@ impl EffectSender<Transferring> for OtherBank {
 }
 
 async fn run(database: &str) -> anyhow::Result<()> {
-    let server = database.parse().context("DATABASE_URL")?;
-    let pool =
-        connect(PgPoolOptions::new().max_connections(10), server, SCHEMA).await.context("connecting to Postgres")?;
+    let server = database.parse::<PgConnectOptions>().context("DATABASE_URL")?;
+    let options = PgPoolOptions::new().max_connections(10);
+    let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     let local = LocalBus::new();
     let (store, appender) = PgStore::new(pool.clone(), local.clone());
