@@ -13,7 +13,10 @@ use epoch::{
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, connect, migrate};
-use sqlx::{migrate::Migrator, postgres::{PgConnectOptions, PgPoolOptions}};
+use sqlx::{
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

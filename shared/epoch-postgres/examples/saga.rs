@@ -19,7 +19,10 @@ use epoch_postgres::{
     SagaTimers, SendError, connect, migrate, saga,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{migrate::Migrator, postgres::{PgConnectOptions, PgPoolOptions}};
+use sqlx::{
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -1,0 +1,118 @@
+//! A read model with a bug is mended and rebuilt while it serves: `DATABASE_URL=… cargo run -p epoch-postgres --example rebuild`.
+//!
+//! Revision 1 of the handler forgets withdrawals. Revision 2 doesn't, and makes the table anew from the log, beside the one in
+//! use; then one transaction swaps them. Tables go into the schema `epoch_example_rebuild`.
+
+use std::{env, process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use epoch::{Aggregate, Batch, CommandContext, Position, Repository, handler::EventHandler, local::LocalBus};
+use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Rebuild, connect, migrate, replay};
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::bank::{Account, AccountCommand, AccountEvent};
+
+#[path = "../../epoch/examples/bank.rs"]
+#[allow(dead_code, reason = "what it shows in memory isn't shown here")]
+mod bank;
+
+const SCHEMA: &str = "epoch_example_rebuild";
+const ADD: &str = "insert into balances as b values ($1, $2) on conflict (id) do update set cents = b.cents + $2";
+
+struct Balances {
+    revision: u32,
+}
+
+#[async_trait]
+impl EventHandler<PgTx> for Balances {
+    type Error = HandlerError;
+
+    fn name(&self) -> &'static str {
+        "balances"
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &[Account::NAME]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["balances"]
+    }
+
+    fn revision(&self) -> u32 {
+        self.revision
+    }
+
+    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        for event in events {
+            let mut cents = event.decode::<AccountEvent>()?.cents();
+            if self.revision == 1 {
+                cents = cents.max(0); // the bug
+            }
+            sqlx::query(ADD).bind(event.aggregate_id).bind(cents).execute(tx.connection()).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn show(pool: &PgPool, what: &str) -> Result<(), sqlx::Error> {
+    let (accounts, cents): (i64, i64) =
+        sqlx::query_as("select count(*), coalesce(sum(cents), 0)::bigint from balances").fetch_one(pool).await?;
+    println!("{what}: {accounts} accounts, {cents} cents");
+    Ok(())
+}
+
+async fn run(database: &str) -> anyhow::Result<()> {
+    let server = database.parse::<PgConnectOptions>().context("DATABASE_URL")?;
+    let options = PgPoolOptions::new().max_connections(10);
+    let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
+    // What an earlier run left would be of revision 2 already.
+    sqlx::raw_sql("drop schema if exists epoch_example_rebuild cascade").execute(&pool).await?;
+    migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
+    sqlx::raw_sql("create table balances (id uuid primary key, cents bigint not null)").execute(&pool).await?;
+    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    tokio::spawn(appender.run());
+    let subscription =
+        |revision| PgSubscription::new(Arc::new(Balances { revision }), store.clone(), Progress::new(pool.clone()));
+
+    let accounts = Repository::<Account, _>::new(store.clone());
+    for _ in 0..1_000 {
+        let id = Uuid::now_v7();
+        accounts.execute(id, &AccountCommand::Deposit(100), &CommandContext::new()).await?;
+        accounts.execute(id, &AccountCommand::Withdraw(30), &CommandContext::new()).await?;
+    }
+    replay(&store, &subscription(1), Position::START).await?;
+    show(&pool, "revision 1").await?;
+
+    let rebuild = Rebuild::new(subscription(2), None);
+    let rebuilt = rebuild
+        .run(&CancellationToken::new(), |progress| {
+            println!("  {} of {} events, {} events/s", progress.done, progress.total, progress.rate());
+        })
+        .await?;
+    show(&pool, "revision 2").await?;
+    println!("generation {} is in use, made of {} events", rebuilt.generation, rebuilt.applied);
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Ok(database) = env::var("DATABASE_URL") else {
+        eprintln!("set DATABASE_URL (postgres://user@host/database)");
+        return ExitCode::from(2);
+    };
+    match run(&database).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
