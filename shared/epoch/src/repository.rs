@@ -269,12 +269,18 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                 // Whoever comes next in line decides on what was just decided.
                 drop(turn.take());
             }
-            let Attempt { decided, speculative, started } = attempt;
+            let Attempt { decided, at: expected, speculative, started } = attempt;
             let Some((flight, appending)) = started else {
                 loaded = if fresh && !speculative {
                     match self.nothing_to_append(id, decided, context).await? {
                         ControlFlow::Break(executed) => return Ok(executed),
-                        ControlFlow::Continue(actual) => self.catch_up(id, loaded, actual).await?,
+                        ControlFlow::Continue(actual) => {
+                            conflicts += 1;
+                            if conflicts >= self.retry.attempts {
+                                return Err(ExecuteError::Conflict { aggregate: A::NAME, id, expected, actual });
+                            }
+                            self.catch_up(id, loaded, actual).await?
+                        }
                     }
                 } else {
                     self.refresh(id, loaded).await?
@@ -284,7 +290,6 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                 continue;
             };
             let change = decided?.change;
-            let expected = loaded.version;
             let appended = match appending {
                 Appending::Begun(appending) => appending.await?,
                 Appending::WithState(append, states) => {

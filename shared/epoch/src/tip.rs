@@ -14,7 +14,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::{aggregate::Aggregate, cache::Loaded, state::Change, store::Append};
+use crate::{aggregate::Aggregate, cache::Loaded, state::Change, store::Append, version::Version};
 
 /// How many locks the tips are spread over.
 const SHARDS: usize = 64;
@@ -56,6 +56,8 @@ pub(crate) struct Decided<A> {
 /// A decision, what it was made on, and the append that was started for it when it has events.
 pub(crate) struct Attempt<A: Aggregate, E, F> {
     pub(crate) decided: Result<Decided<A>, E>,
+    /// The version it was made at.
+    pub(crate) at: Version,
     /// Whether the state it was made on wasn't committed yet.
     pub(crate) speculative: bool,
     pub(crate) started: Option<(Flight<A>, F)>,
@@ -96,21 +98,21 @@ impl<A: Aggregate> Tips<A> {
             Some(tip) => Base { loaded: tip.loaded.clone(), previous: Some(tip.last) },
             None => Base { loaded: loaded.clone(), previous: None },
         };
-        let speculative = base.previous.is_some();
+        let (at, speculative) = (base.loaded.version, base.previous.is_some());
         let mut decided = decide(&base);
         let Ok(Decided { append, change }) = &mut decided else {
-            return Attempt { decided, speculative, started: None };
+            return Attempt { decided, at, speculative, started: None };
         };
         let Some((last, append)) = append.take_if(|append| !append.events.is_empty()).and_then(|append| {
             let last = append.events.last()?.event_id;
             Some((last, append))
         }) else {
-            return Attempt { decided, speculative, started: None };
+            return Attempt { decided, at, speculative, started: None };
         };
         let row = Self::put(&mut shard, id, change.after.clone(), last, &base);
         let appending = start(append);
         drop(shard);
-        Attempt { decided, speculative, started: Some((Flight { tips: self.clone(), id, row }, appending)) }
+        Attempt { decided, at, speculative, started: Some((Flight { tips: self.clone(), id, row }, appending)) }
     }
 
     /// Makes the state the tip; not when a row of appends is on its way that it isn't part of.
