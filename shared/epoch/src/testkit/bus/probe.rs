@@ -225,7 +225,12 @@ impl Probe {
     pub(super) async fn wait_for(&self, count: usize) {
         let mut applied = self.gate.handler().applied.subscribe();
         let waited = tokio::time::timeout(LIMIT, applied.wait_for(|applied| applied.len() >= count)).await;
-        assert!(waited.is_ok(), "{} of {count} events came", self.applied_count());
+        if waited.is_err() {
+            // What was handed over and not applied waits behind a gap; what was not handed over is still at the bus.
+            let (handed, applied) = (self.book.handed(), self.marks());
+            let waiting: HashSet<_> = handed.iter().filter(|mark| !applied.contains(mark)).collect();
+            panic!("{} of {count} events came, {} were handed over, at the gate wait {waiting:?}", applied.len(), handed.len());
+        }
     }
 
     /// Consumes in a task of its own until stopped or dropped.
