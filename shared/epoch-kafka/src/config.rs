@@ -38,15 +38,13 @@ const DEFAULTS: [(&str, &str); 3] =
 
 const PRODUCER_DEFAULTS: [(&str, &str); 2] = [("linger.ms", "0"), ("compression.type", "lz4")];
 
-const PRODUCER_FIXED: [(&str, &str); 5] = [
+const PRODUCER_FIXED: [(&str, &str); 4] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
     // A batch that the broker refuses must stop those behind it: fatal, instead of going on with a hole.
     ("enable.gapless.guarantee", "true"),
     // An event that times out by itself would leave a hole as well; `publish` gives up on all of them at once.
     ("message.timeout.ms", "0"),
-    // What Java's client does with a key.
-    ("partitioner", "murmur2_random"),
 ];
 
 const CONSUMER_DEFAULTS: [(&str, &str); 10] = [

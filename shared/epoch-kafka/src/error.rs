@@ -33,6 +33,14 @@ pub enum Error {
         /// What the broker said.
         source: RDKafkaErrorCode,
     },
+    /// The broker didn't say which partitions a topic has.
+    #[error("the partitions of topic {topic} are not known")]
+    Partitions {
+        /// Whose.
+        topic: String,
+        /// What librdkafka said.
+        source: KafkaError,
+    },
     /// The schema registry can't be used as it is set.
     #[error("schemas can't be registered")]
     Registry {

@@ -39,6 +39,7 @@ mod consumer;
 mod error;
 mod health;
 mod partition;
+mod partitions;
 mod producer;
 mod registry;
 mod topics;
@@ -47,6 +48,7 @@ pub use bus::KafkaBus;
 pub use config::KafkaConfig;
 pub use error::Error;
 pub use health::Unhealthy;
+pub use partitions::partition_of;
 pub use registry::{FileRegistry, HttpRegistry, RegistryError, SchemaRegistry};
 
 /// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.

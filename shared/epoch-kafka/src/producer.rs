@@ -5,10 +5,12 @@
 //!
 //! The invariant: no event is on a topic unless all those before it, in the order they were given for its partition, are there
 //! too. Sending again from the first unacknowledged one therefore repeats events but never turns two round. Kept by
-//! idempotence (librdkafka's own retries keep the order), by making a refused batch fatal, and by giving up the whole producer
-//! with everything that it hasn't sent when one event fails; the next call makes a new one.
+//! idempotence (librdkafka's own retries keep the order) behind a first event that goes [alone](crate::partitions), by making a
+//! refused batch fatal, and by giving up the whole producer with everything that it hasn't sent when one event fails; the next
+//! call makes a new one.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -30,11 +32,14 @@ use crate::{
     config::KafkaConfig,
     error::{Error, chain},
     health::lock,
+    partitions::Partitions,
     registry::Framing,
 };
 
 /// How long to wait for room in the queue before the same record is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
+/// How long to wait before the partitions of a topic that was created a moment ago are asked for again.
+const NOT_YET: Duration = Duration::from_millis(20);
 
 pub(crate) struct Publisher {
     config: ClientConfig,
@@ -50,6 +55,28 @@ struct Generation {
     producer: Option<FutureProducer<Log>>,
     /// Nothing may be queued once this is set. Queueing holds it for reading, giving up for writing.
     given_up: RwLock<bool>,
+    topics: Mutex<HashMap<String, Arc<Partitions>>>,
+    /// The turn of the call that opens partitions: a second first event must not go beside the first.
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// A topic that events go to, with its name spelled once.
+struct Topic {
+    aggregate: String,
+    name: String,
+    partitions: Arc<Partitions>,
+}
+
+/// An event that librdkafka has taken.
+struct Queued {
+    partitions: Arc<Partitions>,
+    partition: u32,
+    report: Report,
+}
+
+enum Report {
+    Waiting(DeliveryFuture),
+    Taken,
 }
 
 impl Publisher {
@@ -84,19 +111,10 @@ impl Publisher {
             Err(error) => return (0, Err(error)),
         };
         let mut queued = Vec::with_capacity(events.len());
-        let mut result = Ok(());
-        for event in events {
-            match self.queue(&generation, event).await {
-                Ok(report) => queued.push(report),
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-        }
+        let mut result = self.queue_all(&generation, events, &mut queued).await;
         let mut acknowledged = 0;
-        for (event, report) in events.iter().zip(queued) {
-            if let Err(error) = self.report(event, report).await {
+        for (event, queued) in events.iter().zip(&mut queued) {
+            if let Err(error) = self.report(event, queued).await {
                 result = Err(error);
                 self.give_up(&generation).await;
                 break;
@@ -109,17 +127,89 @@ impl Publisher {
         (acknowledged, result)
     }
 
+    /// Queues the events as far as that is possible. Where the broker hasn't been heard yet, it waits for its word about the first
+    /// event before it queues the second.
+    async fn queue_all(
+        &self,
+        generation: &Arc<Generation>,
+        events: &Batch,
+        queued: &mut Vec<Queued>,
+    ) -> Result<(), Error> {
+        let (mut topic, mut turn): (Option<Topic>, _) = (None, None);
+        for event in events {
+            let topic = match &mut topic {
+                Some(topic) if topic.aggregate == *event.aggregate => topic,
+                other => other.insert(self.topic(generation, event).await?),
+            };
+            let key = event.aggregate_id.to_string();
+            let partition = topic.partitions.of(key.as_bytes());
+            if !topic.partitions.is_open(partition) {
+                if turn.is_none() {
+                    turn = Some(generation.opening.lock().await);
+                }
+                let same = |queued: &&mut Queued| {
+                    queued.partition == partition && Arc::ptr_eq(&queued.partitions, &topic.partitions)
+                };
+                if let Some(first) = queued.iter_mut().find(same) {
+                    self.report(event, first).await?;
+                }
+            }
+            let report = self.queue(generation, event, topic, partition).await?;
+            let partitions = Arc::clone(&topic.partitions);
+            queued.push(Queued { partitions, partition, report: Report::Waiting(report) });
+        }
+        Ok(())
+    }
+
+    /// The topic of an event, whose partitions are counted at this producer's first use of it.
+    async fn topic(&self, generation: &Arc<Generation>, event: &Envelope) -> Result<Topic, Error> {
+        let name = epoch::message::topic(&self.namespace, &event.aggregate);
+        let known = lock(&generation.topics).get(&name).cloned();
+        let partitions = match known {
+            Some(partitions) => partitions,
+            None => {
+                let counted = Arc::new(Partitions::new(self.count_partitions(generation, &name).await?));
+                Arc::clone(lock(&generation.topics).entry(name.clone()).or_insert(counted))
+            }
+        };
+        Ok(Topic { aggregate: event.aggregate.to_string(), name, partitions })
+    }
+
+    async fn count_partitions(&self, generation: &Arc<Generation>, topic: &str) -> Result<usize, Error> {
+        let start = Instant::now();
+        loop {
+            let (asked, name) = (Arc::clone(generation), topic.to_owned());
+            let left = self.timeout.saturating_sub(start.elapsed());
+            let counted = tokio::task::spawn_blocking(move || asked.count_partitions(&name, left)).await;
+            let source = match counted.unwrap_or(Err(KafkaError::Canceled)) {
+                Ok(count) => return Ok(count),
+                Err(source) => source,
+            };
+            if start.elapsed() >= self.timeout || source.rdkafka_error_code() != Some(UNKNOWN_TOPIC) {
+                return Err(Error::Partitions { topic: topic.to_owned(), source });
+            }
+            // It was created before: the broker will hear of it.
+            tokio::time::sleep(NOT_YET).await;
+        }
+    }
+
     /// Puts an event into the producer's queue, waiting while that is full.
-    async fn queue(&self, generation: &Generation, event: &Envelope) -> Result<DeliveryFuture, Error> {
-        let topic = epoch::message::topic(&self.namespace, &event.aggregate);
-        let frame = self.frame(&topic, event).await?;
+    async fn queue(
+        &self,
+        generation: &Generation,
+        event: &Envelope,
+        topic: &Topic,
+        partition: u32,
+    ) -> Result<DeliveryFuture, Error> {
+        let frame = self.frame(&topic.name, event).await?;
         let message = Message::framed(event, &self.namespace, frame);
         let headers = OwnedHeaders::new_with_capacity(message.headers.len());
         let headers = message
             .headers
             .iter()
             .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-        let mut record = FutureRecord::to(&topic)
+        let mut record = FutureRecord::to(&topic.name)
+            .partition(i32::try_from(partition).unwrap_or(i32::MAX))
             .key(&message.key)
             .payload(&message.body[..])
             .timestamp(event.occurred_at.as_millis())
@@ -134,8 +224,8 @@ impl Publisher {
                     record = same;
                     tokio::time::sleep(QUEUE_FULL).await;
                 }
-                Some(Err((source, _))) => return Err(Error::Enqueue { topic, source }),
-                None => return Err(Error::GivenUp { topic }),
+                Some(Err((source, _))) => return Err(Error::Enqueue { topic: topic.name.clone(), source }),
+                None => return Err(Error::GivenUp { topic: topic.name.clone() }),
             }
         }
     }
@@ -148,13 +238,16 @@ impl Publisher {
         number.map(Frame::Registered).map_err(|source| Error::Frame { topic: topic.to_owned(), source })
     }
 
-    /// Waits for the broker's word about one event.
-    async fn report(&self, event: &Envelope, report: DeliveryFuture) -> Result<(), Error> {
+    /// Waits for the broker's word about an event; says the same when asked again.
+    async fn report(&self, event: &Envelope, queued: &mut Queued) -> Result<(), Error> {
+        let Report::Waiting(report) = &mut queued.report else { return Ok(()) };
         let topic = || epoch::message::topic(&self.namespace, &event.aggregate);
         match tokio::time::timeout(self.timeout, report).await {
             Ok(Ok(Ok(delivery))) => {
                 let (partition, offset) = (delivery.partition, delivery.offset);
                 tracing::trace!(aggregate = %event.aggregate, id = %event.aggregate_id, version = %event.version, partition, offset, "published");
+                queued.partitions.heard(queued.partition);
+                queued.report = Report::Taken;
                 Ok(())
             }
             Ok(Ok(Err((source, record)))) => {
@@ -174,7 +267,12 @@ impl Publisher {
         }
         let log = Log { client: "producer".to_owned() };
         let producer = self.config.create_with_context(log).map_err(|source| Error::Settings { source })?;
-        let generation = Arc::new(Generation { producer: Some(producer), given_up: RwLock::new(false) });
+        let generation = Arc::new(Generation {
+            producer: Some(producer),
+            given_up: RwLock::new(false),
+            topics: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        });
         *current = Some(Arc::clone(&generation));
         Ok(generation)
     }
@@ -195,6 +293,9 @@ impl Publisher {
     }
 }
 
+/// What a topic is whose partitions the broker hasn't heard of.
+const UNKNOWN_TOPIC: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
+
 type Record<'a> = FutureRecord<'a, String, [u8]>;
 
 impl Generation {
@@ -205,6 +306,16 @@ impl Generation {
             return None;
         }
         self.producer.as_ref().map(|producer| producer.send_result(record))
+    }
+
+    /// Asks the broker and waits for it.
+    fn count_partitions(&self, topic: &str, timeout: Duration) -> Result<usize, KafkaError> {
+        let Some(producer) = &self.producer else { return Err(KafkaError::Canceled) };
+        let metadata = producer.client().fetch_metadata(Some(topic), timeout)?;
+        match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
+            0 => Err(KafkaError::MetadataFetch(UNKNOWN_TOPIC)),
+            count => Ok(count),
+        }
     }
 
     fn is_fatal(&self) -> bool {
@@ -226,5 +337,74 @@ impl Drop for Generation {
         let producer = self.producer.take();
         // Without a thread it is dropped here and now.
         let _ = std::thread::Builder::new().spawn(move || drop(producer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, sync::Arc, time::Duration};
+
+    use epoch::{
+        CommandContext,
+        context::Metadata,
+        envelope::Envelope,
+        event::SchemaId,
+        timestamp::Timestamp,
+        version::{Position, Version},
+    };
+    use rdkafka::{mocking::MockCluster, producer::Producer};
+    use uuid::Uuid;
+
+    use super::Publisher;
+    use crate::config::KafkaConfig;
+
+    fn event(id: Uuid, version: u64) -> Arc<Envelope> {
+        Arc::new(Envelope {
+            event_id: Uuid::from_u128(u128::from(version)),
+            aggregate: Cow::Borrowed("file"),
+            aggregate_id: id,
+            version: Version::new(version),
+            position: Position::new(version),
+            event_name: Cow::Borrowed("Happened"),
+            schema: SchemaId::new(7),
+            payload: vec![1].into(),
+            occurred_at: Timestamp::from_millis(1),
+            recorded_at: Timestamp::from_millis(2),
+            metadata: Metadata::from(&CommandContext::new()),
+        })
+    }
+
+    /// The mock cluster is slow, so that there is time to see what is on its way before its first answer.
+    #[tokio::test]
+    async fn nothing_goes_beside_the_first_event_of_a_partition() {
+        let cluster = MockCluster::new(1).unwrap();
+        let config = KafkaConfig { partitions: 2, ..KafkaConfig::new(cluster.bootstrap_servers()) };
+        cluster.create_topic(&epoch::message::topic(&config.namespace, "file"), 2, 1).unwrap();
+        let publisher = Publisher::new(&config, None).unwrap();
+        let generation = publisher.current().unwrap();
+        let events: Vec<_> = (1..=60_u64).map(|n| event(Uuid::from_u128(u128::from(n % 20)), n.div_ceil(20))).collect();
+        let topic = publisher.topic(&generation, &events[0]).await.unwrap();
+        cluster.broker_round_trip_time(-1, Duration::from_millis(200)).unwrap();
+
+        let on_their_way = || generation.producer.as_ref().map_or(0, |producer| producer.in_flight_count());
+        let (mut most, mut later) = (0, 0);
+        let watching = async {
+            loop {
+                match (0..2).filter(|partition| topic.partitions.is_open(*partition)).count() {
+                    0 => most = most.max(on_their_way()),
+                    2 => later = later.max(on_their_way()),
+                    _ => {}
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let (one, other) = events.split_at(30);
+        let published = async { tokio::join!(publisher.send(one), publisher.send(other)) };
+        tokio::select! {
+            (one, other) = published => assert!(one.1.is_ok() && other.1.is_ok(), "{one:?} {other:?}"),
+            () = watching => {}
+        }
+        assert!((1..=2).contains(&most), "{most} events were on their way to two partitions before the first answer");
+        assert!(later > 10, "afterwards they go together: {later}");
     }
 }

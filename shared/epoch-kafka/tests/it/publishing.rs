@@ -84,22 +84,26 @@ fn private_mock() -> (MockBroker, KafkaConfig) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_batch_leaves_no_hole() {
+async fn a_refused_event_leaves_no_hole() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR__TRANSPORT as CONNECTION_LOST, RD_KAFKA_RESP_ERR_INVALID_RECORD as REFUSED,
         RD_KAFKA_RESP_ERR_NO_ERROR as TAKEN, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as LATER,
     };
     let (mock, config) = private_mock();
     let bus = KafkaBus::connect(config.clone()).unwrap();
-    let published = events("file", &ids(5), 1..=200);
+    let published = events("file", &ids(5), 1..=10);
     mock.ask(|cluster| {
         let answers = [TAKEN, TAKEN, REFUSED, TAKEN, LATER, TAKEN, CONNECTION_LOST, TAKEN, TAKEN, REFUSED, REFUSED];
         cluster.request_errors(RDKafkaApiKey::Produce, &answers);
     });
-    let errors = publish_all(&bus, &published).await;
-    assert!(!errors.is_empty(), "refused");
-    assert!(errors[0].acknowledged > 0 && errors[0].acknowledged < published.len(), "{}", errors[0]);
-    assert!(errors[0].detail.contains(&topic(&config, "file")), "{}", errors[0]);
+    let mut errors = Vec::new();
+    for event in &published {
+        // One request at a time: the mock cluster takes what is on its way behind a refused one, for it looks at no sequence
+        // numbers. That a broker does is shown with a real one.
+        errors.extend(publish_all(&bus, std::slice::from_ref(event)).await);
+    }
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors.iter().all(|error| error.acknowledged == 0 && error.detail.contains(&topic(&config, "file"))));
     let records = tokio::task::spawn_blocking(move || read_topic(&config, &published)).await.unwrap();
     assert_first_appearances_in_order(&records);
 }
