@@ -85,6 +85,26 @@ pub(crate) async fn follow(
     })
 }
 
+/// A statement that moves the cursor of a batch of one stream, or fails with [`is_not_next`]; `None` for other batches. It is text,
+/// to be sent along with `begin`, and has only names in it that need no quoting.
+pub(crate) fn follow_next(generation: &Generation, events: &Batch) -> Option<String> {
+    let spans = spans(events)?;
+    let mut spans = spans.iter();
+    let (Some(((id, aggregate), (first, last))), None) = (spans.next(), spans.next()) else { return None };
+    let Generation { subscription, number, limit_ms, .. } = generation;
+    let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    (plain(subscription) && plain(aggregate)).then(|| {
+        format!(
+            "select epoch_follow_next('{subscription}', {number}, {limit_ms}, '{id}', '{aggregate}', {first}, {last})"
+        )
+    })
+}
+
+/// Whether [`follow_next`] said that the events are not next.
+pub(crate) fn is_not_next(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "EP002")
+}
+
 type Spans<'a> = BTreeMap<(Uuid, &'a str), (Version, Version)>;
 
 /// The first and last version of each stream of a batch; `None` when a stream's events don't follow each other in it.

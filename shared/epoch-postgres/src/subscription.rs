@@ -114,20 +114,24 @@ impl PgSubscription {
     async fn gate(&self, events: &Batch, way: Way) -> Result<Delivered, HandlerError> {
         let generation = &self.generation().await?;
         let durability = if way == Way::Local { Durability::Soon } else { Durability::AtCommit };
-        let mut tx = self.store.begin_with(durability).await?;
-        match cursors::follow(tx.connection(), generation, events).await? {
-            Followed::All => {
-                self.apply(&mut tx, events).await?;
-                drop(tx.commit().await?);
-                self.progress.moved();
-                return Ok(Delivered { applied: events.len(), ..Delivered::default() });
+        let mut tx = match cursors::follow_next(generation, events).filter(|_| way == Way::Local) {
+            Some(follow) => match self.store.begin_soon_with(&follow).await {
+                Ok(tx) => return self.all_next(tx, events).await,
+                Err(error) if cursors::is_not_next(&error) => self.store.begin_with(durability).await?,
+                Err(error) => return Err(error.into()),
+            },
+            None => {
+                let mut tx = self.store.begin_with(durability).await?;
+                match cursors::follow(tx.connection(), generation, events).await? {
+                    Followed::All => return self.all_next(tx, events).await,
+                    Followed::None => tx,
+                    Followed::Some => {
+                        tx.rollback().await?;
+                        self.store.begin_with(durability).await?
+                    }
+                }
             }
-            Followed::None => {}
-            Followed::Some => {
-                tx.rollback().await?;
-                tx = self.store.begin_with(durability).await?;
-            }
-        }
+        };
         let mut locked = cursors::lock(tx.connection(), generation, &cursors::streams(events)).await?;
         let before = locked.clone();
         let (apply, queue, mut delivered) = judge(&mut locked, events, way);
@@ -147,6 +151,14 @@ impl PgSubscription {
             delivered.applied += self.close_gap(stream).await?;
         }
         Ok(delivered)
+    }
+
+    /// Applies a batch past which the cursors have moved.
+    async fn all_next(&self, mut tx: PgTx, events: &Batch) -> Result<Delivered, HandlerError> {
+        self.apply(&mut tx, events).await?;
+        drop(tx.commit().await?);
+        self.progress.moved();
+        Ok(Delivered { applied: events.len(), ..Delivered::default() })
     }
 
     /// Goes on with an aggregate that waited for missing events, as far as they have come.

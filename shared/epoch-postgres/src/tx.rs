@@ -26,17 +26,20 @@ use uuid::Uuid;
 
 use crate::{
     append::{Outcome, append_batch},
+    connect::{self, Open},
     error::{is_race, is_transient},
     states::{WriteState, Written},
     store::{PgStore, find_command},
     streams::visit_on,
 };
 
+const SOON: &str = "begin; set local synchronous_commit to off";
+
 type AfterCommit = Box<dyn FnOnce() + Send>;
 
 /// An open transaction.
 pub struct PgTx {
-    inner: Transaction<'static, Postgres>,
+    inner: Inner,
     store: PgStore,
     states: HashMap<(&'static str, Uuid), Box<dyn Any + Send + Sync>>,
     appends: Vec<Append>,
@@ -44,6 +47,21 @@ pub struct PgTx {
     durability: Durability,
     /// States to write, the last one of each aggregate.
     writes: BTreeMap<(&'static str, Uuid), Box<dyn WriteState>>,
+}
+
+/// A transaction of the caller's or of the pool, or one of the local way.
+enum Inner {
+    Given(Transaction<'static, Postgres>),
+    Opened(Open),
+}
+
+impl Inner {
+    fn connection(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Given(transaction) => transaction,
+            Self::Opened(open) => open.connection(),
+        }
+    }
 }
 
 /// When a commit is on disk.
@@ -118,16 +136,29 @@ impl PgStore {
     pub(crate) async fn begin_with(&self, durability: Durability) -> Result<PgTx, TxError> {
         let begin = match durability {
             Durability::AtCommit => "begin",
-            Durability::Soon => "begin; set local synchronous_commit to off",
+            Durability::Soon => SOON,
         };
         Ok(PgTx { durability, ..self.adopt(crate::begin(self.pool(), begin).await?) })
+    }
+
+    /// Opens a transaction whose commit is on disk [soon](Durability::Soon) together with its first statement: one round trip
+    /// less. Nothing in the statement may come from outside.
+    pub(crate) async fn begin_soon_with(&self, statement: &str) -> Result<PgTx, sqlx::Error> {
+        // Such transactions are of few events: planning a handler's statements each time would take as long as running them.
+        let statements = format!("{SOON}; set local plan_cache_mode to force_generic_plan; {statement}");
+        let open = connect::open(self.pool(), statements).await?;
+        Ok(PgTx { durability: Durability::Soon, ..self.holding(Inner::Opened(open)) })
     }
 
     /// Goes on with a transaction of the caller's, on the same database: what was done in it before commits with the events.
     #[must_use]
     pub fn adopt(&self, transaction: Transaction<'static, Postgres>) -> PgTx {
+        self.holding(Inner::Given(transaction))
+    }
+
+    fn holding(&self, inner: Inner) -> PgTx {
         PgTx {
-            inner: transaction,
+            inner,
             store: self.clone(),
             states: HashMap::new(),
             appends: Vec::new(),
@@ -169,7 +200,7 @@ impl PgStore {
 impl PgTx {
     /// The connection, for the caller's own tables.
     pub fn connection(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        self.inner.connection()
     }
 
     /// Decides a command on what is committed and on what this transaction has decided before; its events are appended at commit.
@@ -185,7 +216,7 @@ impl PgTx {
     ) -> Result<Executed, ExecuteError<A::Error>> {
         let id = id.uuid();
         if let Some(idempotency) = &context.idempotency {
-            let found = find_command(&mut self.inner, context.command_id, &idempotency.fingerprint).await?;
+            let found = find_command(self.inner.connection(), context.command_id, &idempotency.fingerprint).await?;
             match found {
                 None => {}
                 Some(FoundCommand::Other) => {
@@ -250,7 +281,7 @@ impl PgTx {
             Fold::proving(id, self.kept(repository, id).await?)
         };
         loop {
-            visit_on(&mut self.inner, A::NAME, id, fold.bounds(), &mut |event| fold.take(event)).await?;
+            visit_on(self.inner.connection(), A::NAME, id, fold.bounds(), &mut |event| fold.take(event)).await?;
             match fold.finish() {
                 Some(folded) => return Ok(folded.loaded),
                 None => fold = Fold::from(id, Loaded::default()),
@@ -264,7 +295,7 @@ impl PgTx {
         id: Uuid,
     ) -> Result<Loaded<A>, StoreError> {
         let Some(states) = repository.states() else { return Ok(Loaded::default()) };
-        Ok(states.get_by_id(&mut self.inner, id).await?.unwrap_or_default())
+        Ok(states.get_by_id(self.inner.connection(), id).await?.unwrap_or_default())
     }
 
     /// Appends what was decided and commits everything.
@@ -276,18 +307,22 @@ impl PgTx {
         if !self.appends.is_empty() {
             if self.durability == Durability::Soon {
                 // The relay publishes what it sees; that must not be lost afterwards.
-                sqlx::query("set local synchronous_commit to default").execute(&mut *self.inner).await?;
+                sqlx::query("set local synchronous_commit to default").execute(self.inner.connection()).await?;
             }
-            for (outcome, append) in append_batch(&mut self.inner, &self.appends).await?.into_iter().zip(&self.appends)
+            for (outcome, append) in
+                append_batch(self.inner.connection(), &self.appends).await?.into_iter().zip(&self.appends)
             {
                 committed.extend(appended(outcome, append)?);
             }
             // Under the store's lock, and only by those who won: the states of an aggregate follow each other as its versions do.
             for write in self.writes.values() {
-                write.write(&mut self.inner).await?;
+                write.write(self.inner.connection()).await?;
             }
         }
-        self.inner.commit().await?;
+        match self.inner {
+            Inner::Given(transaction) => transaction.commit().await?,
+            Inner::Opened(open) => open.commit().await?,
+        }
         for action in self.after_commit {
             action();
         }
@@ -301,7 +336,11 @@ impl PgTx {
     /// # Errors
     /// When the database can't be reached; then it undoes it by itself.
     pub async fn rollback(self) -> Result<(), TxError> {
-        Ok(self.inner.rollback().await?)
+        match self.inner {
+            Inner::Given(transaction) => transaction.rollback().await?,
+            Inner::Opened(open) => open.rollback().await?,
+        }
+        Ok(())
     }
 }
 

@@ -1,15 +1,21 @@
 //! Ours, twice: as it comes, and with group commit and cache switched off.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Result;
 use async_trait::async_trait;
 use epoch::{
     Aggregate, Batch, CommandContext, ExecuteError, Position, Repository, bus::Bus, handler::EventHandler,
-    local::LocalBus, store::StoreError,
+    local::LocalBus,
+    snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
+    store::StoreError,
 };
 use epoch_postgres::{
-    HandlerError, PgBus, PgStore, PgSubscription, PgTx, Progress, Relay, TxError, connect, migrate, replay,
+    HandlerError, PgBus, PgSnapshots, PgStore, PgSubscription, PgTx, Progress, Relay, TxError, connect, migrate, replay,
 };
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -124,18 +130,27 @@ pub struct Epoch {
     store: PgStore,
     notes: Repository<Note, PgStore>,
     uncached: Repository<Note, PgStore>,
-    /// The appender, which ends when the last store is dropped.
-    _appender: JoinSet<()>,
+    snapshotted: Repository<Note, PgStore>,
+    snapshots: PgSnapshots,
+    /// The aggregates whose snapshots are known to be there.
+    kept: Mutex<HashSet<Uuid>>,
+    /// The appender and the writer of snapshots, which end when the last store is dropped.
+    _tasks: JoinSet<()>,
 }
 
 impl Epoch {
     pub async fn open(address: &Address) -> Result<Self> {
-        let (store, appender) = PgStore::new(pool(address).await?, LocalBus::new());
+        let pool = pool(address).await?;
+        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        let (snapshots, writer) = Snapshots::new(Arc::new(PgSnapshots::new(pool.clone())));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run());
+        tasks.spawn(writer.run());
         let notes = Repository::new(store.clone());
         let uncached = Repository::new(store.clone()).with_cache(0);
-        Ok(Self { store, notes, uncached, _appender: tasks })
+        let snapshotted = uncached.clone().with_snapshots(&snapshots, SnapshotPolicy::Every(100));
+        let snapshots = PgSnapshots::new(pool);
+        Ok(Self { store, notes, uncached, snapshotted, snapshots, kept: Mutex::default(), _tasks: tasks })
     }
 
     fn subscription(store: &PgStore, name: &str) -> Arc<PgSubscription> {
@@ -170,7 +185,16 @@ impl Contestant for Epoch {
         Ok(self.uncached.load(id).await?.state.notes)
     }
 
-    // `load_snapshot` has its place here: a repository that keeps snapshots by policy, asked without its cache.
+    async fn load_snapshot(&self, id: Uuid) -> Result<Option<u64>> {
+        let loaded = self.snapshotted.load(id).await?;
+        if self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            // It is written behind the load.
+            while self.snapshots.newest(Note::NAME, id).await?.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        Ok(Some(loaded.state.notes))
+    }
 
     fn copies(&self) -> &'static [&'static str] {
         COPIES

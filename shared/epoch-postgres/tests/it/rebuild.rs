@@ -45,8 +45,7 @@ async fn deposits(bank: &Bank, ids: &[Uuid], rounds: i64) {
 }
 
 async fn run(subscription: PgSubscription, bus: Option<Arc<dyn Bus>>) -> Result<Rebuilt, RebuildError> {
-    let rebuild = Rebuild::new(subscription, bus).with_patience(Duration::from_millis(500));
-    rebuild.run(&CancellationToken::new(), |_| {}).await
+    Rebuild::new(subscription, bus).run(&CancellationToken::new(), |_| {}).await
 }
 
 async fn query<T>(bank: &Bank, query: &'static str) -> T
@@ -240,7 +239,9 @@ async fn other_services_events_come_from_the_bus_from_the_beginning() {
     assert_eq!(bank.projected().await, ids.iter().map(|id| (*id, 100)).collect::<Vec<_>>());
 
     // A bus that has lost its beginning can't bring it back; what is in use stays.
-    let stalled = run(bank.subscription(), Some(Arc::new(MemoryBus::new()))).await.unwrap_err();
+    let impatient = Rebuild::new(bank.subscription(), Some(Arc::new(MemoryBus::new())));
+    let impatient = impatient.with_patience(Duration::from_millis(500));
+    let stalled = impatient.run(&CancellationToken::new(), |_| {}).await.unwrap_err();
     assert!(matches!(stalled, RebuildError::Stalled { wanted: 100, reached: 0, .. }), "{stalled}");
     assert_eq!(bank.projected().await.len(), 10);
     stop.cancel();
