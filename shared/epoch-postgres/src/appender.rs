@@ -12,12 +12,17 @@ use epoch::{
     local::LocalBus,
     store::{Append, Appended, StoreError},
 };
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
-use tokio::sync::{mpsc, oneshot, watch};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
 
 use crate::{
     append::{Outcome, append_alone},
+    connect::own_connection,
     error::store_error,
+    loader::Loader,
 };
 
 /// How many appends share a commit at most.
@@ -33,8 +38,10 @@ pub(crate) struct Request {
     pub(crate) answer: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
-/// The task that appends; ends when the store is dropped everywhere, after what was waiting is done.
+/// The task that appends, and loads for those who are about to; ends when the store is dropped everywhere, after what was waiting is
+/// done.
 pub struct Appender {
+    pub(crate) loader: Loader,
     pub(crate) pool: PgPool,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) local: LocalBus,
@@ -42,8 +49,26 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Appends until the last handle of the store is gone.
-    pub async fn run(mut self) {
+    /// Appends and loads until the last handle of the store is gone.
+    pub async fn run(self) {
+        let Self { loader, pool, requests, local, head } = self;
+        let mut loading = JoinSet::new();
+        loading.spawn(loader.run());
+        Appending { pool, requests, local, head }.run().await;
+        // It ends for the same reason. Without it everybody loads alone.
+        while loading.join_next().await.is_some() {}
+    }
+}
+
+struct Appending {
+    pool: PgPool,
+    requests: mpsc::Receiver<Request>,
+    local: LocalBus,
+    head: watch::Sender<u64>,
+}
+
+impl Appending {
+    async fn run(mut self) {
         let mut connection: Option<PgConnection> = None;
         let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
         let mut company = false;
@@ -102,19 +127,11 @@ impl Appender {
     async fn write(&self, held: &mut Option<PgConnection>, appends: &[Append]) -> Result<Vec<Outcome>, StoreError> {
         let connection = match held {
             Some(connection) => connection,
-            None => held.insert(self.connect().await.map_err(|error| store_error(&error))?),
+            None => held.insert(own_connection(&self.pool).await.map_err(|error| store_error(&error))?),
         };
         tokio::time::timeout(LIMIT, append_alone(connection, appends))
             .await
             .unwrap_or_else(|_| Err(StoreError::Unavailable { detail: "append timed out".to_owned() }))
-    }
-
-    /// A connection of its own: commands go on however busy the pool is. Its plans are made once, and without sequential scans: one
-    /// made while the table was small would live on when it is not.
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let options = PgConnectOptions::clone(&self.pool.connect_options());
-        let settings = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
-        PgConnection::connect_with(&options.options(settings)).await
     }
 
     fn appended(&self, outcome: Outcome) -> Appended {

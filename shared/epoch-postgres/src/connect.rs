@@ -10,7 +10,7 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr, Transaction,
+    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, SqlSafeStr, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgTransactionManager},
 };
@@ -24,6 +24,14 @@ use tokio::runtime::Handle;
 pub async fn connect(pool: PgPoolOptions, server: PgConnectOptions, schema: &str) -> Result<PgPool, sqlx::Error> {
     // A connection that broke is found by its first use and replaced; asking each time would be one more round trip a query.
     pool.test_before_acquire(false).connect_with(server.options([("search_path", schema)])).await
+}
+
+/// A connection beside the pool: commands go on however busy that is. Its plans are made once, and without sequential scans: one
+/// made while the table was small would live on when it is not.
+pub(crate) async fn own_connection(pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
+    let options = PgConnectOptions::clone(&pool.connect_options());
+    let settings = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
+    PgConnection::connect_with(&options.options(settings)).await
 }
 
 /// Opens a transaction with `statement`, as in `begin`.

@@ -18,6 +18,7 @@ mod error;
 mod generations;
 mod handler;
 mod lag;
+mod loader;
 mod migrations;
 mod progress;
 mod rebuild;

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::{
     appender::{Appender, QUEUE, Request},
     error::store_error,
+    loader::Loads,
     rows::count,
 };
 
@@ -29,6 +30,7 @@ use crate::{
 pub struct PgStore {
     pool: PgPool,
     requests: mpsc::Sender<Request>,
+    pub(crate) loads: Loads,
     local: LocalBus,
     head: watch::Sender<u64>,
 }
@@ -40,8 +42,10 @@ impl PgStore {
     pub fn new(pool: PgPool, local: LocalBus) -> (Self, Appender) {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let (head, _) = watch::channel(0);
-        let appender = Appender { pool: pool.clone(), requests: receiver, local: local.clone(), head: head.clone() };
-        (Self { pool, requests, local, head }, appender)
+        let (loads, loader) = Loads::new(pool.clone());
+        let appender =
+            Appender { loader, pool: pool.clone(), requests: receiver, local: local.clone(), head: head.clone() };
+        (Self { pool, requests, loads, local, head }, appender)
     }
 
     /// The connections.

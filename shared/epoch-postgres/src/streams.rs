@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     error::store_error,
+    loader::{self, Load},
     rows::{count, envelope, number},
     store::PgStore,
 };
@@ -70,15 +71,26 @@ pub(crate) async fn visit_on(
         .bind(bounds.limit.map(number))
         .fetch(connection);
     while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
-        let (version, event_name, schema, payload) = columns(&row).map_err(|error| store_error(&error))?;
-        let version = Version::new(count(version)?);
-        visit(Recorded { version, event_name, schema: SchemaId::new(schema.cast_unsigned()), payload })?;
+        show(&row, 0, visit)?;
     }
     Ok(())
 }
 
-fn columns(row: &PgRow) -> Result<(i64, &str, i64, &[u8]), sqlx::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+/// What a fold needs, from the column `first` on.
+fn columns(row: &PgRow, first: usize) -> Result<(i64, &str, i64, &[u8]), sqlx::Error> {
+    Ok((row.try_get(first)?, row.try_get(first + 1)?, row.try_get(first + 2)?, row.try_get(first + 3)?))
+}
+
+/// Shows one event; gives its version and how long its payload is.
+fn show(
+    row: &PgRow,
+    first: usize,
+    visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+) -> Result<(Version, usize), StoreError> {
+    let (version, event_name, schema, payload) = columns(row, first).map_err(|error| store_error(&error))?;
+    let version = Version::new(count(version)?);
+    visit(Recorded { version, event_name, schema: SchemaId::new(schema.cast_unsigned()), payload })?;
+    Ok((version, payload.len()))
 }
 
 /// Pages put together; `page` gives the next one, no longer than it is told.
@@ -164,6 +176,33 @@ impl PgStore {
     }
 }
 
+impl PgStore {
+    /// Shows the first events, loaded together with what others wait for; gives what is left to be read.
+    async fn visit_in_group(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+        bounds: Versions,
+        visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+    ) -> Result<Option<Versions>, StoreError> {
+        let Some(bounds) = bounds.rest(bounds.after, 0) else { return Ok(None) };
+        if bounds.limit.is_some() {
+            return Ok(Some(bounds));
+        }
+        let (after, up_to) = (number(bounds.after.get()), last(&bounds, |version: &Version| version.get()));
+        let Some(loaded) = self.loads.load(Load { aggregate, id, after, up_to }).await else { return Ok(Some(bounds)) };
+        let rows = loaded?;
+        let (mut reached, mut bytes) = (bounds.after, 0);
+        for row in &rows {
+            let (version, length) = show(row, 1, visit)?;
+            reached = version;
+            bytes += length;
+        }
+        let all = number(rows.len() as u64) < loader::SHORT && number(bytes as u64) < loader::BUDGET;
+        Ok(if all { None } else { bounds.rest(reached, rows.len() as u64) })
+    }
+}
+
 impl Streamer for PgStore {
     fn read(
         &self,
@@ -207,9 +246,7 @@ impl Streamer for PgStore {
         visit: &'a mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
-            if bounds.rest(bounds.after, 0).is_none() {
-                return Ok(());
-            }
+            let Some(bounds) = self.visit_in_group(aggregate, id, bounds, visit).await? else { return Ok(()) };
             let mut connection = self.pool().acquire().await.map_err(|error| store_error(&error))?;
             visit_on(&mut connection, aggregate, id, bounds, visit).await
         }

@@ -12,13 +12,14 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::{connect, migrations::migrate, snapshots, states, store, streams};
+use crate::{connect, loader, migrations::migrate, snapshots, states, store, streams};
 
 /// The queries of commands and pages, by name: each must cost the same however long the log is.
 #[must_use]
 pub fn hot_queries() -> Vec<(&'static str, &'static str)> {
     vec![
         ("visit", streams::VISIT),
+        ("visit_many", loader::VISIT_MANY),
         ("stream", streams::STREAM),
         ("stream_all", streams::STREAM_ALL),
         ("end", streams::END),

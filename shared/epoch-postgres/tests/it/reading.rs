@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use epoch::{
     Aggregate, CommandContext, DomainEvent, Id, Positions, Repository, Version, Versions,
+    fold::Recorded,
     local::LocalBus,
     repository::At,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
-    store::Streamer,
+    store::{Append, Appended, Appender, NewEvent, StoreError, Streamer},
     testkit::{Tallied, Tally, TallyCommand, TallyEvent},
 };
 use epoch_postgres::{
@@ -149,12 +150,89 @@ async fn an_aggregate_with_seventy_thousand_events_works() {
     database.drop().await;
 }
 
+/// Loads that come together are one query; each must see its own stream, all of it, whatever the others are like.
+#[tokio::test(flavor = "multi_thread")]
+async fn loads_that_come_together_see_their_own_streams() {
+    let database = TestDatabase::create().await;
+    let pool = database.epoch().await;
+    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let appending = tokio::spawn(appender.run());
+    let tallies = Repository::<Tally, _>::new(store.clone()).with_cache(0);
+    // One more and one less than a group takes of a stream, and several times that.
+    let lengths = [0_u64, 1, 2, 127, 128, 129, 300, 1_000];
+    let ids: Vec<Vec<Uuid>> = lengths.iter().map(|_| (0..8).map(|_| Uuid::now_v7()).collect()).collect();
+    for (length, ids) in lengths.iter().zip(&ids) {
+        for id in ids {
+            let event = || NewEvent::encode(&TallyEvent::from(Tallied { by: 1 })).unwrap();
+            write(&store, *id, (0..*length).map(|_| event()).collect()).await;
+        }
+    }
+    // Two payloads are more than a group takes in bytes.
+    let large = Uuid::now_v7();
+    write(&store, large, (0..5).map(|_| long(50_000)).collect()).await;
+    for round in 0..20 {
+        let loads = ids.iter().zip(lengths).flat_map(|(ids, length)| ids.iter().map(move |id| (*id, length)));
+        let loads = loads.map(|(id, length)| {
+            let tallies = tallies.clone();
+            tokio::spawn(async move {
+                let loaded = tallies.load(Id::<Tally>::new(id)).await.unwrap();
+                assert_eq!((loaded.version.get(), loaded.state.counts), (length, length));
+            })
+        });
+        let mut loads: Vec<_> = loads.collect();
+        let reading = store.clone();
+        loads.push(tokio::spawn(async move {
+            let mut seen = Vec::new();
+            let mut visit = |event: Recorded<'_>| {
+                seen.push((event.version.get(), event.payload.len()));
+                Ok(())
+            };
+            reading.visit("tally", large, Versions::since(Version::new(1)), &mut visit).await.unwrap();
+            assert_eq!(seen, (2..=5).map(|version| (version, 50_000)).collect::<Vec<_>>());
+        }));
+        for load in loads {
+            load.await.unwrap();
+        }
+        if round == 10 {
+            // Whose connection is lost says so, and the next one has another.
+            let cut = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() \
+                 and datname = current_database() and query like '%lateral%'";
+            sqlx::query(cut).execute(&pool).await.unwrap();
+            let lost = tallies.load(Id::<Tally>::new(ids[1][0])).await;
+            assert!(matches!(lost, Err(StoreError::Unavailable { .. })), "{lost:?}");
+        }
+    }
+    // Without the task that loads, everybody reads alone.
+    appending.abort();
+    assert!(appending.await.is_err());
+    assert_eq!(tallies.load(Id::<Tally>::new(ids[7][0])).await.unwrap().version.get(), 1_000);
+    database.drop().await;
+}
+
+fn long(bytes: usize) -> NewEvent {
+    let mut event = NewEvent::encode(&TallyEvent::from(Tallied { by: 1 })).unwrap();
+    event.encoded.payload = vec![0; bytes].into();
+    event
+}
+
+async fn write(store: &PgStore, id: Uuid, events: Vec<NewEvent>) {
+    if events.is_empty() {
+        return;
+    }
+    let (expected, context) = (Version::ZERO, CommandContext::new());
+    let append = Append { aggregate: "tally", aggregate_id: id, expected, previous: None, events, context };
+    assert!(matches!(store.append(append).await, Ok(Appended::Committed { .. })));
+}
+
 const ID: &str = "'00000000-0000-0000-0000-000000000007'";
 
 /// Arguments in the middle of the table, and how many rows are asked for at most.
 fn arguments(query: &str) -> String {
     match query {
         "visit" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50"),
+        "visit_many" => {
+            format!("array[{ID}::uuid], '{{tally}}', '{{2500}}', '{{9223372036854775807}}', 50, 64000")
+        }
         "stream" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50, 4000000"),
         "stream_all" => "25000, 9223372036854775807, '{tally}', 50, 4000000".to_owned(),
         "end" => String::new(),
