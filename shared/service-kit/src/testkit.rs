@@ -54,8 +54,13 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 #[must_use]
 #[allow(clippy::expect_used, reason = "a test kit fails tests by panicking")]
 pub fn shared(database_url: &str) -> Shared {
+    shared_with(database_url, &[])
+}
+
+#[allow(clippy::expect_used, reason = "a test kit fails tests by panicking")]
+fn shared_with(database_url: &str, more: &[&str]) -> Shared {
     let arguments = ["test", "--database-url", database_url, "--secret", SECRET, "--bus", "memory"];
-    Arguments::try_parse_from(arguments).expect("arguments of tests").process.shared()
+    Arguments::try_parse_from(arguments.iter().chain(more)).expect("arguments of tests").process.shared()
 }
 
 /// A running service of a test.
@@ -210,8 +215,16 @@ impl TestService {
     /// # Panics
     /// When it can't start.
     pub async fn start<S: Service>() -> Self {
+        Self::start_with::<S>(&[]).await
+    }
+
+    /// Starts a service on a fresh database, with more arguments, as in `--billing-url http://…`.
+    ///
+    /// # Panics
+    /// When it can't start.
+    pub async fn start_with<S: Service>(arguments: &[&str]) -> Self {
         let database = TestDatabase::create().await;
-        let shared = shared(&database.url());
+        let shared = shared_with(&database.url(), arguments);
         let mut supervisor = Supervisor::new(CancellationToken::new());
         let running = start::<S>(&shared, Roles::ALL, &mut supervisor, &Health::new()).await.expect("the service");
         let pool = shared.database.pool(S::NAME).expect("a pool");

@@ -10,4 +10,5 @@ mod operations;
 mod projections;
 mod running;
 mod silence;
+mod standing;
 mod support;

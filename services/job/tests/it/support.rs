@@ -26,9 +26,13 @@ pub(crate) struct Platform {
 
 impl Platform {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let (organization, user) = (Uuid::now_v7(), Uuid::now_v7());
         Self {
-            service: TestService::start::<JobService>().await,
+            service: TestService::start_with::<JobService>(arguments).await,
             organization,
             user,
             member: Caller::user(user, Some(organization), Role::Member),
