@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::job::{Job, JobCommand},
+    domain::{
+        job::{Job, JobCommand},
+        machine_type::MachineType,
+    },
     failure::Failure,
     leases,
     projections::jobs::{self, WaitingJob},
@@ -32,6 +35,7 @@ const CANDIDATES: i64 = 16;
 /// A machine's claim.
 pub(crate) struct Claim {
     pub(crate) machine_id: Uuid,
+    pub(crate) machine_type: MachineType,
     pub(crate) wait: Duration,
     pub(crate) context: CommandContext,
 }
@@ -99,13 +103,14 @@ async fn assign(
     job: WaitingJob,
 ) -> Result<Executed, Failure> {
     let machine_id = claim.machine_id;
+    let assign = JobCommand::Assign { machine_id, machine_type: claim.machine_type.clone() };
     let context = claim.context.clone().for_tenant(job.organization_id);
     let jobs = jobs.clone();
     store
         .transaction(move |tx: &mut PgTx| {
-            let (jobs, context) = (jobs.clone(), context.clone());
+            let (jobs, context, assign) = (jobs.clone(), context.clone(), assign.clone());
             async move {
-                let executed = tx.execute(&jobs, job.id, &JobCommand::Assign { machine_id }, &context).await?;
+                let executed = tx.execute(&jobs, job.id, &assign, &context).await?;
                 if !executed.repeated {
                     leases::grant(tx.connection(), job.id, machine_id).await?;
                 }

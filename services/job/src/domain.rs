@@ -3,4 +3,5 @@
 pub mod job;
 pub mod job_configuration;
 pub mod machine_clock;
+pub mod machine_type;
 pub mod text;

@@ -51,8 +51,9 @@ impl Assignment {
 }
 
 #[derive(Serialize)]
-struct Claim {
+struct Claim<'a> {
     machine_id: Uuid,
+    machine_type: &'a str,
     wait_ms: u64,
 }
 
@@ -83,21 +84,28 @@ struct Finished<'a> {
     output_file_ids: &'a [Uuid],
 }
 
+/// Which machine asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    pub(crate) id: Uuid,
+    pub(crate) kind: String,
+}
+
 /// The job service, asked by one machine.
 #[derive(Debug, Clone)]
 pub(crate) struct JobService {
     peer: Peer,
-    machine_id: Uuid,
+    machine: Machine,
     claim_wait: Duration,
     heartbeat_limit: Duration,
     retries: RetryPolicy,
 }
 
 impl JobService {
-    pub(crate) fn new(peer: Peer, machine_id: Uuid, limits: &Limits) -> Self {
+    pub(crate) fn new(peer: Peer, machine: Machine, limits: &Limits) -> Self {
         Self {
             peer,
-            machine_id,
+            machine,
             claim_wait: limits.claim_wait,
             heartbeat_limit: limits.heartbeat_every,
             retries: limits.job_retries,
@@ -107,7 +115,7 @@ impl JobService {
     /// Asks once for a job; `key` must be the same until there was an answer.
     pub(crate) async fn claim(&self, key: &str) -> Result<Option<Assignment>, PeerError> {
         let wait_ms = u64::try_from(self.claim_wait.as_millis()).unwrap_or(u64::MAX);
-        let claim = Claim { machine_id: self.machine_id, wait_ms };
+        let claim = Claim { machine_id: self.machine.id, machine_type: &self.machine.kind, wait_ms };
         let call = self.peer.post("/internal/v1/job/claims", key).json(&claim);
         let response = call.within(self.claim_wait + CLAIM_MARGIN).send().await?;
         if response.status() == StatusCode::NO_CONTENT {
@@ -125,7 +133,7 @@ impl JobService {
         let mut may_have_arrived = false;
         let mut failed = 0;
         loop {
-            let started = Started { machine_id: self.machine_id, at: clock.started_at().to_string() };
+            let started = Started { machine_id: self.machine.id, at: clock.started_at().to_string() };
             let key = job.key(&format!("started-{attempt}"));
             let error = match self.about(job, "started", &key).json(&started).send().await {
                 Ok(_) => return Ok(clock),
@@ -144,7 +152,7 @@ impl JobService {
 
     /// Says that the job is being worked on, and asks whether that is still wanted.
     pub(crate) async fn heartbeat(&self, job: &Assignment) -> Result<bool, PeerError> {
-        let heartbeat = Heartbeat { machine_id: self.machine_id };
+        let heartbeat = Heartbeat { machine_id: self.machine.id };
         let call = self.about(job, "heartbeat", &Uuid::now_v7().to_string()).json(&heartbeat);
         let answer: HeartbeatAnswer = call.within(self.heartbeat_limit).receive().await?;
         Ok(answer.goes_on)
@@ -153,7 +161,7 @@ impl JobService {
     /// Says how the job ended.
     pub(crate) async fn finished(&self, job: &Assignment, report: &Report) -> Result<(), PeerError> {
         let finished = Finished {
-            machine_id: self.machine_id,
+            machine_id: self.machine.id,
             at: report.at.to_string(),
             outcome: report.outcome,
             exit_code: report.exit_code,
@@ -197,14 +205,15 @@ mod tests {
     use tokio::net::TcpListener;
     use uuid::Uuid;
 
-    use super::{Assignment, JobService};
+    use super::{Assignment, JobService, Machine};
     use crate::{NAME, settings::Limits};
 
     fn service(url: &str) -> JobService {
         let peer = Peer::new(NAME, Url::parse(url).unwrap(), Secrets::new("a secret for the tests").unwrap());
         let short = Duration::from_millis(10);
         let job_retries = RetryPolicy { attempts: u32::MAX, first: short, limit: short };
-        JobService::new(peer.unwrap(), Uuid::now_v7(), &Limits { job_retries, ..Limits::default() })
+        let machine = Machine { id: Uuid::now_v7(), kind: "default".to_owned() };
+        JobService::new(peer.unwrap(), machine, &Limits { job_retries, ..Limits::default() })
     }
 
     fn assignment() -> Assignment {

@@ -24,7 +24,7 @@ use crate::{
     execution::Execution,
     file_service::FileService,
     interruption::Interruptions,
-    job_service::{Assignment, JobService},
+    job_service::{Assignment, JobService, Machine},
     settings::Settings,
     work_dir::MachineDir,
 };
@@ -67,7 +67,8 @@ impl Runner {
     pub fn new(settings: Settings) -> Result<Self, RunnerError> {
         let machine_id = Uuid::now_v7();
         let peer = |url| Peer::new(NAME, url, settings.secrets.clone());
-        let jobs = JobService::new(peer(settings.peers.job_url.clone())?, machine_id, &settings.limits);
+        let machine = Machine { id: machine_id, kind: settings.runner.machine_type.clone() };
+        let jobs = JobService::new(peer(settings.peers.job_url.clone())?, machine, &settings.limits);
         let file_peer = peer(settings.peers.file_url.clone())?;
         Ok(Self { machine_id, settings: Arc::new(settings), jobs, file_peer, trouble: Arc::default() })
     }

@@ -16,6 +16,26 @@ pub struct RunnerArgs {
     /// How many jobs run at the same time
     #[arg(long, env = "CATACLOUD_RUNNER_SLOTS", default_value = "2", value_name = "JOBS")]
     pub runner_slots: NonZeroUsize,
+
+    /// The type of this machine, as bills tell it: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit
+    #[arg(
+        long,
+        env = "CATACLOUD_MACHINE_TYPE",
+        default_value = "default",
+        value_name = "TYPE",
+        value_parser = machine_type
+    )]
+    pub machine_type: String,
+}
+
+/// The job service refuses others; a runner that isn't taken should say so when it starts.
+fn machine_type(text: &str) -> Result<String, &'static str> {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let fits = |byte: u8| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-');
+    match text.as_bytes() {
+        [first, ..] if alphanumeric(*first) && text.len() <= 63 && text.bytes().all(fits) => Ok(text.to_owned()),
+        _ => Err("must be 1 to 63 of a-z, 0-9, '.', '_' and '-', and begin with a letter or a digit"),
+    }
 }
 
 /// What a runner must be told.
@@ -64,6 +84,21 @@ impl Default for Limits {
             stop_report: Duration::from_secs(5),
             job_retries: RetryPolicy { attempts: u32::MAX, first, limit },
             file_retries: RetryPolicy { attempts: 30, first, limit },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::machine_type;
+
+    #[test]
+    fn a_machine_type_that_the_job_service_refuses_is_refused_here() {
+        for fine in ["default", "c7.large", "gpu_a100-80", &"x".repeat(63)] {
+            assert_eq!(machine_type(fine).as_deref(), Ok(fine));
+        }
+        for odd in ["", "Large", "a b", "-a", "a\n", &"x".repeat(64)] {
+            assert!(machine_type(odd).is_err(), "{odd:?}");
         }
     }
 }

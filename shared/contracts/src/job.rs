@@ -18,8 +18,8 @@ epoch::events! {
         JobFilesLinked = [schema!("job/JobFilesLinked")],
         JobFilesUnlinked = [schema!("job/JobFilesUnlinked")],
         JobQueued = [schema!("job/JobQueued")],
-        JobAssigned = [schema!("job/JobAssigned")],
-        JobStarted = [schema!("job/JobStarted")],
+        JobAssigned = [schema!("job/JobAssigned"), schema!("job/JobAssigned.1")],
+        JobStarted = [schema!("job/JobStarted"), schema!("job/JobStarted.1")],
         JobSucceeded = [schema!("job/JobSucceeded")],
         JobFailed = [schema!("job/JobFailed")],
         JobTimedOut = [schema!("job/JobTimedOut")],
@@ -91,6 +91,8 @@ pub struct JobAssigned {
     pub organization_id: Uuid,
     /// The machine.
     pub machine_id: Uuid,
+    /// The machine's type, as whoever runs it calls it; before it was told, every machine was of the default one.
+    pub machine_type: String,
 }
 
 /// The job's program runs. From now on its time counts.
@@ -102,6 +104,8 @@ pub struct JobStarted {
     pub machine_id: Uuid,
     /// The user whom the run is attributed to; `None` when there is none.
     pub user_id: Option<Uuid>,
+    /// The machine's type, as whoever runs it calls it; before it was told, every machine was of the default one.
+    pub machine_type: String,
 }
 
 /// The job's program ended and said that it succeeded.

@@ -22,6 +22,7 @@ use crate::{
     domain::{
         job::{Job, JobCommand, Outcome},
         machine_clock,
+        machine_type::MachineType,
     },
     leases,
     moments::Moments,
@@ -35,6 +36,9 @@ const MAX_WAIT_MS: u64 = 20_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClaimBody {
     machine_id: Uuid,
+    /// Machines that don't say are of the default one.
+    #[serde(default, deserialize_with = "machine_type")]
+    machine_type: MachineType,
     wait_ms: u64,
 }
 
@@ -101,17 +105,21 @@ fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::E
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
+fn machine_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MachineType, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
 /// Gives the machine the job that has waited longest; waits a while for one.
 pub(crate) async fn claim(State(api): State<Api>, command: Command<ClaimBody>) -> Result<Response, Problem> {
     command.caller.at_least(Role::Service)?;
-    let ClaimBody { machine_id, wait_ms } = command.body;
+    let ClaimBody { machine_id, machine_type, wait_ms } = command.body;
     if wait_ms > MAX_WAIT_MS {
         let detail = format!("wait_ms is {wait_ms}, it must be 0 to {MAX_WAIT_MS}");
         return Err(Problem::unprocessable(detail.clone()).at("/wait_ms", detail));
     }
     // Which job it will be, and so its version, isn't known to who asks.
     let context = CommandContext { expected: None, ..command.context };
-    let claim = Claim { machine_id, wait: Duration::from_millis(wait_ms), context };
+    let claim = Claim { machine_id, machine_type, wait: Duration::from_millis(wait_ms), context };
     let Some((job_id, version)) = assign_oldest(&api.store, &api.jobs, &claim, &api.stop).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };

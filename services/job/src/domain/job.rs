@@ -56,7 +56,10 @@ pub use self::{
     error::JobError,
     files::{MAX_INPUT_FILES, MAX_OUTPUT_FILES, unique},
 };
-use super::text;
+use super::{
+    machine_type::{DEFAULT, MachineType},
+    text,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 enum Phase {
@@ -86,6 +89,13 @@ pub struct Job {
     timeout_ms: i64,
     user_id: Option<Uuid>,
     input_file_ids: BTreeSet<Uuid>,
+    /// Of the machine it was assigned to.
+    #[serde(default = "default_machine_type")]
+    machine_type: String,
+}
+
+fn default_machine_type() -> String {
+    DEFAULT.to_owned()
 }
 
 impl Job {
@@ -181,11 +191,14 @@ impl Job {
         }
     }
 
-    fn assign(&self, machine_id: Uuid) -> Result<Vec<JobEvent>, JobError> {
+    fn assign(&self, machine_id: Uuid, machine_type: &MachineType) -> Result<Vec<JobEvent>, JobError> {
         match self.phase {
             Phase::Absent => Err(JobError::Unknown),
             Phase::Created => Err(JobError::NotQueued),
-            Phase::Queued => Ok(vec![JobAssigned { organization_id: self.organization_id, machine_id }.into()]),
+            Phase::Queued => {
+                let (organization_id, machine_type) = (self.organization_id, machine_type.to_string());
+                Ok(vec![JobAssigned { organization_id, machine_id, machine_type }.into()])
+            }
             Phase::Assigned { .. } | Phase::Running { .. } => Err(JobError::AlreadyAssigned),
             Phase::Ended { .. } => Err(JobError::Ended),
         }
@@ -200,7 +213,8 @@ impl Job {
             }
             Phase::Assigned { machine_id } => {
                 let Self { organization_id, user_id, .. } = *self;
-                Ok(vec![JobStarted { organization_id, machine_id, user_id }.into()])
+                let machine_type = self.machine_type.clone();
+                Ok(vec![JobStarted { organization_id, machine_id, user_id, machine_type }.into()])
             }
             Phase::Running { .. } => Ok(vec![]),
             Phase::Ended { .. } => Err(JobError::Ended),
@@ -293,7 +307,7 @@ impl Aggregate for Job {
             JobCommand::Create(job) => self.create(job),
             JobCommand::ReplaceFiles { file_ids } => self.replace_files(file_ids),
             JobCommand::Queue => self.queue(),
-            JobCommand::Assign { machine_id } => self.assign(*machine_id),
+            JobCommand::Assign { machine_id, machine_type } => self.assign(*machine_id, machine_type),
             JobCommand::Start { machine_id } => self.start(*machine_id),
             JobCommand::Finish { machine_id, outcome, output_file_ids } => {
                 self.finish(*machine_id, outcome, output_file_ids)
@@ -308,7 +322,17 @@ impl Aggregate for Job {
             JobEvent::JobCreated(event) => {
                 let JobCreated { organization_id, name, command, timeout_ms, user_id, .. } = event.clone();
                 let (phase, input_file_ids) = (Phase::Created, BTreeSet::new());
-                *self = Self { phase, organization_id, name, command, timeout_ms, user_id, input_file_ids };
+                let machine_type = default_machine_type();
+                *self = Self {
+                    phase,
+                    organization_id,
+                    name,
+                    command,
+                    timeout_ms,
+                    user_id,
+                    input_file_ids,
+                    machine_type,
+                };
             }
             JobEvent::JobFilesLinked(event) if event.role == FileRole::Input => {
                 self.input_file_ids.extend(&event.file_ids);
@@ -321,7 +345,10 @@ impl Aggregate for Job {
             // No decision depends on what a job wrote.
             JobEvent::JobFilesLinked(_) | JobEvent::JobFilesUnlinked(_) => {}
             JobEvent::JobQueued(_) => self.phase = Phase::Queued,
-            JobEvent::JobAssigned(event) => self.phase = Phase::Assigned { machine_id: event.machine_id },
+            JobEvent::JobAssigned(event) => {
+                self.phase = Phase::Assigned { machine_id: event.machine_id };
+                self.machine_type.clone_from(&event.machine_type);
+            }
             JobEvent::JobStarted(event) => self.phase = Phase::Running { machine_id: event.machine_id },
             JobEvent::JobCancelled(_) => self.end(true),
             JobEvent::JobSucceeded(_) | JobEvent::JobFailed(_) | JobEvent::JobTimedOut(_) | JobEvent::JobLost(_) => {

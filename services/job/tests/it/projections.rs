@@ -47,7 +47,7 @@ fn life(number: usize, organization: Uuid) -> Vec<JobCommand> {
         JobCommand::ReplaceFiles { file_ids: files(number + 2) },
         JobCommand::ReplaceFiles { file_ids: files(number * 3) },
         JobCommand::Queue,
-        JobCommand::Assign { machine_id },
+        JobCommand::Assign { machine_id, machine_type: Default::default() },
         JobCommand::Start { machine_id },
         JobCommand::Finish { machine_id, outcome, output_file_ids: files(number + 1) },
     ];

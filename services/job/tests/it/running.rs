@@ -1,6 +1,8 @@
 //! Jobs on machines: claimed, started, alive, finished.
 
-use epoch::Timestamp;
+use contracts::job::JobEvent;
+use epoch::{Timestamp, Version, store::Streamer};
+use futures::TryStreamExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -65,6 +67,46 @@ async fn a_job_runs_and_its_time_is_what_the_machine_says() {
     .unwrap();
     let expected = [("JobStarted", start), ("JobFilesLinked", end), ("JobSucceeded", end)];
     assert_eq!(attributed, expected.map(|(name, at)| (name.to_owned(), at.as_millis())));
+    platform.close().await;
+}
+
+/// What was appended about a job's machine.
+async fn machine_types(platform: &Platform, job: Uuid) -> Vec<String> {
+    let events = platform.elsewhere().stream("job", job, Version::ZERO).try_collect::<Vec<_>>().await.unwrap();
+    let mut types = Vec::new();
+    for event in events {
+        match event.decode::<JobEvent>().unwrap() {
+            JobEvent::JobAssigned(event) => types.push(event.machine_type),
+            JobEvent::JobStarted(event) => types.push(event.machine_type),
+            _ => {}
+        }
+    }
+    types
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_of_the_type_that_its_machine_told_with_its_claim() {
+    let platform = Platform::start().await;
+    let machine = Uuid::now_v7();
+    let job = platform.queued().await;
+    platform.job(job).await;
+    let claim = |machine_type: Value| {
+        let body = json!({ "machine_id": machine, "machine_type": machine_type, "wait_ms": 5_000 });
+        platform.internal("claims").json(&body).send()
+    };
+    let before = platform.appended().await;
+    for odd in [json!(""), json!("x".repeat(64)), json!("GPU"), json!("a b"), json!("-a"), json!(null), json!(7)] {
+        let problem = claim(odd.clone()).await.problem(422);
+        assert!(problem.to_string().contains("/machine_type"), "{odd}: {problem}");
+    }
+    assert_eq!(platform.appended().await, before);
+    assert_eq!(claim(json!("gpu-a100.80")).await.expect(200).json()["job_id"], job.to_string());
+    platform.started(job, machine, Timestamp::now()).await.is(200);
+    assert_eq!(machine_types(&platform, job).await, ["gpu-a100.80", "gpu-a100.80"]);
+
+    // One that doesn't say, as machines did before.
+    let job = platform.running(Uuid::now_v7()).await;
+    assert_eq!(machine_types(&platform, job).await, ["default", "default"]);
     platform.close().await;
 }
 

@@ -38,7 +38,7 @@ async fn runs_two_jobs_at_once_says_that_it_is_ready_and_stops_when_told() {
     drop(free);
     let mut command = runner(&["all"], &listen);
     command.env("CATACLOUD_SECRET", SECRET).env("CATACLOUD_DATA_DIR", data.path());
-    command.env("CATACLOUD_JOB_URL", &url).env("CATACLOUD_FILE_URL", &url);
+    command.env("CATACLOUD_JOB_URL", &url).env("CATACLOUD_FILE_URL", &url).env("CATACLOUD_MACHINE_TYPE", "test-1");
     let mut process = Process(command.spawn().unwrap());
     eventually("readiness", || runner(&["healthcheck"], &listen).status().unwrap().success().then_some(())).await;
 

@@ -170,6 +170,7 @@ async fn claim(State(platform): State<Platform>, headers: HeaderMap, Json(body):
     caller(&headers);
     header(&headers, "idempotency-key");
     assert!(body["machine_id"].is_string());
+    assert_eq!(body["machine_type"], "test-1");
     let wait = std::time::Duration::from_millis(body["wait_ms"].as_u64().unwrap());
     platform.change(|world| world.claims += 1);
     let mut world = platform.world.subscribe();

@@ -59,7 +59,11 @@ impl Running {
             billing_url: url.clone(),
             runner_url: url,
         };
-        let runner = RunnerArgs { runner_data_dir: data.path().to_owned(), runner_slots: NonZeroUsize::MIN };
+        let runner = RunnerArgs {
+            runner_data_dir: data.path().to_owned(),
+            runner_slots: NonZeroUsize::MIN,
+            machine_type: "test-1".to_owned(),
+        };
         let runner = Runner::new(Settings { secrets: secrets(), peers, runner, limits }).unwrap();
         let (health, stop) = (Health::new(), CancellationToken::new());
         runner.add_checks(&health);

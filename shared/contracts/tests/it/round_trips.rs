@@ -250,8 +250,13 @@ fn job_events() {
         .each(payload!(JobFilesLinked { organization_id: id(), file_ids: ids(), role: file_role() }))
         .each(payload!(JobFilesUnlinked { organization_id: id(), file_ids: ids(), role: file_role() }))
         .each(payload!(JobQueued { organization_id: id() }))
-        .each(payload!(JobAssigned { organization_id: id(), machine_id: id() }))
-        .each(payload!(JobStarted { organization_id: id(), machine_id: id(), user_id: option::of(id()) }))
+        .each(payload!(JobAssigned { organization_id: id(), machine_id: id(), machine_type: text() }))
+        .each(payload!(JobStarted {
+            organization_id: id(),
+            machine_id: id(),
+            user_id: option::of(id()),
+            machine_type: text()
+        }))
         .each(payload!(JobSucceeded { organization_id: id(), exit_code: any::<i32>() }))
         .each(payload!(JobFailed { organization_id: id(), exit_code: option::of(any::<i32>()), reason: text() }))
         .each(payload!(JobTimedOut { organization_id: id(), timeout_ms: number() }))

@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::domain::machine_type::MachineType;
+
 /// A job as it is created: a copy of its configuration, and its first input files.
 #[derive(Debug, Clone)]
 pub struct CreateJob {
@@ -61,6 +63,8 @@ pub enum JobCommand {
     Assign {
         /// Which.
         machine_id: Uuid,
+        /// Of which type it is.
+        machine_type: MachineType,
     },
     /// Its program runs.
     Start {

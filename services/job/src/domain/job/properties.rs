@@ -45,7 +45,7 @@ fn command() -> impl Strategy<Value = JobCommand> {
         1 => create(),
         4 => file_ids().prop_map(|file_ids| JobCommand::ReplaceFiles { file_ids }),
         1 => Just(JobCommand::Queue),
-        2 => machine().prop_map(|machine_id| JobCommand::Assign { machine_id }),
+        2 => machine().prop_map(|machine_id| JobCommand::Assign { machine_id, machine_type: Default::default() }),
         2 => machine().prop_map(|machine_id| JobCommand::Start { machine_id }),
         2 => (machine(), outcome(), file_ids()).prop_map(|(machine_id, outcome, output_file_ids)| {
             JobCommand::Finish { machine_id, outcome, output_file_ids }
@@ -68,7 +68,7 @@ fn life() -> impl Strategy<Value = Vec<JobCommand>> {
         step(create().boxed()),
         step(file_ids().prop_map(|file_ids| JobCommand::ReplaceFiles { file_ids }).boxed()),
         step(Just(JobCommand::Queue).boxed()),
-        step(Just(JobCommand::Assign { machine_id: first }).boxed()),
+        step(Just(JobCommand::Assign { machine_id: first, machine_type: Default::default() }).boxed()),
         step(Just(JobCommand::Start { machine_id: first }).boxed()),
         prop::collection::vec(command(), 0..8),
     );

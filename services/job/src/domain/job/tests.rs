@@ -65,11 +65,11 @@ fn queued() -> JobEvent {
 }
 
 fn assigned() -> JobEvent {
-    JobAssigned { organization_id: ORGANIZATION, machine_id: MACHINE }.into()
+    JobAssigned { organization_id: ORGANIZATION, machine_id: MACHINE, machine_type: "gpu-1".into() }.into()
 }
 
 fn started() -> JobEvent {
-    JobStarted { organization_id: ORGANIZATION, machine_id: MACHINE, user_id: Some(USER) }.into()
+    JobStarted { organization_id: ORGANIZATION, machine_id: MACHINE, user_id: Some(USER), machine_type: "gpu-1".into() }.into()
 }
 
 fn succeeded() -> JobEvent {
@@ -89,7 +89,7 @@ fn replace(numbers: &[u128]) -> JobCommand {
 }
 
 fn assign(machine_id: Uuid) -> JobCommand {
-    JobCommand::Assign { machine_id }
+    JobCommand::Assign { machine_id, machine_type: "gpu-1".parse().unwrap() }
 }
 
 fn start(machine_id: Uuid) -> JobCommand {
