@@ -35,9 +35,10 @@ begin
     select job_id, organization, md5('configuration' || (row_number() over () % 5) || organization)::uuid, user_id
     from bench_jobs;
     insert into runs (job_id, number, organization_id, user_id, started_at, ended_at, configuration_id, machine_id,
-        started_recorded_at, ended_recorded_at)
+        started_recorded_at, ended_recorded_at, machine_type_id)
     select j.job_id, 3, organization, j.user_id, j.started_at, j.ended_at, m.configuration_id,
-        md5('machine' || (row_number() over () % 20) || organization)::uuid, j.started_at + 50, j.ended_at + 50
+        md5('machine' || (row_number() over () % 20) || organization)::uuid, j.started_at + 50, j.ended_at + 50,
+        machine_type_id('default')
     from bench_jobs j join metered_jobs m using (job_id);
     perform metering_add(array_agg(c.organization_id), array_agg(2::smallint), array_agg(c.scope), array_agg(c.subject),
         array_agg(c.at), array_agg(c.delta))

@@ -3,11 +3,12 @@
 //! The problem: an answer is put together from several tables while events go on arriving, late ones too; and what was known at an
 //! earlier time must still be told later.
 //!
-//! The invariant: everything in an answer is read from one snapshot of the database. Totals come from sums, so they cost days and not
-//! events. For an earlier `known_at`, what was recorded since is taken out of them again, which costs what was recorded since.
+//! The invariant: everything in an answer is read at one moment, and if nothing is left out, in one statement ([`answer`]). Totals
+//! come from sums, so they cost days and not events. For an earlier `known_at`, what was recorded since is taken out of them again, which costs what was recorded since.
 //! Files that ever held less than nothing, and files of which something was not known yet, are computed from all their changes.
 
 pub mod groups;
+mod reading;
 
 use std::collections::BTreeMap;
 
@@ -15,20 +16,21 @@ use epoch::Timestamp;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use self::reading::{Cut, Late, Pages, Sought, TOTALS};
 use crate::{
     domain::{
         Flagged,
-        compute::{JobRun, JobUsage, compute_usage},
-        metering::{LevelChange, level_at},
+        compute::{JobUsage, compute_usage},
+        metering::LevelChange,
         sharing::{Change, FileChange, Rule, Shares, shares},
         span::{Span, Window},
         storage::{FileUsage, storage_usage},
     },
     projections::{
-        ReadError, file_links, files,
-        runs::{self, KeptRun},
+        ReadError,
+        answer::{Found, Page},
+        file_links::{self, Links},
         storage_changes::{self, Changes},
-        sums::{self, Read, Scope},
     },
 };
 
@@ -72,16 +74,80 @@ pub struct Part<T> {
     pub next: Option<Uuid>,
 }
 
-/// The read models as they were at one moment, for one question.
+/// What an organization used in a period, and what is odd about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// By span.
+    pub totals: Totals,
+    /// The jobs that ran.
+    pub jobs: Part<JobUsage<Uuid, Uuid>>,
+    /// The files that were stored, and how jobs share each.
+    pub files: Part<FileUsage<Uuid, Uuid>>,
+    /// What is odd about files.
+    pub odd_files: Vec<Flagged<Uuid>>,
+    /// What is odd about jobs.
+    pub odd_jobs: Vec<Flagged<Uuid>>,
+}
+
+/// Usage in `spans`, which partition what of the period counts, and pages of the jobs and files that have part in it.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn usage(pool: &PgPool, asked: Asked, spans: &[Span], jobs: Page, files: Page) -> Result<Usage, ReadError> {
+    let pages = Pages { jobs: one_more(jobs), files: one_more(files) };
+    let cut = Cut::of(asked.window, spans);
+    let (found, late) = match asked.known_at {
+        // One statement is one moment, without a transaction around it.
+        None => {
+            let late = Late::default();
+            let mut connection = pool.acquire().await?;
+            (asked.read(&mut connection, &late, TOTALS, &cut, pages).await?, late)
+        }
+        Some(_) => {
+            let mut snapshot = Snapshot::of(pool, asked).await?;
+            (snapshot.read(TOTALS, &cut, pages).await?, snapshot.late)
+        }
+    };
+    let odd_files = storage_usage(&late.changes_of_unclear(&found), asked.window, &[]).flags;
+    let odd = found.odd.iter().chain(late.runs.iter().map(|run| &run.recorded));
+    let odd: Vec<_> = odd.map(|run| asked.as_known(run)).collect();
+    let odd_jobs = compute_usage(&odd, asked.window, &[]).flags;
+    let totals = asked.totals(&found, &late, &cut, spans);
+    let Part { items, next } = asked.runs_of_page(&found, &late, jobs);
+    let jobs = Part { items: compute_usage(&items, asked.window, &[]).jobs, next };
+    let Part { items, next } = asked.file_sums(&found, &late, files.limit);
+    let mut shared = shared(found.links, found.changes, &[asked.window.counted()]);
+    let mut files = Vec::with_capacity(items.len());
+    for (file, byte_ms) in items {
+        let shares = shared.remove(&file).and_then(|spans| spans.into_iter().next());
+        let (unattributed_byte_ms, jobs) = match shares {
+            Some(shares) => (shares.unattributed_byte_ms, shares.jobs),
+            None => (byte_ms, Vec::new()),
+        };
+        files.push(FileUsage { file, byte_ms, unattributed_byte_ms, jobs });
+    }
+    Ok(Usage { totals, jobs, files: Part { items: files, next }, odd_files, odd_jobs })
+}
+
+/// How jobs share files in each of `spans`; only of files that were ever linked.
+fn shared(links: Links, mut levels: Changes, spans: &[Span]) -> BTreeMap<Uuid, Vec<Shares<Uuid>>> {
+    let mut shared = BTreeMap::new();
+    for (file, mut changes) in links {
+        for LevelChange { at, delta } in levels.remove(&file).unwrap_or_default() {
+            changes.push(FileChange { at, change: Change::Level(delta) });
+        }
+        // Those of one instant stay in the order of their events.
+        changes.sort_by_key(|change| change.at);
+        shared.insert(file, shares(&changes, spans, Rule::Split, |job| *job));
+    }
+    shared
+}
+
+/// The read models as they were at one moment, for one question that takes several statements.
 pub struct Snapshot {
     tx: Transaction<'static, Postgres>,
     asked: Asked,
-    /// Changes that were not known yet.
-    late: Vec<(Scope, Option<Uuid>, LevelChange)>,
-    late_files: Vec<Uuid>,
-    late_runs: Vec<KeptRun>,
-    /// All changes of files whose sums don't say enough, as far as they were known.
-    exact: Changes,
+    late: Late,
 }
 
 impl Snapshot {
@@ -91,30 +157,11 @@ impl Snapshot {
     /// [`ReadError`].
     pub async fn of(pool: &PgPool, asked: Asked) -> Result<Self, ReadError> {
         let mut tx = epoch_postgres::begin(pool, "begin isolation level repeatable read read only").await?;
-        let Asked { organization, window, known_at } = asked;
-        let (_, last) = window.needed();
-        let (mut late, mut late_files, mut late_runs) = (Vec::new(), Vec::new(), Vec::new());
-        if let Some(known_at) = known_at {
-            let changes = storage_changes::recorded_after(&mut tx, organization, known_at, last, MAX_CHANGES).await?;
-            for (file, changes) in changes {
-                late_files.push(file);
-                late.extend(changes.into_iter().map(|change| (Scope::Storage, None, change)));
-            }
-            late_runs = runs::recorded_after(&mut tx, organization, known_at, last, MAX_CHANGES).await?;
-            for run in &late_runs {
-                let known = KeptRun::level_changes(run.known_at(known_at)).len();
-                for change in KeptRun::level_changes(run.run.run).into_iter().skip(known) {
-                    late.extend(run.subjects().map(|(scope, subject)| (scope, subject, change)));
-                }
-            }
-        }
-        let mut unclear = files::negative(&mut tx, organization, last, MAX_ODD).await?;
-        unclear.extend_from_slice(&late_files);
-        let exact = match unclear.is_empty() {
-            true => Changes::new(),
-            false => storage_changes::of_files(&mut tx, organization, &unclear, last, known_at, MAX_CHANGES).await?,
+        let late = match asked.known_at {
+            Some(known_at) => Late::of(&mut tx, asked, known_at).await?,
+            None => Late::default(),
         };
-        Ok(Self { tx, asked, late, late_files, late_runs, exact })
+        Ok(Self { tx, asked, late })
     }
 
     /// What of the period counts.
@@ -123,11 +170,8 @@ impl Snapshot {
         self.asked.window.counted()
     }
 
-    async fn sums(&mut self, scopes: &[Scope], from: Timestamp, spans: &[Span]) -> Result<Read, ReadError> {
-        let mut read = sums::read(&mut self.tx, self.asked.organization, scopes, from, spans).await?;
-        let of_scopes: Vec<_> = self.late.iter().filter(|(scope, ..)| scopes.contains(scope)).copied().collect();
-        read.forget(&of_scopes, from, spans);
-        Ok(read)
+    async fn read(&mut self, sought: Sought<'_>, cut: &Cut, pages: Pages) -> Result<Found, ReadError> {
+        self.asked.read(&mut self.tx, &self.late, sought, cut, pages).await
     }
 
     /// Usage in `spans`, which partition what of the period counts.
@@ -135,126 +179,9 @@ impl Snapshot {
     /// # Errors
     /// [`ReadError`].
     pub async fn totals(&mut self, spans: &[Span]) -> Result<Totals, ReadError> {
-        let scopes = [Scope::Storage, Scope::Running, Scope::RunningByUser];
-        let read = self.sums(&scopes, self.counted().start(), spans).await?;
-        let mut users = Vec::new();
-        for (user, sums) in read.of(Scope::RunningByUser) {
-            let run_ms = sums.areas(spans).iter().sum();
-            if run_ms != 0 {
-                users.push((user, run_ms));
-            }
-        }
-        let (storage_provisional, compute_provisional) = self.provisional().await?;
-        Ok(Totals {
-            byte_ms: read.only(Scope::Storage, spans.len()).areas(spans),
-            run_ms: read.only(Scope::Running, spans.len()).areas(spans),
-            users,
-            storage_provisional,
-            compute_provisional,
-        })
-    }
-
-    async fn provisional(&mut self) -> Result<(bool, bool), ReadError> {
-        let window = self.asked.window;
-        if !window.is_cut() {
-            return Ok((false, false));
-        }
-        let after = Timestamp::from_millis(window.as_of.as_millis().saturating_add(1));
-        let read = self.sums(&[Scope::Storage, Scope::Running], after, &[]).await?;
-        // Among the other files none is below 0, so that they hold something together where one of them does.
-        let mut stored_by_others = read.only(Scope::Storage, 0).level_before();
-        let mut stored = false;
-        for changes in self.exact.values() {
-            let level = level_at(changes, window.as_of);
-            stored |= level != 0;
-            stored_by_others -= level;
-        }
-        Ok((stored || stored_by_others != 0, read.only(Scope::Running, 0).level_before() != 0))
-    }
-
-    /// What is odd about files, and about jobs.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub async fn flags(&mut self) -> Result<(Vec<Flagged<Uuid>>, Vec<Flagged<Uuid>>), ReadError> {
-        let window = self.asked.window;
-        let of_files = storage_usage(&self.exact, window, &[]).flags;
-        let mut odd = runs::odd(&mut self.tx, self.asked.organization, window, MAX_ODD).await?;
-        odd.extend_from_slice(&self.late_runs);
-        let runs: Vec<_> = odd.iter().map(|run| self.as_known(run)).collect();
-        Ok((of_files, compute_usage(&runs, window, &[]).flags))
-    }
-
-    fn as_known(&self, run: &KeptRun) -> JobRun<Uuid, Uuid> {
-        match self.asked.known_at {
-            Some(known_at) => JobRun { run: run.known_at(known_at), ..run.run.clone() },
-            None => run.run.clone(),
-        }
-    }
-
-    /// The runs of up to `limit` jobs after `after` that the period's usage needs.
-    async fn runs(&mut self, after: Option<Uuid>, limit: usize) -> Result<Part<JobRun<Uuid, Uuid>>, ReadError> {
-        let Asked { organization, window, known_at } = self.asked;
-        let kept = runs::page(&mut self.tx, organization, window, known_at, after, one_more(limit)).await?;
-        let mut runs: Vec<_> = kept.iter().map(|run| self.as_known(run)).collect();
-        let jobs: Vec<Uuid> =
-            kept.chunk_by(|left, right| left.run.job == right.run.job).map(|of| of[0].run.job).collect();
-        let next = (jobs.len() > limit).then(|| jobs.get(limit.saturating_sub(1)).copied()).flatten();
-        if let Some(next) = next {
-            runs.retain(|run| run.job <= next);
-        }
-        Ok(Part { items: runs, next })
-    }
-
-    /// The jobs that ran in the period, from `after` on; up to `limit`.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub async fn jobs(&mut self, after: Option<Uuid>, limit: usize) -> Result<Part<JobUsage<Uuid, Uuid>>, ReadError> {
-        let Part { items, next } = self.runs(after, limit).await?;
-        Ok(Part { items: compute_usage(&items, self.asked.window, &[]).jobs, next })
-    }
-
-    /// The files that were stored in the period, from `after` on, and how jobs share each; up to `limit`.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub async fn files(&mut self, after: Option<Uuid>, limit: usize) -> Result<Part<FileUsage<Uuid, Uuid>>, ReadError> {
-        let counted = self.counted();
-        let Part { items, next } = self.file_sums(after, limit).await?;
-        let ids: Vec<_> = items.iter().map(|(file, _)| *file).collect();
-        let shared = self.shares(&ids, &[counted]).await?;
-        let mut files = Vec::with_capacity(items.len());
-        for (file, byte_ms) in items {
-            let (unattributed_byte_ms, jobs) = match shared.get(&file).and_then(|spans| spans.first()) {
-                Some(shares) => (shares.unattributed_byte_ms, shares.jobs.clone()),
-                None => (byte_ms, Vec::new()),
-            };
-            files.push(FileUsage { file, byte_ms, unattributed_byte_ms, jobs });
-        }
-        Ok(Part { items: files, next })
-    }
-
-    async fn file_sums(&mut self, after: Option<Uuid>, limit: usize) -> Result<Part<(Uuid, i128)>, ReadError> {
-        let counted = self.counted();
-        if counted.is_empty() {
-            return Ok(Part { items: Vec::new(), next: None });
-        }
-        let organization = self.asked.organization;
-        let mut page =
-            files::page(&mut self.tx, organization, counted, after, one_more(limit), &self.late_files).await?;
-        let next = (page.len() > limit).then(|| page.get(limit.saturating_sub(1)).map(|sums| sums.file)).flatten();
-        page.truncate(limit);
-        let mut files = Vec::with_capacity(page.len());
-        for sums in page {
-            if let Some(changes) = self.exact.get(&sums.file) {
-                let one = BTreeMap::from([(sums.file, changes.clone())]);
-                files.extend(storage_usage(&one, self.asked.window, &[]).files);
-            } else if sums.byte_ms != 0 && !self.late_files.contains(&sums.file) {
-                files.push((sums.file, sums.byte_ms));
-            }
-        }
-        Ok(Part { items: files, next })
+        let cut = Cut::of(self.asked.window, spans);
+        let found = self.read(TOTALS, &cut, Pages::default()).await?;
+        Ok(self.asked.totals(&found, &self.late, &cut, spans))
     }
 
     /// How jobs share files in each of `spans`; only of files that were ever linked.
@@ -266,21 +193,12 @@ impl Snapshot {
             return Ok(BTreeMap::new());
         }
         let linked: Vec<Uuid> = links.keys().copied().collect();
-        let mut levels =
+        let levels =
             storage_changes::of_files(&mut self.tx, organization, &linked, last, known_at, MAX_CHANGES).await?;
-        let mut shared = BTreeMap::new();
-        for (file, mut changes) in links {
-            for LevelChange { at, delta } in levels.remove(&file).unwrap_or_default() {
-                changes.push(FileChange { at, change: Change::Level(delta) });
-            }
-            // Those of one instant stay in the order of their events.
-            changes.sort_by_key(|change| change.at);
-            shared.insert(file, shares(&changes, spans, Rule::Split, |job| *job));
-        }
-        Ok(shared)
+        Ok(shared(links, levels, spans))
     }
 }
 
-fn one_more(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+fn one_more(page: Page) -> Page {
+    Page { limit: page.limit.saturating_add(1), ..page }
 }

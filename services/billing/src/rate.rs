@@ -23,16 +23,17 @@ use clap::Parser;
 
 use crate::domain::{
     Flag, Flagged,
-    compute::compute_usage,
+    compute::{JobRun, compute_usage},
     days::days,
     metering::{LevelChange, areas, level_at},
-    pairing,
+    pairing::{Moment, pair},
     rating::{Metered, rate, terms},
     refused::Refused,
+    runs::Run,
     sharing::{Rule, shares},
     storage::{FileUsage, StorageOfJobs},
 };
-use history::History;
+use history::{History, JobMoment};
 use input::{Input, Question};
 use output::Answer;
 
@@ -103,9 +104,11 @@ pub fn answer(document: &[u8]) -> Result<Answer, Refused> {
     let mut runs = Vec::new();
     let mut users = BTreeMap::new();
     for (job, moments) in &history.jobs {
-        for run in pairing::runs(job, moments.iter().cloned()) {
-            users.entry(*job).or_insert(run.user);
-            runs.push(run);
+        for pair in pair(moments.iter().copied()) {
+            let user = pair.last_start.and_then(|start| start.user);
+            users.entry(*job).or_insert(user);
+            let at = |moment: Option<JobMoment<'_>>| moment.map(|moment| moment.at());
+            runs.push(JobRun { job: *job, user, run: Run { started_at: at(pair.started), ended_at: at(pair.ended) } });
         }
     }
     let compute = compute_usage(&runs, *window, &days);

@@ -3,8 +3,11 @@
 //! The problem: a sum that went wrong, by a fault in the code, in the database or by somebody's hand, looks like any other number.
 //!
 //! The invariant: sums are compared, all the time and organization by organization, with what the plain functions make of billing's own
-//! copy of the streams, in one snapshot, so that events that arrive meanwhile are no difference. Each step takes the next
-//! organization; each round takes another 32 days of it and other files, and what was wrong before. Widths are compared with each other and files with
+//! copy of the streams (`storage_changes` and `job_moments`, a row an event), in one snapshot, so that events that arrive meanwhile are
+//! no difference. Whether that copy has every event is not asked here: the gate's cursors answer for it, since an event is copied in
+//! the transaction that moves its cursor. Each step takes the next
+//! organization; each round takes another 32 days of it and other files and
+//! jobs, and what was wrong before. Widths are compared with each other and files with
 //! the organization, all of them, so that what a sample of one misses another has. Differences stay on record until a later check
 //! finds the row right; nothing is repaired silently.
 
@@ -129,6 +132,7 @@ async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Areas,
         areas.insert(recompute::area_of_days(bucket), recompute::days(&mut tx, organization, bucket).await?);
     }
     areas.extend(recompute::files(&mut tx, organization, round, &wrong).await?);
+    areas.extend(recompute::jobs(&mut tx, organization, round, &wrong).await?);
     tx.commit().await?;
     Ok(areas)
 }

@@ -28,7 +28,7 @@ pub(super) fn own(rows: &[RowAnswer], group_by: Option<GroupByName>) -> String {
     let key_name = group_by.map_or("key", GroupByName::as_str);
     let mut text = format!("date,start,end,{key_name},byte_ms,gb_hours,run_ms\r\n");
     for row in rows {
-        let key = row.key.map(|key| key.to_string()).unwrap_or_default();
+        let key = row.key.as_deref().unwrap_or_default();
         let cell = |value: &Option<String>| value.clone().unwrap_or_default();
         let (byte_ms, gb_hours, run_ms) = (cell(&row.byte_ms), cell(&row.gb_hours), cell(&row.run_ms));
         let RowAnswer { date, start, end, .. } = row;
@@ -103,8 +103,8 @@ pub(super) fn focus(
             let quantity = quantity.cut(COST_DIGITS);
             let (period_start, period_end) = (instant(&period.start().to_string()), instant(&period.end().to_string()));
             let (start, end) = (instant(&row.start), instant(&row.end));
-            let key = row.key.map(|key| key.to_string()).unwrap_or_default();
-            let kind = row.key.and(group_by).map(resource_type).unwrap_or_default();
+            let key = row.key.clone().unwrap_or_default();
+            let kind = row.key.as_ref().and(group_by).map(resource_type).unwrap_or_default();
             let cells = [
                 cost.clone(),
                 organization.to_string(),
@@ -154,6 +154,7 @@ const fn resource_type(group_by: GroupByName) -> &'static str {
         GroupByName::User => "User",
         GroupByName::JobConfiguration => "Job configuration",
         GroupByName::Machine => "Machine",
+        GroupByName::MachineType => "Machine Type",
     }
 }
 

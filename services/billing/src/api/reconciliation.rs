@@ -55,7 +55,8 @@ struct DifferenceAnswer {
 
 /// Metering, reconciled
 ///
-/// A background task compares a rolling sample of what answers are read from with recomputation from the events. For operators.
+/// A background task compares a rolling sample of what answers are read from with recomputation from the events
+/// as it took them over the bus. For operators.
 #[utoipa::path(
     get,
     path = "/api/v1/admin/metering/reconciliation",

@@ -3,6 +3,8 @@
 //! The problem: reports and spreadsheets want one row for each of something, all of them, however many there are. The invariant: an
 //! answer is bounded, by keys and by rows; pages of keys join without a gap, and the rows of all pages sum to the usage exactly.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::State,
@@ -62,6 +64,8 @@ pub enum GroupByName {
     JobConfiguration,
     /// Run time, by machine.
     Machine,
+    /// Run time, by the type of the machine.
+    MachineType,
 }
 
 /// In which form.
@@ -141,7 +145,9 @@ pub(super) struct RowAnswer {
     pub(super) start: String,
     #[schema(value_type = String, format = DateTime)]
     pub(super) end: String,
-    pub(super) key: Option<Uuid>,
+    /// An id, or the name of a machine type.
+    #[schema(example = "019a1f00-0000-7000-8000-000000000000")]
+    pub(super) key: Option<String>,
     /// Bytes times milliseconds, exact; null where storage is not told.
     pub(super) byte_ms: Option<String>,
     /// The same in units of 10⁹ bytes and one hour, cut after 12 digits.
@@ -152,7 +158,7 @@ pub(super) struct RowAnswer {
 
 /// Usage in rows
 ///
-/// By the hour, the day or the month of a zone, and by file, job, user, job configuration or machine. As JSON or CSV; a page of CSV
+/// By the hour, the day or the month of a zone, and by file, job, user, job configuration, machine or type of machine. As JSON or CSV; a page of CSV
 /// that isn't the last has a `Link` to the next.
 #[utoipa::path(
     get,
@@ -195,7 +201,11 @@ pub async fn rows(
         Some(by) => snapshot.groups(by.into(), &spans, cursor, limit).await?,
         None => Part { items: vec![(None, Usage { byte_ms: totals.byte_ms, run_ms: totals.run_ms })], next: None },
     };
-    let rows = in_rows(&slots, &groups.items, group_by.is_some());
+    let names = match group_by {
+        Some(GroupByName::MachineType) => snapshot.machine_types(&groups.items).await?,
+        _ => BTreeMap::new(),
+    };
+    let rows = in_rows(&slots, &groups.items, &names, group_by.is_some());
     let body = match format {
         Format::Json => {
             return Ok(
@@ -213,9 +223,15 @@ pub async fn rows(
     Ok(response)
 }
 
-fn in_rows(slots: &[Slot], groups: &[(Option<Uuid>, Usage)], grouped: bool) -> Vec<RowAnswer> {
+fn in_rows(
+    slots: &[Slot],
+    groups: &[(Option<Uuid>, Usage)],
+    names: &BTreeMap<Uuid, String>,
+    grouped: bool,
+) -> Vec<RowAnswer> {
     let mut rows = Vec::new();
     for (key, usage) in groups {
+        let key = key.map(|id| names.get(&id).cloned().unwrap_or_else(|| id.to_string()));
         for (index, slot) in slots.iter().enumerate() {
             let (byte_ms, run_ms) = (usage.byte_ms.get(index).copied(), usage.run_ms.get(index).copied());
             let nothing = byte_ms.unwrap_or_default() == 0 && run_ms.unwrap_or_default() == 0;
@@ -227,7 +243,7 @@ fn in_rows(slots: &[Slot], groups: &[(Option<Uuid>, Usage)], grouped: bool) -> V
                 date: slot.date.clone(),
                 start: slot.span.start().to_string(),
                 end: slot.span.end().to_string(),
-                key: *key,
+                key: key.clone(),
                 byte_ms: byte_ms.map(|byte_ms| byte_ms.to_string()),
                 gb_hours: byte_ms.map(gb_hours),
                 run_ms: run_ms.map(|run_ms| run_ms.to_string()),
@@ -291,6 +307,7 @@ impl From<GroupByName> for GroupBy {
             GroupByName::User => Self::User,
             GroupByName::JobConfiguration => Self::JobConfiguration,
             GroupByName::Machine => Self::Machine,
+            GroupByName::MachineType => Self::MachineType,
         }
     }
 }
@@ -304,6 +321,7 @@ impl GroupByName {
             Self::User => "user",
             Self::JobConfiguration => "job_configuration",
             Self::Machine => "machine",
+            Self::MachineType => "machine_type",
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::{
         quantity::{Quantity, Unit},
         storage::FileUsage as FileUsed,
     },
-    metering::{Part, Snapshot, Totals},
+    metering::{self, Part, Totals},
+    projections::answer::Page,
 };
 
 /// What an organization stored and ran in a period.
@@ -193,20 +194,18 @@ pub(super) struct Usage {
     pub(super) totals: Totals,
     pub(super) jobs: Part<JobUsed<Uuid, Uuid>>,
     files: Part<FileUsed<Uuid, Uuid>>,
-    flags: (Vec<Flagged<Uuid>>, Vec<Flagged<Uuid>>),
+    odd_files: Vec<Flagged<Uuid>>,
+    odd_jobs: Vec<Flagged<Uuid>>,
 }
 
 impl Usage {
     pub(super) async fn read(pool: &PgPool, organization: Uuid, question: &Question) -> Result<Self, Problem> {
-        let mut snapshot = Snapshot::of(pool, question.of(organization)).await?;
-        let counted = snapshot.counted();
+        let counted = question.window.counted();
         let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
-        Ok(Self {
-            totals: snapshot.totals(&spans).await?,
-            jobs: snapshot.jobs(None, LISTED).await?,
-            files: snapshot.files(None, LISTED).await?,
-            flags: snapshot.flags().await?,
-        })
+        let first = Page { after: None, limit: LISTED };
+        let usage = metering::usage(pool, question.of(organization), &spans, first, first).await?;
+        let metering::Usage { totals, jobs, files, odd_files, odd_jobs } = usage;
+        Ok(Self { totals, jobs, files, odd_files, odd_jobs })
     }
 
     pub(super) fn byte_ms(&self) -> i128 {
@@ -239,7 +238,7 @@ impl Usage {
             byte_ms: byte_ms.to_string(),
             gb_hours: Quantity { metered: byte_ms, unit: Unit::GbHour }.to_string(),
             provisional: self.totals.storage_provisional,
-            flags: flags(self.flags.0),
+            flags: flags(self.odd_files),
             days: storage_days,
             files: self.files.items.into_iter().map(FileUsage::from).collect(),
             more_files: self.files.next.is_some(),
@@ -247,7 +246,7 @@ impl Usage {
         let compute = ComputeAnswer {
             run_ms: run_ms.to_string(),
             provisional: self.totals.compute_provisional,
-            flags: flags(self.flags.1),
+            flags: flags(self.odd_jobs),
             days: compute_days,
             jobs: self.jobs.items.into_iter().map(JobUsage::from).collect(),
             more_jobs: self.jobs.next.is_some(),

@@ -1,17 +1,22 @@
 //! Usage by somebody or something, in rows.
 //!
 //! The invariant: in each span, the rows of all keys sum to the organization's usage of the meters that are told: storage by file,
-//! run time by machine, both by the others. What is nobody's, or attributed to no job, has no key.
+//! run time by machine and by its type, both by the others. What is nobody's, or attributed to no job, has no key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{MAX_CHANGES, Part, Snapshot};
+use super::{Cut, MAX_CHANGES, Pages, Part, Snapshot, Sought, one_more};
 use crate::{
     domain::{metering::areas, span::Span},
-    projections::{ReadError, file_links, storage_changes, sums::Scope},
+    projections::{
+        ReadError,
+        answer::{Found, Page},
+        file_links, storage_changes,
+        sums::Scope,
+    },
 };
 
 /// The most files that jobs share which one answer reads.
@@ -30,6 +35,8 @@ pub enum GroupBy {
     JobConfiguration,
     /// Run time, by machine.
     Machine,
+    /// Run time, by the type of the machine.
+    MachineType,
 }
 
 /// A key's usage in each span.
@@ -71,11 +78,16 @@ impl Snapshot {
                 self.by_subject(Scope::RunningByConfiguration, storage, spans, after, limit).await
             }
             GroupBy::Machine => self.by_subject(Scope::RunningByMachine, ByKey::new(), spans, after, limit).await,
+            GroupBy::MachineType => {
+                self.by_subject(Scope::RunningByMachineType, ByKey::new(), spans, after, limit).await
+            }
         }
     }
 
     async fn by_file(&mut self, spans: &[Span], after: Option<Uuid>, limit: usize) -> Result<Groups, ReadError> {
-        let Part { items, next } = self.file_sums(after, limit).await?;
+        let files = one_more(Page { after, limit });
+        let found = self.read(Sought::default(), &self.cut(spans), Pages { files, ..Pages::default() }).await?;
+        let Part { items, next } = self.asked.file_sums(&found, &self.late, limit);
         let files: Vec<_> = items.into_iter().map(|(file, _)| file).collect();
         let (organization, known_at) = (self.asked.organization, self.asked.known_at);
         let (_, last) = self.asked.window.needed();
@@ -92,21 +104,27 @@ impl Snapshot {
     async fn by_job(&mut self, spans: &[Span], after: Option<Uuid>, limit: usize) -> Result<Groups, ReadError> {
         let organization = self.asked.organization;
         let (_, last) = self.asked.window.needed();
-        let Part { items: runs, next: runs_next } = self.runs(after, limit).await?;
-        let linked = file_links::jobs(&mut self.tx, organization, last, after, super::one_more(limit)).await?;
+        // The first page also has what no job uses.
+        let scopes: &[Scope] = if after.is_none() { &[Scope::Storage] } else { &[] };
+        let cut = self.cut(spans);
+        let page = one_more(Page { after, limit });
+        let found = self.read(Sought { scopes, whole: &[] }, &cut, Pages { jobs: page, ..Pages::default() }).await?;
+        let Part { items: runs, next: runs_next } = self.asked.runs_of_page(&found, &self.late, Page { after, limit });
+        let rows = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        let linked = file_links::jobs(&mut self.tx, organization, last, after, rows).await?;
         let mut jobs: BTreeSet<Uuid> = linked.into_iter().chain(runs.iter().map(|run| run.job)).collect();
         let last_of_page = jobs.iter().nth(limit.saturating_sub(1)).copied();
         let next = last_of_page.filter(|_| jobs.len() > limit || runs_next.is_some());
         if let Some(next) = next {
             jobs.retain(|job| *job <= next);
         }
-        // The first page also has what no job uses, which takes all jobs' files.
+        // What no job uses takes all jobs' files.
         let asked_for: Vec<_> = jobs.iter().copied().collect();
         let of_jobs = after.is_some().then_some(&asked_for[..]);
         let (mut shares, attributed) = self.shares_of_jobs(of_jobs, spans).await?;
         let mut groups = Vec::new();
         if after.is_none() {
-            let byte_ms = self.unattributed(&attributed, spans).await?;
+            let byte_ms = unattributed(&found, &cut, &attributed, spans);
             groups.push((None, Usage { byte_ms, run_ms: vec![0; spans.len()] }));
         }
         let mut run_ms: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
@@ -125,10 +143,8 @@ impl Snapshot {
         Ok(Part { items: groups, next })
     }
 
-    async fn unattributed(&mut self, attributed: &[i128], spans: &[Span]) -> Result<Vec<i128>, ReadError> {
-        let total = self.sums(&[Scope::Storage], self.counted().start(), spans).await?;
-        let total = total.only(Scope::Storage, spans.len()).areas(spans);
-        Ok(total.iter().zip(attributed).map(|(total, attributed)| total - attributed).collect())
+    fn cut(&self, spans: &[Span]) -> Cut {
+        Cut::of(self.asked.window, spans)
     }
 
     /// Storage by job, and that of all these jobs together; of all jobs, or of these and those they share files with.
@@ -138,8 +154,9 @@ impl Snapshot {
         spans: &[Span],
     ) -> Result<(BTreeMap<Uuid, Vec<i128>>, Vec<i128>), ReadError> {
         let organization = self.asked.organization;
-        let (_, last) = self.asked.window.needed();
-        let files = file_links::files_of(&mut self.tx, organization, jobs, last, MAX_SHARED_FILES).await?;
+        let period = self.asked.window.needed();
+        let also = &self.late.files;
+        let files = file_links::files_of(&mut self.tx, organization, jobs, period, also, MAX_SHARED_FILES).await?;
         let mut by_job: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
         let mut attributed = vec![0; spans.len()];
         for in_spans in self.shares(&files, spans).await?.into_values() {
@@ -166,7 +183,9 @@ impl Snapshot {
         for row in &sqlx::query(known).bind(jobs).fetch_all(&mut *self.tx).await? {
             keys.insert(row.try_get("job_id")?, row.try_get(column)?);
         }
-        let mut by_key = ByKey::from([(None, self.unattributed(&attributed, spans).await?)]);
+        let cut = self.cut(spans);
+        let found = self.read(Sought { scopes: &[Scope::Storage], whole: &[] }, &cut, Pages::default()).await?;
+        let mut by_key = ByKey::from([(None, unattributed(&found, &cut, &attributed, spans))]);
         for (job, byte_ms) in by_job {
             let key = keys.get(&job).copied().flatten();
             let sums = by_key.entry(key).or_insert_with(|| vec![0; spans.len()]);
@@ -177,6 +196,20 @@ impl Snapshot {
         Ok(by_key)
     }
 
+    /// What the machine types among keys are called.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn machine_types(
+        &mut self,
+        groups: &[(Option<Uuid>, Usage)],
+    ) -> Result<BTreeMap<Uuid, String>, ReadError> {
+        let ids: Vec<Uuid> = groups.iter().filter_map(|(key, _)| *key).collect();
+        let named = sqlx::query_as("select id, name from machine_types where id = any($1)");
+        let names: Vec<(Uuid, String)> = named.bind(ids).fetch_all(&mut *self.tx).await?;
+        Ok(names.into_iter().collect())
+    }
+
     async fn by_subject(
         &mut self,
         scope: Scope,
@@ -185,8 +218,10 @@ impl Snapshot {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Groups, ReadError> {
-        let read = self.sums(&[scope], self.counted().start(), spans).await?;
-        let mut run_ms: ByKey = read.of(scope).map(|(subject, sums)| (subject, sums.areas(spans))).collect();
+        let cut = self.cut(spans);
+        let found = self.read(Sought { scopes: &[scope], whole: &[] }, &cut, Pages::default()).await?;
+        let mut run_ms: ByKey =
+            found.sums.of(scope).map(|(subject, sums)| (subject, cut.areas(sums, spans))).collect();
         let told = !storage.is_empty();
         let keys: BTreeSet<Option<Uuid>> = storage.keys().chain(run_ms.keys()).copied().collect();
         let (mut items, mut last, mut more, mut keyed) = (Vec::new(), None, false, 0);
@@ -207,6 +242,12 @@ impl Snapshot {
         }
         Ok(Part { items, next: last.filter(|_| more) })
     }
+}
+
+/// Storage that is no job's: the organization's without what is some job's.
+fn unattributed(found: &Found, cut: &Cut, attributed: &[i128], spans: &[Span]) -> Vec<i128> {
+    let total = cut.areas(&found.sums.only(Scope::Storage, cut.spans.len()), spans);
+    total.iter().zip(attributed).map(|(total, attributed)| total - attributed).collect()
 }
 
 impl Usage {

@@ -1,8 +1,8 @@
 //! Read models of what other services' events say about usage.
 
 pub mod accounts;
+pub mod answer;
 pub mod file_links;
-pub mod files;
 pub mod runs;
 pub mod storage_changes;
 pub mod sums;

@@ -2,33 +2,34 @@
 //!
 //! The problem: a job may end without ever having run, and a machine's clock may say that it ended before it started.
 //!
-//! The invariant: a run is opened by `JobStarted` and closed by the first event after it that ends the job; both instants are
-//! kept as the events have them, and what is odd about them is told when they are read. A job that is cancelled, fails or is
-//! lost before it runs has no run; one that succeeds or takes too long without having started has one without a start. The
+//! The invariant: each moment at which a job starts or ends is one row, and the runs are what [`pair`] makes of them, as in
+//! `billing rate`; both instants of a run are kept as the events have them, and what is odd about them is told when they are read. The
 //! sums of running jobs are written with it; there, a run that ended before it started counts nothing.
 
+mod kept;
+mod moments;
+
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use contracts::job::{AGGREGATE, JobCreated, JobEvent, JobStarted};
-use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgTx, version_number};
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use contracts::job::{AGGREGATE, JobEvent};
+use epoch::{Batch, Timestamp, handler::EventHandler};
+use epoch_postgres::{HandlerError, PgTx};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    ReadError, bounded,
-    sums::{Changes, Scope},
+pub use self::{
+    kept::{KeptRun, RecordedRun, of_jobs, recorded_after, within},
+    moments::paired,
 };
-use crate::domain::{
-    compute::JobRun,
-    metering::LevelChange,
-    runs::Run,
-    span::{Span, Window},
-};
+use self::moments::Notes;
+use super::sums::{Changes, Scope};
+use crate::domain::{compute::JobRun, metering::LevelChange, pairing::Kind};
 
 /// The subscription's name.
 pub const NAME: &str = "runs";
 
-/// Fills the tables `runs`, `metered_jobs` and `metering_sums`.
+/// Fills the tables `job_moments`, `runs`, `metered_jobs`, `machine_types` and `metering_sums`.
 pub struct Runs;
 
 #[async_trait]
@@ -49,277 +50,106 @@ impl EventHandler<PgTx> for Runs {
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
-        let mut changes = Changes::default();
+        let mut notes = Notes::default();
         for event in events {
             match event.decode::<JobEvent>()? {
-                JobEvent::JobCreated(created) => note(tx, event, &created).await?,
-                JobEvent::JobStarted(started) => open(tx, event, &started, &mut changes).await?,
-                JobEvent::JobFailed(_) | JobEvent::JobCancelled(_) | JobEvent::JobLost(_) => {
-                    close(tx, event, &mut changes).await?;
+                JobEvent::JobCreated(created) => notes.created(event, &created),
+                JobEvent::JobStarted(started) => {
+                    notes.moment(event, started.organization_id, Kind::Started, Some(started));
                 }
-                JobEvent::JobSucceeded(ended) => {
-                    close_or_note(tx, event, ended.organization_id, &mut changes).await?;
-                }
-                JobEvent::JobTimedOut(ended) => {
-                    close_or_note(tx, event, ended.organization_id, &mut changes).await?;
-                }
+                JobEvent::JobSucceeded(ended) => notes.moment(event, ended.organization_id, Kind::Completed, None),
+                JobEvent::JobTimedOut(ended) => notes.moment(event, ended.organization_id, Kind::Completed, None),
+                JobEvent::JobFailed(ended) => notes.moment(event, ended.organization_id, Kind::GivenUp, None),
+                JobEvent::JobCancelled(ended) => notes.moment(event, ended.organization_id, Kind::GivenUp, None),
+                JobEvent::JobLost(ended) => notes.moment(event, ended.organization_id, Kind::GivenUp, None),
                 JobEvent::JobFilesLinked(_)
                 | JobEvent::JobFilesUnlinked(_)
                 | JobEvent::JobQueued(_)
                 | JobEvent::JobAssigned(_) => {}
             }
         }
-        changes.write(tx.connection()).await?;
+        let jobs = notes.write(tx.connection()).await?;
+        if !jobs.is_empty() {
+            put_right(tx.connection(), &jobs).await?;
+        }
         Ok(())
     }
 }
 
-async fn note(tx: &mut PgTx, event: &Envelope, created: &JobCreated) -> Result<(), HandlerError> {
-    let insert = "insert into metered_jobs (job_id, organization_id, configuration_id, user_id) values ($1, $2, $3, $4) \
-         on conflict do nothing";
-    sqlx::query(insert)
-        .bind(event.aggregate_id)
-        .bind(created.organization_id)
-        .bind(created.job_configuration_id)
-        .bind(created.user_id)
-        .execute(tx.connection())
-        .await?;
-    Ok(())
-}
-
-/// A second start of a run that goes on counts nothing more.
-async fn open(
-    tx: &mut PgTx,
-    event: &Envelope,
-    started: &JobStarted,
-    changes: &mut Changes,
-) -> Result<(), HandlerError> {
-    let insert = "insert into runs (job_id, number, organization_id, user_id, started_at, started_recorded_at, machine_id, \
-             configuration_id) \
-         select $1, $2, $3, $4, $5, $6, $7, (select configuration_id from metered_jobs where job_id = $1) \
-         where not exists (select 1 from runs where job_id = $1 and ended_at is null) \
-         returning *";
-    let opened = sqlx::query(insert)
-        .bind(event.aggregate_id)
-        .bind(version_number(event.version))
-        .bind(started.organization_id)
-        .bind(started.user_id)
-        .bind(event.occurred_at.as_millis())
-        .bind(event.recorded_at.as_millis())
-        .bind(started.machine_id)
-        .fetch_optional(tx.connection())
-        .await?;
-    if let Some(row) = opened {
-        take_in(&kept(&row)?, event.occurred_at, 1, changes);
-    }
-    Ok(())
-}
-
-async fn close(tx: &mut PgTx, event: &Envelope, changes: &mut Changes) -> Result<(), HandlerError> {
-    let update =
-        "update runs set ended_at = $2, ended_recorded_at = $3 where job_id = $1 and ended_at is null returning *";
-    let closed = sqlx::query(update)
-        .bind(event.aggregate_id)
-        .bind(event.occurred_at.as_millis())
-        .bind(event.recorded_at.as_millis())
-        .fetch_all(tx.connection())
-        .await?;
-    for row in closed {
-        let run = kept(&row)?;
-        if let Some(started_at) = run.run.run.started_at {
-            take_in(&run, event.occurred_at.max(started_at), -1, changes);
+/// Makes the runs of these jobs what their moments say, and the sums what the runs say.
+async fn put_right(connection: &mut PgConnection, jobs: &[Uuid]) -> Result<(), sqlx::Error> {
+    let paired = paired(connection, jobs).await?;
+    let kept = of_jobs(connection, jobs).await?;
+    let gone: Vec<_> = kept.iter().filter(|(key, run)| paired.get(key) != Some(run)).collect();
+    let come: Vec<_> = paired.iter().filter(|(key, run)| kept.get(key) != Some(run)).collect();
+    let mut net: BTreeMap<(Uuid, Scope, Option<Uuid>, Timestamp), i64> = BTreeMap::new();
+    for (run, sign) in gone.iter().map(|(_, run)| (run, -1)).chain(come.iter().map(|(_, run)| (run, 1))) {
+        for change in KeptRun::level_changes(run.recorded.run.run) {
+            for (scope, subject) in run.subjects() {
+                *net.entry((run.organization, scope, subject, change.at)).or_insert(0) += sign * change.delta;
+            }
         }
     }
-    Ok(())
-}
-
-/// Only what has run can end this way, so an end of a job that never started is noted.
-async fn close_or_note(
-    tx: &mut PgTx,
-    event: &Envelope,
-    organization: Uuid,
-    changes: &mut Changes,
-) -> Result<(), HandlerError> {
-    close(tx, event, changes).await?;
-    let insert = "insert into runs (job_id, number, organization_id, ended_at, ended_recorded_at) select $1, $2, $3, $4, $5 \
-         where not exists (select 1 from runs where job_id = $1)";
-    sqlx::query(insert)
-        .bind(event.aggregate_id)
-        .bind(version_number(event.version))
-        .bind(organization)
-        .bind(event.occurred_at.as_millis())
-        .bind(event.recorded_at.as_millis())
-        .execute(tx.connection())
-        .await?;
-    Ok(())
-}
-
-fn take_in(run: &KeptRun, at: Timestamp, delta: i64, changes: &mut Changes) {
-    for (scope, subject) in run.subjects() {
-        changes.push(run.organization, scope, subject, LevelChange { at, delta });
+    let dropped = kept.keys().filter(|key| !paired.contains_key(*key)).copied();
+    let (dropped, numbers): (Vec<Uuid>, Vec<i64>) = dropped.unzip();
+    if !dropped.is_empty() {
+        let delete = "delete from runs r using unnest($1::uuid[], $2::bigint[]) as d (job_id, number) \
+             where r.job_id = d.job_id and r.number = d.number";
+        sqlx::query(delete).bind(dropped).bind(numbers).execute(&mut *connection).await?;
     }
-}
-
-/// A run as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptRun {
-    /// Its organization.
-    pub organization: Uuid,
-    /// From when to when, and whose.
-    pub run: JobRun<Uuid, Uuid>,
-    /// The configuration of its job, if that is known.
-    pub configuration: Option<Uuid>,
-    /// Where it ran.
-    pub machine: Option<Uuid>,
-    started_recorded_at: Option<Timestamp>,
-    ended_recorded_at: Option<Timestamp>,
-}
-
-impl KeptRun {
-    /// The run as it was known at an instant.
-    #[must_use]
-    pub fn known_at(&self, known_at: Timestamp) -> Run {
-        let known = |recorded_at: Option<Timestamp>| recorded_at.is_none_or(|recorded_at| recorded_at <= known_at);
-        let Run { started_at, ended_at } = self.run.run;
-        Run {
-            started_at: started_at.filter(|_| known(self.started_recorded_at)),
-            ended_at: ended_at.filter(|_| known(self.ended_recorded_at)),
+    write(connection, come.into_iter().map(|(_, run)| run)).await?;
+    let mut changes = Changes::default();
+    for ((organization, scope, subject, at), delta) in net {
+        if delta != 0 {
+            changes.push(organization, scope, subject, LevelChange { at, delta });
         }
     }
+    changes.write(connection).await
+}
 
-    /// In whose sums it counts.
-    #[must_use]
-    pub fn subjects(&self) -> [(Scope, Option<Uuid>); 4] {
-        [
-            (Scope::Running, None),
-            (Scope::RunningByUser, self.run.user),
-            (Scope::RunningByConfiguration, self.configuration),
-            (Scope::RunningByMachine, self.machine),
-        ]
+async fn write(connection: &mut PgConnection, runs: impl Iterator<Item = &KeptRun>) -> Result<(), sqlx::Error> {
+    let (mut jobs, mut numbers, mut organizations) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut users, mut configurations, mut machines) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut machine_types, mut started, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut started_recorded, mut ended_recorded) = (Vec::new(), Vec::new());
+    for run in runs {
+        let RecordedRun { run: JobRun { job, user, run: at }, started_recorded_at, ended_recorded_at } = &run.recorded;
+        jobs.push(*job);
+        numbers.push(run.number);
+        organizations.push(run.organization);
+        users.push(*user);
+        configurations.push(run.configuration);
+        machines.push(run.machine);
+        machine_types.push(run.machine_type);
+        started.push(at.started_at.map(Timestamp::as_millis));
+        ended.push(at.ended_at.map(Timestamp::as_millis));
+        started_recorded.push(started_recorded_at.map(Timestamp::as_millis));
+        ended_recorded.push(ended_recorded_at.map(Timestamp::as_millis));
     }
-
-    /// How it changes how many jobs run: once when it starts, once when it ends.
-    #[must_use]
-    pub fn level_changes(run: Run) -> Vec<LevelChange> {
-        let Some(started_at) = run.started_at else { return Vec::new() };
-        let mut changes = vec![LevelChange { at: started_at, delta: 1 }];
-        changes.extend(run.ended_at.map(|ended_at| LevelChange { at: ended_at.max(started_at), delta: -1 }));
-        changes
+    if jobs.is_empty() {
+        return Ok(());
     }
-}
-
-fn kept(row: &PgRow) -> Result<KeptRun, sqlx::Error> {
-    let instant = |column: &str| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
-    let run = Run { started_at: instant("started_at")?, ended_at: instant("ended_at")? };
-    Ok(KeptRun {
-        organization: row.try_get("organization_id")?,
-        run: JobRun { job: row.try_get("job_id")?, user: row.try_get("user_id")?, run },
-        configuration: row.try_get("configuration_id")?,
-        machine: row.try_get("machine_id")?,
-        started_recorded_at: instant("started_recorded_at")?,
-        ended_recorded_at: instant("ended_recorded_at")?,
-    })
-}
-
-fn all_kept(rows: &[PgRow]) -> Result<Vec<KeptRun>, sqlx::Error> {
-    rows.iter().map(kept).collect()
-}
-
-/// Runs that ended in order can have started before the period by no more than the longest took. Beside them: those that
-/// go on, those that are odd, and those that went on as far as was known.
-const PAGE: &str = "with longest as ( \
-         select coalesce(max(ended_at - started_at), 0) as millis from runs \
-         where organization_id = $1 and ended_at >= started_at \
-     ), touched as ( \
-         select r.* from longest, runs r where r.organization_id = $1 and r.ended_at >= r.started_at and r.ended_at >= $2 \
-             and r.started_at >= $2 - longest.millis and r.started_at <= $3 \
-         union \
-         select * from runs where organization_id = $1 and ended_at is null and started_at <= $3 \
-         union \
-         select * from runs where organization_id = $1 and (started_at is null or ended_at < started_at) \
-             and (ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3 \
-         union \
-         select * from runs where organization_id = $1 and ended_recorded_at > $4 and started_at <= $3 \
-     ), page as ( \
-         select distinct job_id from touched where job_id > $5 order by job_id limit $6 \
-     ) \
-     select touched.* from touched join page using (job_id) order by job_id, number";
-
-/// The runs that a window's usage needs, of up to `limit` jobs after `after`, by job; with `known_at`, also those that had not
-/// ended as far as was known then.
-///
-/// # Errors
-/// When the database gives no answer.
-pub async fn page(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    window: Window,
-    known_at: Option<Timestamp>,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<KeptRun>, sqlx::Error> {
-    let (first, last) = window.needed();
-    let query = sqlx::query(PAGE).bind(organization).bind(first.as_millis()).bind(last.as_millis());
-    let query = query.bind(known_at.map(Timestamp::as_millis)).bind(after.unwrap_or_default()).bind(limit);
-    all_kept(&query.fetch_all(connection).await?)
-}
-
-/// The runs that are odd and that a window's usage needs.
-///
-/// # Errors
-/// [`ReadError`], also when there are more than `limit`.
-pub async fn odd(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    window: Window,
-    limit: i64,
-) -> Result<Vec<KeptRun>, ReadError> {
-    let (first, last) = window.needed();
-    let query = "select * from runs where organization_id = $1 and (started_at is null or ended_at < started_at) \
-         and (ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3 order by job_id, number limit $4";
-    let query = sqlx::query(query).bind(organization).bind(first.as_millis()).bind(last.as_millis());
-    let runs = all_kept(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
-    bounded(runs.len(), limit, "runs")?;
-    Ok(runs)
-}
-
-/// The runs of which something up to and with `last` was not known yet at `known_at`.
-///
-/// # Errors
-/// [`ReadError`], also when there are more than `limit`.
-pub async fn recorded_after(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    known_at: Timestamp,
-    last: Timestamp,
-    limit: i64,
-) -> Result<Vec<KeptRun>, ReadError> {
-    let query = "select * from runs where organization_id = $1 and started_recorded_at > $2 and started_at <= $3 \
-         union \
-         select * from runs where organization_id = $1 and ended_recorded_at > $2 and least(started_at, ended_at) <= $3 \
-         limit $4";
-    let query = sqlx::query(query).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
-    let runs = all_kept(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
-    bounded(runs.len(), limit, "runs")?;
-    Ok(runs)
-}
-
-/// The runs that started or ended in a span.
-///
-/// # Errors
-/// [`ReadError`], also when there are more than `limit`.
-pub async fn within(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    span: Span,
-    limit: i64,
-) -> Result<Vec<KeptRun>, ReadError> {
-    let query = "select * from runs where organization_id = $1 and started_at >= $2 and started_at < $3 \
-         union \
-         select * from runs where organization_id = $1 and ended_at >= $2 and ended_at < $3 \
-         limit $4";
-    let query = sqlx::query(query).bind(organization).bind(span.start().as_millis()).bind(span.end().as_millis());
-    let runs = all_kept(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
-    bounded(runs.len(), limit, "runs")?;
-    Ok(runs)
+    let upsert = "insert into runs (job_id, number, organization_id, user_id, configuration_id, machine_id, machine_type_id, \
+             started_at, ended_at, started_recorded_at, ended_recorded_at) \
+         select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], \
+             $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) \
+         on conflict (job_id, number) do update set user_id = excluded.user_id, \
+             configuration_id = excluded.configuration_id, machine_id = excluded.machine_id, \
+             machine_type_id = excluded.machine_type_id, started_at = excluded.started_at, ended_at = excluded.ended_at, \
+             started_recorded_at = excluded.started_recorded_at, ended_recorded_at = excluded.ended_recorded_at";
+    sqlx::query(upsert)
+        .bind(jobs)
+        .bind(numbers)
+        .bind(organizations)
+        .bind(users)
+        .bind(configurations)
+        .bind(machines)
+        .bind(machine_types)
+        .bind(started)
+        .bind(ended)
+        .bind(started_recorded)
+        .bind(ended_recorded)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

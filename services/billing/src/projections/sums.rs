@@ -32,12 +32,19 @@ pub enum Scope {
     RunningByConfiguration,
     /// Jobs running, by machine.
     RunningByMachine,
+    /// Jobs running, by the type of the machine.
+    RunningByMachineType,
 }
 
 impl Scope {
     /// All that a run counts in.
-    pub const OF_RUNS: [Self; 4] =
-        [Self::Running, Self::RunningByUser, Self::RunningByConfiguration, Self::RunningByMachine];
+    pub const OF_RUNS: [Self; 5] = [
+        Self::Running,
+        Self::RunningByUser,
+        Self::RunningByConfiguration,
+        Self::RunningByMachine,
+        Self::RunningByMachineType,
+    ];
 
     /// The meter and the scope as they are kept.
     pub(crate) const fn numbers(self) -> (i16, i16) {
@@ -47,7 +54,17 @@ impl Scope {
             Self::RunningByUser => (2, 1),
             Self::RunningByConfiguration => (2, 2),
             Self::RunningByMachine => (2, 3),
+            Self::RunningByMachineType => (2, 4),
         }
+    }
+
+    /// The scope that is kept under these numbers.
+    pub(crate) fn of_numbers(meter: i64, scope: i64) -> Option<Self> {
+        let mut all = std::iter::once(Self::Storage).chain(Self::OF_RUNS);
+        all.find(|of| {
+            let numbers = of.numbers();
+            (i64::from(numbers.0), i64::from(numbers.1)) == (meter, scope)
+        })
     }
 }
 
@@ -105,13 +122,20 @@ impl Sums {
         Self { before: LevelSums::default(), within: vec![LevelSums::default(); spans] }
     }
 
-    /// The level when the first span begins.
+    /// The level when the last span ends.
     #[must_use]
-    pub fn level_before(&self) -> i128 {
-        self.before.level()
+    pub fn level(&self) -> i128 {
+        self.within.iter().fold(self.before, |sums, span| sums.merge(*span)).level()
     }
 
-    /// The area over each span; they are those that were read.
+    /// The area from `from` to `end`, when the first span begins and the last one ends.
+    #[must_use]
+    pub fn area(&self, from: Timestamp, end: Timestamp) -> i128 {
+        let at_end = self.within.iter().fold(self.before, |sums, span| sums.merge(*span));
+        at_end.area_until(end) - self.before.area_until(from)
+    }
+
+    /// The area over each span; they are those that were read, or the first of them.
     #[must_use]
     pub fn areas(&self, spans: &[Span]) -> Vec<i128> {
         areas(self.before, spans, &self.within)
@@ -159,17 +183,17 @@ impl Read {
         }
     }
 
-    fn add(&mut self, row: &PgRow, scope: Scope, spans: usize) -> Result<(), sqlx::Error> {
-        let sums = LevelSums::of(whole(row, "s0")?, whole(row, "s1")?);
-        let kept = self.0.entry((scope, row.try_get("subject")?)).or_insert_with(|| Sums::none(spans));
-        let place = match row.try_get::<i32, _>("place")? {
-            0 => Some(&mut kept.before),
-            span => usize::try_from(span - 1).ok().and_then(|span| kept.within.get_mut(span)),
+    /// Takes in sums of a subject: those before the first of so many spans (place 0), or those in a span, counted from 1.
+    pub(crate) fn add(&mut self, scope: Scope, subject: Uuid, place: i32, sums: LevelSums, spans: usize) {
+        let kept = self.0.entry((scope, subject)).or_insert_with(|| Sums::none(spans));
+        let place = match usize::try_from(place) {
+            Ok(0) => Some(&mut kept.before),
+            Ok(span) => kept.within.get_mut(span - 1),
+            Err(_) => None,
         };
         if let Some(place) = place {
             *place = place.merge(sums);
         }
-        Ok(())
     }
 }
 
@@ -179,114 +203,93 @@ pub(crate) fn whole(row: &PgRow, column: &str) -> Result<i128, sqlx::Error> {
     text.parse().map_err(|error: std::num::ParseIntError| sqlx::Error::Decode(error.into()))
 }
 
-const BUCKETS: &str = "select p.place, p.meter, p.scope, s.subject, s.s0::text, s.s1::text \
-     from unnest($2::integer[], $3::smallint[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[]) \
-         as p (place, meter, scope, width, first, last) \
-     cross join lateral ( \
-         select m.subject, sum(m.s0) as s0, sum(m.s1) as s1 from metering_sums m \
-         where m.organization_id = $1 and m.meter = p.meter and m.scope = p.scope and m.width = p.width \
-             and m.bucket >= p.first and m.bucket < p.last \
-         group by m.subject \
-     ) s";
+/// What is read of the sums, as the statement of an answer takes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    pub(crate) starts: Vec<i64>,
+    pub(crate) meters: Vec<i16>,
+    pub(crate) scopes: Vec<i16>,
+    pub(crate) widths: Vec<i16>,
+    pub(crate) millis: Vec<i64>,
+    pub(crate) firsts: Vec<i64>,
+    pub(crate) ends: Vec<i64>,
+    pub(crate) cut_meters: Vec<i16>,
+    pub(crate) cut_scopes: Vec<i16>,
+    pub(crate) cut_firsts: Vec<i64>,
+    pub(crate) cut_ends: Vec<i64>,
+}
 
-const STORAGE_CHANGES: &str = "select p.place, '00000000-0000-0000-0000-000000000000'::uuid as subject, s.s0::text, s.s1::text \
-     from unnest($2::integer[], $3::bigint[], $4::bigint[]) as p (place, first, last) \
-     cross join lateral ( \
-         select sum(c.delta_bytes) as s0, sum(c.delta_bytes::numeric * c.at) as s1 from storage_changes c \
-         where c.organization_id = $1 and c.at >= p.first and c.at < p.last \
-     ) s where s.s0 is not null";
+impl Pieces {
+    /// For spans that follow each other; no sums yet.
+    pub(crate) fn within(spans: &[Span]) -> Self {
+        Self { starts: spans.iter().map(|span| span.start().as_millis()).collect(), ..Self::default() }
+    }
 
-/// A run that ended before it started changes nothing.
-const RUN_CHANGES: &str = "select p.place, k.scope, k.subject, sum(s.delta)::text as s0, sum(s.delta::numeric * s.at)::text as s1 \
-     from unnest($2::integer[], $3::bigint[], $4::bigint[]) as p (place, first, last) \
-     cross join lateral ( \
-         select 1 as delta, r.started_at as at, r.user_id, r.configuration_id, r.machine_id from runs r \
-         where r.organization_id = $1 and r.started_at >= p.first and r.started_at < p.last \
-             and (r.ended_at is null or r.ended_at >= r.started_at) \
-         union all \
-         select -1, r.ended_at, r.user_id, r.configuration_id, r.machine_id from runs r \
-         where r.organization_id = $1 and r.ended_at >= p.first and r.ended_at < p.last and r.ended_at >= r.started_at \
-     ) s \
-     cross join lateral ( \
-         select n.scope, coalesce(case n.scope when 1 then s.user_id when 2 then s.configuration_id when 3 then s.machine_id end, \
-             '00000000-0000-0000-0000-000000000000'::uuid) as subject \
-         from unnest($5::smallint[]) as n (scope) \
-     ) k \
-     group by p.place, k.scope, k.subject";
-
-/// Reads sums of scopes before `from` and in spans that follow each other from there on.
-///
-/// # Errors
-/// When the database gives no answer.
-pub async fn read(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    scopes: &[Scope],
-    from: Timestamp,
-    spans: &[Span],
-) -> Result<Read, sqlx::Error> {
-    let (mut places, mut meters, mut numbers, mut widths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut firsts, mut lasts) = (Vec::new(), Vec::new());
-    let (mut cut_places, mut cut_firsts, mut cut_lasts) = (Vec::new(), Vec::new(), Vec::new());
-    let pieces_of_spans = (1_i32..).zip(spans).map(|(place, span)| (place, within(*span)));
-    for (place, pieces) in std::iter::once((0, before(from))).chain(pieces_of_spans) {
-        for piece in pieces {
-            match piece {
+    /// Adds sums of these scopes: all before `from`, and all in spans that follow each other from there on.
+    ///
+    /// What lies side by side is read as one range, of whichever span it is: where the spans start tells what belongs to which. So
+    /// a month in a zone whose midnight no bucket has is one range of hours.
+    pub(crate) fn add(&mut self, scopes: &[Scope], from: Timestamp, spans: &[Span]) {
+        let mut pieces = before(from);
+        for piece in spans.iter().flat_map(|span| within(*span)) {
+            match (pieces.last_mut(), piece) {
+                (Some(Piece::Buckets { width: last, end: reached, .. }), Piece::Buckets { width, first, end })
+                    if *last == width && *reached == first =>
+                {
+                    *reached = end;
+                }
+                (Some(Piece::Changes(last)), Piece::Changes(next)) if last.end() == next.start() => {
+                    *last = Span::new(last.start(), next.end());
+                }
+                _ => pieces.push(piece),
+            }
+        }
+        for (piece, scope) in pieces.iter().flat_map(|piece| scopes.iter().map(move |scope| (piece, scope))) {
+            let (meter, number) = scope.numbers();
+            match *piece {
                 Piece::Buckets { width, first, end } => {
-                    for scope in scopes {
-                        let (meter, number) = scope.numbers();
-                        places.push(place);
-                        meters.push(meter);
-                        numbers.push(number);
-                        widths.push(width.number());
-                        firsts.push(first);
-                        lasts.push(end);
-                    }
+                    self.meters.push(meter);
+                    self.scopes.push(number);
+                    self.widths.push(width.number());
+                    self.millis.push(width.millis());
+                    self.firsts.push(first);
+                    self.ends.push(end);
                 }
                 Piece::Changes(span) => {
-                    cut_places.push(place);
-                    cut_firsts.push(span.start().as_millis());
-                    cut_lasts.push(span.end().as_millis());
+                    self.cut_meters.push(meter);
+                    self.cut_scopes.push(number);
+                    self.cut_firsts.push(span.start().as_millis());
+                    self.cut_ends.push(span.end().as_millis());
                 }
             }
         }
     }
-    let mut read = Read::default();
-    let rows = sqlx::query(BUCKETS)
-        .bind(organization)
-        .bind(places)
-        .bind(meters)
-        .bind(numbers)
-        .bind(widths)
-        .bind(firsts)
-        .bind(lasts)
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in &rows {
-        let kept = (row.try_get("meter")?, row.try_get("scope")?);
-        if let Some(scope) = scopes.iter().find(|scope| scope.numbers() == kept) {
-            read.add(row, *scope, spans.len())?;
+}
+
+#[cfg(test)]
+mod tests {
+    use epoch::Timestamp;
+
+    use super::{Pieces, Scope};
+    use crate::domain::span::Span;
+
+    const HOUR: i64 = 3_600_000;
+
+    #[test]
+    fn a_month_is_a_few_ranges_in_every_zone() {
+        // October 2025, beginning on the hour, on the half and in the middle of nowhere.
+        for (shift, cuts) in [(0, 0), (-2 * HOUR, 0), (-11 * HOUR / 2, 32), (-1, 32)] {
+            let day = |number: i64| Timestamp::from_millis(1_759_276_800_000 + shift + number * 24 * HOUR);
+            let days: Vec<_> = (0..31).map(|number| Span::new(day(number), day(number + 1))).collect();
+            let mut pieces = Pieces::within(&days);
+            pieces.add(&[Scope::Storage, Scope::Running], day(0), &days);
+            assert_eq!((pieces.starts.len(), pieces.cut_firsts.len()), (31, 2 * cuts), "{shift}");
+            assert!(cuts > 0 || pieces.firsts.len() <= 2 * 6, "{shift}: {} ranges", pieces.firsts.len());
+            let whole = Span::new(day(0), day(31));
+            let mut pieces = Pieces::within(&days);
+            pieces.add(&[Scope::RunningByUser], day(0), &[whole]);
+            assert!(pieces.firsts.len() <= 9, "{shift}: {} ranges", pieces.firsts.len());
+            assert!(pieces.cut_firsts.len() <= 2, "{shift}");
         }
     }
-    if cut_places.is_empty() {
-        return Ok(read);
-    }
-    if scopes.contains(&Scope::Storage) {
-        let cut = sqlx::query(STORAGE_CHANGES).bind(organization).bind(&cut_places).bind(&cut_firsts).bind(&cut_lasts);
-        for row in &cut.fetch_all(&mut *connection).await? {
-            read.add(row, Scope::Storage, spans.len())?;
-        }
-    }
-    let of_runs: Vec<_> = scopes.iter().filter(|scope| **scope != Scope::Storage).copied().collect();
-    if !of_runs.is_empty() {
-        let numbers: Vec<i16> = of_runs.iter().map(|scope| scope.numbers().1).collect();
-        let cut = sqlx::query(RUN_CHANGES).bind(organization).bind(cut_places).bind(cut_firsts).bind(cut_lasts);
-        for row in &cut.bind(numbers).fetch_all(&mut *connection).await? {
-            let kept: i16 = row.try_get("scope")?;
-            if let Some(scope) = of_runs.iter().find(|scope| scope.numbers().1 == kept) {
-                read.add(row, *scope, spans.len())?;
-            }
-        }
-    }
-    Ok(read)
 }

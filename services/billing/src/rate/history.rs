@@ -9,7 +9,7 @@ use epoch::Timestamp;
 
 use crate::domain::{
     metering::LevelChange,
-    pairing::JobMoment,
+    pairing::{Kind as MomentKind, Moment},
     sharing::{Change, FileChange},
 };
 
@@ -54,11 +54,29 @@ impl Event<'_> {
     }
 }
 
+/// A job starts for a user, or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct JobMoment<'d> {
+    at: Timestamp,
+    pub(super) user: Option<&'d str>,
+    kind: MomentKind,
+}
+
+impl Moment for JobMoment<'_> {
+    fn kind(&self) -> MomentKind {
+        self.kind
+    }
+
+    fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
 /// What happened to each file and job.
 #[derive(Debug, Default)]
 pub(super) struct History<'d> {
     pub(super) files: BTreeMap<&'d str, FileHistory<'d>>,
-    pub(super) jobs: BTreeMap<&'d str, Vec<JobMoment<&'d str>>>,
+    pub(super) jobs: BTreeMap<&'d str, Vec<JobMoment<'d>>>,
 }
 
 /// What happened to a file, in order.
@@ -107,10 +125,12 @@ impl<'d> History<'d> {
                 Kind::FileLinked { job, file } => history.change(file, at, Change::Link(job)),
                 Kind::FileUnlinked { job, file } => history.change(file, at, Change::Unlink(job)),
                 Kind::JobStarted { job, user } => {
-                    history.jobs.entry(job).or_default().push(JobMoment::Started { at, user: Some(user) });
+                    let started = JobMoment { at, user: Some(user), kind: MomentKind::Started };
+                    history.jobs.entry(job).or_default().push(started);
                 }
                 Kind::JobCompleted { job } => {
-                    history.jobs.entry(job).or_default().push(JobMoment::Completed { at });
+                    let completed = JobMoment { at, user: None, kind: MomentKind::Completed };
+                    history.jobs.entry(job).or_default().push(completed);
                 }
             }
         }

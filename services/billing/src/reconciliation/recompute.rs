@@ -24,6 +24,8 @@ use crate::{
 
 /// How many files of an organization are compared in a step.
 const FILES: i64 = 20;
+/// How many jobs.
+const JOBS: i64 = 20;
 
 const NOTHING: &str = "nothing";
 
@@ -130,9 +132,12 @@ fn place((meter, scope, subject, width, bucket): Key) -> String {
     format!("metering_sums meter {meter} scope {scope} subject {subject} {width} {bucket}")
 }
 
+/// Sums of nothing are nothing: what was put right leaves an empty row behind.
 fn shown(sums: LevelSums) -> String {
-    let (s0, s1) = sums.kept();
-    format!("{s0} {s1}")
+    match sums.kept() {
+        (0, 0) => NOTHING.to_owned(),
+        (s0, s1) => format!("{s0} {s1}"),
+    }
 }
 
 /// All level changes of an organization in a span.
@@ -146,7 +151,7 @@ async fn changes(
         all.extend(changes.into_iter().map(|change| (Scope::Storage, None, change)));
     }
     for run in runs::within(connection, organization, span, MAX_CHANGES).await? {
-        for change in KeptRun::level_changes(run.run.run) {
+        for change in KeptRun::level_changes(run.recorded.run.run) {
             if span.start() <= change.at && change.at < span.end() {
                 all.extend(run.subjects().map(|(scope, subject)| (scope, subject, change)));
             }
@@ -184,6 +189,33 @@ pub(super) async fn files(
         let recomputed = changes.get(&file).map_or_else(|| NOTHING.to_owned(), |changes| of_file(changes));
         let places = Places::from([(format!("metering_files file {file}"), Compared { kept, recomputed })]);
         areas.entry(area_of_file(file)).or_insert(places);
+    }
+    Ok(areas)
+}
+
+/// Some jobs, others in each round, and those that were wrong: their runs with what their starts and ends make.
+pub(super) async fn jobs(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    round: i64,
+    wrong: &[String],
+) -> Result<Areas, ReadError> {
+    let query = "with jobs as (select distinct job_id from job_moments where organization_id = $1) \
+         select job_id from jobs order by job_id \
+         offset ($2 * $3) % greatest((select count(*) from jobs), 1) limit $3";
+    let mut ids: Vec<Uuid> =
+        sqlx::query_scalar(query).bind(organization).bind(round).bind(JOBS).fetch_all(&mut *connection).await?;
+    ids.extend(wrong.iter().filter_map(|area| area.strip_prefix("job ")?.parse::<Uuid>().ok()));
+    let kept = runs::of_jobs(connection, &ids).await?;
+    let recomputed = runs::paired(connection, &ids).await?;
+    let shown = |runs: &BTreeMap<(Uuid, i64), KeptRun>, job: Uuid| {
+        let runs: Vec<_> = runs.range((job, i64::MIN)..=(job, i64::MAX)).map(|(_, run)| format!("{run:?}")).collect();
+        if runs.is_empty() { NOTHING.to_owned() } else { runs.join(", ") }
+    };
+    let mut areas = Areas::new();
+    for job in ids {
+        let compared = Compared { kept: shown(&kept, job), recomputed: shown(&recomputed, job) };
+        areas.insert(format!("job {job}"), Places::from([(format!("runs job {job}"), compared)]));
     }
     Ok(areas)
 }

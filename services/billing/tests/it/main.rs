@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod accounts;
+mod answers;
 mod bad_input;
 mod costs;
 mod delivery;
 mod golden;
 mod ledger;
+mod machine_types;
 mod metering;
 mod organizations;
+mod pairing;
 mod rate;
 mod rate_properties;
 mod rate_refusals;

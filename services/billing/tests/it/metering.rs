@@ -12,7 +12,8 @@ use billing::{
         span::{Span, Window},
         storage::storage_usage,
     },
-    metering::{Asked, Snapshot, groups::GroupBy},
+    metering::{Asked, Snapshot, Usage, groups::GroupBy, usage},
+    projections::answer::Page,
 };
 use contracts::{
     file::{self, FileDeleted, FileEvent, FilePartUploaded},
@@ -166,7 +167,7 @@ fn job_events(ledger: &mut Ledger, truth: &mut Truth, job: Uuid, plan: &JobPlan)
         events.push(ledger.event(job::AGGREGATE, job, when, recorded_at, &event));
         Some((when, recorded_at))
     };
-    let started = moment(plan.started, JobStarted { organization_id, machine_id: id(900), user_id }.into());
+    let started = moment(plan.started, JobStarted { organization_id, machine_id: id(900), user_id, machine_type: "m".into() }.into());
     let ended = moment(plan.ended, JobSucceeded { organization_id, exit_code: 0 }.into());
     if started.is_some() || ended.is_some() {
         let run = Run { started_at: started.map(|(when, _)| at(when)), ended_at: ended.map(|(when, _)| at(when)) };
@@ -226,6 +227,19 @@ impl Truth {
     }
 }
 
+const GROUPS: [GroupBy; 6] = [
+    GroupBy::File,
+    GroupBy::Job,
+    GroupBy::User,
+    GroupBy::JobConfiguration,
+    GroupBy::Machine,
+    GroupBy::MachineType,
+];
+
+async fn listed(ledger: &Ledger, asked: Asked, spans: &[Span], jobs: Page, files: Page) -> Usage {
+    usage(&ledger.pool, asked, spans, jobs, files).await.unwrap()
+}
+
 async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     let period = Span::new(at(question.start), at(question.start + question.length));
     let window = Window { period, as_of: at(question.as_of) };
@@ -247,14 +261,14 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     assert_eq!(totals.users, users, "users: {question:?}");
     let provisional = (totals.storage_provisional, totals.compute_provisional);
     assert_eq!(provisional, (storage.provisional, compute.provisional), "{question:?}");
-    let flags = snapshot.flags().await.unwrap();
-    assert_eq!(flags, (storage.flags, compute.flags), "{question:?}");
 
     let (mut files, mut after) = (Vec::new(), None);
     loop {
-        let page = snapshot.files(after, 3).await.unwrap();
-        files.extend(page.items);
-        after = page.next;
+        let usage = listed(ledger, asked, &spans, Page::default(), Page { after, limit: 3 }).await;
+        assert_eq!(usage.totals, totals, "in one statement: {question:?}");
+        assert_eq!((&usage.odd_files, &usage.odd_jobs), (&storage.flags, &compute.flags), "{question:?}");
+        files.extend(usage.files.items);
+        after = usage.files.next;
         if after.is_none() {
             break;
         }
@@ -271,16 +285,16 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
 
     let (mut jobs, mut after) = (Vec::new(), None);
     loop {
-        let page = snapshot.jobs(after, 2).await.unwrap();
-        jobs.extend(page.items);
-        after = page.next;
+        let usage = listed(ledger, asked, &spans, Page { after, limit: 2 }, Page::default()).await;
+        jobs.extend(usage.jobs.items);
+        after = usage.jobs.next;
         if after.is_none() {
             break;
         }
     }
     assert_eq!(jobs, compute.jobs, "jobs: {question:?}");
 
-    for by in [GroupBy::File, GroupBy::Job, GroupBy::User, GroupBy::JobConfiguration, GroupBy::Machine] {
+    for by in GROUPS {
         let (mut byte_ms, mut run_ms, mut after) = (vec![0; spans.len()], vec![0; spans.len()], None);
         loop {
             let page = snapshot.groups(by, &spans, after, 2).await.unwrap();
@@ -293,7 +307,7 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
                 break;
             }
         }
-        if by != GroupBy::Machine {
+        if !matches!(by, GroupBy::Machine | GroupBy::MachineType) {
             assert_eq!(byte_ms, totals.byte_ms, "bytes {by:?}: {question:?}");
         }
         if by != GroupBy::File {

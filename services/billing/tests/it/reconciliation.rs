@@ -69,6 +69,11 @@ async fn finds_every_kind_of_row_that_is_wrong_and_sees_it_put_right() {
             "update metering_sums set s0 = s0 + 1 where scope = 0 and width = 3",
             "update metering_sums set s0 = s0 - 1 where scope = 0 and width = 3",
         ),
+        ("update runs set number = number + 100", "update runs set number = number - 100"),
+        (
+            "update runs set started_recorded_at = started_recorded_at + 1",
+            "update runs set started_recorded_at = started_recorded_at - 1",
+        ),
         ("update metering_files set s1 = s1 + 1", "update metering_files set s1 = s1 - 1"),
         ("update metering_files set lowest = lowest - 1", "update metering_files set lowest = lowest + 1"),
         (

@@ -114,7 +114,7 @@ impl Billing {
     }
 
     pub(crate) fn job_started(&self, user_id: Option<Uuid>) -> JobStarted {
-        JobStarted { organization_id: self.organization, machine_id: Uuid::now_v7(), user_id }
+        JobStarted { organization_id: self.organization, machine_id: Uuid::now_v7(), user_id, machine_type: "default".into() }
     }
 
     pub(crate) fn job_succeeded(&self) -> JobSucceeded {

@@ -1,0 +1,229 @@
+//! From what one statement read to what was asked.
+//!
+//! The invariant: what was not known yet is taken out of sums again, and files of which it is among the changes are computed from
+//! those that were known.
+
+use std::collections::BTreeMap;
+
+use epoch::Timestamp;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Asked, MAX_CHANGES, MAX_ODD, Part, Totals};
+use crate::{
+    domain::{
+        compute::JobRun,
+        metering::{LevelChange, level_at},
+        span::{Span, Window},
+        storage::storage_usage,
+    },
+    projections::{
+        ReadError,
+        answer::{self, Found, Page, Wanted},
+        runs::{self, KeptRun, RecordedRun},
+        storage_changes::{self, Changes},
+        sums::{Scope, Sums},
+    },
+};
+
+/// Of the organization, in each span; and of users, in all of them together.
+pub(super) const TOTALS: Sought<'static> =
+    Sought { scopes: &[Scope::Storage, Scope::Running], whole: &[Scope::RunningByUser] };
+
+/// Which sums are wanted: for each span, and for all together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sought<'a> {
+    pub(super) scopes: &'a [Scope],
+    pub(super) whole: &'a [Scope],
+}
+
+/// Which sums answer for spans. If something may still go on at `as_of`, what changes at that very instant is among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cut {
+    from: Timestamp,
+    pub(super) spans: Vec<Span>,
+}
+
+impl Cut {
+    pub(super) fn of(window: Window, spans: &[Span]) -> Self {
+        let (from, as_of) = (window.counted().start(), window.as_of);
+        if !window.is_cut() {
+            return Self { from, spans: spans.to_vec() };
+        }
+        let after = Timestamp::from_millis(as_of.as_millis().saturating_add(1));
+        if as_of < from {
+            return Self { from: after, spans: Vec::new() };
+        }
+        let mut read: Vec<_> = spans.iter().copied().filter(|span| !span.is_empty()).collect();
+        read.push(Span::new(as_of, after));
+        Self { from, spans: read }
+    }
+
+    /// The area over all spans that were asked for, which end at `end`.
+    pub(super) fn area(&self, sums: &Sums, end: Timestamp) -> i128 {
+        if self.spans.is_empty() { 0 } else { sums.area(self.from, end) }
+    }
+
+    /// The areas over the spans that were asked for.
+    pub(super) fn areas(&self, sums: &Sums, spans: &[Span]) -> Vec<i128> {
+        let mut areas = self.spans.iter().zip(sums.areas(&self.spans));
+        let area = |span: &Span| match span.is_empty() {
+            true => 0,
+            false => areas.find(|(of, _)| *of == span).map_or(0, |(_, area)| area),
+        };
+        spans.iter().map(area).collect()
+    }
+}
+
+/// Which jobs and files are listed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pages {
+    pub(super) jobs: Page,
+    pub(super) files: Page,
+}
+
+/// What was not known yet.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    changes: Vec<(Scope, Option<Uuid>, LevelChange)>,
+    pub(super) files: Vec<Uuid>,
+    pub(super) runs: Vec<KeptRun>,
+}
+
+impl Late {
+    pub(super) async fn of(connection: &mut PgConnection, asked: Asked, known_at: Timestamp) -> Result<Self, ReadError> {
+        let Asked { organization, window, .. } = asked;
+        let (_, last) = window.needed();
+        let mut late = Self::default();
+        let changes = storage_changes::recorded_after(connection, organization, known_at, last, MAX_CHANGES).await?;
+        for (file, changes) in changes {
+            late.files.push(file);
+            late.changes.extend(changes.into_iter().map(|change| (Scope::Storage, None, change)));
+        }
+        late.runs = runs::recorded_after(connection, organization, known_at, last, MAX_CHANGES).await?;
+        for run in &late.runs {
+            let known = KeptRun::level_changes(run.recorded.known_at(known_at)).len();
+            for change in KeptRun::level_changes(run.recorded.run.run).into_iter().skip(known) {
+                late.changes.extend(run.subjects().map(|(scope, subject)| (scope, subject, change)));
+            }
+        }
+        Ok(late)
+    }
+
+    /// All changes, as far as they were known, of files whose sums don't say enough.
+    pub(super) fn changes_of_unclear(&self, found: &Found) -> Changes {
+        let mut unclear = Changes::new();
+        for file in found.negative.iter().chain(&self.files) {
+            if let Some(changes) = found.changes.get(file) {
+                unclear.insert(*file, changes.clone());
+            }
+        }
+        unclear
+    }
+}
+
+impl Asked {
+    pub(super) async fn read(
+        &self,
+        connection: &mut PgConnection,
+        late: &Late,
+        sought: Sought<'_>,
+        cut: &Cut,
+        pages: Pages,
+    ) -> Result<Found, ReadError> {
+        let wanted = Wanted {
+            organization: self.organization,
+            window: self.window,
+            known_at: self.known_at,
+            scopes: sought.scopes,
+            whole: sought.whole,
+            from: cut.from,
+            spans: &cut.spans,
+            jobs: pages.jobs,
+            files: pages.files,
+            unclear: &late.files,
+            max_odd: MAX_ODD,
+            max_changes: MAX_CHANGES,
+        };
+        let mut found = answer::read(connection, &wanted).await?;
+        let is_read = |scope: &Scope| sought.scopes.contains(scope) || sought.whole.contains(scope);
+        let of_scopes: Vec<_> = late.changes.iter().filter(|(scope, ..)| is_read(scope)).copied().collect();
+        found.sums.forget(&of_scopes, cut.from, &cut.spans);
+        Ok(found)
+    }
+
+    pub(super) fn totals(&self, found: &Found, late: &Late, cut: &Cut, spans: &[Span]) -> Totals {
+        let mut users = Vec::new();
+        for (user, sums) in found.sums.of(Scope::RunningByUser) {
+            let run_ms = cut.area(sums, self.window.counted().end());
+            if run_ms != 0 {
+                users.push((user, run_ms));
+            }
+        }
+        let storage = found.sums.only(Scope::Storage, cut.spans.len());
+        let running = found.sums.only(Scope::Running, cut.spans.len());
+        // Among the other files none is below 0, so that they hold something together where one of them does.
+        let mut stored_by_others = storage.level();
+        let mut stored = false;
+        for changes in late.changes_of_unclear(found).values() {
+            let level = level_at(changes, self.window.as_of);
+            stored |= level != 0;
+            stored_by_others -= level;
+        }
+        let is_cut = self.window.is_cut();
+        Totals {
+            byte_ms: cut.areas(&storage, spans),
+            run_ms: cut.areas(&running, spans),
+            users,
+            storage_provisional: is_cut && (stored || stored_by_others != 0),
+            compute_provisional: is_cut && running.level() != 0,
+        }
+    }
+
+    pub(super) fn as_known(&self, run: &RecordedRun) -> JobRun<Uuid, Uuid> {
+        match self.known_at {
+            Some(known_at) => JobRun { run: run.known_at(known_at), ..run.run.clone() },
+            None => run.run.clone(),
+        }
+    }
+
+    /// The runs of a page of jobs that the period's usage needs; one job more was read.
+    pub(super) fn runs_of_page(&self, found: &Found, late: &Late, page: Page) -> Part<JobRun<Uuid, Uuid>> {
+        let (_, last) = self.window.needed();
+        // Those that went on as far as was known may have ended before the period.
+        let went_on = late.runs.iter().map(|run| &run.recorded).filter(|run| {
+            run.ended_recorded_at > self.known_at
+                && run.run.run.started_at.is_some_and(|started_at| started_at <= last)
+                && page.after.is_none_or(|after| run.run.job > after)
+                && !found.runs.contains(run)
+        });
+        let mut runs: Vec<_> = found.runs.iter().chain(went_on).map(|run| self.as_known(run)).collect();
+        runs.sort_by_key(|run| run.job);
+        let limit = page.limit;
+        let jobs: Vec<Uuid> = runs.chunk_by(|left, right| left.job == right.job).map(|of| of[0].job).collect();
+        let next = (jobs.len() > limit).then(|| jobs.get(limit.saturating_sub(1)).copied()).flatten();
+        if let Some(next) = next {
+            runs.retain(|run| run.job <= next);
+        }
+        Part { items: runs, next }
+    }
+
+    /// The areas of up to `limit` files; one file more was read.
+    pub(super) fn file_sums(&self, found: &Found, late: &Late, limit: usize) -> Part<(Uuid, i128)> {
+        let next = found.files.get(limit.saturating_sub(1)).map(|(file, _)| *file);
+        let next = next.filter(|_| found.files.len() > limit);
+        let mut files = Vec::with_capacity(found.files.len());
+        for (file, byte_ms) in found.files.iter().take(limit) {
+            let is_late = late.files.contains(file);
+            match found.changes.get(file) {
+                Some(changes) if is_late || found.negative.contains(file) => {
+                    let one = BTreeMap::from([(*file, changes.clone())]);
+                    files.extend(storage_usage(&one, self.window, &[]).files);
+                }
+                _ if *byte_ms != 0 && !is_late => files.push((*file, *byte_ms)),
+                _ => {}
+            }
+        }
+        Part { items: files, next }
+    }
+}

@@ -1,0 +1,178 @@
+//! What an answer about usage is made of, read in one statement.
+//!
+//! The problem: an answer is put together from sums, runs, files, links and single changes. Asked for one by one, each costs a round
+//! trip, and all of them a transaction that keeps them at one moment.
+//!
+//! The invariant: one statement reads all of it, from indexes, and what isn't wanted is not looked for. What is read is bounded;
+//! more than the bound is an error and never a part of the truth.
+
+use epoch::Timestamp;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{
+    ReadError, bounded,
+    file_links::{Link, Links, links},
+    runs::RecordedRun,
+    storage_changes::Changes,
+    sums::{Pieces, Read, Scope, whole},
+};
+use crate::domain::{
+    compute::JobRun,
+    metering::{LevelChange, LevelSums},
+    runs::Run,
+    span::{Span, Window},
+};
+
+/// The statement.
+pub const STATEMENT: &str = include_str!("sql/answer.sql");
+
+/// A page of a list: after which id, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Page {
+    /// After which id.
+    pub after: Option<Uuid>,
+    /// How many at most; none if 0.
+    pub limit: usize,
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Whose usage.
+    pub organization: Uuid,
+    /// The period, and as of when.
+    pub window: Window,
+    /// What was recorded later isn't known.
+    pub known_at: Option<Timestamp>,
+    /// Sums of which scopes, for each span.
+    pub scopes: &'a [Scope],
+    /// Sums of which scopes, for all spans together. In which span they are found says nothing.
+    pub whole: &'a [Scope],
+    /// Before when, beside those in the spans.
+    pub from: Timestamp,
+    /// Spans that follow each other from there on.
+    pub spans: &'a [Span],
+    /// Runs of these jobs.
+    pub jobs: Page,
+    /// Files that may have been stored in what counts of the period, with their links.
+    pub files: Page,
+    /// Files that are listed even if they seem not to have been stored, and whose changes are read.
+    pub unclear: &'a [Uuid],
+    /// The most files and runs that are odd.
+    pub max_odd: i64,
+    /// The most changes of files, and the most links.
+    pub max_changes: i64,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Sums by scope and subject.
+    pub sums: Read,
+    /// By job.
+    pub runs: Vec<RecordedRun>,
+    /// Runs that are odd, by job.
+    pub odd: Vec<RecordedRun>,
+    /// Files and their areas, by id.
+    pub files: Vec<(Uuid, i128)>,
+    /// Links of these files.
+    pub links: Links,
+    /// All changes of the files that have links, are unclear, or ever held less than nothing.
+    pub changes: Changes,
+    /// The files that ever held less than nothing.
+    pub negative: Vec<Uuid>,
+}
+
+fn at_most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Reads what is wanted.
+///
+/// # Errors
+/// [`ReadError`], also when there is more than may be read.
+pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<Found, ReadError> {
+    let (first, last) = wanted.window.needed();
+    let mut pieces = Pieces::within(wanted.spans);
+    pieces.add(wanted.scopes, wanted.from, wanted.spans);
+    let ends = wanted.spans.iter().map(|span| span.end()).max().unwrap_or(wanted.from);
+    pieces.add(wanted.whole, wanted.from, &[Span::new(wanted.from, ends)]);
+    // Beyond what counts there is nothing, though the period has begun to be known.
+    let files = if wanted.window.counted().is_empty() { 0 } else { wanted.files.limit };
+    let rows = sqlx::query(STATEMENT)
+        .bind(wanted.organization)
+        .bind(first.as_millis())
+        .bind(last.as_millis())
+        .bind(wanted.known_at.map(Timestamp::as_millis))
+        .bind(wanted.jobs.after.unwrap_or_default())
+        .bind(at_most(wanted.jobs.limit))
+        .bind(wanted.files.after.unwrap_or_default())
+        .bind(at_most(files))
+        .bind(wanted.unclear)
+        .bind(wanted.max_odd.saturating_add(1))
+        .bind(wanted.max_changes.saturating_add(1))
+        .bind(pieces.starts)
+        .bind(pieces.meters)
+        .bind(pieces.scopes)
+        .bind(pieces.widths)
+        .bind(pieces.millis)
+        .bind(pieces.firsts)
+        .bind(pieces.ends)
+        .bind(pieces.cut_meters)
+        .bind(pieces.cut_scopes)
+        .bind(pieces.cut_firsts)
+        .bind(pieces.cut_ends)
+        .fetch_all(connection)
+        .await?;
+    let mut found = Found::default();
+    let (mut changes, mut all_links) = (0, Vec::new());
+    for row in &rows {
+        let id: Uuid = row.try_get("id")?;
+        match row.try_get::<i32, _>("part")? {
+            1 => {
+                let sums = LevelSums::of(whole(row, "x")?, whole(row, "y")?);
+                if let Some(scope) = Scope::of_numbers(row.try_get("a")?, row.try_get("b")?) {
+                    found.sums.add(scope, id, row.try_get("place")?, sums, wanted.spans.len());
+                }
+            }
+            2 => found.runs.push(run(row, id)?),
+            3 => found.odd.push(run(row, id)?),
+            4 => found.files.push((id, whole(row, "x")?)),
+            5 => all_links.push(Link {
+                file: id,
+                at: Timestamp::from_millis(row.try_get("a")?),
+                job: row.try_get("other")?,
+                version: row.try_get("b")?,
+                role: row.try_get("place")?,
+                linked: row.try_get("said")?,
+            }),
+            6 => {
+                let at = Timestamp::from_millis(row.try_get("a")?);
+                let change = LevelChange { at, delta: row.try_get("b")? };
+                found.changes.entry(id).or_default().push(change);
+                changes += 1;
+            }
+            _ => found.negative.push(id),
+        }
+    }
+    bounded(found.negative.len(), wanted.max_odd, "files with a negative level")?;
+    bounded(found.odd.len(), wanted.max_odd, "runs")?;
+    bounded(changes, wanted.max_changes, "changes of files")?;
+    bounded(all_links.len(), wanted.max_changes, "links of files")?;
+    found.runs.sort_unstable_by_key(|run| run.run.job);
+    found.odd.sort_unstable_by_key(|run| run.run.job);
+    found.files.sort_unstable();
+    found.links = links(all_links);
+    Ok(found)
+}
+
+fn run(row: &PgRow, job: Uuid) -> Result<RecordedRun, sqlx::Error> {
+    let instant = |column: &str| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
+    let run = Run { started_at: instant("a")?, ended_at: instant("b")? };
+    Ok(RecordedRun {
+        run: JobRun { job, user: row.try_get("other")?, run },
+        started_recorded_at: instant("c")?,
+        ended_recorded_at: instant("d")?,
+    })
+}

@@ -1,0 +1,141 @@
+-- All that an answer about usage reads, in one statement and so at one moment. Each row says of which part it is:
+-- 1 sums, 2 runs of a page of jobs, 3 odd runs, 4 a page of files, 5 their links, 6 changes of files, 7 negative files.
+--
+-- $1 organization · $2 first and $3 last instant that matter · $4 known at · $5 jobs after, $6 at most · $7 files after, $8 at most
+-- $9 files to be looked at in any case · $10 at most so many odd ones · $11 at most so many changes
+-- sums: $12 where spans start · $13 meters, $14 scopes, $15 widths, $16 their milliseconds, $17 first bucket, $18 the one after the last
+-- within hours: $19 meters, $20 scopes, $21 from, $22 to
+with negative as materialized (
+    select file_id from metering_files
+    where organization_id = $1 and lowest < 0 and first_at < $3
+    order by file_id limit $10
+), longest as (
+    -- How long the longest run took bounds how long before a period one can have started that ended in order and still ran in it.
+    select coalesce(max(ended_at - started_at), 0) as millis from runs
+    where organization_id = $1 and ended_at >= started_at
+), touched as materialized (
+    select r.job_id, r.number, r.user_id, r.started_at, r.ended_at, r.started_recorded_at, r.ended_recorded_at
+    from longest, runs r
+    where $6 > 0 and r.organization_id = $1 and r.ended_at >= r.started_at and r.ended_at >= $2
+        and r.started_at >= $2 - longest.millis and r.started_at <= $3 and r.job_id > $5
+    union
+    select job_id, number, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at from runs
+    where $6 > 0 and organization_id = $1 and ended_at is null and started_at <= $3 and job_id > $5
+    union
+    select job_id, number, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at from runs
+    where $6 > 0 and organization_id = $1 and (started_at is null or ended_at < started_at)
+        and (ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3 and job_id > $5
+), last_job as (
+    select job_id as id from (select distinct job_id from touched order by job_id limit $6) page order by job_id desc limit 1
+), page as materialized (
+    -- First those that are stored still, then those that were freed since, then those asked for by name.
+    (select file_id, s0, s1, first_at, last_at from metering_files
+        where organization_id = $1 and s0 <> 0 and file_id > $7 and first_at < $3 order by file_id limit $8)
+    union all
+    (select f.* from metering_sums s cross join lateral (
+            -- Those freed in 32 days, which are sums with changes; not all that were ever freed.
+            select file_id, s0, s1, first_at, last_at from metering_files
+            where organization_id = $1 and s0 = 0 and metering_bucket(last_at, 2764800000) = s.bucket
+                and last_at >= $2 and file_id > $7 and first_at < $3
+            order by file_id limit $8
+        ) f
+        where s.organization_id = $1 and s.meter = 1 and s.scope = 0 and s.width = 2
+            and s.bucket >= metering_bucket($2, 2764800000)
+        order by f.file_id limit $8)
+    union all
+    (select f.* from unnest($9::uuid[]) as u (id) cross join lateral (
+            select file_id, s0, s1, first_at, last_at from metering_files
+            where organization_id = $1 and file_id = u.id and s0 = 0 and last_at < $2 and file_id > $7
+        ) f
+        order by f.file_id limit $8)
+    order by file_id limit $8
+), links as materialized (
+    select page.file_id, l.job_id, l.role, l.version, l.at, l.linked
+    from page cross join lateral (
+        select job_id, role, version, at, linked from file_link_changes
+        where organization_id = $1 and file_id = page.file_id and at <= $3 and ($4::bigint is null or recorded_at <= $4)
+    ) l
+    limit $11
+), changed as (
+    select file_id from links union select file_id from negative union select unnest($9::uuid[])
+)
+select 1 as part, width_bucket(m.bucket * p.millis, $12::bigint[]) as place, m.subject as id, null::uuid as other,
+    p.meter::bigint as a, p.scope::bigint as b, null::bigint as c, null::bigint as d,
+    sum(m.s0)::text as x, sum(m.s1)::text as y, null::boolean as said
+from unnest($13::smallint[], $14::smallint[], $15::smallint[], $16::bigint[], $17::bigint[], $18::bigint[])
+        as p (meter, scope, width, millis, first, after)
+    cross join lateral (
+        select bucket, subject, s0, s1 from metering_sums
+        where organization_id = $1 and meter = p.meter and scope = p.scope and width = p.width
+            and bucket >= p.first and bucket < p.after
+    ) m
+group by p.meter, p.scope, m.subject, 2
+union all
+select 1, width_bucket(c.at, $12), '00000000-0000-0000-0000-000000000000', null, 1, 0, null, null,
+    sum(c.delta_bytes)::text, sum(c.delta_bytes::numeric * c.at)::text, null
+from unnest($19::smallint[], $20::smallint[], $21::bigint[], $22::bigint[]) as p (meter, scope, first, after)
+    cross join lateral (
+        select at, delta_bytes from storage_changes
+        where organization_id = $1 and at >= p.first and at < p.after
+    ) c
+where p.meter = 1
+group by 2
+union all
+-- A run that ended before it started changes nothing.
+select 1, width_bucket(c.at, $12), k.subject, null, 2, p.scope, null, null,
+    sum(c.delta)::text, sum(c.delta::numeric * c.at)::text, null
+from unnest($19::smallint[], $20::smallint[], $21::bigint[], $22::bigint[]) as p (meter, scope, first, after)
+    cross join lateral (
+        select 1 as delta, started_at as at, user_id, configuration_id, machine_id, machine_type_id from runs
+        where organization_id = $1 and started_at >= p.first and started_at < p.after
+            and (ended_at is null or ended_at >= started_at)
+        union all
+        select -1, ended_at, user_id, configuration_id, machine_id, machine_type_id from runs
+        where organization_id = $1 and ended_at >= p.first and ended_at < p.after and ended_at >= started_at
+    ) c
+    cross join lateral (
+        select coalesce(
+            case p.scope when 1 then c.user_id when 2 then c.configuration_id when 3 then c.machine_id
+                when 4 then c.machine_type_id end,
+            '00000000-0000-0000-0000-000000000000'
+        ) as subject
+    ) k
+where p.meter = 2
+group by 2, p.scope, k.subject
+union all
+select 2, null, job_id, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at, null, null, null
+from touched where job_id <= (select id from last_job)
+union all
+(select 3, null, job_id, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at, null, null, null
+from runs
+where organization_id = $1 and (started_at is null or ended_at < started_at)
+    and (ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3
+limit $10)
+union all
+-- A file's area follows from its sums unless it changed on both sides of an edge; only then are its changes since then summed up.
+select 4, null, page.file_id, null, null, null, null, null,
+    ((page.s0 - coalesce(later.end0, 0)) * $3 - (page.s1 - coalesce(later.end1, 0))
+        - case
+            when page.last_at < $2 then page.s0 * $2 - page.s1
+            when page.first_at >= $2 then 0
+            else (page.s0 - coalesce(later.start0, 0)) * $2 - (page.s1 - coalesce(later.start1, 0))
+        end)::text,
+    null, null
+from page left join lateral (
+    select sum(delta_bytes) as start0, sum(delta_bytes::numeric * at) as start1,
+        sum(delta_bytes) filter (where at >= $3) as end0,
+        sum(delta_bytes::numeric * at) filter (where at >= $3) as end1
+    from storage_changes where organization_id = $1 and file_id = page.file_id and at >= $2
+        and (page.last_at >= $3 or page.first_at < $2)
+) later on page.last_at >= $2
+union all
+select 5, role, file_id, job_id, at, version, null, null, null, null, linked from links
+union all
+(select 6, null, changed.file_id, null, c.at, c.delta_bytes, null, null, null, null, null
+from changed cross join lateral (
+    select at, delta_bytes from storage_changes
+    where organization_id = $1 and file_id = changed.file_id and at <= $3 and ($4::bigint is null or recorded_at <= $4)
+) c
+limit $11)
+union all
+select 7, null, file_id, null, null, null, null, null, null, null, null from negative

@@ -1,0 +1,205 @@
+//! An answer about usage is one statement, and each of its parts is read from an index.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use billing::{
+    BillingService,
+    domain::{
+        days::{days, zone},
+        span::{Span, Window},
+    },
+    metering::{Asked, Snapshot, groups::GroupBy, usage},
+    projections::answer::{Page, STATEMENT},
+};
+use epoch::Timestamp;
+use epoch_postgres::testkit::TestDatabase;
+use service_kit::service::Service;
+use sqlx::PgPool;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
+};
+use uuid::Uuid;
+
+/// 2025-01-01.
+const YEAR: i64 = 1_735_689_600_000;
+const DAY: i64 = 86_400_000;
+
+/// Counts the statements that this thread sends.
+#[derive(Clone, Default)]
+struct Statements(Arc<AtomicUsize>);
+
+impl Subscriber for Statements {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query" && *metadata.level() <= Level::DEBUG
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// A year of 40 organizations with 80 files and 60 runs each, put in by the functions that projections use.
+async fn filled(pool: &PgPool) -> Uuid {
+    let load = "do $$
+        declare
+            organization uuid;
+        begin
+            for number in 1..40 loop
+                organization := md5('organization ' || number)::uuid;
+                perform metering_storage_add(array_agg(organization), array_agg(md5(number || ' file ' || n)::uuid),
+                    array_agg(at), array_agg(delta), array_agg(at + 50))
+                from (
+                    select n, 1735689600000 + n * 390000000::bigint as at, 1000000 + n as delta from generate_series(1, 80) n
+                    union all
+                    select n, 1735689600000 + (n + 9) * 390000000::bigint, -1000000 - n
+                    from generate_series(1, 80, 2) n
+                ) changes;
+                insert into runs (job_id, number, organization_id, user_id, started_at, ended_at, configuration_id,
+                    machine_id, started_recorded_at, ended_recorded_at, machine_type_id)
+                select md5(number || ' job ' || n)::uuid, 3, organization, md5('user ' || n % 5)::uuid,
+                    1735689600000 + n * 520000000::bigint, 1735689600000 + n * 520000000::bigint + 3600000,
+                    null, null, 1735689600000 + n * 520000000::bigint, 1735689600000 + n * 520000000::bigint + 3600000,
+                    machine_type_id('default')
+                from generate_series(1, 60) n;
+                perform metering_add(array_agg(c.organization_id), array_agg(2::smallint), array_agg(c.scope),
+                    array_agg(c.subject), array_agg(c.at), array_agg(c.delta))
+                from (select array_agg(r) as runs from runs r where r.organization_id = organization) a
+                    cross join lateral metering_run_changes(a.runs) c;
+                insert into file_link_changes
+                select organization, md5(number || ' file ' || n)::uuid, md5(number || ' job ' || n)::uuid, 1, 2,
+                    1735689600000 + n * 390000000::bigint, true, 1735689600000 + n * 390000000::bigint
+                from generate_series(1, 60) n;
+            end loop;
+        end
+        $$";
+    sqlx::raw_sql(load).execute(pool).await.unwrap();
+    sqlx::raw_sql("vacuum analyze").execute(pool).await.unwrap();
+    sqlx::query_scalar("select md5('organization 7')::uuid").fetch_one(pool).await.unwrap()
+}
+
+fn june(zone_name: &str) -> (Window, Vec<Span>) {
+    let period = Span::new(Timestamp::from_millis(YEAR + 151 * DAY), Timestamp::from_millis(YEAR + 181 * DAY));
+    let window = Window { period, as_of: Timestamp::from_millis(YEAR + 180 * DAY + 12_345) };
+    let counted = window.counted();
+    let days = days(period, &zone(zone_name).unwrap()).unwrap();
+    (window, days.iter().map(|day| day.span.intersect(counted)).collect())
+}
+
+#[tokio::test]
+async fn an_answer_is_one_statement() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let (window, spans) = june("Europe/Madrid");
+    let listed = Page { after: None, limit: 200 };
+    let statements = Statements::default();
+    let guard = tracing::subscriber::set_default(statements.clone());
+    let asked = Asked { organization, window, known_at: None };
+    let answer = usage(&pool, asked, &spans, listed, listed).await.unwrap();
+    let sent = statements.0.swap(0, Ordering::SeqCst);
+    drop(guard);
+    assert!(answer.totals.byte_ms[0] > 0 && answer.totals.users.len() > 3, "{:?}", answer.totals);
+    assert!(answer.files.items.len() > 20 && answer.files.items.iter().any(|file| !file.jobs.is_empty()));
+    assert!(answer.jobs.items.len() > 3 && answer.totals.storage_provisional, "{:?}", answer.jobs);
+    assert_eq!(sent, 1, "statements");
+    pool.close().await;
+    database.drop().await;
+}
+
+/// More than an answer may read are gone since long, each of them shared.
+#[tokio::test]
+async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = Uuid::now_v7();
+    let load = "with gone as ( \
+             select array_agg($1) as organizations, array_agg(md5('file ' || n)::uuid) as files, array_agg(at) as instants, \
+                 array_agg(delta) as deltas \
+             from generate_series(1, 20001) n \
+                 cross join (values (1735689600000, 7::bigint), (1735689600000 + 86400000, -7)) as c (at, delta) \
+         ), linked as ( \
+             insert into file_link_changes \
+             select $1, md5('file ' || n)::uuid, md5('job ' || n % 7)::uuid, 1, 2, 1735689600000, true, 1735689600000 \
+             from generate_series(1, 20001) n \
+         ) select metering_storage_add(organizations, files, instants, deltas, instants) from gone";
+    sqlx::query(load).bind(organization).execute(&pool).await.unwrap();
+    let one = "with linked as ( \
+             insert into file_link_changes values ($1, $2, $3, 1, 2, 1735689600000, true, 1735689600000) \
+         ) select metering_storage_add(array[$1], array[$2], array[1735689600000], array[10::bigint], array[1735689600000])";
+    let (file, job) = (Uuid::now_v7(), Uuid::now_v7());
+    sqlx::query(one).bind(organization).bind(file).bind(job).execute(&pool).await.unwrap();
+    let (window, spans) = june("UTC");
+    let asked = Asked { organization, window, known_at: None };
+    let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
+    let totals = snapshot.totals(&spans).await.unwrap();
+    assert_eq!(totals.byte_ms[0], 10 * i128::from(DAY));
+    let by_job = snapshot.groups(GroupBy::Job, &spans, None, 50).await.unwrap();
+    assert_eq!(by_job.items.len(), 1, "{by_job:?}");
+    assert_eq!((by_job.items[0].0, &by_job.items[0].1.byte_ms), (Some(job), &totals.byte_ms));
+    for by in [GroupBy::User, GroupBy::JobConfiguration] {
+        let nobody = snapshot.groups(by, &spans, None, 50).await.unwrap();
+        assert_eq!((nobody.items[0].0, &nobody.items[0].1.byte_ms), (None, &totals.byte_ms));
+    }
+    drop(snapshot);
+    pool.close().await;
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn each_part_of_an_answer_is_read_from_its_index() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let mut connection = pool.acquire().await.unwrap();
+    let types = "uuid, bigint, bigint, bigint, uuid, bigint, uuid, bigint, uuid[], bigint, bigint, bigint[], smallint[], \
+        smallint[], smallint[], bigint[], bigint[], bigint[], smallint[], smallint[], bigint[], bigint[]";
+    // The plan that is kept for all questions. The tables are small here, so that reading them whole may look cheap.
+    let prepare = format!("set plan_cache_mode = force_generic_plan; set enable_seqscan = off; prepare answer ({types}) as {STATEMENT}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+    let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
+    let nil = Uuid::nil();
+    let explain = format!(
+        "explain (costs off) execute answer ('{organization}', {first}, {last}, null, '{nil}', 201, '{nil}', 201, '{{}}', \
+             10001, 200001, '{{{first}}}', '{{1}}', '{{0}}', '{{1}}', '{{86400000}}', '{{20240}}', '{{20269}}', '{{1,2}}', \
+             '{{0,1}}', '{{{first},{first}}}', '{{{last},{last}}}')"
+    );
+    let lines: Vec<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
+    let plan = lines.join("\n");
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+    for index in [
+        "Index Only Scan using runs_of_period on",
+        "Index Only Scan using runs_going_on on",
+        "Index Only Scan using runs_odd on",
+        "Index Only Scan using storage_changes_of_files on",
+        "Index Only Scan using storage_changes_by_time on",
+        "Index Only Scan using file_link_changes_of_files on",
+        "metering_sums_pkey",
+        "metering_files_stored",
+        "metering_files_freed",
+        "metering_files_negative",
+        "runs_by_length",
+        "runs_by_end",
+    ] {
+        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+    }
+    drop(connection);
+    pool.close().await;
+    database.drop().await;
+}
