@@ -220,8 +220,7 @@ impl Snapshot {
     ) -> Result<Groups, ReadError> {
         let cut = self.cut(spans);
         let found = self.read(Sought { scopes: &[scope], whole: &[] }, &cut, Pages::default()).await?;
-        let mut run_ms: ByKey =
-            found.sums.of(scope).map(|(subject, sums)| (subject, cut.areas(sums, spans))).collect();
+        let mut run_ms: ByKey = found.sums.of(scope).map(|(subject, sums)| (subject, cut.areas(sums, spans))).collect();
         let told = !storage.is_empty();
         let keys: BTreeSet<Option<Uuid>> = storage.keys().chain(run_ms.keys()).copied().collect();
         let (mut items, mut last, mut more, mut keyed) = (Vec::new(), None, false, 0);

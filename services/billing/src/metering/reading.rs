@@ -91,7 +91,11 @@ pub(super) struct Late {
 }
 
 impl Late {
-    pub(super) async fn of(connection: &mut PgConnection, asked: Asked, known_at: Timestamp) -> Result<Self, ReadError> {
+    pub(super) async fn of(
+        connection: &mut PgConnection,
+        asked: Asked,
+        known_at: Timestamp,
+    ) -> Result<Self, ReadError> {
         let Asked { organization, window, .. } = asked;
         let (_, last) = window.needed();
         let mut late = Self::default();

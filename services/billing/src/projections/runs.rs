@@ -18,11 +18,11 @@ use epoch_postgres::{HandlerError, PgTx};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use self::moments::Notes;
 pub use self::{
     kept::{KeptRun, RecordedRun, of_jobs, recorded_after, within},
     moments::paired,
 };
-use self::moments::Notes;
 use super::sums::{Changes, Scope};
 use crate::domain::{compute::JobRun, metering::LevelChange, pairing::Kind};
 

@@ -170,7 +170,9 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
     let types = "uuid, bigint, bigint, bigint, uuid, bigint, uuid, bigint, uuid[], bigint, bigint, bigint[], smallint[], \
         smallint[], smallint[], bigint[], bigint[], bigint[], smallint[], smallint[], bigint[], bigint[]";
     // The plan that is kept for all questions. The tables are small here, so that reading them whole may look cheap.
-    let prepare = format!("set plan_cache_mode = force_generic_plan; set enable_seqscan = off; prepare answer ({types}) as {STATEMENT}");
+    let prepare = format!(
+        "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; prepare answer ({types}) as {STATEMENT}"
+    );
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
     let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
     let nil = Uuid::nil();

@@ -167,7 +167,10 @@ fn job_events(ledger: &mut Ledger, truth: &mut Truth, job: Uuid, plan: &JobPlan)
         events.push(ledger.event(job::AGGREGATE, job, when, recorded_at, &event));
         Some((when, recorded_at))
     };
-    let started = moment(plan.started, JobStarted { organization_id, machine_id: id(900), user_id, machine_type: "m".into() }.into());
+    let started = moment(
+        plan.started,
+        JobStarted { organization_id, machine_id: id(900), user_id, machine_type: "m".into() }.into(),
+    );
     let ended = moment(plan.ended, JobSucceeded { organization_id, exit_code: 0 }.into());
     if started.is_some() || ended.is_some() {
         let run = Run { started_at: started.map(|(when, _)| at(when)), ended_at: ended.map(|(when, _)| at(when)) };
@@ -227,14 +230,8 @@ impl Truth {
     }
 }
 
-const GROUPS: [GroupBy; 6] = [
-    GroupBy::File,
-    GroupBy::Job,
-    GroupBy::User,
-    GroupBy::JobConfiguration,
-    GroupBy::Machine,
-    GroupBy::MachineType,
-];
+const GROUPS: [GroupBy; 6] =
+    [GroupBy::File, GroupBy::Job, GroupBy::User, GroupBy::JobConfiguration, GroupBy::Machine, GroupBy::MachineType];
 
 async fn listed(ledger: &Ledger, asked: Asked, spans: &[Span], jobs: Page, files: Page) -> Usage {
     usage(&ledger.pool, asked, spans, jobs, files).await.unwrap()

@@ -114,7 +114,12 @@ impl Billing {
     }
 
     pub(crate) fn job_started(&self, user_id: Option<Uuid>) -> JobStarted {
-        JobStarted { organization_id: self.organization, machine_id: Uuid::now_v7(), user_id, machine_type: "default".into() }
+        JobStarted {
+            organization_id: self.organization,
+            machine_id: Uuid::now_v7(),
+            user_id,
+            machine_type: "default".into(),
+        }
     }
 
     pub(crate) fn job_succeeded(&self) -> JobSucceeded {

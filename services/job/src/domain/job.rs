@@ -323,16 +323,8 @@ impl Aggregate for Job {
                 let JobCreated { organization_id, name, command, timeout_ms, user_id, .. } = event.clone();
                 let (phase, input_file_ids) = (Phase::Created, BTreeSet::new());
                 let machine_type = default_machine_type();
-                *self = Self {
-                    phase,
-                    organization_id,
-                    name,
-                    command,
-                    timeout_ms,
-                    user_id,
-                    input_file_ids,
-                    machine_type,
-                };
+                *self =
+                    Self { phase, organization_id, name, command, timeout_ms, user_id, input_file_ids, machine_type };
             }
             JobEvent::JobFilesLinked(event) if event.role == FileRole::Input => {
                 self.input_file_ids.extend(&event.file_ids);

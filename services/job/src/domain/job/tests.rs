@@ -69,7 +69,8 @@ fn assigned() -> JobEvent {
 }
 
 fn started() -> JobEvent {
-    JobStarted { organization_id: ORGANIZATION, machine_id: MACHINE, user_id: Some(USER), machine_type: "gpu-1".into() }.into()
+    JobStarted { organization_id: ORGANIZATION, machine_id: MACHINE, user_id: Some(USER), machine_type: "gpu-1".into() }
+        .into()
 }
 
 fn succeeded() -> JobEvent {
