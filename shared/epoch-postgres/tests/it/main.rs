@@ -18,3 +18,4 @@ mod relay;
 mod sagas;
 mod states;
 mod transactions;
+mod writes;

@@ -229,7 +229,11 @@ impl Probe {
             // What was handed over and not applied waits behind a gap; what was not handed over is still at the bus.
             let (handed, applied) = (self.book.handed(), self.marks());
             let waiting: HashSet<_> = handed.iter().filter(|mark| !applied.contains(mark)).collect();
-            panic!("{} of {count} events came, {} were handed over, at the gate wait {waiting:?}", applied.len(), handed.len());
+            panic!(
+                "{} of {count} events came, {} were handed over, at the gate wait {waiting:?}",
+                applied.len(),
+                handed.len()
+            );
         }
     }
 
