@@ -38,10 +38,11 @@ const EPOCH: [&str; 11] = [
 ];
 
 /// A connection keeps its figures a while longer than a transaction; what is new is what has grown.
-const WRITTEN: &str = "select relid::bigint, (n_tup_ins + n_tup_upd + n_tup_del)::bigint, format('%I.%I', schemaname, relname) \
-     from pg_stat_xact_user_tables \
-     where n_tup_ins + n_tup_upd + n_tup_del > 0 and schemaname !~ '^pg_temp' \
-     and relid not in (select to_regclass(quote_ident(n.name))::oid from unnest($1::text[]) n (name) \
+const WRITTEN: &str = "select c.oid::bigint, w.rows, format('%I.%I', s.nspname, c.relname) \
+     from pg_class c join pg_namespace s on s.oid = c.relnamespace, lateral (select pg_stat_get_xact_tuples_inserted(c.oid) \
+         + pg_stat_get_xact_tuples_updated(c.oid) + pg_stat_get_xact_tuples_deleted(c.oid) as rows) w \
+     where c.relkind = 'r' and s.nspname !~ '^pg_' and s.nspname <> 'information_schema' and w.rows > 0 \
+     and c.oid not in (select to_regclass(quote_ident(n.name))::oid from unnest($1::text[]) n (name) \
          where to_regclass(quote_ident(n.name)) is not null)";
 
 /// Whether a rebuild can make anew all that the handler writes.
