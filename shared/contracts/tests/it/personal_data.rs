@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::catalog;
 
 /// Words in the names of fields that personal data, or texts in which people write them, go by.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 45] = [
     "actor",
     "address",
     "author",
@@ -20,6 +20,7 @@ const WORDS: [&str; 44] = [
     "birthday",
     "by",
     "city",
+    "command",
     "comment",
     "contact",
     "customer",
@@ -59,29 +60,32 @@ const WORDS: [&str; 44] = [
 ];
 
 /// Fields that go by such a name and identify nobody.
-const EXEMPT: [(&str, &str); 16] = [
+const EXEMPT: [(&str, &str); 18] = [
     ("billing_account.CreditGranted.reason", ABOUT_MONEY),
     ("billing_account.DiscountGranted.reason", ABOUT_MONEY),
     ("file.FileUploadStarted.name", OF_THE_ORGANIZATION),
     ("invoice.AdjustmentBooked.reason", ABOUT_MONEY),
     ("invoice.InvoiceVoided.reason", ABOUT_MONEY),
     ("job.JobCancelled.reason", WHY_A_JOB_ENDED),
+    ("job.JobCreated.command", A_PROGRAM),
     ("job.JobCreated.name", OF_THE_ORGANIZATION),
     ("job.JobFailed.reason", WHY_A_JOB_ENDED),
     ("job.JobLost.reason", WHY_A_JOB_ENDED),
+    ("job_configuration.JobConfigurationDefined.command", A_PROGRAM),
     ("job_configuration.JobConfigurationDefined.name", OF_THE_ORGANIZATION),
+    ("job_configuration.JobConfigurationRevised.command", A_PROGRAM),
     ("job_configuration.JobConfigurationRevised.name", OF_THE_ORGANIZATION),
     ("organization.OrganizationCreated.name", AN_ORGANIZATION),
     ("organization.OrganizationRenamed.name", AN_ORGANIZATION),
     ("plan.PlanPublished.name", A_PRODUCT),
     ("plan.PlanRetired.reason", A_PRODUCT),
-    ("billing_account.PriceOverridden.reason", ABOUT_MONEY),
 ];
 
 const ABOUT_MONEY: &str = "an operator's words for an invoice, about an organization's account";
 const OF_THE_ORGANIZATION: &str = "what an organization calls a thing of its own, shown to its members only";
 const WHY_A_JOB_ENDED: &str = "what became of a job";
 const AN_ORGANIZATION: &str = "an organization is no person";
+const A_PROGRAM: &str = "what a program is told; the data it works on come in files, which can be deleted";
 const A_PRODUCT: &str = "about a plan that is sold, the same for all";
 
 /// The fields of a record and of those within it, by the place they have.
