@@ -15,7 +15,7 @@ use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, begin};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use uuid::Uuid;
 
-use crate::account::{Account, AccountCommand, Bank};
+use crate::account::{Account, AccountCommand, BalancesHandler, Bank};
 
 /// Notes where the server's log is while its transaction is open, and commands another account, if it is told to.
 struct Forwards {
@@ -126,5 +126,28 @@ async fn a_begin_that_is_given_up_half_way_leaves_nothing_open() {
     pool.close().await;
     let fresh = Repository::<Account, _>::new(bank.store.clone());
     assert_eq!(fresh.load(id).await.unwrap().state.balance, 12);
+    bank.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_delivery_that_is_given_up_half_way_leaves_nothing_open() {
+    let bank = Bank::open().await;
+    let options = bank.store.pool().connect_options().as_ref().clone();
+    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await.unwrap();
+    let (store, _) = PgStore::new(pool.clone(), LocalBus::new());
+    let handler = Arc::new(BalancesHandler(Arc::clone(&bank.balances)));
+    let gate = PgSubscription::new(handler, store, bank.progress.clone());
+    let id = Uuid::now_v7();
+    for polls in 0..30 {
+        bank.deposit(id, 1).await;
+        let log = bank.log().await;
+        let _ = given_up(polls, gate.deliver(&log, Way::Local)).await;
+        assert_eq!(clean(&pool).await, (true, "on".to_owned()), "given up after {polls} polls");
+    }
+    // Whatever was committed of it, the bus brings the rest.
+    gate.deliver(&bank.log().await, Way::Bus).await.unwrap();
+    pool.close().await;
+    assert_eq!(bank.projected().await, bank.folded().await);
+    assert_eq!(bank.seen(id).await, (1..=30).collect::<Vec<_>>());
     bank.close().await;
 }
