@@ -70,6 +70,6 @@ impl Service for BillingService {
         });
         let budgets: Task = Arc::new(move |stop| budgets::watch(ledger.clone(), stop).map(Ok).boxed());
         let tasks = vec![("reconciliation", reconciliation), ("budgets", budgets)];
-        Ok(Assembled { router, openapi, handlers, tasks })
+        Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks })
     }
 }

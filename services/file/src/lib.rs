@@ -75,6 +75,7 @@ pub fn assemble(host: &Host, parts: &PartStore) -> Assembled {
         router,
         openapi,
         handlers: vec![Arc::new(FilesProjection), Arc::new(PartCleanup::new(parts.clone()))],
+        sagas: Vec::new(),
         tasks: vec![("part-sweep", sweep)],
     }
 }

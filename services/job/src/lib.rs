@@ -74,6 +74,6 @@ impl Service for JobService {
         let leases: Task = Arc::new(move |stop| leases::watch(store.clone(), jobs.clone(), stop).map(Ok).boxed());
         let handlers: Vec<Arc<dyn PgHandler>> = vec![Arc::new(JobConfigurations), Arc::new(Jobs), Arc::new(KnownFiles)];
         let (router, openapi) = api::routes(api);
-        Ok(Assembled { router, openapi, handlers, tasks: vec![("leases", leases)] })
+        Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks: vec![("leases", leases)] })
     }
 }

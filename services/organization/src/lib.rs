@@ -48,6 +48,7 @@ impl Service for OrganizationService {
             router,
             openapi,
             handlers: vec![Arc::new(Organizations), Arc::new(StorageUsage::new(organizations))],
+            sagas: Vec::new(),
             tasks: Vec::new(),
         })
     }

@@ -51,6 +51,12 @@ pub enum HandlerError {
         /// The revision of this process's handler.
         own: i64,
     },
+    /// It wrote tables that it doesn't name. No event is to blame, so none is parked: it goes on when the handler is mended.
+    #[error("the handler wrote {tables} without naming them as its tables or as what it also writes")]
+    Undeclared {
+        /// Which, with their schemas.
+        tables: String,
+    },
     /// It took too long.
     #[error("handler took longer than {seconds} s")]
     TimedOut {
@@ -81,7 +87,7 @@ impl HandlerError {
         match self {
             Self::Sql(error) => is_transient(error),
             Self::Tx(error) => error.is_transient(),
-            Self::Store(StoreError::Unavailable { .. }) | Self::OtherRevision { .. } => true,
+            Self::Store(StoreError::Unavailable { .. }) | Self::OtherRevision { .. } | Self::Undeclared { .. } => true,
             Self::Store(_) | Self::Codec(_) | Self::Refused { .. } | Self::Panicked { .. } | Self::TimedOut { .. } => {
                 false
             }

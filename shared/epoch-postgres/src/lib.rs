@@ -6,7 +6,7 @@
 //! - [`Relay`] brings the log to a bus; [`PgBus`] is a bus where there is no broker; [`replay`] goes without one.
 //! - [`saga`] keeps instances of sagas, their timers and their outbox; [`PgKeyStore`] the keys of personal data.
 //! - [`Progress`] lets a read wait for a version, and tells how far subscriptions are behind.
-//! - [`Rebuild`] makes a projection anew beside the one in use.
+//! - [`Rebuild`] makes a projection anew beside the one in use; [`Watched`] and [`check_tables`] see to it that it misses nothing.
 
 mod append;
 mod appender;
@@ -36,6 +36,7 @@ mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod tx;
+mod writes;
 
 pub use appender::Appender;
 pub use bus::PgBus;
@@ -56,6 +57,7 @@ pub use store::PgStore;
 pub use subject_keys::PgKeyStore;
 pub use subscription::PgSubscription;
 pub use tx::{PgTx, TxError};
+pub use writes::{SharedTable, Watched, check_tables};
 
 /// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.
 #[cfg(doctest)]

@@ -11,7 +11,8 @@
 //! Events of the service itself come from its log, other services' from the bus, from the beginning, in a consumer group of the
 //! generation's own.
 //!
-//! What can be rebuilt: plain tables that only this handler writes, as [`tables`](epoch::handler::EventHandler::tables) says.
+//! What can be rebuilt: plain tables that only this handler writes, as [`tables`](epoch::handler::EventHandler::tables) says; a
+//! handler that writes others ends its rebuild.
 //! Not: tables that views, or foreign keys of other tables, depend on, inherited or partitioned ones, and those with serial
 //! columns (identities are fine). Row security and ownership are not copied; indexes, constraints, triggers and grants are.
 
@@ -100,6 +101,22 @@ pub enum RebuildError {
     NoTables {
         /// Which subscription.
         subscription: String,
+    },
+    /// The handler also writes tables that a rebuild can't make anew.
+    #[error("{subscription} also writes {tables}, which a rebuild would write once more")]
+    Shared {
+        /// Which subscription.
+        subscription: String,
+        /// Which tables.
+        tables: String,
+    },
+    /// The handler wrote tables that it doesn't name; nothing of that was committed.
+    #[error("{subscription} writes {tables} without naming them, which a rebuild would write once more")]
+    Undeclared {
+        /// Which subscription.
+        subscription: String,
+        /// Which tables.
+        tables: String,
     },
     /// Another process rebuilds it.
     #[error("{subscription} is being rebuilt by another process")]
@@ -191,6 +208,10 @@ impl Rebuild {
         if handler.tables().is_empty() {
             return Err(RebuildError::NoTables { subscription: handler.name().to_owned() });
         }
+        if !handler.also_writes().is_empty() {
+            let (subscription, tables) = (handler.name().to_owned(), handler.also_writes().join(", "));
+            return Err(RebuildError::Shared { subscription, tables });
+        }
         let building = Building::begin(&self.subscription).await?;
         let result = self.build(&building, stop, &mut report).await;
         building.end().await;
@@ -263,6 +284,7 @@ impl Rebuild {
                 return Ok(rebuilt);
             }
             if let Some(behind) = behind {
+                building.check_declared()?;
                 building.check_parked().await?;
                 if moved.0 != run.applied() {
                     moved = (run.applied(), Instant::now());
@@ -340,7 +362,10 @@ impl Run {
         let Some(last) = page.last() else { return Ok(false) };
         let reached = last.position;
         let events: Vec<Arc<Envelope>> = page.into_iter().map(Arc::new).collect();
-        self.counted.deliver(&events, Way::Replay).await?;
+        if let Err(error) = self.counted.deliver(&events, Way::Replay).await {
+            building.check_declared()?;
+            return Err(error.into());
+        }
         building.note_position(reached).await?;
         self.position = reached;
         Ok(true)

@@ -13,6 +13,7 @@
 //! reason, parks what caused it: an event as a dead letter with its aggregate, a timer or an answer in its own row
 //! ([`release`]).
 
+mod backlog;
 mod effects;
 mod instances;
 mod timers;
@@ -38,6 +39,7 @@ use futures::FutureExt;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+pub use backlog::{SagaBacklog, backlog, report_backlog};
 pub use effects::{EffectSender, SagaEffects, SendError};
 pub use timers::SagaTimers;
 

@@ -6,7 +6,7 @@
 use epoch::store::StoreError;
 use sqlx::Row;
 
-use crate::{error::store_error, handler::PgHandler, lag::Lag, progress::Progress, rows::count};
+use crate::{error::store_error, handler::PgHandler, lag::Lag, progress::Progress, rows::count, writes::rebuildable};
 
 /// A subscription as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Progress {
         let mut status = SubscriptionStatus {
             name: handler.name(),
             aggregates: handler.aggregates(),
-            rebuildable: !handler.tables().is_empty(),
+            rebuildable: rebuildable(handler),
             generation: 1,
             revision: None,
             own_revision: u64::from(handler.revision()),

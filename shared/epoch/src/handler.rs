@@ -36,6 +36,12 @@ pub trait EventHandler<Tx: ?Sized + Send>: Send + Sync + 'static {
         &[]
     }
 
+    /// The tables that it writes beside those: others write them too, or what lies in them doesn't follow from events alone. A
+    /// handler that has such can't be rebuilt, since they would get the same once more.
+    fn also_writes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Counts the changes of what it makes of the same events. Tables made by one revision are not touched by another: after a
     /// change here, the subscription waits for its rebuild.
     fn revision(&self) -> u32 {
@@ -72,6 +78,11 @@ pub trait EachEvent<Tx: ?Sized + Send>: Send + Sync + 'static {
         &[]
     }
 
+    /// As [`EventHandler::also_writes`].
+    fn also_writes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// As [`EventHandler::revision`].
     fn revision(&self) -> u32 {
         1
@@ -105,6 +116,10 @@ impl<Tx: ?Sized + Send + 'static, H: EachEvent<Tx>> EventHandler<Tx> for Each<H>
 
     fn tables(&self) -> &'static [&'static str] {
         self.0.tables()
+    }
+
+    fn also_writes(&self) -> &'static [&'static str] {
+        self.0.also_writes()
     }
 
     fn revision(&self) -> u32 {

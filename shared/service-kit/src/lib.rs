@@ -21,6 +21,7 @@ pub mod page;
 pub mod problem;
 mod read_on;
 pub mod role;
+pub mod saga;
 pub mod secrets;
 pub mod server;
 pub mod service;

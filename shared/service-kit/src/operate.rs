@@ -100,7 +100,7 @@ impl Opened {
             peers: shared.peers.clone(),
             stop: CancellationToken::new(),
         };
-        let handlers = S::assemble(&host)?.handlers;
+        let handlers = S::assemble(&host)?.all_handlers().map_err(ServiceError::from)?;
         Ok(Self { shared, store, progress, handlers, appender })
     }
 

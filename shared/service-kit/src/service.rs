@@ -16,7 +16,10 @@ use axum::{
 };
 use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
 use epoch_kafka::{FileRegistry, HttpRegistry, KafkaBus, KafkaConfig, RegistryError, SchemaRegistry};
-use epoch_postgres::{PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
+use epoch_postgres::{
+    PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, SharedTable, Watched, check_tables, is_transient,
+    migrate,
+};
 use epoch_rabbitmq::{RabbitBus, RabbitConfig};
 use sqlx::{
     PgPool,
@@ -31,6 +34,7 @@ use crate::{
     config::{BusArgs, ConfigError, DatabaseArgs, PeerArgs, SchemaRegistryPlace},
     health::{Health, LiveFlag},
     operate::EventType,
+    saga::{self, ServiceSaga},
     server,
     supervisor::Supervisor,
 };
@@ -105,10 +109,25 @@ pub struct Assembled {
     pub router: Router,
     /// What the routes look like from outside; [`start`] fills in whose they are.
     pub openapi: OpenApi,
-    /// Its projections and sagas.
+    /// Its projections, and sagas that have nothing but a subscription.
     pub handlers: Vec<Arc<dyn PgHandler>>,
+    /// Its sagas that have timers or effects too.
+    pub sagas: Vec<ServiceSaga>,
     /// What else runs where the projections run.
     pub tasks: Vec<(&'static str, Task)>,
+}
+
+impl Assembled {
+    /// All that listens to events. In debug builds, of which tests are made, what they write is watched.
+    pub(crate) fn all_handlers(&self) -> Result<Vec<Arc<dyn PgHandler>>, SharedTable> {
+        let mut all = self.handlers.clone();
+        all.extend(self.sagas.iter().map(ServiceSaga::handler));
+        check_tables(&all)?;
+        if cfg!(debug_assertions) {
+            all = all.into_iter().map(|handler| Watched::new(handler) as Arc<dyn PgHandler>).collect();
+        }
+        Ok(all)
+    }
 }
 
 /// Why a service can't start.
@@ -123,6 +142,9 @@ pub enum ServiceError {
         /// Why.
         detail: String,
     },
+    /// Two of its handlers write the same table, and one of them could be rebuilt.
+    #[error(transparent)]
+    SharedTable(#[from] SharedTable),
     /// The tables can't be brought up to date.
     #[error("tables of {service} can't be brought up to date: {source}")]
     Migrate {
@@ -223,6 +245,7 @@ pub async fn start<S: Service>(
         stop: supervisor.token(),
     };
     let mut assembled = S::assemble(&host)?;
+    let handlers = assembled.all_handlers()?;
     assembled.openapi.info = info(S::NAME);
     health.add_check(format!("{}-database", S::NAME), move || {
         let pool = pool.clone();
@@ -241,11 +264,12 @@ pub async fn start<S: Service>(
             });
         }
         if roles.project {
-            report_lag::<S>(&progress, &assembled.handlers, supervisor);
-            for handler in assembled.handlers {
+            report_lag::<S>(&progress, &handlers, supervisor);
+            for handler in handlers {
                 let subscription = PgSubscription::new(handler, store.clone(), progress.clone());
                 subscribe::<S>(Arc::new(subscription), &bus, &shared.local, supervisor);
             }
+            saga::run(S::NAME, &store, assembled.sagas, supervisor);
             for (name, task) in assembled.tasks {
                 supervisor.spawn(format!("{}-{name}", S::NAME), move |stop| task(stop));
             }

@@ -32,6 +32,10 @@ impl EventHandler<PgTx> for Accounts {
         &[billing_account::AGGREGATE, plan::AGGREGATE, invoice::AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["billing_accounts", "plans", "invoices"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
             match event.aggregate.as_ref() {

@@ -35,6 +35,10 @@ impl EventHandler<PgTx> for FileLinks {
         &[AGGREGATE]
     }
 
+    fn tables(&self) -> &'static [&'static str] {
+        &["file_link_changes"]
+    }
+
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
             let (organization, files, role, linked) = match event.decode::<JobEvent>()? {

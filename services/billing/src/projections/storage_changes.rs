@@ -46,9 +46,13 @@ impl EventHandler<PgTx> for StorageChanges {
         &[AGGREGATE]
     }
 
-    /// None: it adds to `metering_sums`, which another subscription fills too. A rebuild would count everything twice there.
     fn tables(&self) -> &'static [&'static str] {
-        &[]
+        &["storage_changes", "metering_files"]
+    }
+
+    /// The runs and the changes of storage lie in the same sums, so neither can be counted anew without the other.
+    fn also_writes(&self) -> &'static [&'static str] {
+        &["metering_sums"]
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {

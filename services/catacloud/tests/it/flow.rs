@@ -3,13 +3,14 @@
 
 use std::{process::Command, time::Duration};
 
+use epoch_postgres::testkit::TestDatabase;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
     door::Door,
     metrics::counter,
-    stack::{Stack, within},
+    stack::{Site, Stack, within},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -159,4 +160,22 @@ async fn a_process_for_each_service_over_the_bus() {
         crate::foreign_client::checks(kafka, &stack.site.namespace);
     }
     stack.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_for_each_service_over_rabbitmq() {
+    let Ok(url) = std::env::var("EPOCH_TEST_AMQP") else {
+        return eprintln!("left out: EPOCH_TEST_AMQP names no broker");
+    };
+    let database = TestDatabase::create().await;
+    let site = Site { amqp: Some(url), ..Site::new(database.url(), None) };
+    let stack = Stack::separate_at(site).await;
+    run(&stack).await;
+    let mut over_the_bus = 0;
+    for address in &stack.addresses {
+        over_the_bus += counter(address, "epoch_delivered_total", &[("way", "bus"), ("result", "applied")]).await;
+    }
+    assert!(over_the_bus > 10, "other services' events came over RabbitMQ: {over_the_bus}");
+    stack.close().await;
+    database.drop().await;
 }

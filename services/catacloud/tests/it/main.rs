@@ -9,5 +9,6 @@ mod door;
 mod flow;
 mod foreign_client;
 mod metrics;
+mod operations;
 mod restart;
 mod stack;

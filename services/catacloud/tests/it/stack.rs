@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -66,6 +66,8 @@ pub(crate) struct Site {
     pub(crate) database_url: String,
     /// Kafka's address; `None` where there is none, and the bus is in Postgres.
     pub(crate) kafka: Option<String>,
+    /// RabbitMQ's address; then it is the bus.
+    pub(crate) amqp: Option<String>,
     /// Begins topics and consumer groups, so that tests on one broker don't see each other.
     pub(crate) namespace: String,
     processes: u32,
@@ -74,7 +76,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn new(database_url: String, kafka: Option<String>) -> Self {
         let namespace = format!("test-{}", Uuid::now_v7().simple());
-        Self { directory: TempDir::new().unwrap(), database_url, kafka, namespace, processes: 0 }
+        Self { directory: TempDir::new().unwrap(), database_url, kafka, amqp: None, namespace, processes: 0 }
     }
 
     /// Starts one of the workspace's binaries.
@@ -95,8 +97,13 @@ impl Site {
 
     /// Runs one of the workspace's binaries to its end.
     pub(crate) fn run(&self, binary: &str, arguments: &[&str]) {
-        let output = self.command(binary, &[]).args(arguments).output().unwrap();
+        let output = self.ended(binary, arguments);
         assert!(output.status.success(), "{binary} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The same, however it ended.
+    pub(crate) fn ended(&self, binary: &str, arguments: &[&str]) -> Output {
+        self.command(binary, &[]).env("CATACLOUD_LOG", "error").args(arguments).output().unwrap()
     }
 
     fn command(&self, binary: &str, environment: &[(&str, String)]) -> Command {
@@ -112,7 +119,12 @@ impl Site {
             .env("CATACLOUD_DATA_DIR", self.directory.path().join("data"))
             .env("CATACLOUD_LISTEN", "127.0.0.1:0")
             .envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+        command.env_remove("AMQP_URL");
         match &self.kafka {
+            _ if self.amqp.is_some() => {
+                command.env_remove("KAFKA_BOOTSTRAP_SERVERS").env("CATACLOUD_BUS", "rabbitmq");
+                command.env("AMQP_URL", self.amqp.as_deref().unwrap_or_default())
+            }
             Some(servers) => command.env("KAFKA_BOOTSTRAP_SERVERS", servers).env("CATACLOUD_BUS", "kafka"),
             None => command.env_remove("KAFKA_BOOTSTRAP_SERVERS").env("CATACLOUD_BUS", "postgres"),
         };
@@ -162,7 +174,12 @@ impl Stack {
     /// Each service in a process of its own, over the bus.
     pub(crate) async fn separate() -> Self {
         let database = TestDatabase::create().await;
-        let mut site = Site::new(database.url(), test_kafka());
+        let site = Site::new(database.url(), test_kafka());
+        Self { database: Some(database), ..Self::separate_at(site).await }
+    }
+
+    /// Each service in a process of its own, at a given place.
+    pub(crate) async fn separate_at(mut site: Site) -> Self {
         let services = ["organization", "job", "file", "billing", "runner", "console"];
         let addresses: Vec<String> = services.iter().map(|_| free_address()).collect();
         let url = |service: &str| format!("CATACLOUD_{}_URL", service.to_uppercase());
@@ -179,7 +196,7 @@ impl Stack {
             processes.push(site.start(service, &["all"], &environment));
         }
         let door = Door::new(addresses.last().unwrap(), ADMIN_KEY);
-        let stack = Self { site, door, addresses, processes, database: Some(database) };
+        let stack = Self { site, door, addresses, processes, database: None };
         stack.ready().await;
         stack
     }

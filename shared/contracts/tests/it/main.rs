@@ -6,4 +6,5 @@ mod catalog;
 mod compatibility;
 mod conventions;
 mod history;
+mod personal_data;
 mod round_trips;

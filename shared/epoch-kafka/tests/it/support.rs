@@ -1,33 +1,20 @@
 //! Brokers, events and subscriptions for tests.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use async_trait::async_trait;
+pub(crate) use epoch::testkit::bus::kit::{Consuming, LIMIT, event, events, ids, not_now, wait_until};
 use epoch::{
-    CommandContext,
-    bus::{Bus, ConsumeError},
-    context::Metadata,
     envelope::{Batch, Envelope},
-    event::SchemaId,
     gate::Way,
     handler::{DeliverError, Delivered, EventHandler, Subscription},
     memory::MemorySubscription,
-    timestamp::Timestamp,
-    version::{Position, Version},
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
-use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::watch;
 use uuid::Uuid;
-
-/// What every condition must come true in.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) type Mock = MockCluster<'static, DefaultProducerContext>;
 type Request = Box<dyn FnOnce(&Mock) + Send>;
@@ -105,36 +92,6 @@ pub(crate) async fn bus_with(config: &KafkaConfig, aggregates: &[&str]) -> Arc<K
     Arc::new(bus)
 }
 
-pub(crate) fn event(aggregate: &'static str, id: Uuid, version: u64) -> Arc<Envelope> {
-    let context = CommandContext::new().by("user:1");
-    Arc::new(Envelope {
-        event_id: Uuid::now_v7(),
-        aggregate: Cow::Borrowed(aggregate),
-        aggregate_id: id,
-        version: Version::new(version),
-        position: Position::new(version),
-        event_name: Cow::Borrowed("Happened"),
-        schema: SchemaId::new(7),
-        payload: version.to_be_bytes().to_vec().into(),
-        occurred_at: context.occurred_at,
-        recorded_at: Timestamp::now(),
-        metadata: Metadata::from(&context),
-    })
-}
-
-pub(crate) fn ids(count: usize) -> Vec<Uuid> {
-    std::iter::repeat_with(Uuid::now_v7).take(count).collect()
-}
-
-/// Some versions of all these aggregates, as writers that take turns would append them.
-pub(crate) fn events(
-    aggregate: &'static str,
-    ids: &[Uuid],
-    versions: impl IntoIterator<Item = u64>,
-) -> Vec<Arc<Envelope>> {
-    versions.into_iter().flat_map(|version| ids.iter().map(move |id| event(aggregate, *id, version))).collect()
-}
-
 /// What a handler has seen, in order.
 pub(crate) type Seen = Vec<(Uuid, u64)>;
 
@@ -198,14 +155,6 @@ pub(crate) fn assert_exactly_once(seen: &Seen, published: &[Arc<Envelope>]) {
     }
 }
 
-pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// A subscription with something before or after its gate.
 pub(crate) struct Around<F> {
     pub(crate) gate: Arc<Gate>,
@@ -239,36 +188,6 @@ where
     F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<Delivered, DeliverError>>,
 {
     Arc::new(Around { gate: Arc::clone(gate), deliver })
-}
-
-pub(crate) fn not_now() -> DeliverError {
-    DeliverError { subscription: "test".to_owned(), detail: "not now".to_owned() }
-}
-
-/// A consumer in a task; stops when dropped.
-pub(crate) struct Consuming {
-    stop: DropGuard,
-    task: JoinHandle<Result<(), ConsumeError>>,
-}
-
-impl Consuming {
-    pub(crate) fn start(bus: &Arc<KafkaBus>, subscription: Arc<dyn Subscription>) -> Self {
-        let (bus, stop) = (Arc::clone(bus), CancellationToken::new());
-        let token = stop.clone();
-        let task = tokio::spawn(async move { bus.consume(subscription, token).await });
-        Self { stop: stop.drop_guard(), task }
-    }
-
-    /// Ends as it should.
-    pub(crate) async fn stop(self) -> Result<(), ConsumeError> {
-        drop(self.stop);
-        tokio::time::timeout(LIMIT, self.task).await.expect("stops").unwrap()
-    }
-
-    /// Ends by itself.
-    pub(crate) async fn end(self) -> Result<(), ConsumeError> {
-        tokio::time::timeout(LIMIT, self.task).await.expect("ends").unwrap()
-    }
 }
 
 fn metrics_handle() -> &'static PrometheusHandle {

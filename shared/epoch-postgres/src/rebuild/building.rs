@@ -4,6 +4,8 @@
 //! appear in one transaction; one process at a time builds, as long as it holds a lock that dies with its connection; what an
 //! earlier attempt left is used if it fits this handler and these tables, else it is thrown away first.
 
+use std::sync::Arc;
+
 use epoch::{Position, Timestamp, envelope::StreamKey, local::LocalBus};
 use sqlx::{Connection, PgConnection, Row, postgres::PgPoolOptions};
 use uuid::Uuid;
@@ -14,6 +16,7 @@ use crate::{
     rows::{count, number},
     store::PgStore,
     subscription::PgSubscription,
+    writes::Watched,
 };
 
 /// Connections for the new generation: one for the log, some for the bus.
@@ -43,10 +46,11 @@ pub(super) async fn open(subscription: &PgSubscription) -> Result<Option<PgSubsc
     let mut connection = subscription.store.pool().acquire().await?;
     let Some(found) = find(&mut connection, subscription.handler.name()).await? else { return Ok(None) };
     let home = current_schema(&mut connection).await?;
-    Ok(Some(of_generation(subscription, &home, &found)))
+    let watched = Watched::new(Arc::clone(&subscription.handler));
+    Ok(Some(of_generation(subscription, &home, &found, watched)))
 }
 
-fn of_generation(subscription: &PgSubscription, home: &str, found: &Found) -> PgSubscription {
+fn of_generation(subscription: &PgSubscription, home: &str, found: &Found, watched: Arc<Watched>) -> PgSubscription {
     // Its tables are found first; everything else, Epoch's tables too, where it always is.
     let path = search_path(&found.schema, home);
     let options = subscription.store.pool().connect_options().as_ref().clone().options([("search_path", path)]);
@@ -57,7 +61,9 @@ fn of_generation(subscription: &PgSubscription, home: &str, found: &Found) -> Pg
     let key = generations::key(name, found.number).into();
     let limit_ms = generations::limit_ms(subscription.deadline);
     let generation = Generation { subscription: name.into(), number: found.number, key, limit_ms };
-    subscription.clone().of_generation(store, generation)
+    let mut subscription = subscription.clone().of_generation(store, generation);
+    subscription.handler = watched;
+    subscription
 }
 
 fn search_path(schema: &str, home: &str) -> String {
@@ -86,6 +92,7 @@ pub(super) struct Building {
     old_key: String,
     pub(super) tables: &'static [&'static str],
     aggregates: &'static [&'static str],
+    watched: Arc<Watched>,
     /// Holds the lock that lets one process build.
     lock: PgConnection,
 }
@@ -119,8 +126,9 @@ impl Building {
             Some(found) => found,
             None => create(&mut lock, name, revision, &schema, handler.tables()).await?,
         };
+        let watched = Watched::new(Arc::clone(&subscription.handler));
         Ok(Self {
-            subscription: of_generation(subscription, &schema, &found),
+            subscription: of_generation(subscription, &schema, &found, Arc::clone(&watched)),
             home,
             number: count(found.number)?,
             schema: found.schema,
@@ -131,6 +139,7 @@ impl Building {
             old_key,
             tables: handler.tables(),
             aggregates: handler.aggregates(),
+            watched,
             lock,
         })
     }
@@ -200,6 +209,12 @@ impl Building {
         Ok(Some(Behind { stream, reached: count(reached)?, wanted: count(wanted)? }))
     }
 
+    /// An error when the handler tried to write what it doesn't name: it will do so again.
+    pub(super) fn check_declared(&self) -> Result<(), RebuildError> {
+        let Some(tables) = self.watched.undeclared() else { return Ok(()) };
+        Err(RebuildError::Undeclared { subscription: self.name.to_owned(), tables: tables.to_owned() })
+    }
+
     /// An error when all that it is behind with is parked: then waiting doesn't help.
     pub(super) async fn check_parked(&self) -> Result<(), RebuildError> {
         let query = "select count(*), (array_agg(b.aggregate))[1], (array_agg(b.aggregate_id))[1] from cursors b \
@@ -239,9 +254,12 @@ pub(super) async fn same_shape(
     tables: &[&str],
 ) -> Result<bool, sqlx::Error> {
     let home = current_schema(connection).await?;
-    let query = "select epoch_table_shape($1, $3) = epoch_table_shape($2, $3)";
-    let own = search_path(schema, &home);
-    sqlx::query_scalar(query).bind(own).bind(format!("\"{home}\"")).bind(tables).fetch_one(connection).await
+    // A table that isn't there would be found where it always is.
+    let query = "select epoch_table_shape($1, $3) = epoch_table_shape($2, $3) and cardinality($3::text[]) = ( \
+         select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = $4 and c.relkind = 'r')";
+    let query = sqlx::query_scalar(query).bind(search_path(schema, &home)).bind(format!("\"{home}\"")).bind(tables);
+    query.bind(schema).fetch_one(connection).await
 }
 
 async fn create(

@@ -7,6 +7,7 @@ mod bus;
 mod commands;
 mod dead_letters;
 mod delivery;
+mod durability;
 #[path = "../../../epoch/tests/it/fulfilment.rs"]
 mod fulfilment;
 mod log_order;
@@ -18,3 +19,4 @@ mod relay;
 mod sagas;
 mod states;
 mod transactions;
+mod writes;

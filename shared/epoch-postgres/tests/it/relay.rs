@@ -270,6 +270,49 @@ async fn an_idle_leader_notices_a_rewind_and_subscriptions_drop_what_comes_again
     bank.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_had_taken_of_a_lost_tail_comes_back_by_a_rewind() {
+    let bank = Bank::open().await;
+    let stop = CancellationToken::new();
+    let bus = Arc::new(PgBus::connect(bank.store.pool().clone(), "catacloud", "test").await.unwrap());
+    let leader = tokio::spawn(Relay::new(bank.store.clone(), bus.clone(), "test").run(stop.clone()));
+    let id = Uuid::now_v7();
+    for _ in 0..20 {
+        bank.deposit(id, 1).await;
+    }
+    published(&bank, bus.clone()).await;
+    // Acknowledged, and lost before anybody had read it.
+    sqlx::query("delete from epoch_bus.messages where number > 5").execute(bank.store.pool()).await.unwrap();
+    bank.deposit(id, 1).await;
+    published(&bank, bus.clone()).await;
+    let consumer = {
+        let (bus, gate, stop) = (bus.clone(), Arc::new(bank.subscription()), stop.clone());
+        tokio::spawn(async move { bus.consume(gate, stop).await })
+    };
+    let stream = StreamKey { aggregate: "account".into(), id };
+    let gap = "select count(*) from cursors where subscription = 'balances' and parked = 'gap' and version = 5";
+    eventually("it waits behind the gap, and says so", async || {
+        sqlx::query_scalar::<_, i64>(gap).fetch_one(bank.store.pool()).await.unwrap() == 1
+    })
+    .await;
+    let relay = Relay::new(bank.store.clone(), bus.clone(), "test");
+    relay.rewind(Position::new(5)).await.unwrap();
+    bank.progress.wait_for("balances", &stream, epoch::Version::new(21), Duration::from_secs(20)).await.unwrap();
+    assert_eq!(bank.seen(id).await, (1..=21).collect::<Vec<_>>(), "each once and in order");
+    eventually("it waits no longer", async || {
+        sqlx::query_scalar::<_, i64>("select count(*) from cursors where parked is not null")
+            .fetch_one(bank.store.pool())
+            .await
+            .unwrap()
+            == 0
+    })
+    .await;
+    stop.cancel();
+    leader.await.unwrap();
+    consumer.await.unwrap().unwrap();
+    bank.close().await;
+}
+
 /// Scans that read a whole table, and rows fetched by index, of all tables of the log and the bus.
 async fn reads(bank: &Bank) -> (i64, i64, i64) {
     let query = "select sum(seq_tup_read)::bigint, sum(idx_tup_fetch)::bigint, sum(idx_scan)::bigint \

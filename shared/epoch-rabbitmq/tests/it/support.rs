@@ -1,35 +1,27 @@
 //! Brokers, events, subscriptions and metrics for tests.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+pub(crate) use epoch::testkit::bus::kit::{Consuming, LIMIT, ids, wait_until};
 use epoch::{
-    CommandContext,
-    bus::{Bus, ConsumeError},
-    context::Metadata,
+    bus::Bus,
     envelope::{Batch, Envelope},
-    event::SchemaId,
     gate::Way,
     handler::{DeliverError, Delivered, Subscription},
-    timestamp::Timestamp,
-    version::{Position, Version},
+    testkit::bus::kit,
 };
 use epoch_rabbitmq::{RabbitBus, RabbitConfig};
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) const AGGREGATE: &str = "file";
-/// What every condition must come true in.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-
 /// Settings for streams and groups that nobody else uses, on the broker at `url`.
 pub(crate) fn private(url: impl Into<String>) -> RabbitConfig {
     metrics_handle();
@@ -59,30 +51,9 @@ pub(crate) async fn declare_classic(url: &str, name: &str) {
     channel.queue_declare(name.into(), options, FieldTable::default()).await.unwrap();
 }
 
-pub(crate) fn ids(count: usize) -> Vec<Uuid> {
-    std::iter::repeat_with(Uuid::now_v7).take(count).collect()
-}
-
-fn event(id: Uuid, version: u64) -> Arc<Envelope> {
-    let context = CommandContext::new();
-    Arc::new(Envelope {
-        event_id: Uuid::now_v7(),
-        aggregate: Cow::Borrowed(AGGREGATE),
-        aggregate_id: id,
-        version: Version::new(version),
-        position: Position::new(version),
-        event_name: Cow::Borrowed("Happened"),
-        schema: SchemaId::new(7),
-        payload: version.to_be_bytes().to_vec().into(),
-        occurred_at: context.occurred_at,
-        recorded_at: Timestamp::now(),
-        metadata: Metadata::from(&context),
-    })
-}
-
 /// Some versions of all these aggregates, as writers that take turns would append them.
 pub(crate) fn events(ids: &[Uuid], versions: std::ops::RangeInclusive<u64>) -> Vec<Arc<Envelope>> {
-    versions.flat_map(|version| ids.iter().map(move |id| event(*id, version))).collect()
+    kit::events(AGGREGATE, ids, versions)
 }
 
 /// Publishes as a relay does: what wasn't taken comes again.
@@ -153,40 +124,6 @@ impl Subscription for Recorder {
         let applied = new.len();
         self.first.send_modify(|first| first.extend(new));
         Ok(Delivered { applied, duplicate: events.len() - applied, ..Delivered::default() })
-    }
-}
-
-/// A consumer in a task; stops when dropped.
-pub(crate) struct Consuming {
-    stop: DropGuard,
-    task: JoinHandle<Result<(), ConsumeError>>,
-}
-
-impl Consuming {
-    pub(crate) fn start(bus: &Arc<RabbitBus>, subscription: Arc<dyn Subscription>) -> Self {
-        let (bus, stop) = (Arc::clone(bus), CancellationToken::new());
-        let token = stop.clone();
-        let task = tokio::spawn(async move { bus.consume(subscription, token).await });
-        Self { stop: stop.drop_guard(), task }
-    }
-
-    /// Ends as it should.
-    pub(crate) async fn stop(self) -> Result<(), ConsumeError> {
-        drop(self.stop);
-        tokio::time::timeout(LIMIT, self.task).await.expect("stops").unwrap()
-    }
-
-    /// Ends by itself.
-    pub(crate) async fn end(self) -> Result<(), ConsumeError> {
-        tokio::time::timeout(LIMIT, self.task).await.expect("ends").unwrap()
-    }
-}
-
-pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

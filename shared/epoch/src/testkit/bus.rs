@@ -6,6 +6,7 @@
 //! its own, and [`bus_conformance!`](crate::bus_conformance) makes a test of each.
 
 mod group;
+pub mod kit;
 mod probe;
 
 use std::{
@@ -22,8 +23,11 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 
-use self::probe::{LIMIT, Mark, Probe, event, events, ids, mark, not_now, wait_until};
 pub use self::{group::a_group_keeps_order_whoever_comes_and_goes, probe::AGGREGATE};
+use self::{
+    kit::{LIMIT, ids, not_now, wait_until},
+    probe::{Mark, Probe, event, events, mark},
+};
 use crate::{
     bus::Bus,
     envelope::{Batch, Envelope},
@@ -127,7 +131,7 @@ pub async fn each_aggregate_in_order(factory: Factory) {
     let consuming = probe.consume(&bus);
     publish(&bus, &published).await;
     probe.wait_for(published.len()).await;
-    consuming.stop().await;
+    consuming.stopped().await;
     assert_order(&probe.book.handed());
     assert_exactly_once(&probe.marks(), &published);
 }
@@ -142,7 +146,7 @@ pub async fn an_event_arrives_as_it_was(factory: Factory) {
     let consuming = probe.consume(&bus);
     publish(&bus, &published).await;
     probe.wait_for(1).await;
-    consuming.stop().await;
+    consuming.stopped().await;
     assert_eq!(probe.applied(), published);
 }
 
@@ -158,7 +162,7 @@ pub async fn every_subscription_gets_everything(factory: Factory) {
     publish(&bus, &published).await;
     for (probe, consuming) in probes.iter().zip(consuming) {
         probe.wait_for(published.len()).await;
-        consuming.stop().await;
+        consuming.stopped().await;
         assert_exactly_once(&probe.marks(), &published);
     }
 }
@@ -178,7 +182,7 @@ pub async fn who_comes_late_begins_at_the_beginning(factory: Factory) {
     publish(&bus, &newer).await;
     published.extend(newer);
     probe.wait_for(published.len()).await;
-    consuming.stop().await;
+    consuming.stopped().await;
     assert_order(&probe.book.handed());
     assert_exactly_once(&probe.marks(), &published);
 }
@@ -198,7 +202,7 @@ pub async fn who_comes_back_goes_on_where_it_was(factory: Factory) {
         published.extend(newer);
         let consuming = probe.consume(&bus);
         probe.wait_for(published.len()).await;
-        consuming.stop().await;
+        consuming.stopped().await;
     }
     assert_exactly_once(&probe.marks(), &published);
     assert_eq!(probe.book.handed().len(), published.len(), "nothing was handed over twice");
@@ -219,7 +223,7 @@ pub async fn a_batch_that_is_refused_comes_again(factory: Factory) {
     let consuming = probe.consume(&bus);
     publish(&bus, &published).await;
     probe.wait_for(published.len()).await;
-    consuming.stop().await;
+    consuming.stopped().await;
     assert_order(&probe.book.handed());
     assert_exactly_once(&probe.marks(), &published);
 }
@@ -256,7 +260,7 @@ pub async fn what_a_crash_leaves_undone_comes_again(factory: Factory) {
     let consuming = probe.consume(&bus);
     publish(&bus, second).await;
     probe.wait_for(published.len()).await;
-    consuming.stop().await;
+    consuming.stopped().await;
     assert_exactly_once(&probe.marks(), &published);
     assert_order(&probe.book.handed());
     let handed = probe.book.handed().split_off(handed);
@@ -288,7 +292,7 @@ pub async fn a_slow_subscription_is_not_flooded(factory: Factory) {
         permits.add_permits(1);
         wait_until("the next batch", || probe.applied_count() > applied).await;
     }
-    consuming.stop().await;
+    consuming.stopped().await;
     assert!(probe.book.most() <= factory.in_hand(), "{} events were in hand", probe.book.most());
     assert_exactly_once(&probe.marks(), &published);
 }
@@ -309,7 +313,7 @@ pub async fn what_is_no_event_is_passed_over(factory: Factory) {
     published.extend(newer);
     let consuming = probe.consume(&bus);
     probe.wait_for(published.len()).await;
-    consuming.stop().await;
+    consuming.stopped().await;
     assert_exactly_once(&probe.marks(), &published);
 }
 
@@ -325,7 +329,7 @@ pub async fn an_aggregate_that_fails_holds_up_no_other(factory: Factory) {
     let consuming = probe.consume(&bus);
     publish(&bus, &published).await;
     probe.wait_for(others.len() * 20).await;
-    consuming.stop().await;
+    consuming.stopped().await;
     let expected: Vec<_> = published.iter().filter(|event| event.aggregate_id != poisoned).cloned().collect();
     assert_exactly_once(&probe.marks(), &expected);
     assert!(probe.is_parked(poisoned).await, "it waits for somebody to say what shall become of it");

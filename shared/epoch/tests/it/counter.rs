@@ -38,6 +38,8 @@ pub(crate) enum CounterCommand {
     Look,
     /// Nothing to do when it is there already.
     Reach(i64),
+    /// Nothing to do, ever.
+    Rest,
     /// Refused when it would fall below zero.
     Take(i64),
 }
@@ -63,6 +65,7 @@ impl Aggregate for Counter {
         match command {
             CounterCommand::Count(by) => Ok(vec![Counted { by: *by }.into()]),
             CounterCommand::Look => Ok(vec![Looked {}.into()]),
+            CounterCommand::Rest => Ok(vec![]),
             CounterCommand::Reach(count) if *count == self.count => Ok(vec![]),
             CounterCommand::Reach(count) => Ok(vec![Counted { by: count - self.count }.into()]),
             CounterCommand::Take(by) if *by > self.count => Err(NotEnough { left: self.count }),

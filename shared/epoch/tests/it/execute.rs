@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::counter::{Counted, Counter, CounterCommand, NotEnough, Rivals};
 
+const LIMIT: Duration = Duration::from_secs(20);
 const QUICK: RetryPolicy = RetryPolicy { attempts: 4, first: Duration::ZERO, limit: Duration::ZERO };
 
 fn commands() -> impl Strategy<Value = CounterCommand> {
@@ -59,6 +60,7 @@ proptest! {
                         match command {
                             CounterCommand::Count(by) => count += by,
                             CounterCommand::Look => assert_eq!(executed.appended, 1),
+                            CounterCommand::Rest => assert_eq!(executed.appended, 0),
                             CounterCommand::Reach(wanted) => {
                                 assert_eq!(executed.appended == 0, wanted == count, "{wanted} of {count}");
                                 count = wanted;
@@ -94,6 +96,28 @@ async fn a_conflict_is_told_only_when_attempts_run_out() {
         matches!(lost, Err(ExecuteError::Conflict { aggregate: "counter", expected, actual, .. }) if actual > expected),
         "{lost:?}"
     );
+}
+
+#[tokio::test]
+async fn a_command_without_events_loses_as_often_as_any_other() {
+    let rivals = Rivals::default();
+    let counters = Repository::<Counter, _>::new(rivals.clone()).with_retry(QUICK);
+    let id = Uuid::now_v7();
+    rivals.count(id).await;
+    // Its result is kept under its id, so it is decided at a version like any other.
+    let repeatable = || CommandContext::new().repeatable(Uuid::now_v7(), b"rest");
+    rivals.wins.store(3, Ordering::SeqCst);
+    let rested = counters.execute(id, &CounterCommand::Rest, &repeatable()).await.unwrap();
+    assert_eq!((rested.appended, rested.version.get()), (0, 4), "decided again on what the others did");
+    rivals.wins.store(u32::MAX, Ordering::SeqCst);
+    let lost = tokio::time::timeout(LIMIT, counters.execute(id, &CounterCommand::Rest, &repeatable())).await;
+    let lost = lost.expect("it is told and not tried for ever");
+    assert!(
+        matches!(lost, Err(ExecuteError::Conflict { expected, actual, .. }) if actual.get() == 8 && expected.get() == 7),
+        "{lost:?}"
+    );
+    let tried = u32::MAX - rivals.wins.load(Ordering::SeqCst);
+    assert_eq!(tried, QUICK.attempts, "as many attempts as a command with events");
 }
 
 #[tokio::test]

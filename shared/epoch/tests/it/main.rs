@@ -9,6 +9,7 @@ mod examples;
 mod execute;
 mod fulfilment;
 mod guide;
+mod handlers;
 mod kept;
 mod local;
 mod memory;

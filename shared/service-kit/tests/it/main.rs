@@ -9,4 +9,5 @@ mod edge;
 mod metric_names;
 mod openapi;
 mod probes;
+mod sagas;
 mod support;

@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::{
     Factory, assert_exactly_once, assert_order,
-    probe::{Consuming, LIMIT, Probe, events, ids},
+    kit::{Consuming, LIMIT, ids},
+    probe::{Probe, events},
     publish,
 };
 use crate::{bus::Bus, envelope::Envelope};
@@ -85,13 +86,13 @@ pub async fn a_group_keeps_order_whoever_comes_and_goes(factory: Factory) {
     };
     let (first, second) = (pair.consume::<0>(), pair.consume::<1>());
     pair.work(&[0, 1]).await;
-    first.stop().await;
+    first.stopped().await;
     pair.work(&[1]).await;
     let first = pair.consume::<0>();
     pair.work(&[0, 1]).await;
     pair.probe.wait_for(pair.published.len()).await;
-    first.stop().await;
-    second.stop().await;
+    first.stopped().await;
+    second.stopped().await;
     assert_exactly_once(&pair.probe.marks(), &pair.published);
     assert_order(&pair.probe.book.handed());
     assert_eq!(pair.probe.book.overlaps(), 0, "an aggregate was in two hands at once");

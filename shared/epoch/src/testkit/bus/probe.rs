@@ -13,32 +13,24 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::kit::{self, Consuming, LIMIT};
 use crate::{
-    bus::{Bus, ConsumeError},
-    context::{CommandContext, Metadata},
+    bus::Bus,
     envelope::{Batch, Envelope, StreamKey},
-    event::SchemaId,
     gate::Way,
     handler::{DeliverError, Delivered, EventHandler, Subscription},
     memory::MemorySubscription,
-    timestamp::Timestamp,
-    version::{Position, Version},
 };
 
 /// The aggregate whose events the suite publishes.
 pub const AGGREGATE: &str = "conformance";
-/// In which everything the suite waits for must come true.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
-
 /// An event's aggregate and version.
 pub(super) type Mark = (Uuid, u64);
 /// Something that happens before or after the gate.
@@ -52,30 +44,13 @@ pub(super) fn mark(event: &Envelope) -> Mark {
     (event.aggregate_id, event.version.get())
 }
 
+/// An event of the suite's aggregate.
 pub(super) fn event(id: Uuid, version: u64) -> Arc<Envelope> {
-    let context = CommandContext::new().for_tenant(Uuid::from_u128(9)).by("user:1");
-    Arc::new(Envelope {
-        event_id: Uuid::now_v7(),
-        aggregate: Cow::Borrowed(AGGREGATE),
-        aggregate_id: id,
-        version: Version::new(version),
-        position: Position::new(version),
-        event_name: Cow::Borrowed("Happened"),
-        schema: SchemaId::new(7),
-        payload: version.to_be_bytes().to_vec().into(),
-        occurred_at: context.occurred_at,
-        recorded_at: Timestamp::now(),
-        metadata: Metadata::from(&context),
-    })
+    kit::event(AGGREGATE, id, version)
 }
 
-pub(super) fn ids(count: usize) -> Vec<Uuid> {
-    std::iter::repeat_with(Uuid::now_v7).take(count).collect()
-}
-
-/// Some versions of all these aggregates, as writers that take turns would append them.
 pub(super) fn events(ids: &[Uuid], versions: std::ops::RangeInclusive<u64>) -> Vec<Arc<Envelope>> {
-    versions.flat_map(|version| ids.iter().map(move |id| event(*id, version))).collect()
+    kit::events(AGGREGATE, ids, versions)
 }
 
 /// What was handed to the members of a group.
@@ -229,16 +204,17 @@ impl Probe {
             // What was handed over and not applied waits behind a gap; what was not handed over is still at the bus.
             let (handed, applied) = (self.book.handed(), self.marks());
             let waiting: HashSet<_> = handed.iter().filter(|mark| !applied.contains(mark)).collect();
-            panic!("{} of {count} events came, {} were handed over, at the gate wait {waiting:?}", applied.len(), handed.len());
+            panic!(
+                "{} of {count} events came, {} were handed over, at the gate wait {waiting:?}",
+                applied.len(),
+                handed.len()
+            );
         }
     }
 
     /// Consumes in a task of its own until stopped or dropped.
     pub(super) fn consume(&self, bus: &Arc<dyn Bus>) -> Consuming {
-        let (bus, subscription, stop) = (Arc::clone(bus), Arc::new(self.clone()), CancellationToken::new());
-        let token = stop.clone();
-        let task = tokio::spawn(async move { bus.consume(subscription, token).await });
-        Consuming { stop: stop.drop_guard(), task }
+        Consuming::start(bus, Arc::new(self.clone()))
     }
 }
 
@@ -263,36 +239,5 @@ impl Subscription for Probe {
             after(events).await?;
         }
         Ok(delivered)
-    }
-}
-
-/// A consumer in a task.
-pub(super) struct Consuming {
-    stop: DropGuard,
-    task: JoinHandle<Result<(), ConsumeError>>,
-}
-
-#[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
-impl Consuming {
-    /// Stops it, which it must do soon and without an error.
-    pub(super) async fn stop(self) {
-        drop(self.stop);
-        match tokio::time::timeout(LIMIT, self.task).await {
-            Ok(Ok(Ok(()))) => {}
-            other => panic!("the consumer didn't stop as it should: {other:?}"),
-        }
-    }
-}
-
-pub(super) fn not_now() -> DeliverError {
-    DeliverError { subscription: "conformance".to_owned(), detail: "not now".to_owned() }
-}
-
-/// Polls for what tells nobody when it comes true.
-pub(super) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LIMIT, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

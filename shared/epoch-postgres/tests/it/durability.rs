@@ -1,0 +1,153 @@
+//! What is on disk when, and what is left behind by those who give up.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use epoch::{
+    Batch, CommandContext, Repository, gate::Way, handler::EventHandler, handler::Subscription, local::LocalBus,
+};
+use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, begin};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use uuid::Uuid;
+
+use crate::account::{Account, AccountCommand, BalancesHandler, Bank};
+
+/// Notes where the server's log is while its transaction is open, and commands another account, if it is told to.
+struct Forwards {
+    accounts: Repository<Account, PgStore>,
+    to: Option<Uuid>,
+    open_at: Mutex<i64>,
+}
+
+struct Handler(Arc<Forwards>);
+
+const WRITTEN: &str = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
+const ON_DISK: &str = "select (pg_current_wal_flush_lsn() - '0/0')::bigint";
+
+#[async_trait]
+impl EventHandler<PgTx> for Handler {
+    type Error = HandlerError;
+
+    fn name(&self) -> &'static str {
+        "forwards"
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &["account"]
+    }
+
+    async fn handle(&self, tx: &mut PgTx, _: &Batch) -> Result<(), HandlerError> {
+        if let Some(to) = self.0.to {
+            tx.execute(&self.0.accounts, to, &AccountCommand::Deposit(1), &CommandContext::new()).await?;
+        }
+        // The commit comes after this.
+        let at: i64 = sqlx::query_scalar(WRITTEN).fetch_one(tx.connection()).await?;
+        *self.0.open_at.lock().unwrap() = at;
+        Ok(())
+    }
+}
+
+/// In how many of 20 local deliveries the commit was on disk when it answered.
+async fn on_disk_at_once(bank: &Bank, to: Option<Uuid>) -> usize {
+    let forwards = Arc::new(Forwards { accounts: bank.accounts.clone(), to, open_at: Mutex::default() });
+    let gate = PgSubscription::new(Arc::new(Handler(Arc::clone(&forwards))), bank.store.clone(), bank.progress.clone());
+    let mut found = 0;
+    for _ in 0..20 {
+        let from = Uuid::now_v7();
+        bank.deposit(from, 1).await;
+        let event = bank.log().await.into_iter().find(|event| event.aggregate_id == from).unwrap();
+        assert_eq!(gate.deliver(&[event], Way::Local).await.unwrap().applied, 1);
+        let on_disk: i64 = sqlx::query_scalar(ON_DISK).fetch_one(bank.store.pool()).await.unwrap();
+        found += usize::from(on_disk > *forwards.open_at.lock().unwrap());
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_saga_appends_on_the_local_way_is_on_disk_when_it_commits() {
+    let bank = Bank::open().await;
+    assert_eq!(on_disk_at_once(&bank, Some(Uuid::now_v7())).await, 20);
+    // The same without an append doesn't wait for the disk: so this could have been seen.
+    assert!(on_disk_at_once(&bank, None).await < 20);
+    bank.close().await;
+}
+
+/// Lets a future go on `polls` times and then gives it up; whether it was ready by then.
+async fn given_up(polls: u32, future: impl Future) -> bool {
+    let mut future = pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|context: &mut Context<'_>| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(|_| true)
+    })
+    .await
+}
+
+/// Nothing is open on the pool's one connection, and it has no settings left of somebody else's transaction.
+async fn clean(pool: &PgPool) -> (bool, String) {
+    // Two statements: in a transaction of their own each, they have different numbers; in one that was left open, the same.
+    let mut connection = pool.acquire().await.unwrap();
+    let number = "select pg_current_xact_id()::text";
+    let first: String = sqlx::query_scalar(number).fetch_one(&mut *connection).await.unwrap();
+    let second: String = sqlx::query_scalar(number).fetch_one(&mut *connection).await.unwrap();
+    let durability: String = sqlx::query_scalar("show synchronous_commit").fetch_one(&mut *connection).await.unwrap();
+    (first != second, durability)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_that_is_given_up_half_way_leaves_nothing_open() {
+    let bank = Bank::open().await;
+    let options = bank.store.pool().connect_options().as_ref().clone();
+    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await.unwrap();
+    for polls in 0..12 {
+        // Each on a warm connection, and given up at another place.
+        sqlx::query("select 1").execute(&pool).await.unwrap();
+        let opening = begin(&pool, "begin; set local synchronous_commit to off");
+        let _ = given_up(polls, opening).await;
+        assert_eq!(clean(&pool).await, (true, "on".to_owned()), "given up after {polls} polls");
+    }
+    // So what is written next is committed.
+    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    tokio::spawn(appender.run());
+    let accounts = Repository::<Account, _>::new(store.clone());
+    let id = Uuid::now_v7();
+    for polls in 0..12 {
+        let _ = given_up(polls, store.begin()).await;
+        accounts.execute(id, &AccountCommand::Deposit(1), &CommandContext::new()).await.unwrap();
+    }
+    pool.close().await;
+    let fresh = Repository::<Account, _>::new(bank.store.clone());
+    assert_eq!(fresh.load(id).await.unwrap().state.balance, 12);
+    bank.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_delivery_that_is_given_up_half_way_leaves_nothing_open() {
+    let bank = Bank::open().await;
+    let options = bank.store.pool().connect_options().as_ref().clone();
+    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await.unwrap();
+    let (store, _) = PgStore::new(pool.clone(), LocalBus::new());
+    let handler = Arc::new(BalancesHandler(Arc::clone(&bank.balances)));
+    let gate = PgSubscription::new(handler, store, bank.progress.clone());
+    let id = Uuid::now_v7();
+    for polls in 0..30 {
+        bank.deposit(id, 1).await;
+        let log = bank.log().await;
+        let _ = given_up(polls, gate.deliver(&log, Way::Local)).await;
+        assert_eq!(clean(&pool).await, (true, "on".to_owned()), "given up after {polls} polls");
+    }
+    // Whatever was committed of it, the bus brings the rest.
+    gate.deliver(&bank.log().await, Way::Bus).await.unwrap();
+    pool.close().await;
+    assert_eq!(bank.projected().await, bank.folded().await);
+    assert_eq!(bank.seen(id).await, (1..=30).collect::<Vec<_>>());
+    bank.close().await;
+}
