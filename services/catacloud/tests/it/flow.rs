@@ -168,7 +168,8 @@ async fn a_process_for_each_service_over_rabbitmq() {
         return eprintln!("left out: EPOCH_TEST_AMQP names no broker");
     };
     let database = TestDatabase::create().await;
-    let site = Site { amqp: Some(url), ..Site::new(database.url(), None) };
+    let mut site = Site::new(database.url(), None);
+    site.amqp = Some(url);
     let stack = Stack::separate_at(site).await;
     run(&stack).await;
     let mut over_the_bus = 0;
