@@ -45,7 +45,7 @@ impl EventHandler<PgTx> for Runs {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["runs", "metered_jobs"]
+        &["job_moments", "runs", "metered_jobs", "machine_types"]
     }
 
     /// The runs and the changes of storage lie in the same sums, so neither can be counted anew without the other.
