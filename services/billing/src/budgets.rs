@@ -21,9 +21,9 @@ use crate::{
         days::{beginning_of_day, zone},
         money::Amount,
         rating::{Metered, rate},
-        span::{Span, Window},
+        span::Span,
     },
-    ledger::{Ledger, LedgerError, Used},
+    ledger::{Ledger, LedgerError, When},
 };
 
 /// How often accounts are looked at.
@@ -80,14 +80,16 @@ async fn look(ledger: &Ledger, organization: Uuid) -> Result<(), LedgerError> {
 /// [`LedgerError`].
 pub async fn check(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), LedgerError> {
     let (month, now) = (ledger.current_month(account)?, ledger.now());
-    let statement = ledger.statement(organization, account, month, now, &BigInt::from(0)).await?;
-    let (gone, whole) = (Span::new(statement.period.start(), now).millis(), statement.period.millis());
+    let statement = ledger.statement(organization, account, month, When::as_of(now), &BigInt::from(0)).await?;
+    let period = statement.used.period;
+    let (gone, whole) = (Span::new(period.start(), now).millis(), period.millis());
     let forecast = match gone {
         0 => Amount::zero(account.currency()?),
         gone => {
             let continued = |metered: i128| metered.saturating_mul(whole) / gone;
             let usage: Vec<_> = statement
-                .usage
+                .used
+                .terms
                 .iter()
                 .map(|(term, metered)| {
                     let metered = Metered { byte_ms: continued(metered.byte_ms), run_ms: continued(metered.run_ms) };
@@ -114,13 +116,13 @@ async fn record_usage(ledger: &Ledger, organization: Uuid, account: &Account) ->
     if through <= since {
         return Ok(());
     }
-    let window = Window { period: Span::new(since, through), as_of: through };
-    let used = Used::read(ledger.store().pool(), organization, window).await?;
-    let metered: Metered = used.metered([window.period].into_iter()).into_iter().next().unwrap_or_default();
+    let metered = used_in(ledger, organization, Span::new(since, through)).await?;
+    // What is stored at an instant is the area over the millisecond that begins with it.
+    let after = Timestamp::from_millis(through.as_millis().saturating_add(1));
+    let stored = used_in(ledger, organization, Span::new(through, after)).await?.byte_ms;
     let before = |digits: Option<&String>| digits.and_then(|digits| digits.parse::<i128>().ok()).unwrap_or(0);
     let byte_ms = before(known.map(|known| &known.byte_milliseconds)) + metered.byte_ms;
     let run_ms = before(known.map(|known| &known.run_milliseconds)) + metered.run_ms;
-    let stored = used.stored_at(through);
     let usage = UsageMetered {
         through_at: through,
         stored_bytes: i64::try_from(stored).unwrap_or(i64::MAX),
@@ -130,4 +132,10 @@ async fn record_usage(ledger: &Ledger, organization: Uuid, account: &Account) ->
     let context = CommandContext::at(now).by(ACTOR).for_tenant(organization);
     ledger.accounts.execute(organization, &AccountCommand::RecordUsage(usage), &context).await?;
     Ok(())
+}
+
+async fn used_in(ledger: &Ledger, organization: Uuid, period: Span) -> Result<Metered, LedgerError> {
+    let mut snapshot = ledger.snapshot(organization, period, When::as_of(period.end())).await?;
+    let [metered] = snapshot.charged([&[period]]).await?.lists;
+    Ok(metered.into_iter().fold(Metered::default(), Metered::plus))
 }

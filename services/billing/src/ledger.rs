@@ -3,9 +3,10 @@
 //! The problem: an amount is asked for in many ways (a draft, a final invoice, a budget, "what would this plan have cost?") and
 //! must be the same in all of them.
 //!
-//! The invariant: every amount comes from [`Ledger::statement`], which reads what is known of usage and of the account and asks the
-//! pure functions of the domain. The clock is the ledger's own, so that a test can move it.
+//! The invariant: every amount comes from what [`Ledger::used`] reads of usage, at the terms of the account, and the pure functions of
+//! the domain. The clock is the ledger's own, so that a test can move it.
 
+mod draft;
 mod error;
 mod finalize;
 mod simulate;
@@ -25,18 +26,18 @@ use uuid::Uuid;
 pub use error::LedgerError;
 pub(crate) use error::at as refused_at;
 pub use simulate::{Effect, Effects};
-pub use usage::Used;
+pub use usage::{Used, When};
+pub(crate) use usage::{rule_of, spans};
 
 use crate::domain::{
     account::{Account, Pin},
     catalogue::PlanCatalogue,
-    charging::terms_of,
-    days::{Day, days, zone},
+    days::zone,
     invoice::InvoiceState,
     month::Month,
     plan::Plan,
     rating::{Adjustments, Invoice, Metered, Term, rate_with},
-    span::{Span, Window},
+    span::Span,
 };
 
 /// How often an invoice of one month can be made again after it was voided.
@@ -62,22 +63,10 @@ pub struct Ledger {
 /// What a month of an account comes to.
 #[derive(Debug, Clone)]
 pub struct Statement {
-    /// The month.
-    pub month: Month,
-    /// Its first instant and the first one after it.
-    pub period: Span,
-    /// As of when.
-    pub as_of: Timestamp,
-    /// The IANA time zone of its days.
-    pub time_zone: String,
-    /// What was charged by and what was metered, in order of time.
-    pub usage: Vec<(Term, Metered)>,
-    /// What was metered, day by day.
-    pub days: Vec<(Day, Metered)>,
+    /// What was used.
+    pub used: Used,
     /// Lines and sums.
     pub invoice: Invoice,
-    /// Whether something still runs or is still stored that counts only up to `as_of`.
-    pub provisional: bool,
 }
 
 impl Ledger {
@@ -158,8 +147,7 @@ impl Ledger {
         Ok(plans)
     }
 
-    /// What a month comes to by what is known now, as of an instant, with corrections of earlier invoices in the smallest unit
-    /// of the currency.
+    /// What a month comes to, with corrections of earlier invoices in the smallest unit of the currency.
     ///
     /// # Errors
     /// [`LedgerError`].
@@ -168,27 +156,10 @@ impl Ledger {
         organization: Uuid,
         account: &Account,
         month: Month,
-        as_of: Timestamp,
+        when: When,
         corrections: &BigInt,
     ) -> Result<Statement, LedgerError> {
-        let (period, zone) = self.period(account, month)?;
-        let window = Window { period, as_of };
-        let used = Used::read(self.store.pool(), organization, window).await?;
-        let terms = terms_of(account, &self.plans_of(account).await?, &self.standard, period)?;
-        let usage = used.by_term(&terms);
-        let invoice = invoice(account, &usage, corrections)?;
-        let days = days(period, &zone)?;
-        let metered = used.metered(days.iter().map(|day| day.span));
-        Ok(Statement {
-            month,
-            period,
-            as_of,
-            time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
-            usage,
-            days: days.into_iter().zip(metered).collect(),
-            invoice,
-            provisional: used.provisional(),
-        })
+        self.used(organization, account, month, when).await?.statement(account, corrections)
     }
 
     /// The invoice of a month that counts, or the one that would be made next; and its id.

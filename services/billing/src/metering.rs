@@ -7,13 +7,15 @@
 //! come from sums, so they cost days and not events. For an earlier `known_at`, what was recorded since is taken out of them again, which costs what was recorded since.
 //! Files that ever held less than nothing, and files of which something was not known yet, are computed from all their changes.
 
+pub mod charged;
 pub mod groups;
+pub mod origins;
 mod reading;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use epoch::Timestamp;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use self::reading::{Cut, Late, Pages, Sought, TOTALS};
@@ -89,23 +91,35 @@ pub struct Usage {
     pub odd_jobs: Vec<Flagged<Uuid>>,
 }
 
-/// Usage in `spans`, which partition what of the period counts, and pages of the jobs and files that have part in it.
+/// Usage in `spans`, which partition what of the period counts, and pages of the jobs and files that have part in it; files are
+/// shared by `rule`.
 ///
 /// # Errors
 /// [`ReadError`].
-pub async fn usage(pool: &PgPool, asked: Asked, spans: &[Span], jobs: Page, files: Page) -> Result<Usage, ReadError> {
+pub async fn usage(
+    pool: &PgPool,
+    asked: Asked,
+    rule: Rule,
+    spans: &[Span],
+    jobs: Page,
+    files: Page,
+) -> Result<Usage, ReadError> {
     let pages = Pages { jobs: one_more(jobs), files: one_more(files) };
     let cut = Cut::of(asked.window, spans);
-    let (found, late) = match asked.known_at {
+    let (found, late, users) = match asked.known_at {
         // One statement is one moment, without a transaction around it.
         None => {
             let late = Late::default();
             let mut connection = pool.acquire().await?;
-            (asked.read(&mut connection, &late, TOTALS, &cut, pages).await?, late)
+            let found = asked.read(&mut connection, &late, TOTALS, &cut, pages).await?;
+            let users = users_of(&mut connection, rule, &found.links).await?;
+            (found, late, users)
         }
         Some(_) => {
             let mut snapshot = Snapshot::of(pool, asked).await?;
-            (snapshot.read(TOTALS, &cut, pages).await?, snapshot.late)
+            let found = snapshot.read(TOTALS, &cut, pages).await?;
+            let users = users_of(&mut snapshot.tx, rule, &found.links).await?;
+            (found, snapshot.late, users)
         }
     };
     let odd_files = storage_usage(&late.changes_of_unclear(&found), asked.window, &[]).flags;
@@ -116,7 +130,7 @@ pub async fn usage(pool: &PgPool, asked: Asked, spans: &[Span], jobs: Page, file
     let Part { items, next } = asked.runs_of_page(&found, &late, jobs);
     let jobs = Part { items: compute_usage(&items, asked.window, &[]).jobs, next };
     let Part { items, next } = asked.file_sums(&found, &late, files.limit);
-    let mut shared = shared(found.links, found.changes, &[asked.window.counted()]);
+    let mut shared = shared(found.links, found.changes, &[asked.window.counted()], rule, &users);
     let mut files = Vec::with_capacity(items.len());
     for (file, byte_ms) in items {
         let shares = shared.remove(&file).and_then(|spans| spans.into_iter().next());
@@ -129,8 +143,34 @@ pub async fn usage(pool: &PgPool, asked: Asked, spans: &[Span], jobs: Page, file
     Ok(Usage { totals, jobs, files: Part { items: files, next }, odd_files, odd_jobs })
 }
 
+/// Who created jobs.
+type Users = BTreeMap<Uuid, Option<Uuid>>;
+
+/// Who created the jobs that use files, where the rule asks whose they are. Jobs of nobody known are of one nobody.
+async fn users_of(connection: &mut PgConnection, rule: Rule, links: &Links) -> Result<Users, ReadError> {
+    if rule == Rule::Split {
+        return Ok(Users::new());
+    }
+    let mut jobs = BTreeSet::new();
+    for change in links.values().flatten() {
+        if let Change::Link(job) = change.change {
+            jobs.insert(job);
+        }
+    }
+    let jobs: Vec<_> = jobs.into_iter().collect();
+    let known = sqlx::query_as("select job_id, user_id from metered_jobs where job_id = any($1)");
+    let users: Vec<(Uuid, Option<Uuid>)> = known.bind(jobs).fetch_all(connection).await?;
+    Ok(users.into_iter().collect())
+}
+
 /// How jobs share files in each of `spans`; only of files that were ever linked.
-fn shared(links: Links, mut levels: Changes, spans: &[Span]) -> BTreeMap<Uuid, Vec<Shares<Uuid>>> {
+fn shared(
+    links: Links,
+    mut levels: Changes,
+    spans: &[Span],
+    rule: Rule,
+    users: &Users,
+) -> BTreeMap<Uuid, Vec<Shares<Uuid>>> {
     let mut shared = BTreeMap::new();
     for (file, mut changes) in links {
         for LevelChange { at, delta } in levels.remove(&file).unwrap_or_default() {
@@ -138,7 +178,7 @@ fn shared(links: Links, mut levels: Changes, spans: &[Span]) -> BTreeMap<Uuid, V
         }
         // Those of one instant stay in the order of their events.
         changes.sort_by_key(|change| change.at);
-        shared.insert(file, shares(&changes, spans, Rule::Split, |job| *job));
+        shared.insert(file, shares(&changes, spans, rule, |job| users.get(job).copied().flatten()));
     }
     shared
 }
@@ -147,6 +187,8 @@ fn shared(links: Links, mut levels: Changes, spans: &[Span]) -> BTreeMap<Uuid, V
 pub struct Snapshot {
     tx: Transaction<'static, Postgres>,
     asked: Asked,
+    /// How jobs share files.
+    rule: Rule,
     late: Late,
 }
 
@@ -161,7 +203,13 @@ impl Snapshot {
             Some(known_at) => Late::of(&mut tx, asked, known_at).await?,
             None => Late::default(),
         };
-        Ok(Self { tx, asked, late })
+        Ok(Self { tx, asked, rule: Rule::Split, late })
+    }
+
+    /// The same, with files shared by jobs by a rule other than [`Rule::Split`].
+    #[must_use]
+    pub fn sharing_by(self, rule: Rule) -> Self {
+        Self { rule, ..self }
     }
 
     /// What of the period counts.
@@ -195,7 +243,8 @@ impl Snapshot {
         let linked: Vec<Uuid> = links.keys().copied().collect();
         let levels =
             storage_changes::of_files(&mut self.tx, organization, &linked, last, known_at, MAX_CHANGES).await?;
-        Ok(shared(links, levels, spans))
+        let users = users_of(&mut self.tx, self.rule, &links).await?;
+        Ok(shared(links, levels, spans, self.rule, &users))
     }
 }
 

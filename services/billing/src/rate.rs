@@ -122,10 +122,7 @@ pub fn answer(document: &[u8]) -> Result<Answer, Refused> {
     let metered = metered.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms });
     let usage: Vec<_> = terms.iter().cloned().zip(metered).collect();
     let invoice = rate(&usage, adjustments).map_err(input::refused_rating)?;
-    let rated = usage.iter().fold(Metered::default(), |sum, (_, metered)| Metered {
-        byte_ms: sum.byte_ms + metered.byte_ms,
-        run_ms: sum.run_ms + metered.run_ms,
-    });
+    let rated = usage.iter().fold(Metered::default(), |sum, (_, metered)| sum.plus(*metered));
     let unrated = Metered { byte_ms: storage.byte_ms - rated.byte_ms, run_ms: compute.run_ms - rated.run_ms };
     Ok(Answer::new(&storage, &days.into_iter().zip(stored_on).collect::<Vec<_>>(), &compute, invoice.as_ref(), unrated))
 }

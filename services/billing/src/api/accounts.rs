@@ -4,11 +4,11 @@ use axum::{Json, extract::State};
 use epoch::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{ApiPath, Caller, Changed, Command, Problem, Role};
+use service_kit::{ApiPath, Changed, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, instant};
+use super::{Api, Operated, Viewed, instant};
 use crate::{
     domain::{
         account::{AccountCommand, Pin},
@@ -96,13 +96,7 @@ pub struct CreditBody {
     get, path = "/api/v1/organizations/{org}/account", tag = "billing", params(("org" = Uuid, Path)),
     responses((status = 200, body = Object), (status = 404, body = Problem))
 )]
-pub async fn read(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    caller: Caller,
-) -> Result<Json<Value>, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
+pub async fn read(State(api): State<Api>, Viewed(organization): Viewed) -> Result<Json<Value>, Problem> {
     let account = api.ledger.account(organization).await?;
     let month = api.ledger.current_month(&account)?;
     let pin = |(from, pin): (Timestamp, Pin)| json!({ "from": from.to_string(), "plan": pin.plan, "plan_version": pin.version });
@@ -136,9 +130,8 @@ macro_rules! admin_command {
         pub async fn $name(
             State($api): State<Api>,
             ApiPath($org): ApiPath<Uuid>,
-            $command: Command<$body>,
+            Operated($command): Operated<$body>,
         ) -> Result<Changed, Problem> {
-            $command.caller.at_least(Role::Operator)?;
             let context = $command.context.clone().for_tenant($org);
             let made: AccountCommand = $make;
             Ok($api.ledger.accounts.execute($org, &made, &context).await?.into())
@@ -222,9 +215,8 @@ admin_command! {
 pub async fn preview(
     State(api): State<Api>,
     ApiPath(organization): ApiPath<Uuid>,
-    command: Command<AssignBody>,
+    Operated(command): Operated<AssignBody>,
 ) -> Result<Json<Value>, Problem> {
-    command.caller.at_least(Role::Operator)?;
     let AssignBody { plan, plan_version, .. } = command.body;
     let catalogue = api.ledger.plans.load(plan).await?.state;
     let version = catalogue.version(plan, plan_version).map_err(LedgerError::from)?;

@@ -7,7 +7,7 @@ use service_kit::{ApiPath, Caller, Changed, Command, Problem, Role};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Api;
+use super::{Api, Viewed};
 use crate::{
     domain::{
         account::{AccountCommand, AccountError},
@@ -36,13 +36,7 @@ pub struct BudgetBody {
     get, path = "/api/v1/organizations/{org}/budget", tag = "billing", params(("org" = Uuid, Path)),
     responses((status = 200, body = Object), (status = 404, body = Problem))
 )]
-pub async fn read(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    caller: Caller,
-) -> Result<Json<Value>, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
+pub async fn read(State(api): State<Api>, Viewed(organization): Viewed) -> Result<Json<Value>, Problem> {
     let account = api.ledger.account(organization).await?;
     let month = api.ledger.current_month(&account)?;
     let budget = account.budget();

@@ -1,16 +1,36 @@
-//! What usage costs.
+//! What usage costs, and what of it is which job's.
+//!
+//! The invariant: lines are at the account's prices, before what belongs to an invoice only (discount, minimum, tax, credit). What
+//! is told by job, what no job uses, and all other jobs together sum to the usage and to the lines.
 
 use axum::{Json, extract::State};
-use epoch::Timestamp;
 use serde::Serialize;
-use service_kit::{ApiPath, ApiQuery, Caller, Problem, Role};
+use service_kit::{ApiQuery, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, question::QuestionQuery, usage::Usage};
-use crate::domain::{money::exact_cost_of_run, prices::Line};
+use super::{
+    Api, Viewed,
+    question::{Question, QuestionQuery},
+    usage::LISTED,
+};
+use crate::{
+    domain::{
+        breakdown::{Cost, breakdown},
+        charge::{Charge, Meter, Model},
+        quantity::Quantity,
+        rating::{Adjustments, Invoice, Line, Metered, Term, rate},
+        sharing::Rule,
+    },
+    ledger::{LedgerError, rule_of, spans},
+    metering::{Part, Snapshot, charged::Charged, groups::GroupBy},
+    projections::ReadError,
+};
 
-/// What an organization's usage in a period costs, at the installation's prices.
+/// Digits of an exact amount after the point.
+const DIGITS: u8 = 12;
+
+/// What an organization's usage in a period costs.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CostsAnswer {
     organization: Uuid,
@@ -28,50 +48,76 @@ pub struct CostsAnswer {
     /// As a code of ISO 4217.
     #[schema(example = "EUR")]
     currency: &'static str,
-    /// Storage, then compute.
+    /// Storage, then compute; of each plan that applies in the period.
     lines: Vec<LineAnswer>,
     /// The sum of the lines.
     #[schema(example = "7.62")]
     total: String,
     /// Whether something still runs or is still stored that counts only up to `as_of`.
     provisional: bool,
-    /// What the run time of the first 200 jobs costs, by id.
+    /// How the jobs that use a file share it: `split`, or `unshared_only`, by which a file that jobs of several users share is no
+    /// job's; as the last plan of the period says.
+    split: &'static str,
+    /// The first 200 jobs that ran or used files, by id.
     jobs: Vec<JobCost>,
-    /// Whether there are more jobs; rows of usage tell all of them.
+    /// Whether there are more jobs; they are among `others`, and rows of usage tell all of them.
     more_jobs: bool,
+    /// The storage that is no job's. Null when it takes more shared files than are read at once; then it and all jobs are `others`.
+    unattributed: Option<PartCost>,
+    /// All that is not told above: null when that is nothing.
+    others: Option<PartCost>,
 }
 
-/// What one meter costs.
+/// What one meter costs under one plan.
 #[derive(Debug, Serialize, ToSchema)]
 struct LineAnswer {
     /// `storage` or `compute`.
     meter: &'static str,
-    /// `GB.h` (10⁹ bytes for an hour) or `s`.
+    /// `GB.h` (10⁹ bytes for an hour), `GiB.h` or `s`.
     unit: &'static str,
+    /// The plan's id; `standard` for the installation's prices, which apply while an account has no plan.
+    plan: String,
+    plan_version: u32,
     /// Cut after 12 digits; the amount is of the exact quantity.
     #[schema(example = "47.95000157308")]
     quantity: String,
+    /// Null where units don't all have the same price.
     #[schema(example = "0.0001")]
-    unit_price: String,
+    unit_price: Option<String>,
     /// Rounded once, half away from zero, to the currency's digits.
     #[schema(example = "0.00")]
     amount: String,
 }
 
-/// What a job's run time costs.
+/// What a job costs: its run time, and its share of the files it uses.
 #[derive(Debug, Serialize, ToSchema)]
 struct JobCost {
     job: Uuid,
+    /// Who ran it; null when it never ran, or for nobody.
     user: Option<Uuid>,
+    #[serde(flatten)]
+    cost: PartCost,
+}
+
+/// What a part of the usage costs.
+#[derive(Debug, Serialize, ToSchema)]
+struct PartCost {
+    /// Bytes times milliseconds, exact.
+    byte_ms: String,
+    /// Milliseconds, exact.
     run_ms: String,
-    /// Exact, not rounded.
+    /// Its part of the lines before they were rounded, cut after 12 digits.
     #[schema(example = "0.3603625")]
     amount: String,
+    /// Its share of what the lines show, by largest remainder: all parts sum to the total.
+    #[schema(example = "0.36")]
+    share: String,
 }
 
 /// Costs of a period
 ///
-/// Usage at the installation's prices for a gigabyte-hour and a second. Takes the parameters of usage.
+/// Usage at the account's prices, or the installation's while it has no plan, by meter and by job. A period that isn't a month is
+/// priced as if it were one. Takes the parameters of usage.
 #[utoipa::path(
     get,
     path = "/api/v1/organizations/{org}/costs",
@@ -87,47 +133,152 @@ struct JobCost {
 )]
 pub async fn costs(
     State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    caller: Caller,
+    Viewed(organization): Viewed,
     ApiQuery(query): ApiQuery<QuestionQuery>,
 ) -> Result<Json<CostsAnswer>, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
-    let question = query.question(Timestamp::now())?;
-    let usage = Usage::read(&api.pool, organization, &question).await?;
-    let provisional = usage.provisional();
-    let costs = api.prices.costs(usage.byte_ms(), usage.run_ms());
-    let more_jobs = usage.jobs.next.is_some();
-    let mut jobs = Vec::new();
-    for job in usage.jobs.items {
-        let amount = exact_cost_of_run(job.run_ms, &api.prices.second);
-        jobs.push(JobCost { job: job.job, user: job.user, run_ms: job.run_ms.to_string(), amount });
-    }
+    let question = query.question(api.ledger.now())?;
     let period = question.window.period;
-    Ok(Json(CostsAnswer {
-        organization,
-        from: period.start().to_string(),
-        to: period.end().to_string(),
-        as_of: question.window.as_of.to_string(),
-        known_at: question.known_at.map(|known_at| known_at.to_string()),
-        time_zone: question.time_zone,
-        currency: api.prices.currency.code(),
-        lines: costs.lines.into_iter().map(LineAnswer::from).collect(),
-        total: costs.total.to_string(),
-        provisional,
-        jobs,
-        more_jobs,
-    }))
+    let terms = api.ledger.terms(organization, period).await?;
+    let rule = rule_of(&terms);
+    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule);
+    let Charged { lists: [metered], provisional } = snapshot.charged([&spans(&terms)]).await?;
+    let usage: Vec<_> = terms.into_iter().zip(metered).collect();
+    let invoice = rate(&usage, &Adjustments::default()).map_err(LedgerError::from)?.ok_or(LedgerError::EmptyPeriod)?;
+    let parts = Parts::read(&mut snapshot, &usage).await?;
+    Ok(Json(parts.answer(organization, question, &usage, &invoice, rule, provisional)))
 }
 
-impl From<Line> for LineAnswer {
-    fn from(line: Line) -> Self {
+/// Usage in parts, which sum to the whole.
+struct Parts {
+    /// None when it isn't known apart from the others.
+    unattributed: Option<Metered>,
+    jobs: Vec<(Uuid, Option<Uuid>, Metered)>,
+    more_jobs: bool,
+    others: Metered,
+}
+
+impl Parts {
+    async fn read(snapshot: &mut Snapshot, usage: &[(Term, Metered)]) -> Result<Self, ReadError> {
+        let whole = usage.iter().fold(Metered::default(), |sum, (_, metered)| sum.plus(*metered));
+        let counted = [snapshot.counted()];
+        let mut parts = Self { unattributed: None, jobs: Vec::new(), more_jobs: true, others: whole };
+        let Part { items, next } = match snapshot.groups(GroupBy::Job, &counted, None, LISTED).await {
+            // What all of it costs can be told all the same.
+            Err(ReadError::TooMuch { .. }) => return Ok(parts),
+            groups => groups?,
+        };
+        let jobs: Vec<_> = items.iter().filter_map(|(job, _)| *job).collect();
+        let users = snapshot.ran_by(&jobs).await?;
+        parts.unattributed = Some(Metered::default());
+        parts.more_jobs = next.is_some();
+        for (job, usage) in items {
+            let metered = Metered { byte_ms: usage.byte_ms.iter().sum(), run_ms: usage.run_ms.iter().sum() };
+            match job {
+                None => parts.unattributed = Some(metered),
+                Some(job) => parts.jobs.push((job, users.get(&job).copied().flatten(), metered)),
+            }
+        }
+        let told = parts.jobs.iter().map(|(.., metered)| *metered).chain(parts.unattributed);
+        let told = told.fold(Metered::default(), Metered::plus);
+        parts.others = Metered { byte_ms: whole.byte_ms - told.byte_ms, run_ms: whole.run_ms - told.run_ms };
+        Ok(parts)
+    }
+
+    fn answer(
+        self,
+        organization: Uuid,
+        question: Question,
+        usage: &[(Term, Metered)],
+        invoice: &Invoice,
+        rule: Rule,
+        provisional: bool,
+    ) -> CostsAnswer {
+        let of_jobs = self.jobs.iter().map(|(.., metered)| *metered);
+        let all: Vec<_> = self.unattributed.into_iter().chain(of_jobs).chain([self.others]).collect();
+        let mut costs = all.iter().zip(breakdown(invoice, &all)).map(|(metered, cost)| PartCost::new(*metered, &cost));
+        let unattributed = self.unattributed.and_then(|_| costs.next());
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        for ((job, user, _), cost) in self.jobs.iter().zip(costs.by_ref()) {
+            jobs.push(JobCost { job: *job, user: *user, cost });
+        }
+        let others = costs.next().filter(|_| self.others != Metered::default());
+        let period = question.window.period;
+        CostsAnswer {
+            organization,
+            from: period.start().to_string(),
+            to: period.end().to_string(),
+            as_of: question.window.as_of.to_string(),
+            known_at: question.known_at.map(|known_at| known_at.to_string()),
+            time_zone: question.time_zone,
+            currency: invoice.currency.code(),
+            lines: lines(usage, invoice),
+            total: invoice.subtotal.to_string(),
+            provisional,
+            split: rule.as_str(),
+            jobs,
+            more_jobs: self.more_jobs,
+            unattributed,
+            others,
+        }
+    }
+}
+
+impl PartCost {
+    fn new(metered: Metered, cost: &Cost) -> Self {
         Self {
-            meter: line.meter,
+            byte_ms: metered.byte_ms.to_string(),
+            run_ms: metered.run_ms.to_string(),
+            amount: cost.exact.cut(DIGITS),
+            share: cost.share.to_string(),
+        }
+    }
+}
+
+/// The lines of an invoice; of a meter that wasn't used, what it would be charged by.
+fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
+    let mut lines = Vec::new();
+    for meter in [Meter::Storage, Meter::Compute] {
+        let used = lines.len();
+        for line in invoice.lines.iter().filter(|line| line.meter == meter) {
+            let is_its =
+                |(term, _): &&(Term, Metered)| term.plan.key == line.plan && term.plan.own.contains(&meter) == line.own;
+            let charge = usage.iter().find(is_its).and_then(|(term, _)| term.plan.charges.get(&meter));
+            lines.push(LineAnswer::new(line, charge));
+        }
+        let unused = usage.last().filter(|_| lines.len() == used);
+        if let Some((charge, plan)) = unused.and_then(|(term, _)| Some((term.plan.charges.get(&meter)?, &term.plan))) {
+            lines.push(LineAnswer {
+                meter: meter.as_str(),
+                unit: charge.unit.symbol(),
+                plan: plan.key.plan.clone(),
+                plan_version: plan.key.version,
+                quantity: Quantity { metered: 0, unit: charge.unit }.to_string(),
+                unit_price: unit_price(charge),
+                amount: crate::domain::money::Amount::zero(invoice.currency).to_string(),
+            });
+        }
+    }
+    lines
+}
+
+impl LineAnswer {
+    fn new(line: &Line, charge: Option<&Charge>) -> Self {
+        Self {
+            meter: line.meter.as_str(),
             unit: line.quantity.unit.symbol(),
+            plan: line.plan.plan.clone(),
+            plan_version: line.plan.version,
             quantity: line.quantity.to_string(),
-            unit_price: line.unit_price.to_string(),
+            unit_price: charge.and_then(unit_price),
             amount: line.amount.to_string(),
         }
+    }
+}
+
+/// The price of every unit, if all have the same.
+fn unit_price(charge: &Charge) -> Option<String> {
+    match &charge.model {
+        Model::Flat { free, unit_price } if free.is_zero() => Some(unit_price.to_string()),
+        _ => None,
     }
 }

@@ -1,31 +1,40 @@
 //! From an amount to what it is made of: lines, tiers, days, intervals, events.
 //!
-//! The invariant: at each step the parts sum to what they explain, before rounding.
+//! The problem: whoever doubts an amount wants to see what it is made of, also years later, when more is known than then.
+//!
+//! The invariant: at each step the parts sum to what they explain, before rounding. A frozen invoice is explained by what had been
+//! recorded when it was frozen; where that isn't what it says, since an event was still on its way, the difference is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Json, extract::State};
 use bigdecimal::num_bigint::BigInt;
+use contracts::invoice::InvoiceFinalized;
+use epoch::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{ApiPath, ApiQuery, Caller, Problem, Role};
+use service_kit::{ApiQuery, Problem};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::{Api, invoices::parsed};
+use super::{Api, Monthly, Viewed, question::said};
 use crate::{
     domain::{
-        metering::segments,
-        rating::Line,
-        span::{Span, Window},
+        metering::{LevelChange, segments},
+        rating::{Invoice, Line},
+        span::Span,
     },
-    ledger::{Ledger, Statement, Used},
+    ledger::{Ledger, Used, When},
+    metering::{
+        Part,
+        origins::{Origin, RunOrigin},
+    },
 };
 
 /// How many digits of exact amounts are shown.
 const DIGITS: u8 = 12;
-/// The most intervals that are shown of a day.
-const MAX_INTERVALS: usize = 10_000;
+/// The files and the jobs of an answer.
+const LISTED: usize = 100;
 
 /// What is to be explained.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -34,27 +43,38 @@ const MAX_INTERVALS: usize = 10_000;
 pub struct ExplainQuery {
     /// A day of the month, as `2026-03-29`, of which intervals and events are wanted too.
     date: Option<String>,
+    /// What was recorded later is left out, RFC 3339. If not said: of a frozen invoice, when it was frozen; else all is known.
+    known_at: Option<String>,
+    /// `next_file` of the answer before.
+    after_file: Option<Uuid>,
+    /// `next_job` of the answer before.
+    after_job: Option<Uuid>,
 }
 
-/// Explains a month's amounts by what is known now.
+/// Explains a month's amounts, and with a date, what of it is of which intervals and events, 100 files and 100 jobs at a time.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/invoices/{month}/explanation", tag = "billing",
     params(("org" = Uuid, Path), ("month" = String, Path), ExplainQuery),
-    responses((status = 200, body = Object), (status = 404, body = Problem), (status = 422, body = Problem))
+    responses((status = 200, body = Object), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem))
 )]
 pub async fn explain(
     State(api): State<Api>,
-    ApiPath((organization, month)): ApiPath<(Uuid, String)>,
-    caller: Caller,
+    Viewed(organization): Viewed,
+    Monthly(month): Monthly,
     ApiQuery(query): ApiQuery<ExplainQuery>,
 ) -> Result<Json<Value>, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
     let account = api.ledger.account(organization).await?;
-    let (month, now) = (parsed(&month)?, api.ledger.now());
-    let statement = api.ledger.statement(organization, &account, month, now, &BigInt::from(0)).await?;
+    let (id, document) = api.ledger.invoice_of(organization, month).await?;
+    let mut known_at = said("known_at", query.known_at.as_deref())?;
+    if known_at.is_none() && document.finalized().is_some() {
+        known_at = api.ledger.frozen_at(id).await?;
+    }
+    let when = When { as_of: api.ledger.now(), known_at };
+    let statement = api.ledger.statement(organization, &account, month, when, &BigInt::from(0)).await?;
+    let (used, invoice) = (&statement.used, &statement.invoice);
     let mut days = Vec::new();
-    for (day, metered) in &statement.days {
+    for (day, metered) in &used.days {
         days.push(json!({
             "date": day.date.to_string(), "start": day.span.start().to_string(), "end": day.span.end().to_string(),
             "byte_ms": metered.byte_ms.to_string(), "run_ms": metered.run_ms.to_string(),
@@ -63,17 +83,22 @@ pub async fn explain(
     let intervals = match &query.date {
         None => Value::Null,
         Some(date) => {
-            let day = statement.days.iter().find(|(day, _)| day.date.to_string() == *date);
+            let day = used.days.iter().find(|(day, _)| day.date.to_string() == *date);
             let (day, _) = day.ok_or_else(|| Problem::unprocessable(format!("{date:?} is not a day of {month}")))?;
-            intervals(&api.ledger, organization, &statement, day.span).await?
+            intervals(&api.ledger, organization, used, day.span, &query).await?
         }
     };
     Ok(Json(json!({
         "month": month.to_string(),
-        "currency": statement.invoice.currency.code(),
-        "lines": statement.invoice.lines.iter().map(line).collect::<Vec<_>>(),
-        "subtotal": statement.invoice.subtotal.to_string(),
-        "rounding": statement.invoice.rounding.cut(DIGITS),
+        "status": document.status(),
+        "as_of": when.as_of.to_string(),
+        "known_at": known_at.map(|known_at| known_at.to_string()),
+        "currency": invoice.currency.code(),
+        "lines": invoice.lines.iter().map(line).collect::<Vec<_>>(),
+        "subtotal": invoice.subtotal.to_string(),
+        "rounding": invoice.rounding.cut(DIGITS),
+        "unexplained": document.finalized().map(|frozen| unexplained(frozen, invoice)),
+        "adjustments": document.adjustments(),
         "days": days,
         "intervals": intervals,
     })))
@@ -99,43 +124,76 @@ fn line(line: &Line) -> Value {
     })
 }
 
-/// The intervals of a day in which a file's size stayed the same or a job ran, and the events that began them.
-async fn intervals(ledger: &Ledger, organization: Uuid, statement: &Statement, day: Span) -> Result<Value, Problem> {
-    let window = Window { period: day, as_of: statement.as_of };
-    let used = Used::read(ledger.store().pool(), organization, window).await?;
-    let (counted, mut stored, mut ran) = (window.counted(), Vec::new(), Vec::new());
-    for (file, changes) in &used.files {
-        let events: BTreeMap<_, _> = changes.iter().map(|change| (change.at, change.delta)).collect();
-        for segment in segments(changes, counted) {
-            if segment.level == 0 || stored.len() >= MAX_INTERVALS {
-                continue;
-            }
-            let began = segment.span.start();
-            stored.push(json!({
-                "file": file,
-                "start": began.to_string(),
-                "end": segment.span.end().to_string(),
-                "bytes": segment.level.to_string(),
-                "byte_ms": (segment.level * segment.span.millis()).to_string(),
-                // Null when it was so at the day's beginning already.
-                "event": events.get(&began).filter(|_| began > day.start()).map(|delta| {
-                    json!({ "occurred_at": began.to_string(), "delta_bytes": delta })
-                }),
-            }));
-        }
+/// What a frozen invoice says to have been metered without what explains it, by line; nothing where both are the same.
+fn unexplained(frozen: &InvoiceFinalized, explained: &Invoice) -> Vec<Value> {
+    let mut differences: BTreeMap<(&str, &str, String), i128> = BTreeMap::new();
+    for line in &frozen.lines {
+        let metered = line.metered.parse().unwrap_or(0_i128);
+        *differences.entry((&line.meter, &line.plan, line.plan_version.to_string())).or_insert(0) += metered;
     }
-    for run in &used.runs {
-        let millis = run.run.millis_within(counted, window.as_of);
-        if millis == 0 || ran.len() >= MAX_INTERVALS {
-            continue;
-        }
-        ran.push(json!({
-            "job": run.job,
-            "user": run.user,
-            "started_at": run.run.started_at.map(|at| at.to_string()),
-            "ended_at": run.run.ended_at.map(|at| at.to_string()),
-            "run_ms": millis.to_string(),
+    for line in &explained.lines {
+        let key = (line.meter.as_str(), line.plan.plan.as_str(), line.plan.version.to_string());
+        *differences.entry(key).or_insert(0) -= line.quantity.metered;
+    }
+    let told = |((meter, plan, version), metered): (&(&str, &str, String), &i128)| json!({ "meter": meter, "plan": plan, "plan_version": version, "metered": metered.to_string() });
+    differences.iter().filter(|(_, metered)| **metered != 0).map(told).collect()
+}
+
+/// The intervals of a day in which a file's size stayed the same or a job ran, and the events that began and ended them.
+async fn intervals(
+    ledger: &Ledger,
+    organization: Uuid,
+    used: &Used,
+    day: Span,
+    query: &ExplainQuery,
+) -> Result<Value, Problem> {
+    let mut snapshot = ledger.snapshot(organization, day, used.when).await?;
+    let Part { items: files, next: next_file } = snapshot.origins_of_files(query.after_file, LISTED).await?;
+    let Part { items: runs, next: next_job } = snapshot.origins_of_runs(query.after_job, LISTED).await?;
+    let counted = snapshot.counted();
+    let stored: Vec<_> = files.iter().flat_map(|(file, origins)| stored(*file, origins, counted)).collect();
+    let ran: Vec<_> = runs.iter().filter_map(|origin| ran(origin, counted, used.when.as_of)).collect();
+    Ok(json!({ "stored": stored, "ran": ran, "next_file": next_file, "next_job": next_job }))
+}
+
+/// The intervals of a file, each with the events of the last instant at which its size changed: in the day or before.
+fn stored(file: Uuid, origins: &[Origin], counted: Span) -> Vec<Value> {
+    let changes: Vec<LevelChange> = origins.iter().map(|origin| origin.change).collect();
+    let instants: BTreeSet<Timestamp> = changes.iter().map(|change| change.at).collect();
+    let mut intervals = Vec::new();
+    for segment in segments(&changes, counted).into_iter().filter(|segment| segment.level != 0) {
+        let since = instants.range(..=segment.span.start()).next_back();
+        let began = origins.iter().filter(|origin| Some(&origin.change.at) == since);
+        let event = |origin: &Origin| {
+            json!({
+                "id": origin.event, "occurred_at": origin.change.at.to_string(),
+                "recorded_at": origin.recorded_at.to_string(), "delta_bytes": origin.change.delta,
+            })
+        };
+        intervals.push(json!({
+            "file": file,
+            "start": segment.span.start().to_string(),
+            "end": segment.span.end().to_string(),
+            "bytes": segment.level.to_string(),
+            "byte_ms": (segment.level * segment.span.millis()).to_string(),
+            "events": began.map(event).collect::<Vec<_>>(),
         }));
     }
-    Ok(json!({ "stored": stored, "ran": ran }))
+    intervals
+}
+
+fn ran(origin: &RunOrigin, counted: Span, as_of: Timestamp) -> Option<Value> {
+    let run = &origin.run;
+    let millis = run.run.millis_within(counted, as_of);
+    let event =
+        |id: Option<Uuid>, at: Option<Timestamp>| at.map(|at| json!({ "id": id, "occurred_at": at.to_string() }));
+    (millis != 0).then(|| {
+        json!({
+            "job": run.job,
+            "user": run.user,
+            "run_ms": millis.to_string(),
+            "started": event(origin.started_by, run.run.started_at),
+            "ended": event(origin.ended_by, run.run.ended_at),
+        })
+    })
 }

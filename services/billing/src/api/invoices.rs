@@ -7,12 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use service_kit::{ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role};
+use service_kit::{ApiPath, ApiQuery, Changed, Page, PageQuery, Problem};
 use sqlx::FromRow;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, plans::ReasonBody};
+use super::{Api, Monthly, Operated, Viewed, plans::ReasonBody};
 use crate::{
     documents::Document,
     domain::{invoice::InvoiceState, month::Month},
@@ -52,12 +52,9 @@ pub struct FormatQuery {
 )]
 pub async fn list(
     State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    caller: Caller,
+    Viewed(organization): Viewed,
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<InvoiceSummary>>, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
     let limit = page.limit()?;
     let (month, id) = page.after::<(String, Uuid)>()?.unwrap_or(("9999-99".to_owned(), Uuid::max()));
     let list = "select id, month, status, number, credit_note, currency, total, adjustments from invoices \
@@ -77,13 +74,11 @@ pub async fn list(
 )]
 pub async fn read(
     State(api): State<Api>,
-    ApiPath((organization, month)): ApiPath<(Uuid, String)>,
-    caller: Caller,
+    Viewed(organization): Viewed,
+    Monthly(month): Monthly,
     ApiQuery(query): ApiQuery<FormatQuery>,
 ) -> Result<Response, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
-    let document = document(&api.ledger, organization, parsed(&month)?).await?;
+    let document = document(&api.ledger, organization, month).await?;
     match query.format.as_deref() {
         None | Some("json") => Ok(Json(document.json()).into_response()),
         Some("csv") => Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], document.csv()).into_response()),
@@ -107,12 +102,12 @@ pub async fn read(
 )]
 pub async fn finalize(
     State(api): State<Api>,
-    ApiPath((organization, month)): ApiPath<(Uuid, String)>,
-    command: Command<()>,
+    ApiPath((organization, _)): ApiPath<(Uuid, String)>,
+    Monthly(month): Monthly,
+    Operated(command): Operated<()>,
 ) -> Result<Changed, Problem> {
-    command.caller.at_least(Role::Operator)?;
     let context = command.context.for_tenant(organization);
-    Ok(api.ledger.finalize(organization, parsed(&month)?, &context).await?.into())
+    Ok(api.ledger.finalize(organization, month, &context).await?.into())
 }
 
 /// Undoes a month's invoice, a finalized one by a credit note under the next number. For operators.
@@ -125,16 +120,12 @@ pub async fn finalize(
 )]
 pub async fn void(
     State(api): State<Api>,
-    ApiPath((organization, month)): ApiPath<(Uuid, String)>,
-    command: Command<ReasonBody>,
+    ApiPath((organization, _)): ApiPath<(Uuid, String)>,
+    Monthly(month): Monthly,
+    Operated(command): Operated<ReasonBody>,
 ) -> Result<Changed, Problem> {
-    command.caller.at_least(Role::Operator)?;
     let context = command.context.for_tenant(organization);
-    Ok(api.ledger.void(organization, parsed(&month)?, &command.body.reason, &context).await?.into())
-}
-
-pub(super) fn parsed(month: &str) -> Result<Month, Problem> {
-    month.parse().map_err(|error: crate::domain::month::NotAMonth| Problem::unprocessable(error.to_string()))
+    Ok(api.ledger.void(organization, month, &command.body.reason, &context).await?.into())
 }
 
 /// A month's invoice, frozen or as it would be now.
@@ -148,13 +139,13 @@ pub(super) async fn document(ledger: &Ledger, organization: Uuid, month: Month) 
         id,
         status: "draft",
         month: month.to_string(),
-        start: statement.period.start(),
-        end: statement.period.end(),
-        time_zone: statement.time_zone,
+        start: statement.used.period.start(),
+        end: statement.used.period.end(),
+        time_zone: statement.used.time_zone,
         content,
         adjustments: Vec::new(),
         credit_note: None,
-        provisional: statement.provisional,
+        provisional: statement.used.provisional,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The service's routes.
 
+pub mod access;
 pub mod accounts;
 pub mod budget;
 pub mod costs;
@@ -21,6 +22,8 @@ use service_kit::{Problem, Secrets, server};
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use access::{Monthly, Operated, Viewed};
 
 use crate::{domain::prices::FlatPrices, ledger::Ledger, projections::ReadError};
 

@@ -6,12 +6,12 @@ use axum::{Json, extract::State};
 use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_kit::{ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role};
+use service_kit::{ApiPath, ApiQuery, Caller, Changed, Page, PageQuery, Problem, Role};
 use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Api;
+use super::{Api, Operated};
 use crate::domain::{
     catalogue::{PlanCatalogue, PlanCommand, PlanDefinition},
     decimal::Decimal,
@@ -92,8 +92,7 @@ pub struct PlanSummary {
     params(("Idempotency-Key" = String, Header)), request_body = PlanBody,
     responses((status = 201, body = Changed), (status = 403, body = Problem), (status = 422, body = Problem))
 )]
-pub async fn publish(State(api): State<Api>, command: Command<PlanBody>) -> Result<Changed, Problem> {
-    command.caller.at_least(Role::Operator)?;
+pub async fn publish(State(api): State<Api>, Operated(command): Operated<PlanBody>) -> Result<Changed, Problem> {
     let publish = PlanCommand::Publish(command.body.definition()?);
     let executed = api.ledger.plans.create(Uuid::now_v7(), &publish, &command.context).await?;
     Ok(Changed::created(&executed, |id| format!("/api/v1/admin/plans/{id}")))
@@ -109,9 +108,8 @@ pub async fn publish(State(api): State<Api>, command: Command<PlanBody>) -> Resu
 pub async fn publish_version(
     State(api): State<Api>,
     ApiPath(plan): ApiPath<Uuid>,
-    command: Command<PlanBody>,
+    Operated(command): Operated<PlanBody>,
 ) -> Result<Changed, Problem> {
-    command.caller.at_least(Role::Operator)?;
     require_plan(&api, plan).await?;
     let publish = PlanCommand::Publish(command.body.definition()?);
     Ok(api.ledger.plans.execute(plan, &publish, &command.context).await?.into())
@@ -126,9 +124,8 @@ pub async fn publish_version(
 pub async fn retire(
     State(api): State<Api>,
     ApiPath(plan): ApiPath<Uuid>,
-    command: Command<ReasonBody>,
+    Operated(command): Operated<ReasonBody>,
 ) -> Result<Changed, Problem> {
-    command.caller.at_least(Role::Operator)?;
     let retire = PlanCommand::Retire { reason: command.body.reason };
     Ok(api.ledger.plans.execute(plan, &retire, &command.context).await?.into())
 }

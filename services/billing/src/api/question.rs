@@ -66,10 +66,10 @@ impl QuestionQuery {
     /// # Errors
     /// 400 for what isn't an instant; 422 for a period that is empty, too long or outside the calendar, or an unknown zone.
     pub fn question(self, now: Timestamp) -> Result<Question, Problem> {
-        let as_of = instant("as_of", self.as_of.as_deref())?.unwrap_or(now);
-        let known_at = instant("known_at", self.known_at.as_deref())?;
-        let to = instant("to", self.to.as_deref())?.unwrap_or(as_of);
-        let from = match instant("from", self.from.as_deref())? {
+        let as_of = said("as_of", self.as_of.as_deref())?.unwrap_or(now);
+        let known_at = said("known_at", self.known_at.as_deref())?;
+        let to = said("to", self.to.as_deref())?.unwrap_or(as_of);
+        let from = match said("from", self.from.as_deref())? {
             Some(from) => from,
             None => beginning_of_month(to).map_err(unprocessable)?,
         };
@@ -98,7 +98,8 @@ impl Question {
     }
 }
 
-fn instant(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+/// An instant in a query string; `None` when it isn't said.
+pub(super) fn said(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let malformed = |error| {
         Problem::bad_request(format!("{name} is {error}"))

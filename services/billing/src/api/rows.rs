@@ -13,12 +13,12 @@ use axum::{
 };
 use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
-use service_kit::{ApiPath, ApiQuery, Caller, PageQuery, Problem, Role};
+use service_kit::{ApiQuery, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    Api, csv,
+    Api, Viewed, csv,
     question::{Question, QuestionQuery, unprocessable},
 };
 use crate::{
@@ -175,12 +175,9 @@ pub(super) struct RowAnswer {
 )]
 pub async fn rows(
     State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    caller: Caller,
+    Viewed(organization): Viewed,
     ApiQuery(query): ApiQuery<RowsQuery>,
 ) -> Result<Response, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
     let limit = query.limit()?;
     let RowsQuery { from, to, time_zone, as_of, known_at, every, group_by, format, cursor, .. } = query;
     let question = QuestionQuery { from, to, time_zone, as_of, known_at }.question(Timestamp::now())?;
@@ -192,7 +189,8 @@ pub async fn rows(
             "{detail}; ask for a shorter period, longer parts or a lower limit"
         )));
     }
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?;
+    let rule = api.ledger.rule(organization, question.window.period).await?;
+    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule);
     let counted = snapshot.counted();
     let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(counted)).collect();
     let totals = snapshot.totals(&spans).await?;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{Command, Problem, Role};
+use service_kit::Problem;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, instant, plans::PlanBody};
+use super::{Api, Operated, instant, plans::PlanBody};
 use crate::{
     api::question::MAX_PERIOD_MS,
     domain::{money::Amount, plan::PlanVersion, span::Span},
@@ -50,8 +50,10 @@ pub struct SimulationBody {
     responses((status = 200, body = Object), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 422, body = Problem))
 )]
-pub async fn simulate(State(api): State<Api>, command: Command<SimulationBody>) -> Result<Json<Value>, Problem> {
-    command.caller.at_least(Role::Operator)?;
+pub async fn simulate(
+    State(api): State<Api>,
+    Operated(command): Operated<SimulationBody>,
+) -> Result<Json<Value>, Problem> {
     let body = command.body;
     let plan = match (body.plan, body.plan_version, body.definition) {
         (Some(plan), Some(version), None) => {

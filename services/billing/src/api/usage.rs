@@ -3,13 +3,13 @@
 use axum::{Json, extract::State};
 use epoch::Timestamp;
 use serde::Serialize;
-use service_kit::{ApiPath, ApiQuery, Caller, Problem, Role};
+use service_kit::{ApiQuery, Problem};
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    Api,
+    Api, Viewed,
     question::{Question, QuestionQuery},
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         compute::JobUsage as JobUsed,
         days::Day,
         quantity::{Quantity, Unit},
+        sharing::Rule,
         storage::FileUsage as FileUsed,
     },
     metering::{self, Part, Totals},
@@ -164,14 +165,12 @@ struct UserUsage {
 )]
 pub async fn usage(
     State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    caller: Caller,
+    Viewed(organization): Viewed,
     ApiQuery(query): ApiQuery<QuestionQuery>,
 ) -> Result<Json<UsageAnswer>, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
     let question = query.question(Timestamp::now())?;
-    let usage = Usage::read(&api.pool, organization, &question).await?;
+    let rule = api.ledger.rule(organization, question.window.period).await?;
+    let usage = Usage::read(&api.pool, organization, &question, rule).await?;
     let period = question.window.period;
     let (storage, compute) = usage.answer(&question.days);
     Ok(Json(UsageAnswer {
@@ -190,34 +189,30 @@ pub async fn usage(
 pub(super) const LISTED: usize = 200;
 
 /// An organization's usage of both kinds.
-pub(super) struct Usage {
-    pub(super) totals: Totals,
-    pub(super) jobs: Part<JobUsed<Uuid, Uuid>>,
+struct Usage {
+    totals: Totals,
+    jobs: Part<JobUsed<Uuid, Uuid>>,
     files: Part<FileUsed<Uuid, Uuid>>,
     odd_files: Vec<Flagged<Uuid>>,
     odd_jobs: Vec<Flagged<Uuid>>,
 }
 
 impl Usage {
-    pub(super) async fn read(pool: &PgPool, organization: Uuid, question: &Question) -> Result<Self, Problem> {
+    async fn read(pool: &PgPool, organization: Uuid, question: &Question, rule: Rule) -> Result<Self, Problem> {
         let counted = question.window.counted();
         let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
         let first = Page { after: None, limit: LISTED };
-        let usage = metering::usage(pool, question.of(organization), &spans, first, first).await?;
+        let usage = metering::usage(pool, question.of(organization), rule, &spans, first, first).await?;
         let metering::Usage { totals, jobs, files, odd_files, odd_jobs } = usage;
         Ok(Self { totals, jobs, files, odd_files, odd_jobs })
     }
 
-    pub(super) fn byte_ms(&self) -> i128 {
+    fn byte_ms(&self) -> i128 {
         self.totals.byte_ms.iter().sum()
     }
 
-    pub(super) fn run_ms(&self) -> i128 {
+    fn run_ms(&self) -> i128 {
         self.totals.run_ms.iter().sum()
-    }
-
-    pub(super) fn provisional(&self) -> bool {
-        self.totals.storage_provisional || self.totals.compute_provisional
     }
 
     fn answer(self, days: &[Day]) -> (StorageAnswer, ComputeAnswer) {

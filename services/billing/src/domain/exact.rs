@@ -70,6 +70,16 @@ impl Exact {
         Self { numerator: &self.numerator * &other.numerator, denominator: &self.denominator * &other.denominator }
     }
 
+    /// The part of it that `part` is of `whole`; nothing where the whole is nothing.
+    #[must_use]
+    pub fn part(&self, part: i128, whole: i128) -> Self {
+        match whole {
+            0 => Self::zero(),
+            whole if whole < 0 => self.part(-part, -whole),
+            whole => Self { numerator: &self.numerator * part, denominator: &self.denominator * whole },
+        }
+    }
+
     /// How many portions of `size`, which is positive, are begun; 0 when there is nothing or less.
     #[must_use]
     pub fn portions(&self, size: &Self) -> Self {

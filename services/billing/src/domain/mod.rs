@@ -4,6 +4,8 @@
 //! serve the HTTP API and anything else that has events, so ids are of any ordered type.
 
 pub mod account;
+pub mod apportion;
+pub mod breakdown;
 pub mod buckets;
 pub mod catalogue;
 pub mod charge;

@@ -146,16 +146,9 @@ impl fmt::Display for Amount {
     }
 }
 
-/// What `run_ms` milliseconds cost at a price by the second: exact, as a decimal without trailing zeros.
-#[must_use]
-pub fn exact_cost_of_run(run_ms: i128, by_second: &Decimal) -> String {
-    let (price, digits) = by_second.parts();
-    BigDecimal::new(BigInt::from(run_ms) * price, 3 + i64::from(digits)).normalized().to_plain_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Amount, exact_cost_of_run};
+    use super::Amount;
     use crate::domain::{
         currency::Currency,
         decimal::Decimal,
@@ -225,16 +218,5 @@ mod tests {
         };
         assert_eq!((percent("7.62", "15"), percent("6.48", "21")), ("1.14".to_owned(), "1.36".to_owned()));
         assert_eq!((percent("0.10", "5"), percent("0.10", "4.99")), ("0.01".to_owned(), "0.00".to_owned()));
-    }
-
-    #[test]
-    fn the_cost_of_a_run_is_not_rounded() {
-        let cost = |run_ms, price: &str| exact_cost_of_run(run_ms, &price.parse().unwrap());
-        assert_eq!(cost(1, "0.00005"), "0.00000005");
-        assert_eq!(cost(7_207_250, "0.00005"), "0.3603625");
-        assert_eq!(cost(3_000, "10"), "30");
-        assert_eq!(cost(0, "10"), "0");
-        assert_eq!(cost(1, "0.000000000001"), "0.000000000000001");
-        assert_eq!(cost(9_999_999_999_999_999_999_999_999, "0.000000000003"), "29999999999.999999999999997");
     }
 }

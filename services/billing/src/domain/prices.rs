@@ -1,14 +1,13 @@
-//! What usage costs at flat prices.
+//! Flat prices: one for each meter, without tiers and free units.
 //!
-//! The invariant: a line is its exact quantity at its price, rounded once; the total is the sum of what the lines show.
+//! The invariant: as a plan they charge as any other plan does, so there is one way from usage to money.
 
 use super::{
     charge::{Charge, Model},
     currency::{Currency, UnknownCurrency},
     decimal::{Decimal, NotADecimal},
-    money::Amount,
     plan::{Plan, PlanVersion},
-    quantity::{Quantity, Unit},
+    quantity::Unit,
 };
 
 /// One price for storage and one for compute.
@@ -33,39 +32,7 @@ pub enum PriceError {
     Price(#[from] NotADecimal),
 }
 
-/// One meter's cost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// What was metered: `storage` or `compute`.
-    pub meter: &'static str,
-    /// How much, and in which unit.
-    pub quantity: Quantity,
-    /// The price of one unit.
-    pub unit_price: Decimal,
-    /// What it costs, rounded.
-    pub amount: Amount,
-}
-
-/// What usage costs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Costs {
-    /// A line for each meter.
-    pub lines: Vec<Line>,
-    /// The sum of the lines.
-    pub total: Amount,
-}
-
 impl FlatPrices {
-    /// What this much storage and compute costs.
-    #[must_use]
-    pub fn costs(&self, byte_ms: i128, run_ms: i128) -> Costs {
-        let storage = self.line("storage", Quantity { metered: byte_ms, unit: Unit::GbHour }, &self.gb_hour);
-        let compute = self.line("compute", Quantity { metered: run_ms, unit: Unit::Second }, &self.second);
-        let lines = vec![storage, compute];
-        let total = lines.iter().fold(Amount::zero(self.currency), |total, line| total.plus(&line.amount));
-        Costs { lines, total }
-    }
-
     /// The same prices as a plan: what is charged when an account has none.
     #[must_use]
     pub fn plan(&self) -> Plan {
@@ -78,32 +45,38 @@ impl FlatPrices {
         let key = PlanVersion { plan: "standard".to_owned(), version: 1 };
         Plan::new(key, self.currency, charges)
     }
-
-    fn line(&self, meter: &'static str, quantity: Quantity, unit_price: &Decimal) -> Line {
-        let amount = Amount::of(quantity, unit_price, self.currency);
-        Line { meter, quantity, unit_price: unit_price.clone(), amount }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use epoch::Timestamp;
+
     use super::FlatPrices;
+    use crate::domain::{
+        rating::{Adjustments, Metered, Term, rate},
+        span::Span,
+    };
 
     #[test]
-    fn the_total_is_the_sum_of_rounded_lines() {
+    fn as_a_plan_the_total_is_the_sum_of_rounded_lines() {
         let prices = FlatPrices {
             currency: "EUR".parse().unwrap(),
             gb_hour: "0.005".parse().unwrap(),
             second: "0.005".parse().unwrap(),
         };
-        let costs = prices.costs(3_600_000_000_000_000, 1_000);
-        let lines: Vec<_> = costs
+        let span = Span::new(Timestamp::from_millis(0), Timestamp::from_millis(1));
+        let usage =
+            [(Term { span, plan: prices.plan().into() }, Metered { byte_ms: 3_600_000_000_000_000, run_ms: 1_000 })];
+        let invoice = rate(&usage, &Adjustments::default()).unwrap().unwrap();
+        let lines: Vec<_> = invoice
             .lines
             .iter()
-            .map(|line| (line.meter, line.quantity.unit.symbol(), line.quantity.to_string(), line.amount.to_string()))
+            .map(|line| {
+                (line.meter.as_str(), line.quantity.unit.symbol(), line.quantity.to_string(), line.amount.to_string())
+            })
             .collect();
         let line = |meter, unit| (meter, unit, "1".to_owned(), "0.01".to_owned());
-        assert_eq!(lines, [line("storage", "GB.h"), line("compute", "s")]);
-        assert_eq!(costs.total.to_string(), "0.02", "not the rounded sum, which is 0.01");
+        assert_eq!(lines, [line("compute", "s"), line("storage", "GB.h")]);
+        assert_eq!(invoice.total.to_string(), "0.02", "not the rounded sum, which is 0.01");
     }
 }

@@ -59,6 +59,12 @@ impl Metered {
             Meter::Storage => self.byte_ms,
         }
     }
+
+    /// The sum of both.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { byte_ms: self.byte_ms + other.byte_ms, run_ms: self.run_ms + other.run_ms }
+    }
 }
 
 /// What is done with the sum of the lines.
@@ -225,7 +231,7 @@ fn lines(usage: &[(Term, Metered)], currency: Currency) -> Vec<Line> {
                 known.amount = known.amount.plus(&part.amount);
             }
         }
-        used = Metered { byte_ms: used.byte_ms + metered.byte_ms, run_ms: used.run_ms + metered.run_ms };
+        used = used.plus(*metered);
     }
     let line = |((meter, plan, own), sum): ((Meter, &PlanVersion, bool), Sum<'_>)| {
         let parts: Vec<_> = sum.parts.into_values().collect();

@@ -4,9 +4,12 @@ use epoch::{ExecuteError, Timestamp, store::StoreError};
 use epoch_postgres::TxError;
 use service_kit::{IntoProblem, Problem};
 
-use crate::domain::{
-    account::AccountError, catalogue::PlanError, days::DaysError, invoice::InvoiceError, money::NotAnAmount,
-    month::Month, rating::RatingError, refused::Refused,
+use crate::{
+    domain::{
+        account::AccountError, catalogue::PlanError, days::DaysError, invoice::InvoiceError, money::NotAnAmount,
+        month::Month, rating::RatingError, refused::Refused,
+    },
+    projections::ReadError,
 };
 
 /// Why the ledger has no answer.
@@ -50,6 +53,9 @@ pub enum LedgerError {
         /// Its end.
         end: Timestamp,
     },
+    /// The account changed whenever its usage had been read.
+    #[error("the account changed again and again while its usage was read; try again")]
+    Changing,
     /// The command's id was used for another command.
     #[error("command id belongs to another command")]
     CommandReused,
@@ -68,6 +74,9 @@ pub enum LedgerError {
     /// The database gave no answer.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
+    /// The read models gave no answer.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 impl<E: std::error::Error + Into<LedgerError>> From<ExecuteError<E>> for LedgerError {
@@ -96,11 +105,14 @@ impl From<LedgerError> for Problem {
                 Problem::unprocessable("the Idempotency-Key was used before, for a request with another body")
                     .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
             }
-            LedgerError::Stale { .. } | LedgerError::TooManyAttempts { .. } => Problem::conflict(detail),
+            LedgerError::Stale { .. } | LedgerError::TooManyAttempts { .. } | LedgerError::Changing => {
+                Problem::conflict(detail)
+            }
             LedgerError::EmptyPeriod | LedgerError::Refused(_) | LedgerError::Amount(_) => Problem::internal(detail),
             LedgerError::Store(error) => error.into(),
             LedgerError::Tx(error) => error.into(),
             LedgerError::Sql(error) => error.into(),
+            LedgerError::Read(error) => error.into(),
         }
     }
 }

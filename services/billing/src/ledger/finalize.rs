@@ -5,31 +5,48 @@
 //! The invariant: whatever changes an account's invoices holds the account's lock until it commits. A number is taken by the
 //! transaction that commits its document, and by no other. Before a month is frozen all earlier invoices are compared with what
 //! is known now; the differences are booked on them and settled with it.
+//!
+//! Usage is read before the transaction begins, since a transaction that waits for another connection of its pool can wait for
+//! itself. What is read stands on one version of the account, which says what its invoices are; the transaction goes on only if
+//! the account is still at that version, and else it is read again.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use bigdecimal::num_bigint::BigInt;
-use contracts::invoice::{Correction, Day, InvoiceDrafted, InvoiceFinalized, Line};
-use epoch::{CommandContext, Executed};
+use contracts::invoice::InvoiceDrafted;
+use epoch::{CommandContext, Executed, Version};
 use epoch_postgres::PgTx;
 use futures::FutureExt;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, MAX_ATTEMPTS, Statement, invoice_id};
+use super::{
+    Ledger, LedgerError, MAX_ATTEMPTS, Used, When,
+    draft::{corrections_of, document, sum},
+    invoice, invoice_id,
+};
 use crate::domain::{
     account::{Account, AccountCommand},
-    currency::Currency,
     invoice::{InvoiceCommand, InvoiceState, LineKey, LineNow},
-    money::Amount,
     month::Month,
+    rating,
+    refused::Refused,
 };
 
 /// The series of invoices and credit notes.
 const SERIES: &str = "invoice";
-/// How many digits of the rounding are shown.
-const DIGITS: u8 = 12;
 /// Why an adjustment is booked.
 const LATE: &str = "events were heard after the invoice was finalized";
+/// How often usage is read again because the account has changed meanwhile.
+const MAX_READINGS: u32 = 5;
+
+/// What freezing a month needs to know of usage.
+struct Reading {
+    /// The account's, which all of it stands on.
+    version: Version,
+    /// The month's usage; none when it was frozen already.
+    month: Option<Used>,
+    /// That of the months whose invoices count, by invoice.
+    earlier: BTreeMap<Uuid, Used>,
+}
 
 impl Ledger {
     /// Freezes a month's invoice under the next number.
@@ -42,12 +59,18 @@ impl Ledger {
         month: Month,
         context: &CommandContext,
     ) -> Result<Executed, LedgerError> {
-        let (ledger, context) = (self.clone(), context.clone());
-        let committed = self.store.transaction(move |tx| {
-            let (ledger, context) = (ledger.clone(), context.clone());
-            async move { ledger.finalize_in(tx, organization, month, &context).await }.boxed()
-        });
-        committed.await
+        for _ in 0..MAX_READINGS {
+            let reading = Arc::new(self.read_for(organization, month).await?);
+            let (ledger, context) = (self.clone(), context.clone());
+            let committed = self.store.transaction(move |tx| {
+                let (ledger, reading, context) = (ledger.clone(), Arc::clone(&reading), context.clone());
+                async move { ledger.finalize_in(tx, organization, month, &reading, &context).await }.boxed()
+            });
+            if let Some(executed) = committed.await? {
+                return Ok(executed);
+            }
+        }
+        Err(LedgerError::Changing)
     }
 
     /// Undoes a month's invoice; a finalized one by a credit note under the next number.
@@ -69,80 +92,85 @@ impl Ledger {
         committed.await
     }
 
-    /// The corrections of earlier invoices that are settled with an invoice.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub async fn corrections(&self, account: &Account, settled_in: Uuid) -> Result<Vec<Correction>, LedgerError> {
-        let mut corrections = Vec::new();
-        for id in account.invoices().keys() {
-            corrections.extend(corrections_of(*id, &self.invoices.load(*id).await?.state, settled_in));
+    async fn read_for(&self, organization: Uuid, month: Month) -> Result<Reading, LedgerError> {
+        let account = self.accounts.load(organization).await?;
+        account.state.currency()?;
+        let mut reading = Reading { version: account.version, month: None, earlier: BTreeMap::new() };
+        let (_, invoice) = self.invoice_of(organization, month).await?;
+        if invoice.finalized().is_some() {
+            return Ok(reading);
         }
-        Ok(corrections)
+        let when = When::as_of(self.now());
+        let (period, _) = self.period(&account.state, month)?;
+        if when.as_of < period.end() {
+            return Err(LedgerError::NotOver { month, end: period.end() });
+        }
+        for id in account.state.invoices().keys() {
+            let invoice = self.invoices.load(*id).await?.state;
+            let Some(drafted) = invoice.drafted() else { continue };
+            let month = drafted.month.parse().map_err(|error| Refused::new("month", error))?;
+            reading.earlier.insert(*id, self.used(organization, &account.state, month, when).await?);
+        }
+        reading.month = Some(self.used(organization, &account.state, month, when).await?);
+        Ok(reading)
     }
 
+    /// None when what was read is out of date; then nothing is done.
     async fn finalize_in(
         &self,
         tx: &mut PgTx,
         organization: Uuid,
         month: Month,
+        reading: &Reading,
         context: &CommandContext,
-    ) -> Result<Executed, LedgerError> {
+    ) -> Result<Option<Executed>, LedgerError> {
         lock(tx, organization).await?;
-        let account = tx.load(&self.accounts, organization).await?.state;
-        let currency = account.currency()?;
-        let (period, zone) = self.period(&account, month)?;
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
         if let Some(frozen) = invoice.finalized() {
             // The same request again is answered as the first time; another one is refused.
             let again = InvoiceCommand::Finalize(Box::new(frozen.clone()));
-            return Ok(tx.execute(&self.invoices, id, &again, context).await?);
+            return Ok(Some(tx.execute(&self.invoices, id, &again, context).await?));
         }
-        let now = self.now();
-        if now < period.end() {
-            return Err(LedgerError::NotOver { month, end: period.end() });
-        }
+        let account = tx.load(&self.accounts, organization).await?;
+        let Some(used) = reading.month.clone().filter(|_| account.version == reading.version) else { return Ok(None) };
+        let account = account.state;
         let drafted = InvoiceDrafted {
             organization_id: organization,
             month: month.to_string(),
-            start_at: period.start(),
-            end_at: period.end(),
-            time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
+            start_at: used.period.start(),
+            end_at: used.period.end(),
+            time_zone: used.time_zone.clone(),
         };
         let aside = aside(context);
         tx.execute(&self.invoices, id, &InvoiceCommand::Draft(drafted), &aside).await?;
         let mut corrections = Vec::new();
-        for earlier in account.invoices().keys() {
-            self.adjust_in(tx, organization, &account, *earlier, id, &aside).await?;
+        for (earlier, used) in &reading.earlier {
+            self.adjust_in(tx, &account, *earlier, used, id, &aside).await?;
             corrections.extend(corrections_of(*earlier, &tx.load(&self.invoices, *earlier).await?.state, id));
         }
-        let corrected = sum(&corrections, currency)?;
-        let statement = self.statement(organization, &account, month, now, &corrected).await?;
+        let corrected = sum(&corrections, account.currency()?)?;
+        let end = used.period.end();
+        let statement = used.statement(&account, &corrected)?;
         let number = take_number(tx).await?;
-        let frozen = frozen(organization, number, &statement, corrections);
+        let frozen = document(organization, number, &statement, corrections);
         let executed = tx.execute(&self.invoices, id, &InvoiceCommand::Finalize(Box::new(frozen)), context).await?;
-        let credit_used = statement.invoice.credit_applied;
-        let invoiced = AccountCommand::Invoiced { invoice: id, end: period.end(), credit_used };
+        let invoiced = AccountCommand::Invoiced { invoice: id, end, credit_used: statement.invoice.credit_applied };
         tx.execute(&self.accounts, organization, &invoiced, &aside).await?;
-        Ok(executed)
+        Ok(Some(executed))
     }
 
     /// Books on a finalized invoice how it differs from what is known now.
     async fn adjust_in(
         &self,
         tx: &mut PgTx,
-        organization: Uuid,
         account: &Account,
         id: Uuid,
+        used: &Used,
         settled_in: Uuid,
         context: &CommandContext,
     ) -> Result<(), LedgerError> {
-        let invoice = tx.load(&self.invoices, id).await?.state;
-        let Some(drafted) = invoice.drafted().filter(|_| invoice.voided().is_none()) else { return Ok(()) };
-        let Ok(month) = drafted.month.parse::<Month>() else { return Ok(()) };
-        let none = BigInt::from(0);
-        let statement = self.statement(organization, account, month, self.now(), &none).await?;
-        let line_now = |line: &crate::domain::rating::Line| LineNow {
+        let now = invoice(account, &used.terms, &0.into())?;
+        let line_now = |line: &rating::Line| LineNow {
             key: LineKey {
                 meter: line.meter.as_str().to_owned(),
                 plan: line.plan.plan.clone(),
@@ -151,7 +179,7 @@ impl Ledger {
             metered: line.quantity.metered,
             amount: line.amount.clone(),
         };
-        let lines = statement.invoice.lines.iter().map(line_now).collect();
+        let lines = now.lines.iter().map(line_now).collect();
         let adjust = InvoiceCommand::Adjust { lines, settled_in, reason: LATE.to_owned() };
         tx.execute(&self.invoices, id, &adjust, context).await?;
         Ok(())
@@ -213,82 +241,4 @@ async fn lock(tx: &mut PgTx, organization: Uuid) -> Result<(), LedgerError> {
 async fn take_number(tx: &mut PgTx) -> Result<i64, LedgerError> {
     let take = "update invoice_numbers set last = last + 1 where series = $1 returning last";
     Ok(sqlx::query_scalar(take).bind(SERIES).fetch_one(tx.connection()).await?)
-}
-
-fn corrections_of(id: Uuid, invoice: &InvoiceState, settled_in: Uuid) -> Vec<Correction> {
-    let month = invoice.drafted().map(|drafted| drafted.month.clone()).unwrap_or_default();
-    let settled = invoice.adjustments().iter().filter(|booked| booked.settled_in_id == settled_in);
-    let correction = settled.map(|booked| Correction {
-        invoice_id: id,
-        month: month.clone(),
-        meter: booked.meter.clone(),
-        plan: booked.plan.clone(),
-        plan_version: booked.plan_version,
-        amount: booked.amount.clone(),
-    });
-    correction.collect()
-}
-
-/// What corrections come to, in the smallest unit of the currency.
-pub(super) fn sum(corrections: &[Correction], currency: Currency) -> Result<BigInt, LedgerError> {
-    let mut sum = Amount::zero(currency);
-    for correction in corrections {
-        sum = sum.plus(&Amount::read(&correction.amount, currency)?);
-    }
-    Ok(sum.minor().clone())
-}
-
-fn frozen(organization: Uuid, number: i64, statement: &Statement, corrections: Vec<Correction>) -> InvoiceFinalized {
-    let invoice = &statement.invoice;
-    let line = |line: &crate::domain::rating::Line| Line {
-        meter: line.meter.as_str().to_owned(),
-        unit: line.quantity.unit.symbol().to_owned(),
-        plan: line.plan.plan.clone(),
-        plan_version: i32::try_from(line.plan.version).unwrap_or(i32::MAX),
-        metered: line.quantity.metered.to_string(),
-        quantity: line.quantity.to_string(),
-        amount: line.amount.to_string(),
-    };
-    let mut days = Vec::new();
-    for (day, metered) in &statement.days {
-        days.push(Day {
-            date: day.date.to_string(),
-            start_at: day.span.start(),
-            end_at: day.span.end(),
-            byte_milliseconds: metered.byte_ms.to_string(),
-            run_milliseconds: metered.run_ms.to_string(),
-        });
-    }
-    InvoiceFinalized {
-        organization_id: organization,
-        number,
-        currency: invoice.currency.code().to_owned(),
-        lines: invoice.lines.iter().map(line).collect(),
-        corrections,
-        days,
-        rounding: invoice.rounding.cut(DIGITS),
-        subtotal: invoice.subtotal.to_string(),
-        discount: invoice.discount.to_string(),
-        minimum_true_up: invoice.minimum_true_up.to_string(),
-        tax: invoice.tax.to_string(),
-        total: invoice.total.to_string(),
-        credit_applied: invoice.credit_applied.to_string(),
-        amount_due: invoice.amount_due.to_string(),
-    }
-}
-
-impl Ledger {
-    /// A month as it would be frozen now: number 0, and with the corrections that are booked for it.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub async fn draft(&self, organization: Uuid, month: Month) -> Result<(Statement, InvoiceFinalized), LedgerError> {
-        let account = self.account(organization).await?;
-        let (id, _) = self.invoice_of(organization, month).await?;
-        let corrections = self.corrections(&account, id).await?;
-        let corrected = sum(&corrections, account.currency()?)?;
-        let statement = self.statement(organization, &account, month, self.now(), &corrected).await?;
-        let document = frozen(organization, 0, &statement, corrections);
-        Ok((statement, document))
-    }
 }

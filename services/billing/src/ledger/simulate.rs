@@ -1,6 +1,6 @@
 //! What another plan would have cost.
 //!
-//! The invariant: the simulated amount is what [`Ledger::statement`] would say if the account had had the plan from the period's
+//! The invariant: the simulated amount is what a statement would say if the account had had the plan from the period's
 //! start; only the plan differs. Usage that was is compared, not usage that would have been.
 
 use std::sync::Arc;
@@ -10,15 +10,8 @@ use epoch::Timestamp;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Used, invoice};
-use crate::domain::{
-    charging::terms_of,
-    currency::Currency,
-    money::Amount,
-    plan::Plan,
-    rating::Term,
-    span::{Span, Window},
-};
+use super::{Ledger, LedgerError, When, invoice, spans};
+use crate::domain::{charging::terms_of, currency::Currency, money::Amount, plan::Plan, rating::Term, span::Span};
 
 /// What a plan changes for one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +71,19 @@ impl Ledger {
         if account.currency()? != plan.currency {
             return Ok(None);
         }
-        let used = Used::read(self.store.pool(), organization, Window { period, as_of }).await?;
         let terms = terms_of(&account, &self.plans_of(&account).await?, &self.standard, period)?;
+        let mut snapshot = self.snapshot(organization, period, When::as_of(as_of)).await?;
+        let [by_term, whole] = snapshot.charged([&spans(&terms), &[period]]).await?.lists;
+        drop(snapshot);
         let none = BigInt::from(0);
-        let actual = invoice(&account, &used.by_term(&terms), &none)?;
+        let by_term: Vec<_> = terms.into_iter().zip(by_term).collect();
+        let actual = invoice(&account, &by_term, &none)?;
         if actual.currency != plan.currency {
             return Ok(None);
         }
-        let instead = [Term { span: period, plan: Arc::clone(plan) }];
-        let simulated = invoice(&account, &used.by_term(&instead), &none)?;
+        let instead = Term { span: period, plan: Arc::clone(plan) };
+        let instead: Vec<_> = whole.into_iter().map(|metered| (instead.clone(), metered)).collect();
+        let simulated = invoice(&account, &instead, &none)?;
         Ok(Some(Effect { organization, actual: actual.total, simulated: simulated.total }))
     }
 

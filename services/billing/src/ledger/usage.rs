@@ -1,99 +1,135 @@
-//! What an organization used, as the read models have it.
-
-use std::collections::BTreeMap;
+//! What an account used, as the read models have it.
+//!
+//! The invariant: usage is read from the sums that metering keeps, so that it costs days and not events, and all of a month from one
+//! snapshot of them. An instant of knowledge in the past gives what was known then.
 
 use epoch::Timestamp;
-use futures::TryStreamExt;
-use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use crate::domain::{
-    compute::JobRun,
-    metering::{LevelChange, areas, level_at},
-    rating::{Metered, Term},
-    runs::Run,
-    span::{Span, Window},
+use super::{Ledger, LedgerError, Statement, invoice};
+use crate::{
+    domain::{
+        account::Account,
+        charging::terms_of,
+        days::{Day, days},
+        month::Month,
+        rating::{Metered, Term},
+        sharing::Rule,
+        span::{Span, Window},
+    },
+    metering::{Asked, Snapshot, charged::Charged},
 };
+use bigdecimal::num_bigint::BigInt;
 
-/// What a file held before, as one change at the beginning, and each change since, up to and with `$3`.
-const CHANGES: &str = "select file_id, $2::bigint as at, sum(delta_bytes)::bigint as delta_bytes from storage_changes \
-     where organization_id = $1 and at < $2 group by file_id having sum(delta_bytes) <> 0 \
-     union all \
-     select file_id, at, delta_bytes from storage_changes \
-     where organization_id = $1 and at >= $2 and at <= $3";
+/// As of when usage is asked for, and as known when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// What happened later doesn't count.
+    pub as_of: Timestamp,
+    /// What was recorded later is not known yet; everything is known if it isn't said.
+    pub known_at: Option<Timestamp>,
+}
 
-/// `least` and `greatest` pass over what is null.
-const RUNS: &str = "select job_id, user_id, started_at, ended_at from runs where organization_id = $1 \
-     and (ended_at is null or ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3";
+impl When {
+    /// As of an instant, by all that is known.
+    #[must_use]
+    pub const fn as_of(as_of: Timestamp) -> Self {
+        Self { as_of, known_at: None }
+    }
+}
 
-/// What an organization stored and ran in a window.
+/// What an account used in a month, not priced yet.
 #[derive(Debug, Clone)]
 pub struct Used {
-    window: Window,
-    /// How each file's size changes.
-    pub files: BTreeMap<Uuid, Vec<LevelChange>>,
-    /// When jobs ran.
-    pub runs: Vec<JobRun<Uuid, Uuid>>,
+    /// The month.
+    pub month: Month,
+    /// Its first instant and the first one after it.
+    pub period: Span,
+    /// As of when, and as known when.
+    pub when: When,
+    /// The IANA time zone of its days.
+    pub time_zone: String,
+    /// What was charged by and what was metered, in order of time.
+    pub terms: Vec<(Term, Metered)>,
+    /// What was metered, day by day.
+    pub days: Vec<(Day, Metered)>,
+    /// Whether something still runs or is still stored that counts only up to `as_of`.
+    pub provisional: bool,
 }
 
 impl Used {
-    /// Reads it.
+    /// What it comes to, with corrections of earlier invoices in the smallest unit of the currency.
     ///
     /// # Errors
-    /// When the database gives no answer.
-    pub async fn read(pool: &PgPool, organization: Uuid, window: Window) -> Result<Self, sqlx::Error> {
-        let (first, last) = window.needed();
-        let asked =
-            |query: &'static str| sqlx::query(query).bind(organization).bind(first.as_millis()).bind(last.as_millis());
-        let mut files: BTreeMap<Uuid, Vec<LevelChange>> = BTreeMap::new();
-        let mut changes = asked(CHANGES).fetch(pool);
-        while let Some(row) = changes.try_next().await? {
-            let at = Timestamp::from_millis(row.try_get("at")?);
-            let change = LevelChange { at, delta: row.try_get("delta_bytes")? };
-            files.entry(row.try_get("file_id")?).or_default().push(change);
-        }
-        drop(changes);
-        let mut runs = Vec::new();
-        let mut found = asked(RUNS).fetch(pool);
-        while let Some(row) = found.try_next().await? {
-            let instant = |millis: Option<i64>| millis.map(Timestamp::from_millis);
-            let run =
-                Run { started_at: instant(row.try_get("started_at")?), ended_at: instant(row.try_get("ended_at")?) };
-            runs.push(JobRun { job: row.try_get("job_id")?, user: row.try_get("user_id")?, run });
-        }
-        drop(found);
-        Ok(Self { window, files, runs })
+    /// [`LedgerError`].
+    pub fn statement(self, account: &Account, corrections: &BigInt) -> Result<Statement, LedgerError> {
+        let invoice = invoice(account, &self.terms, corrections)?;
+        Ok(Statement { used: self, invoice })
+    }
+}
+
+impl Ledger {
+    /// What an account used in a month.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn used(
+        &self,
+        organization: Uuid,
+        account: &Account,
+        month: Month,
+        when: When,
+    ) -> Result<Used, LedgerError> {
+        let (period, zone) = self.period(account, month)?;
+        let terms = terms_of(account, &self.plans_of(account).await?, &self.standard, period)?;
+        let days = days(period, &zone)?;
+        let (of_terms, of_days): (Vec<_>, Vec<_>) = (spans(&terms), days.iter().map(|day| day.span).collect());
+        let mut snapshot = self.snapshot(organization, period, when).await?;
+        let Charged { lists: [by_term, by_day], provisional } = snapshot.charged([&of_terms, &of_days]).await?;
+        Ok(Used {
+            month,
+            period,
+            when,
+            time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
+            terms: terms.into_iter().zip(by_term).collect(),
+            days: days.into_iter().zip(by_day).collect(),
+            provisional,
+        })
     }
 
-    /// How much of each meter in spans that follow each other.
-    pub fn metered(&self, spans: impl Iterator<Item = Span>) -> Vec<Metered> {
-        let counted = self.window.counted();
-        let spans: Vec<_> = spans.map(|span| span.intersect(counted)).collect();
-        let stored: Vec<_> = self.files.values().flatten().copied().collect();
-        let as_of = self.window.as_of;
-        let running: Vec<_> = self.runs.iter().filter_map(|run| run.run.level_changes(as_of)).flatten().collect();
-        let both = areas(&stored, spans.iter().copied()).into_iter().zip(areas(&running, spans));
-        both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect()
+    /// What an organization is charged by in a period; the standard plan as long as it has no account.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn terms(&self, organization: Uuid, period: Span) -> Result<Vec<Term>, LedgerError> {
+        let account = self.accounts.load(organization).await?.state;
+        Ok(terms_of(&account, &self.plans_of(&account).await?, &self.standard, period)?)
     }
 
-    /// How much of each meter in each term.
-    #[must_use]
-    pub fn by_term(&self, terms: &[Term]) -> Vec<(Term, Metered)> {
-        terms.iter().cloned().zip(self.metered(terms.iter().map(|term| term.span))).collect()
+    /// How an organization's jobs share files in a period: as its last plan of the period says.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn rule(&self, organization: Uuid, period: Span) -> Result<Rule, LedgerError> {
+        Ok(rule_of(&self.terms(organization, period).await?))
     }
 
-    /// What is stored at an instant of the window, in bytes.
-    #[must_use]
-    pub fn stored_at(&self, at: Timestamp) -> i128 {
-        self.files.values().map(|changes| level_at(changes, at)).sum()
+    /// The read models, for questions about a period.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn snapshot(&self, organization: Uuid, period: Span, when: When) -> Result<Snapshot, LedgerError> {
+        let window = Window { period, as_of: when.as_of };
+        Ok(Snapshot::of(self.store.pool(), Asked { organization, window, known_at: when.known_at }).await?)
     }
+}
 
-    /// Whether something still runs or is still stored that counts only up to `as_of`.
-    #[must_use]
-    pub fn provisional(&self) -> bool {
-        let Window { as_of, .. } = self.window;
-        let is_stored = || self.files.values().any(|changes| level_at(changes, as_of) != 0);
-        let runs = || self.runs.iter().any(|run| run.run.as_of(as_of).goes_on());
-        self.window.is_cut() && (is_stored() || runs())
-    }
+/// The spans of terms.
+pub(crate) fn spans(terms: &[Term]) -> Vec<Span> {
+    terms.iter().map(|term| term.span).collect()
+}
+
+/// How files are shared in a period: as the last plan that applies says.
+pub(crate) fn rule_of(terms: &[Term]) -> Rule {
+    terms.last().map_or(Rule::Split, |term| term.plan.split)
 }

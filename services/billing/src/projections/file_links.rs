@@ -49,8 +49,8 @@ impl EventHandler<PgTx> for FileLinks {
                 _ => continue,
             };
             let insert = "insert into file_link_changes \
-                     (organization_id, file_id, job_id, role, version, at, linked, recorded_at) \
-                 select $1, file_id, $3, $4, $5, $6, $7, $8 from unnest($2::uuid[]) as f (file_id) on conflict do nothing";
+                     (organization_id, file_id, job_id, role, version, at, linked, recorded_at, event_id) \
+                 select $1, file_id, $3, $4, $5, $6, $7, $8, $9 from unnest($2::uuid[]) as f (file_id) on conflict do nothing";
             sqlx::query(insert)
                 .bind(organization)
                 .bind(files)
@@ -60,6 +60,7 @@ impl EventHandler<PgTx> for FileLinks {
                 .bind(event.occurred_at.as_millis())
                 .bind(linked)
                 .bind(event.recorded_at.as_millis())
+                .bind(event.event_id)
                 .execute(tx.connection())
                 .await?;
         }

@@ -24,7 +24,7 @@ pub enum ReadError {
 }
 
 /// Checks that no more was found than may be; who asks reads one more than the limit.
-fn bounded(found: usize, limit: i64, what: &'static str) -> Result<(), ReadError> {
+pub(crate) fn bounded(found: usize, limit: i64, what: &'static str) -> Result<(), ReadError> {
     match usize::try_from(limit) {
         Ok(most) if found <= most => Ok(()),
         _ => Err(ReadError::TooMuch { what, limit }),

@@ -32,6 +32,7 @@ struct Rows {
     instants: Vec<i64>,
     deltas: Vec<i64>,
     recorded: Vec<i64>,
+    events: Vec<Uuid>,
 }
 
 #[async_trait]
@@ -72,16 +73,18 @@ impl EventHandler<PgTx> for StorageChanges {
             rows.instants.push(event.occurred_at.as_millis());
             rows.deltas.push(delta);
             rows.recorded.push(event.recorded_at.as_millis());
+            rows.events.push(event.event_id);
         }
         if rows.files.is_empty() {
             return Ok(());
         }
-        sqlx::query("select metering_storage_add($1, $2, $3, $4, $5)")
+        sqlx::query("select metering_storage_add($1, $2, $3, $4, $5, $6)")
             .bind(rows.organizations)
             .bind(rows.files)
             .bind(rows.instants)
             .bind(rows.deltas)
             .bind(rows.recorded)
+            .bind(rows.events)
             .execute(tx.connection())
             .await?;
         Ok(())

@@ -111,7 +111,7 @@ async fn an_answer_is_one_statement() {
     let statements = Statements::default();
     let guard = tracing::subscriber::set_default(statements.clone());
     let asked = Asked { organization, window, known_at: None };
-    let answer = usage(&pool, asked, &spans, listed, listed).await.unwrap();
+    let answer = usage(&pool, asked, Rule::Split, &spans, listed, listed).await.unwrap();
     let sent = statements.0.swap(0, Ordering::SeqCst);
     drop(guard);
     assert!(answer.totals.byte_ms[0] > 0 && answer.totals.users.len() > 3, "{:?}", answer.totals);

@@ -234,7 +234,7 @@ const GROUPS: [GroupBy; 6] =
     [GroupBy::File, GroupBy::Job, GroupBy::User, GroupBy::JobConfiguration, GroupBy::Machine, GroupBy::MachineType];
 
 async fn listed(ledger: &Ledger, asked: Asked, spans: &[Span], jobs: Page, files: Page) -> Usage {
-    usage(&ledger.pool, asked, spans, jobs, files).await.unwrap()
+    usage(&ledger.pool, asked, Rule::Split, spans, jobs, files).await.unwrap()
 }
 
 async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {

@@ -28,6 +28,7 @@ pub(super) struct Notes {
     users: Vec<Option<Uuid>>,
     machines: Vec<Option<Uuid>>,
     machine_types: Vec<Option<String>>,
+    events: Vec<Uuid>,
 }
 
 impl Notes {
@@ -48,6 +49,7 @@ impl Notes {
         self.users.push(started.as_ref().and_then(|started| started.user_id));
         self.machines.push(started.as_ref().map(|started| started.machine_id));
         self.machine_types.push(started.map(|started| started.machine_type));
+        self.events.push(event.event_id);
     }
 
     /// Writes them down; the jobs whose runs may have changed.
@@ -68,8 +70,8 @@ impl Notes {
         }
         let insert = "with told as ( \
                  select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[], \
-                     $7::uuid[], $8::uuid[], $9::text[]) \
-                 as t (job_id, version, organization_id, kind, at, recorded_at, user_id, machine_id, machine_type) \
+                     $7::uuid[], $8::uuid[], $9::text[], $10::uuid[]) \
+                 as t (job_id, version, organization_id, kind, at, recorded_at, user_id, machine_id, machine_type, event_id) \
              ), types as ( \
                  insert into machine_types (id, name) \
                  select distinct machine_type_id(machine_type), machine_type from told \
@@ -78,7 +80,7 @@ impl Notes {
                  order by 1 on conflict do nothing \
              ) \
              insert into job_moments \
-                 (job_id, version, organization_id, kind, at, recorded_at, user_id, machine_id, machine_type) \
+                 (job_id, version, organization_id, kind, at, recorded_at, user_id, machine_id, machine_type, event_id) \
              select * from told on conflict do nothing";
         sqlx::query(insert)
             .bind(&self.jobs)
@@ -90,6 +92,7 @@ impl Notes {
             .bind(self.users)
             .bind(self.machines)
             .bind(self.machine_types)
+            .bind(self.events)
             .execute(connection)
             .await?;
         let mut jobs = self.jobs;

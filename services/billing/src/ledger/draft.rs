@@ -1,0 +1,124 @@
+//! What an invoice says, frozen or as it would be frozen now.
+
+use bigdecimal::num_bigint::BigInt;
+use contracts::invoice::{Correction, Day, InvoiceFinalized, Line};
+use epoch::{Aggregate, Timestamp, Version, store::Streamer as _};
+use futures::TryStreamExt;
+use uuid::Uuid;
+
+use super::{Ledger, LedgerError, Statement, When};
+use crate::domain::{account::Account, currency::Currency, invoice::InvoiceState, money::Amount, month::Month, rating};
+
+/// How many digits of the rounding are shown.
+const DIGITS: u8 = 12;
+
+impl Ledger {
+    /// A month as it would be frozen now: number 0, and with the corrections that are booked for it.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn draft(&self, organization: Uuid, month: Month) -> Result<(Statement, InvoiceFinalized), LedgerError> {
+        let account = self.account(organization).await?;
+        let (id, _) = self.invoice_of(organization, month).await?;
+        let corrections = self.corrections(&account, id).await?;
+        let corrected = sum(&corrections, account.currency()?)?;
+        let used = self.used(organization, &account, month, When::as_of(self.now())).await?;
+        let statement = used.statement(&account, &corrected)?;
+        let document = document(organization, 0, &statement, corrections);
+        Ok((statement, document))
+    }
+
+    /// The corrections of earlier invoices that are settled with an invoice.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn corrections(&self, account: &Account, settled_in: Uuid) -> Result<Vec<Correction>, LedgerError> {
+        let mut corrections = Vec::new();
+        for id in account.invoices().keys() {
+            corrections.extend(corrections_of(*id, &self.invoices.load(*id).await?.state, settled_in));
+        }
+        Ok(corrections)
+    }
+
+    /// When the store took it that an invoice was frozen, by the clock that says when events were recorded.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn frozen_at(&self, invoice: Uuid) -> Result<Option<Timestamp>, LedgerError> {
+        let mut events = self.store.stream(InvoiceState::NAME, invoice, Version::ZERO);
+        while let Some(event) = events.try_next().await? {
+            if &*event.event_name == "InvoiceFinalized" {
+                return Ok(Some(event.recorded_at));
+            }
+        }
+        Ok(None)
+    }
+}
+
+pub(super) fn corrections_of(id: Uuid, invoice: &InvoiceState, settled_in: Uuid) -> Vec<Correction> {
+    let month = invoice.drafted().map(|drafted| drafted.month.clone()).unwrap_or_default();
+    let settled = invoice.adjustments().iter().filter(|booked| booked.settled_in_id == settled_in);
+    let correction = settled.map(|booked| Correction {
+        invoice_id: id,
+        month: month.clone(),
+        meter: booked.meter.clone(),
+        plan: booked.plan.clone(),
+        plan_version: booked.plan_version,
+        amount: booked.amount.clone(),
+    });
+    correction.collect()
+}
+
+/// What corrections come to, in the smallest unit of the currency.
+pub(super) fn sum(corrections: &[Correction], currency: Currency) -> Result<BigInt, LedgerError> {
+    let mut sum = Amount::zero(currency);
+    for correction in corrections {
+        sum = sum.plus(&Amount::read(&correction.amount, currency)?);
+    }
+    Ok(sum.minor().clone())
+}
+
+/// What a statement says as an invoice of this number.
+pub(super) fn document(
+    organization: Uuid,
+    number: i64,
+    statement: &Statement,
+    corrections: Vec<Correction>,
+) -> InvoiceFinalized {
+    let invoice = &statement.invoice;
+    let line = |line: &rating::Line| Line {
+        meter: line.meter.as_str().to_owned(),
+        unit: line.quantity.unit.symbol().to_owned(),
+        plan: line.plan.plan.clone(),
+        plan_version: i32::try_from(line.plan.version).unwrap_or(i32::MAX),
+        metered: line.quantity.metered.to_string(),
+        quantity: line.quantity.to_string(),
+        amount: line.amount.to_string(),
+    };
+    let mut days = Vec::new();
+    for (day, metered) in &statement.used.days {
+        days.push(Day {
+            date: day.date.to_string(),
+            start_at: day.span.start(),
+            end_at: day.span.end(),
+            byte_milliseconds: metered.byte_ms.to_string(),
+            run_milliseconds: metered.run_ms.to_string(),
+        });
+    }
+    InvoiceFinalized {
+        organization_id: organization,
+        number,
+        currency: invoice.currency.code().to_owned(),
+        lines: invoice.lines.iter().map(line).collect(),
+        corrections,
+        days,
+        rounding: invoice.rounding.cut(DIGITS),
+        subtotal: invoice.subtotal.to_string(),
+        discount: invoice.discount.to_string(),
+        minimum_true_up: invoice.minimum_true_up.to_string(),
+        tax: invoice.tax.to_string(),
+        total: invoice.total.to_string(),
+        credit_applied: invoice.credit_applied.to_string(),
+        amount_due: invoice.amount_due.to_string(),
+    }
+}

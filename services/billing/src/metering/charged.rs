@@ -1,0 +1,115 @@
+//! What invoices and budgets need of usage: both meters of the whole organization, in any spans.
+//!
+//! The problem: a month is charged by term, shown by day and compared under several plans, and must be read once.
+//!
+//! The invariant: whatever spans are wanted, the counted part of the period is cut where any of them begins or ends, and read as
+//! sums by these pieces; a wanted span is the sum of its pieces. So terms sum to the month and days do, and reading costs days.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::Snapshot;
+use crate::{
+    domain::{rating::Metered, span::Span},
+    projections::ReadError,
+};
+
+/// How much was used in lists of spans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charged<const LISTS: usize> {
+    /// Of each list, how much of each meter in each of its spans, as far as it counts.
+    pub lists: [Vec<Metered>; LISTS],
+    /// Whether something still runs or is still stored that counts only up to `as_of`.
+    pub provisional: bool,
+}
+
+impl Snapshot {
+    /// How much of each meter in each of the spans wanted; the spans of several lists may overlap.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn charged<const LISTS: usize>(&mut self, wanted: [&[Span]; LISTS]) -> Result<Charged<LISTS>, ReadError> {
+        let pieces = pieces(self.counted(), &wanted);
+        let totals = self.totals(&pieces).await?;
+        let both = totals.byte_ms.into_iter().zip(totals.run_ms);
+        let metered: Vec<_> = both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
+        Ok(Charged {
+            lists: wanted.map(|spans| spans.iter().map(|span| within(*span, &pieces, &metered)).collect()),
+            provisional: totals.storage_provisional || totals.compute_provisional,
+        })
+    }
+
+    /// Who ran jobs first; nothing of jobs that never ran.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn ran_by(&mut self, jobs: &[Uuid]) -> Result<BTreeMap<Uuid, Option<Uuid>>, ReadError> {
+        let query =
+            "select distinct on (job_id) job_id, user_id from runs where job_id = any($1) order by job_id, number";
+        let mut users = BTreeMap::new();
+        for row in &sqlx::query(query).bind(jobs).fetch_all(&mut *self.tx).await? {
+            users.insert(row.try_get("job_id")?, row.try_get("user_id")?);
+        }
+        Ok(users)
+    }
+}
+
+/// What counts, cut where any of the spans begins or ends.
+fn pieces(counted: Span, wanted: &[&[Span]]) -> Vec<Span> {
+    let mut cuts = BTreeSet::from([counted.start(), counted.end()]);
+    for span in wanted.iter().copied().flatten() {
+        let span = span.intersect(counted);
+        if !span.is_empty() {
+            cuts.extend([span.start(), span.end()]);
+        }
+    }
+    let cuts: Vec<_> = cuts.into_iter().collect();
+    cuts.windows(2).filter_map(|ends| Some(Span::new(*ends.first()?, *ends.last()?))).collect()
+}
+
+/// The sum of the pieces that lie in a span.
+fn within(span: Span, pieces: &[Span], metered: &[Metered]) -> Metered {
+    let first = pieces.partition_point(|piece| piece.start() < span.start());
+    let mut sum = Metered::default();
+    for (piece, metered) in pieces.iter().zip(metered).skip(first) {
+        if piece.end() > span.end() {
+            break;
+        }
+        sum = sum.plus(*metered);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use epoch::Timestamp;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{pieces, within};
+    use crate::domain::{rating::Metered, span::Span};
+
+    fn span((start, end): (i64, i64)) -> Span {
+        Span::new(Timestamp::from_millis(start), Timestamp::from_millis(end))
+    }
+
+    proptest! {
+        /// With one unit a millisecond, a span's sum is as long as what of it counts.
+        #[test]
+        fn pieces_sum_to_every_span_that_is_wanted(
+            counted in (0..50_i64, 0..50_i64),
+            days in vec((-10..60_i64, -10..60_i64), 0..6), terms in vec((-10..60_i64, -10..60_i64), 0..4),
+        ) {
+            let counted = span(counted);
+            let lists: Vec<Vec<Span>> = [days, terms].into_iter().map(|list| list.into_iter().map(span).collect()).collect();
+            let lists: Vec<&[Span]> = lists.iter().map(Vec::as_slice).collect();
+            let pieces = pieces(counted, &lists);
+            let metered: Vec<_> = pieces.iter().map(|piece| Metered { byte_ms: piece.millis(), run_ms: 0 }).collect();
+            prop_assert_eq!(pieces.iter().map(|piece| piece.millis()).sum::<i128>(), counted.millis());
+            for span in lists.iter().copied().flatten() {
+                prop_assert_eq!(within(*span, &pieces, &metered).byte_ms, span.intersect(counted).millis());
+            }
+        }
+    }
+}

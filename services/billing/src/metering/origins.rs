@@ -1,0 +1,110 @@
+//! From usage to the events that made it.
+//!
+//! The problem: an amount that somebody doubts must be traceable to what was said by whom and when.
+//!
+//! The invariant: the origins of a file are all the changes of which its level is the sum, up to the end of what counts, so whoever
+//! adds them up gets the same areas; those of a run are the events that started and ended it. What was taken in before ids
+//! were kept has none.
+
+use std::collections::BTreeMap;
+
+use epoch::Timestamp;
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{Cut, MAX_CHANGES, Pages, Part, Snapshot, Sought, groups::GroupBy, one_more};
+use crate::{
+    domain::{compute::JobRun, metering::LevelChange},
+    projections::{ReadError, answer::Page, bounded},
+};
+
+/// A change of a file, and the event that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// What changed, and when.
+    pub change: LevelChange,
+    /// The event.
+    pub event: Option<Uuid>,
+    /// When the file service took it.
+    pub recorded_at: Timestamp,
+}
+
+/// A run, and the events that say so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOrigin {
+    /// From when to when, and whose.
+    pub run: JobRun<Uuid, Uuid>,
+    /// The event that started it.
+    pub started_by: Option<Uuid>,
+    /// The event that ended it.
+    pub ended_by: Option<Uuid>,
+}
+
+const OF_FILES: &str = "select file_id, at, delta_bytes, event_id, recorded_at from storage_changes \
+     where organization_id = $1 and file_id = any($2) and at < $3 and ($4::bigint is null or recorded_at <= $4) \
+     order by file_id, at, recorded_at, event_id limit $5";
+
+const OF_RUNS: &str = "select job_id, kind = 1 as started, at, event_id from job_moments where job_id = any($1) \
+     order by job_id, version";
+
+impl Snapshot {
+    /// All changes of up to `limit` files after `after` that were stored in the period, by file and in order of time.
+    ///
+    /// # Errors
+    /// [`ReadError`], also when there are too many.
+    pub async fn origins_of_files(
+        &mut self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Part<(Uuid, Vec<Origin>)>, ReadError> {
+        let counted = [self.counted()];
+        let Part { items, next } = self.groups(GroupBy::File, &counted, after, limit).await?;
+        let files: Vec<Uuid> = items.into_iter().filter_map(|(file, _)| file).collect();
+        let rows = sqlx::query(OF_FILES)
+            .bind(self.asked.organization)
+            .bind(&files)
+            .bind(self.counted().end().as_millis())
+            .bind(self.asked.known_at.map(Timestamp::as_millis))
+            .bind(MAX_CHANGES.saturating_add(1))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        bounded(rows.len(), MAX_CHANGES, "changes of files")?;
+        let mut origins: BTreeMap<Uuid, Vec<Origin>> = BTreeMap::new();
+        for row in &rows {
+            let at = Timestamp::from_millis(row.try_get("at")?);
+            origins.entry(row.try_get("file_id")?).or_default().push(Origin {
+                change: LevelChange { at, delta: row.try_get("delta_bytes")? },
+                event: row.try_get("event_id")?,
+                recorded_at: Timestamp::from_millis(row.try_get("recorded_at")?),
+            });
+        }
+        Ok(Part { items: origins.into_iter().collect(), next })
+    }
+
+    /// The runs of up to `limit` jobs after `after` that the period's usage needs, by job.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn origins_of_runs(&mut self, after: Option<Uuid>, limit: usize) -> Result<Part<RunOrigin>, ReadError> {
+        let page = Page { after, limit };
+        let pages = Pages { jobs: one_more(page), ..Pages::default() };
+        let found = self.read(Sought::default(), &Cut::of(self.asked.window, &[]), pages).await?;
+        let Part { items: runs, next } = self.asked.runs_of_page(&found, &self.late, page);
+        let mut jobs: Vec<_> = runs.iter().map(|run| run.job).collect();
+        jobs.dedup();
+        let rows = sqlx::query(OF_RUNS).bind(&jobs).fetch_all(&mut *self.tx).await?;
+        let mut events: BTreeMap<(Uuid, bool, Timestamp), Option<Uuid>> = BTreeMap::new();
+        for row in &rows {
+            let (job, at) = (row.try_get("job_id")?, Timestamp::from_millis(row.try_get("at")?));
+            events.entry((job, row.try_get("started")?, at)).or_insert(row.try_get("event_id")?);
+        }
+        let event = |job, started, at: Option<Timestamp>| events.get(&(job, started, at?)).copied().flatten();
+        let mut items = Vec::with_capacity(runs.len());
+        for run in runs {
+            let started_by = event(run.job, true, run.run.started_at);
+            let ended_by = event(run.job, false, run.run.ended_at);
+            items.push(RunOrigin { run, started_by, ended_by });
+        }
+        Ok(Part { items, next })
+    }
+}
