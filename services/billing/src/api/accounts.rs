@@ -99,7 +99,7 @@ pub struct CreditBody {
 pub async fn read(State(api): State<Api>, Viewed(organization): Viewed) -> Result<Json<Value>, Problem> {
     let account = api.ledger.account(organization).await?;
     let month = api.ledger.current_month(&account)?;
-    let pin = |(from, pin): (Timestamp, Pin)| json!({ "from": from.to_string(), "plan": pin.plan, "plan_version": pin.version });
+    let pin = |(from, pin): (Timestamp, Pin)| json!({ "from": from.to_string(), "plan": pin.plan, "plan_version": pin.version, "notice": account.notice(from) });
     let metered = account.metered().map(|metered| {
         json!({
             "through": metered.through_at.to_string(), "stored_bytes": metered.stored_bytes,

@@ -104,7 +104,7 @@ impl PlanDefinition {
     }
 }
 
-pub(super) fn text(place: &'static str, text: &str) -> Result<(), Refused> {
+pub(in crate::domain) fn text(place: &'static str, text: &str) -> Result<(), Refused> {
     match text.trim().chars().count() {
         0 => Err(Refused::new(place, "is empty")),
         1..=MAX_TEXT => Ok(()),
@@ -112,7 +112,7 @@ pub(super) fn text(place: &'static str, text: &str) -> Result<(), Refused> {
     }
 }
 
-pub(super) fn percent(place: &'static str, percent: Option<&Decimal>) -> Result<Decimal, Refused> {
+pub(in crate::domain) fn percent(place: &'static str, percent: Option<&Decimal>) -> Result<Decimal, Refused> {
     match percent {
         None => Ok(Decimal::zero()),
         Some(percent) if *percent > Decimal::from(100) => Err(Refused::new(place, "is more than 100")),

@@ -1,37 +1,28 @@
 //! Plans, accounts, budgets and invoices through the door.
 
 use axum::http::Method;
-use contracts::organization::{OrganizationCreated, OrganizationEvent};
+use billing::domain::month::Month;
+use epoch::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use service_kit::{Caller, Role};
 use uuid::Uuid;
 
-use crate::support::{Billing, at, id};
+use crate::support::{Billing, id};
 
 /// A job of an hour and a file of 1 GB for a day, in October 2025; and an account.
-async fn customer() -> Billing {
+pub(crate) async fn customer() -> Billing {
     let billing = Billing::start().await;
-    let created: OrganizationEvent = OrganizationCreated { name: "Acme".into() }.into();
-    let organization = billing.organization;
-    billing.service.publish("organization", organization, organization, at("2025-10-01T00:00:00Z"), &[created]).await;
     billing.job(id(11), "2025-10-02T08:00:00Z", billing.job_started(None)).await;
     billing.job(id(11), "2025-10-02T09:00:00Z", billing.job_succeeded()).await;
     billing.file(id(1), "2025-10-02T00:00:00Z", billing.part(0, 1_000_000_000)).await;
     billing.file(id(1), "2025-10-03T00:00:00Z", billing.deleted(1_000_000_000)).await;
     billing.caught_up(2, 2).await;
-    let opened = async || {
-        let answer = billing.service.get(billing.path("account", "")).by(&billing.viewer).send().await;
-        (answer.status == 200).then_some(())
-    };
-    billing.service.eventually(opened).await;
+    billing.account_opens().await;
     billing
 }
 
-async fn admin(billing: &Billing, path: &str, body: &Value) -> service_kit::testkit::Answer {
-    billing.service.post(format!("/api/v1/admin/{path}")).by(&Caller::operator()).json(body).send().await
-}
-
-fn plan(price: &str) -> Value {
+pub(crate) fn plan(price: &str) -> Value {
     json!({
         "name": "Team <b>",
         "currency": "EUR",
@@ -43,17 +34,10 @@ fn plan(price: &str) -> Value {
     })
 }
 
-async fn assigned(billing: &Billing, price: &str) -> String {
-    let plan = admin(billing, "plans", &plan(price)).await.expect(201).json()["id"].as_str().unwrap().to_owned();
-    let assign = json!({ "plan": plan, "plan_version": 1, "from": "2025-10-01T00:00:00Z" });
-    admin(billing, &format!("organizations/{}/account/plan", billing.organization), &assign).await.is(200);
-    plan
-}
-
 #[tokio::test]
 async fn an_invoice_is_drafted_frozen_numbered_and_undone() {
     let billing = customer().await;
-    assigned(&billing, "0.01").await;
+    billing.assigned(&plan("0.01")).await;
     let october = |query: &str| billing.path("invoices/2025-10", query);
     let draft = billing.service.get(october("")).by(&billing.viewer).send().await.expect(200).json();
     assert_eq!((&draft["status"], &draft["number"], &draft["total"]), (&json!("draft"), &Value::Null, &json!("39.86")));
@@ -84,8 +68,8 @@ async fn an_invoice_is_drafted_frozen_numbered_and_undone() {
     assert_eq!(html.header("content-type"), "text/html; charset=utf-8");
 
     let void = format!("organizations/{}/invoices/2025-10/void", billing.organization);
-    admin(&billing, &void, &json!({ "reason": "" })).await.problem(422);
-    admin(&billing, &void, &json!({ "reason": "wrong address" })).await.is(200);
+    billing.admin(&void, &json!({ "reason": "" })).await.problem(422);
+    billing.admin(&void, &json!({ "reason": "wrong address" })).await.is(200);
     // The next one has the number after the credit note's, which is 2: what was refused took none.
     key("c").send().await.is(200);
     let listed = async || {
@@ -101,39 +85,24 @@ async fn an_invoice_is_drafted_frozen_numbered_and_undone() {
 }
 
 #[tokio::test]
-async fn an_amount_is_explained_to_its_events() {
-    let billing = customer().await;
-    assigned(&billing, "0.01").await;
-    let said = billing.ask("invoices/2025-10/explanation", "date=2025-10-02").await;
-    assert_eq!(said["lines"][1]["tiers"], json!([{ "tier": 0, "quantity": "24", "amount": "0.2424" }]));
-    assert_eq!(said["intervals"]["stored"][0]["byte_ms"], "86400000000000000");
-    assert_eq!(said["intervals"]["ran"][0]["started_at"], "2025-10-02T08:00:00.000Z");
-    assert_eq!(said["days"][1]["run_ms"], "3600000");
-    let wrong =
-        billing.service.get(billing.path("invoices/2025-10/explanation", "date=2025-11-02")).by(&billing.viewer);
-    wrong.send().await.problem(422);
-    billing.service.close().await;
-}
-
-#[tokio::test]
 async fn who_is_pinned_is_untouched_by_a_new_version_and_by_retirement() {
     let billing = customer().await;
-    let plan_id = assigned(&billing, "0.01").await;
-    admin(&billing, &format!("plans/{plan_id}/versions"), &plan("5")).await.is(200);
-    admin(&billing, &format!("plans/{plan_id}/retire"), &json!({ "reason": "sold out" })).await.is(200);
+    let plan_id = billing.assigned(&plan("0.01")).await;
+    billing.admin(&format!("plans/{plan_id}/versions"), &plan("5")).await.is(200);
+    billing.admin(&format!("plans/{plan_id}/retire"), &json!({ "reason": "sold out" })).await.is(200);
     assert_eq!(billing.ask("invoices/2025-10", "").await["total"], "39.86");
     let assign = json!({ "plan": plan_id, "plan_version": 2 });
-    let refused = admin(&billing, &format!("organizations/{}/account/plan", billing.organization), &assign).await;
+    let refused = billing.admin(&format!("organizations/{}/account/plan", billing.organization), &assign).await;
     assert_eq!(refused.problem(409)["type"], "/problems/plan-retired");
     let unknown = json!({ "plan": Uuid::now_v7(), "plan_version": 1 });
-    admin(&billing, &format!("organizations/{}/account/plan", billing.organization), &unknown).await.problem(404);
+    billing.admin(&format!("organizations/{}/account/plan", billing.organization), &unknown).await.problem(404);
     billing.service.close().await;
 }
 
 #[tokio::test]
 async fn a_simulation_tells_winners_and_losers() {
     let billing = customer().await;
-    assigned(&billing, "0.01").await;
+    billing.assigned(&plan("0.01")).await;
     let listed = async || {
         let count: i64 =
             sqlx::query_scalar("select count(*) from billing_accounts").fetch_one(&billing.service.pool).await.unwrap();
@@ -141,13 +110,13 @@ async fn a_simulation_tells_winners_and_losers() {
     };
     billing.service.eventually(listed).await;
     let simulate = |price: &str, organization: Option<Uuid>| json!({ "definition": plan(price), "from": "2025-10-01T00:00:00Z", "to": "2025-11-01T00:00:00Z", "organization": organization });
-    let cheaper = admin(&billing, "simulations", &simulate("0.005", None)).await.expect(200).json();
+    let cheaper = billing.admin("simulations", &simulate("0.005", None)).await.expect(200).json();
     assert_eq!((&cheaper["total_effect"], &cheaper["losers"]), (&json!("-19.80"), &json!([])));
     assert_eq!(cheaper["winners"][0]["simulated"], "20.06");
-    let dearer = admin(&billing, "simulations", &simulate("0.02", Some(billing.organization))).await.expect(200).json();
+    let dearer = billing.admin("simulations", &simulate("0.02", Some(billing.organization))).await.expect(200).json();
     assert_eq!((&dearer["losers"][0]["difference"], &dearer["total_effect"]), (&json!("39.60"), &json!("39.60")));
     let nonsense = json!({ "from": "2025-10-01T00:00:00Z", "to": "2025-11-01T00:00:00Z" });
-    admin(&billing, "simulations", &nonsense).await.problem(422);
+    billing.admin("simulations", &nonsense).await.problem(422);
     billing.service.close().await;
 }
 
@@ -165,10 +134,10 @@ async fn bad_plans_are_refused_with_the_place() {
         for (name, value) in change.as_object().unwrap() {
             body[name] = value.clone();
         }
-        let problem = admin(&billing, "plans", &body).await.problem(422);
+        let problem = billing.admin("plans", &body).await.problem(422);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
-    admin(&billing, "plans", &plan("0.1234567890123456789012345678901234567890")).await.problem(422);
+    billing.admin("plans", &plan("0.1234567890123456789012345678901234567890")).await.problem(422);
     let member = Caller::key(Uuid::now_v7(), billing.organization, Role::Owner);
     billing.service.post("/api/v1/admin/plans").by(&member).json(&plan("1")).send().await.problem(403);
     billing.service.get("/api/v1/admin/plans").by(&member).send().await.problem(403);
@@ -243,5 +212,106 @@ async fn a_used_up_budget_stops_new_jobs_if_it_should() {
     assert_eq!(allowed().await, false);
     let metered = billing.ask("account", "").await["metered"].clone();
     assert!(metered["run_ms"].as_str().unwrap().parse::<i128>().unwrap() > 3_600_000, "{metered}");
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn a_change_of_plans_is_previewed_announced_and_seen() {
+    let billing = customer().await;
+    let team = billing.assigned(&plan("0.01")).await;
+    billing.admin(&format!("plans/{team}/versions"), &plan("0.02")).await.is(200);
+
+    // The preview is about the month before this one: a job of 1,000 seconds, then.
+    let this_month = Month::of(Timestamp::now(), &TimeZone::UTC).unwrap();
+    let last_month = this_month.previous().unwrap().beginning(&TimeZone::UTC).unwrap();
+    let later = |seconds: i64| Timestamp::from_millis(last_month.as_millis() + seconds * 1_000).to_string();
+    billing.job(id(12), &later(60), billing.job_started(None)).await;
+    billing.job(id(12), &later(1_060), billing.job_succeeded()).await;
+    billing.caught_up(2, 4).await;
+    let second = |more: Value| {
+        let mut body = json!({ "plan": team, "plan_version": 2 });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let preview = billing.account("plan/preview", &second(json!({}))).await.expect(200).json();
+    assert_eq!(
+        (&preview["actual"], &preview["simulated"], &preview["difference"]),
+        (&json!("11.00"), &json!("22.00"), &json!("11.00"))
+    );
+    assert_eq!(billing.ask("account", "").await["plans"].as_array().unwrap().len(), 1, "a preview changes nothing");
+
+    // With notice a change lies in the future, and the customer sees both.
+    let next_month = this_month.next().unwrap().beginning(&TimeZone::UTC).unwrap().to_string();
+    let notice = "from next month on, version 2 applies";
+    billing.account("plan", &second(json!({ "from": next_month, "notice": " " }))).await.problem(422);
+    let past = second(json!({ "from": "2025-10-02T00:00:00Z", "notice": notice }));
+    assert_eq!(billing.account("plan", &past).await.problem(422)["errors"][0]["pointer"], "/from");
+    billing.account("plan", &second(json!({ "from": next_month, "notice": notice }))).await.is(200);
+    let plans = billing.ask("account", "").await["plans"].clone();
+    let expected = json!([
+        { "from": "2025-10-01T00:00:00.000Z", "plan": team, "plan_version": 1, "notice": null },
+        { "from": next_month, "plan": team, "plan_version": 2, "notice": notice },
+    ]);
+    assert_eq!(plans, expected);
+    assert_eq!(billing.ask("invoices/2025-10", "").await["total"], "39.86", "what lies before is charged as it was");
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn volumes_own_prices_discounts_and_credits_count_in_their_order() {
+    let billing = customer().await;
+    // A volume account: all seconds are cheaper once there are more than a thousand.
+    let mut volume = plan("1");
+    volume["charges"][0] = json!({
+        "meter": "compute", "unit": "s", "model": "volume",
+        "tiers": [{ "up_to": "1000", "unit_price": "0.02" }, { "up_to": null, "unit_price": "0.01" }],
+    });
+    billing.assigned(&volume).await;
+    let october = async || billing.ask("invoices/2025-10", "").await;
+    assert_eq!((&october().await["subtotal"], &october().await["total"]), (&json!("36.24"), &json!("39.86")));
+
+    // 24 gigabyte-hours at 2 cents instead of 1.01.
+    let own = json!({ "meter": "storage", "unit": "GB.h", "model": "flat", "unit_price": "0.02" });
+    let price =
+        |meter: &str, charge: &Value| json!({ "meter": meter, "charge": charge, "from": "2025-10-01T00:00:00Z" });
+    billing.account("prices", &price("compute", &own)).await.problem(422);
+    billing.account("prices", &price("network", &own)).await.problem(422);
+    billing.account("prices", &price("storage", &own)).await.is(200);
+    assert_eq!(october().await["lines"][1]["amount"], "0.48");
+    let explained = billing.ask("invoices/2025-10/explanation", "").await;
+    assert_eq!(
+        (&explained["lines"][0]["own_price"], &explained["lines"][1]["own_price"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(explained["lines"][0]["tiers"], json!([{ "tier": 1, "quantity": "3600", "amount": "36" }]));
+
+    let discount = |percent: &str| json!({ "percent": percent, "reason": "an early customer" });
+    assert_eq!(billing.account("discount", &discount("101")).await.problem(422)["errors"][0]["pointer"], "/percent");
+    billing.account("discount", &discount("50")).await.is(200);
+    let credit = |amount: &str| json!({ "amount": amount, "reason": "for the outage" });
+    billing.account("credits", &credit("0.001")).await.problem(422);
+    billing.account("credits", &credit("5")).await.is(200);
+    let told = |invoice: &Value| {
+        let amounts = ["subtotal", "discount", "tax", "total", "credit_applied", "amount_due"];
+        amounts.map(|name| invoice[name].as_str().unwrap().to_owned())
+    };
+    let expected = ["36.48", "18.24", "1.82", "20.06", "5.00", "15.06"];
+    assert_eq!(told(&october().await), expected);
+    let account = billing.ask("account", "").await;
+    assert_eq!((&account["discount_percent"], &account["credit"]), (&json!("50"), &json!("5.00")));
+
+    // Freezing uses the credit up; undoing gives it back.
+    let invoice = format!("organizations/{}/invoices/2025-10", billing.organization);
+    billing.admin(&format!("{invoice}/finalize"), &json!(null)).await.is(200);
+    assert_eq!(
+        (told(&october().await), &billing.ask("account", "").await["credit"]),
+        (expected.map(Into::into), &json!("0.00"))
+    );
+    assert_eq!(
+        billing.account("prices", &price("storage", &json!(null))).await.problem(409)["type"],
+        "/problems/invoiced-already"
+    );
+    billing.admin(&format!("{invoice}/void"), &json!({ "reason": "a mistake" })).await.is(200);
+    assert_eq!(billing.ask("account", "").await["credit"], "5.00");
     billing.service.close().await;
 }

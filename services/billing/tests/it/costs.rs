@@ -1,6 +1,7 @@
 //! What usage costs at the default prices.
 
-use serde_json::json;
+use contracts::job::{FileRole, JobCreated, JobFilesLinked};
+use serde_json::{Value, json};
 
 use crate::support::{Billing, id};
 
@@ -14,6 +15,12 @@ async fn are_lines_and_their_sum() {
     billing.job(id(11), "2025-10-10T08:00:00Z", billing.job_started(Some(id(21)))).await;
     billing.job(id(11), "2025-10-10T10:00:07.250Z", billing.job_succeeded()).await;
     billing.caught_up(1, 2).await;
+    let line = |meter: &str, unit: &str, quantity: &str, unit_price: &str, amount: &str| {
+        json!({
+            "meter": meter, "unit": unit, "plan": "standard", "plan_version": 1, "quantity": quantity,
+            "unit_price": unit_price, "amount": amount,
+        })
+    };
     assert_eq!(
         billing.ask("costs", OCTOBER).await,
         json!({
@@ -25,13 +32,18 @@ async fn are_lines_and_their_sum() {
             "time_zone": "UTC",
             "currency": "EUR",
             "lines": [
-                { "meter": "storage", "unit": "GB.h", "quantity": "720000", "unit_price": "0.0001", "amount": "72.00" },
-                { "meter": "compute", "unit": "s", "quantity": "7207.25", "unit_price": "0.00005", "amount": "0.36" },
+                line("storage", "GB.h", "720000", "0.0001", "72.00"),
+                line("compute", "s", "7207.25", "0.00005", "0.36"),
             ],
             "total": "72.36",
             "provisional": true,
-            "jobs": [{ "job": id(11), "user": id(21), "run_ms": "7207250", "amount": "0.3603625" }],
+            "split": "split",
+            "jobs": [{
+                "job": id(11), "user": id(21), "byte_ms": "0", "run_ms": "7207250", "amount": "0.3603625", "share": "0.36",
+            }],
             "more_jobs": false,
+            "unattributed": { "byte_ms": "2592000000000000000000", "run_ms": "0", "amount": "72", "share": "72.00" },
+            "others": null,
         })
     );
     billing.file(id(1), "2025-10-31T00:00:00Z", billing.deleted(1_000_000_000_000)).await;
@@ -47,5 +59,95 @@ async fn of_nothing_are_nothing() {
     let costs = billing.ask("costs", OCTOBER).await;
     assert_eq!((&costs["total"], &costs["provisional"]), (&json!("0.00"), &json!(false)));
     assert_eq!(costs["lines"].as_array().map(Vec::len), Some(2));
+    billing.service.close().await;
+}
+
+/// Jobs 11 and 13 are of one user, job 12 is of another. All three use file 1 of 100 GB, the first user's use file 2 of 50 GB, both
+/// for ten hours; job 12 runs for 1,000 seconds.
+async fn shared_files(billing: &Billing) {
+    let organization_id = billing.organization;
+    for (job, user, files) in [(11, 21, vec![1, 2]), (12, 22, vec![1]), (13, 21, vec![1, 2])] {
+        let created = JobCreated { user_id: Some(id(user)), ..billing.job_created() };
+        billing.job(id(job), "2025-10-26T00:00:00Z", created).await;
+        let file_ids = files.into_iter().map(id).collect();
+        let linked = JobFilesLinked { organization_id, file_ids, role: FileRole::Input };
+        billing.job(id(job), "2025-10-26T00:00:00Z", linked).await;
+    }
+    for (file, bytes) in [(1, 100_000_000_000), (2, 50_000_000_000)] {
+        billing.file(id(file), "2025-10-26T01:00:00Z", billing.part(0, bytes)).await;
+        billing.file(id(file), "2025-10-26T11:00:00Z", billing.deleted(bytes)).await;
+    }
+    billing.job(id(12), "2025-10-26T02:00:00Z", billing.job_started(Some(id(22)))).await;
+    billing.job(id(12), "2025-10-26T02:16:40Z", billing.job_succeeded()).await;
+    billing.caught_up(4, 8).await;
+    let linked = async || (billing.applied("file-links").await == 8).then_some(());
+    billing.service.eventually(linked).await;
+}
+
+#[tokio::test]
+async fn are_told_by_job_by_the_rule_of_the_plan() {
+    let billing = Billing::start().await;
+    shared_files(&billing).await;
+    let told = |costs: &Value| {
+        let part =
+            |part: &Value| (part["amount"].as_str().unwrap().to_owned(), part["share"].as_str().unwrap().to_owned());
+        let jobs = costs["jobs"].as_array().unwrap().iter().map(part);
+        [part(&costs["unattributed"])].into_iter().chain(jobs).collect::<Vec<_>>()
+    };
+    let parts = |parts: [(&str, &str); 4]| parts.map(|(amount, share)| (amount.to_owned(), share.to_owned()));
+    let split = billing.ask("costs", OCTOBER).await;
+    assert_eq!((&split["split"], &split["total"], &split["others"]), (&json!("split"), &json!("0.20"), &json!(null)));
+    let expected = [("0", "0.00"), ("0.058333333333", "0.06"), ("0.083333333333", "0.08"), ("0.058333333333", "0.06")];
+    assert_eq!(told(&split), parts(expected), "a third of file 1 each, half of file 2");
+
+    // The same prices under the other rule: what users share is no job's; the organization pays the same.
+    billing.account_opens().await;
+    let plan = json!({
+        "name": "Apart", "currency": "EUR", "split": "unshared_only",
+        "charges": [
+            { "meter": "compute", "unit": "s", "model": "flat", "unit_price": "0.00005" },
+            { "meter": "storage", "unit": "GB.h", "model": "flat", "unit_price": "0.0001" },
+        ],
+    });
+    billing.assigned(&plan).await;
+    let apart = billing.ask("costs", OCTOBER).await;
+    let expected = [("0.1", "0.10"), ("0.025", "0.03"), ("0.05", "0.05"), ("0.025", "0.02")];
+    assert_eq!((&apart["split"], told(&apart)), (&json!("unshared_only"), parts(expected).to_vec()));
+    assert_eq!(apart["total"], split["total"]);
+    for (line, other) in [0, 1].map(|line| (&split["lines"][line], &apart["lines"][line])) {
+        assert_eq!((&line["quantity"], &line["amount"]), (&other["quantity"], &other["amount"]));
+    }
+
+    // Usage says the same: by file, and in rows.
+    let usage = billing.ask("usage", OCTOBER).await;
+    let file = &usage["storage"]["files"][0];
+    assert_eq!((&file["unattributed_byte_ms"], &file["jobs"]), (&file["byte_ms"], &json!([])));
+    let rows = billing.ask("usage/rows", &format!("{OCTOBER}&group_by=job&every=period")).await;
+    let byte_ms: Vec<_> = rows["rows"].as_array().unwrap().iter().map(|row| row["gb_hours"].clone()).collect();
+    assert_eq!(json!(byte_ms), json!(["1000", "250", "0", "250"]));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn are_at_the_prices_of_the_account() {
+    let billing = Billing::start().await;
+    shared_files(&billing).await;
+    billing.account_opens().await;
+    let plan = json!({
+        "name": "Tiers", "currency": "EUR", "minimum": "50", "tax_percent": "10",
+        "charges": [{
+            "meter": "storage", "unit": "GB.h", "model": "graduated",
+            "tiers": [{ "up_to": "1000", "unit_price": "0.01" }, { "up_to": null, "unit_price": "0.002" }],
+        }],
+    });
+    let plan = billing.assigned(&plan).await;
+    let costs = billing.ask("costs", OCTOBER).await;
+    let line = json!({
+        "meter": "storage", "unit": "GB.h", "plan": plan, "plan_version": 1, "quantity": "1500", "unit_price": null,
+        "amount": "11.00",
+    });
+    assert_eq!((&costs["lines"], &costs["total"]), (&json!([line]), &json!("11.00")), "without minimum and tax");
+    let shares: Vec<_> = costs["jobs"].as_array().unwrap().iter().map(|job| job["share"].as_str().unwrap()).collect();
+    assert_eq!(shares, ["4.28", "2.44", "4.28"]);
     billing.service.close().await;
 }

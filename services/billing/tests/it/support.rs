@@ -4,10 +4,14 @@ use billing::BillingService;
 use contracts::{
     file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
     job::{self, JobCreated, JobEvent, JobQueued, JobStarted, JobSucceeded},
+    organization::{OrganizationCreated, OrganizationEvent},
 };
 use epoch::Timestamp;
-use serde_json::Value;
-use service_kit::{Caller, Role, testkit::TestService};
+use serde_json::{Value, json};
+use service_kit::{
+    Caller, Role,
+    testkit::{Answer, TestService},
+};
 use uuid::Uuid;
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -45,12 +49,47 @@ impl Billing {
         self.service.eventually(found).await
     }
 
-    pub(crate) async fn file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) {
-        self.service.publish(file::AGGREGATE, file, self.organization, at(when), &[event.into()]).await;
+    /// Something happens to a file; says by which event.
+    pub(crate) async fn file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) -> Uuid {
+        let events = self.service.publish(file::AGGREGATE, file, self.organization, at(when), &[event.into()]).await;
+        events[0].event_id
     }
 
-    pub(crate) async fn job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) {
-        self.service.publish(job::AGGREGATE, job, self.organization, at(when), &[event.into()]).await;
+    /// Something happens to a job; says by which event.
+    pub(crate) async fn job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) -> Uuid {
+        let events = self.service.publish(job::AGGREGATE, job, self.organization, at(when), &[event.into()]).await;
+        events[0].event_id
+    }
+
+    /// The organization is created, and gets its account by itself.
+    pub(crate) async fn account_opens(&self) {
+        let created: OrganizationEvent = OrganizationCreated { name: "Acme".into() }.into();
+        let organization = self.organization;
+        let when = at("2025-10-01T00:00:00Z");
+        self.service.publish("organization", organization, organization, when, &[created]).await;
+        let opened = async || {
+            let answer = self.service.get(self.path("account", "")).by(&self.viewer).send().await;
+            (answer.status == 200).then_some(())
+        };
+        self.service.eventually(opened).await;
+    }
+
+    /// An operator asks for something to be done.
+    pub(crate) async fn admin(&self, path: &str, body: &Value) -> Answer {
+        self.service.post(format!("/api/v1/admin/{path}")).by(&Caller::operator()).json(body).send().await
+    }
+
+    /// An operator asks for something to be done about the account.
+    pub(crate) async fn account(&self, path: &str, body: &Value) -> Answer {
+        self.admin(&format!("organizations/{}/account/{path}", self.organization), body).await
+    }
+
+    /// Publishes a plan and charges the account by it since October 2025; gives the plan's id.
+    pub(crate) async fn assigned(&self, plan: &Value) -> String {
+        let plan = self.admin("plans", plan).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+        let assign = json!({ "plan": plan, "plan_version": 1, "from": "2025-10-01T00:00:00Z" });
+        self.account("plan", &assign).await.is(200);
+        plan
     }
 
     /// Events that billing has applied, by subscription: the sum of all versions it is at.

@@ -1,0 +1,96 @@
+//! From an amount to its events, and why it was so.
+
+use epoch::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    accounts::{customer, plan},
+    support::{Billing, id},
+};
+
+#[tokio::test]
+async fn an_amount_is_explained_to_its_events() {
+    let billing = Billing::start().await;
+    let started = billing.job(id(11), "2025-10-02T08:00:00Z", billing.job_started(None)).await;
+    let ended = billing.job(id(11), "2025-10-02T09:00:00Z", billing.job_succeeded()).await;
+    let first = billing.file(id(1), "2025-10-01T12:00:00Z", billing.part(0, 600_000_000)).await;
+    let second = billing.file(id(1), "2025-10-02T06:00:00Z", billing.part(600_000_000, 400_000_000)).await;
+    billing.file(id(1), "2025-10-03T00:00:00Z", billing.deleted(1_000_000_000)).await;
+    billing.caught_up(3, 2).await;
+    billing.account_opens().await;
+    billing.assigned(&plan("0.01")).await;
+    let said = billing.ask("invoices/2025-10/explanation", "date=2025-10-02").await;
+    assert_eq!((&said["status"], &said["unexplained"]), (&json!("draft"), &json!(null)));
+    assert_eq!(said["lines"][1]["tiers"], json!([{ "tier": 0, "quantity": "28.8", "amount": "0.29088" }]));
+    assert_eq!(said["days"][1]["run_ms"], "3600000");
+
+    // What was there when the day began goes back to the event of the day before.
+    let stored = &said["intervals"]["stored"];
+    let told = |index: usize| {
+        let interval = &stored[index];
+        (interval["start"].clone(), interval["bytes"].clone(), interval["events"][0]["id"].clone())
+    };
+    assert_eq!(told(0), (json!("2025-10-02T00:00:00.000Z"), json!("600000000"), json!(first)));
+    assert_eq!(stored[0]["events"][0]["occurred_at"], "2025-10-01T12:00:00.000Z");
+    assert_eq!(told(1), (json!("2025-10-02T06:00:00.000Z"), json!("1000000000"), json!(second)));
+    let sum = |list: &Value, name: &str| {
+        let numbers = list.as_array().unwrap().iter().map(|one| one[name].as_str().unwrap().parse::<i128>().unwrap());
+        json!(numbers.sum::<i128>().to_string())
+    };
+    assert_eq!(sum(stored, "byte_ms"), said["days"][1]["byte_ms"], "intervals sum to the day");
+    let run = &said["intervals"]["ran"][0];
+    assert_eq!(
+        (&run["started"]["id"], &run["ended"]["id"], &run["run_ms"]),
+        (&json!(started), &json!(ended), &json!("3600000"))
+    );
+    let wrong =
+        billing.service.get(billing.path("invoices/2025-10/explanation", "date=2025-11-02")).by(&billing.viewer);
+    wrong.send().await.problem(422);
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn many_files_are_explained_page_by_page() {
+    let billing = Billing::start().await;
+    for number in 1..=101 {
+        billing.file(id(number), "2025-10-02T00:00:00Z", billing.part(0, 1_000)).await;
+    }
+    billing.caught_up(101, 0).await;
+    billing.account_opens().await;
+    let page = async |query: &str| {
+        billing.ask("invoices/2025-10/explanation", &format!("date=2025-10-02{query}")).await["intervals"].clone()
+    };
+    let first = page("").await;
+    assert_eq!((first["stored"].as_array().unwrap().len(), &first["next_file"]), (100, &json!(id(100))));
+    let second = page(&format!("&after_file={}", id(100))).await;
+    assert_eq!((second["stored"].as_array().unwrap().len(), &second["next_file"]), (1, &json!(null)));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn a_frozen_invoice_is_explained_by_what_was_known_then() {
+    let billing = customer().await;
+    billing.assigned(&plan("0.01")).await;
+    let finalize = format!("organizations/{}/invoices/2025-10/finalize", billing.organization);
+    billing.admin(&finalize, &json!(null)).await.is(200);
+    let explained = async |query: &str| billing.ask("invoices/2025-10/explanation", query).await;
+    let before = explained("").await;
+    assert_eq!(
+        (&before["status"], &before["subtotal"], &before["unexplained"]),
+        (&json!("finalized"), &json!("36.24"), &json!([]))
+    );
+    let frozen_at: Timestamp = before["known_at"].as_str().unwrap().parse().unwrap();
+    billing.service.eventually(async || (Timestamp::now() > frozen_at).then_some(())).await;
+
+    // Later it is heard that another job ran for 100 seconds.
+    billing.job(id(12), "2025-10-05T08:00:00Z", billing.job_started(None)).await;
+    billing.job(id(12), "2025-10-05T08:01:40Z", billing.job_succeeded()).await;
+    billing.caught_up(2, 4).await;
+    let after = explained("date=2025-10-05").await;
+    assert_eq!((&after["lines"], &after["unexplained"]), (&before["lines"], &json!([])));
+    assert_eq!(after["intervals"]["ran"], json!([]), "it wasn't known yet");
+    let now = explained("date=2025-10-05&known_at=2100-01-01T00:00:00Z").await;
+    assert_eq!((&now["subtotal"], &now["intervals"]["ran"][0]["run_ms"]), (&json!("37.24"), &json!("100000")));
+    assert_eq!(now["unexplained"][0]["metered"], "-100000", "that isn't what was frozen, and it says so");
+    billing.service.close().await;
+}
