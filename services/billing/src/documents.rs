@@ -9,6 +9,7 @@ use std::fmt::Write;
 use contracts::invoice::{AdjustmentBooked, InvoiceFinalized};
 use epoch::Timestamp;
 use serde_json::{Value, json};
+use service_kit::html::Escaped;
 use uuid::Uuid;
 
 /// An invoice, frozen or not.
@@ -126,13 +127,13 @@ impl Document {
             let cells = [row.kind, meter, plan, version];
             rows.push_str("<tr>");
             for text in cells {
-                let _ = write!(rows, "<td>{}</td>", escaped(text));
+                let _ = write!(rows, "<td>{}</td>", Escaped(text));
             }
             let _ = writeln!(
                 rows,
                 "<td class=n>{}</td><td class=n>{}</td></tr>",
-                escaped(&row.quantity),
-                escaped(row.amount)
+                Escaped(&row.quantity),
+                Escaped(row.amount)
             );
         }
         let credit_note =
@@ -142,13 +143,13 @@ impl Document {
              <h1>{title}</h1>\n<p>{month}, from {start} to {end} ({zone})</p>\n<p>Organization {organization}</p>\n{credit_note}\
              <table>\n<thead><tr><th>What<th>Meter<th>Plan<th>Version<th class=n>Quantity<th class=n>{currency}</tr></thead>\n\
              <tbody>\n{rows}</tbody>\n</table>\n</html>\n",
-            title = escaped(&title),
-            month = escaped(&self.month),
+            title = Escaped(&title),
+            month = Escaped(&self.month),
             start = self.start,
             end = self.end,
-            zone = escaped(&self.time_zone),
+            zone = Escaped(&self.time_zone),
             organization = self.content.organization_id,
-            currency = escaped(&self.content.currency),
+            currency = Escaped(&self.content.currency),
         )
     }
 
@@ -192,21 +193,6 @@ fn cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -1,20 +1,30 @@
 //! The billing service as a process, and `billing rate`, which needs no service.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
 use billing::{
     BillingService,
     rate::{self, RateArgs},
 };
-use clap::Parser as _;
+use clap::Subcommand;
+use service_kit::cli::{self, More};
+
+/// What only billing can do.
+#[derive(Debug, Subcommand)]
+enum OfBilling {
+    /// Says what events use and cost, without a database or a broker
+    Rate(RateArgs),
+}
+
+impl More for OfBilling {
+    fn run(self) -> ExitCode {
+        match self {
+            Self::Rate(args) => rate::run(&args),
+        }
+    }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // It isn't one of the subcommands that every service has, and needs none of what they set up.
-    let mut args = env::args_os();
-    let program = args.next();
-    if args.next().is_some_and(|subcommand| subcommand == "rate") {
-        return rate::run(&RateArgs::parse_from(program.into_iter().chain(args)));
-    }
-    service_kit::cli::run::<BillingService>().await
+    cli::run_with::<BillingService, OfBilling>().await
 }

@@ -19,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::Args;
 
 use crate::domain::{
     Flag, Flagged,
@@ -44,8 +44,7 @@ const MAX_BYTES: u64 = 1 << 30;
 const REFUSED: u8 = 2;
 
 /// What `billing rate` is told.
-#[derive(Debug, Parser)]
-#[command(name = "billing rate", about = "Says what events use and cost, without a database or a broker")]
+#[derive(Debug, Args)]
 pub struct RateArgs {
     /// The document of events and plans; - for standard input
     #[arg(long, value_name = "FILE|-")]

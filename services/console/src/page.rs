@@ -14,7 +14,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use service_kit::server;
+use service_kit::{html::Escaped, server};
 
 use crate::{
     docs,
@@ -131,11 +131,11 @@ fn row(status: &ServiceStatus) -> String {
     let mut parts = String::new();
     for part in &status.parts {
         let separator = if parts.is_empty() { "" } else { ", " };
-        let (name, outcome) = (escaped(&part.name), if part.ok { "" } else { " (failing)" });
+        let (name, outcome) = (Escaped(&part.name), if part.ok { "" } else { " (failing)" });
         // Writing to a string can't fail.
         let _ = write!(parts, "{separator}{name}{outcome}");
     }
-    let name = escaped(status.name);
+    let name = Escaped(status.name);
     format!("<tr><th scope=\"row\">{name}</th><td class=\"{class}\">{state}</td><td>{parts}</td></tr>\n")
 }
 
@@ -143,24 +143,9 @@ fn definitions(pairs: &[(String, String)]) -> String {
     let version = ("Version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let mut list = String::new();
     for (name, value) in pairs.iter().chain([&version]) {
-        let _ = writeln!(list, "<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
+        let _ = writeln!(list, "<dt>{}</dt><dd>{}</dd>", Escaped(name), Escaped(value));
     }
     list
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The problem: operators should not have to learn each binary. The invariant: `serve`, `project`, `relay`, `all`, `migrate`,
 //! `healthcheck`, `openapi` and the [operations](crate::operate) mean the same everywhere; each process that stays has its probes
-//! and its metrics.
+//! and its metrics. What only one service can do is a subcommand beside these ([`More`]), so that its `--help` tells of it.
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::Router;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use epoch::{local::LocalBus, memory::MemoryBus};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -31,17 +31,57 @@ use crate::{
 /// How long tasks may take to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
+/// Subcommands that only one service has.
+pub trait More: Subcommand {
+    /// Does it, without what the service's processes set up.
+    fn run(self) -> ExitCode;
+}
+
+/// No more subcommands than every service has.
+#[derive(Debug, Clone, Copy)]
+enum NoMore {}
+
+impl More for NoMore {
+    fn run(self) -> ExitCode {
+        match self {}
+    }
+}
+
+impl FromArgMatches for NoMore {
+    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
+        Err(clap::Error::new(ErrorKind::InvalidSubcommand))
+    }
+
+    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
+        match *self {}
+    }
+}
+
+impl Subcommand for NoMore {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        command
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        command
+    }
+
+    fn has_subcommand(_: &str) -> bool {
+        false
+    }
+}
+
 #[derive(Parser)]
 #[command(version, about = "A service of Catacloud")]
-struct Cli {
+struct Cli<M: More> {
     #[command(subcommand)]
-    command: Command,
+    command: Command<M>,
     #[command(flatten)]
     log: LogArgs,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Command<M: More> {
     /// Serves HTTP
     Serve(ProcessArgs),
     /// Runs projections and sagas
@@ -63,6 +103,8 @@ enum Command {
     Openapi(ProcessArgs),
     #[command(flatten)]
     Operate(Operation),
+    #[command(flatten)]
+    More(M),
 }
 
 /// What a process of a service needs.
@@ -102,12 +144,24 @@ impl ProcessArgs {
 
 /// The `main` of a service's binary.
 pub async fn run<S: Service>() -> ExitCode {
-    let cli = Cli::parse();
+    parsed::<S, NoMore>(Cli::parse()).await
+}
+
+/// The same of a service that has subcommands of its own.
+pub async fn run_with<S: Service, M: More>() -> ExitCode {
+    parsed::<S, M>(Cli::parse()).await
+}
+
+async fn parsed<S: Service, M: More>(cli: Cli<M>) -> ExitCode {
+    if let Command::More(more) = cli.command {
+        return more.run();
+    }
     let guard = match telemetry::init(S::NAME, &cli.log) {
         Ok(guard) => guard,
         Err(error) => return fail(S::NAME, &error),
     };
     let result = match cli.command {
+        Command::More(more) => return more.run(),
         Command::Serve(args) => process::<S>(args, Roles { serve: true, project: false, relay: false }).await,
         Command::Project(args) => process::<S>(args, Roles { serve: false, project: true, relay: false }).await,
         Command::Relay { process: args, command: None } => {

@@ -14,6 +14,7 @@ pub mod extract;
 pub mod fallback;
 pub mod health;
 pub mod healthcheck;
+pub mod html;
 pub mod http_client;
 pub mod min_version;
 pub mod operate;

@@ -39,7 +39,7 @@ pub(super) fn own(rows: &[RowAnswer], group_by: Option<GroupByName>) -> String {
 }
 
 /// The columns of FOCUS 1.2, in the order of the alphabet.
-const FOCUS_COLUMNS: [&str; 33] = [
+const FOCUS_COLUMNS: [&str; 34] = [
     "BilledCost",
     "BillingAccountId",
     "BillingAccountName",
@@ -71,6 +71,7 @@ const FOCUS_COLUMNS: [&str; 33] = [
     "ServiceName",
     "ServiceSubcategory",
     "SkuId",
+    "SkuPriceId",
     "SubAccountId",
     "x_MeteredQuantity",
 ];
@@ -137,6 +138,8 @@ pub(super) fn focus(
                 name.to_owned(),
                 subcategory.to_owned(),
                 sku.to_owned(),
+                // The installation has one price for each meter, which is the one of its standard plan.
+                format!("standard-{sku}"),
                 organization.to_string(),
                 metered.to_string(),
             ];

@@ -10,6 +10,7 @@ mod delivery;
 mod drafts;
 mod explained;
 mod finalize;
+mod focus;
 mod golden;
 mod ledger;
 mod machine_types;

@@ -381,3 +381,18 @@ fn a_plan_may_attribute_only_what_users_do_not_share() {
         (&unshared["invoice"], &unshared["storage"]["byte_ms"])
     );
 }
+
+#[test]
+fn is_among_the_subcommands_that_help_lists() {
+    let said = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_billing")).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let help = said(&["--help"]);
+    for subcommand in ["serve", "project", "relay", "migrate", "rate"] {
+        let listed = |line: &str| line.split_whitespace().next() == Some(subcommand);
+        assert!(help.lines().any(listed), "{subcommand} is not in {help}");
+    }
+    assert!(said(&["rate", "--help"]).contains("--input <FILE|->"));
+}

@@ -10,7 +10,7 @@ const OCTOBER: &str =
     "from=2025-09-30T22:00:00Z&to=2025-10-31T23:00:00Z&time_zone=Europe/Madrid&as_of=2025-11-02T00:00:00Z";
 
 /// A gigabyte in two jobs' use for some of the time, and a run.
-async fn october(billing: &Billing) {
+pub(crate) async fn october(billing: &Billing) {
     let organization_id = billing.organization;
     let links = || JobFilesLinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
     let unlinks = JobFilesUnlinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
