@@ -1,8 +1,8 @@
 //! Billing: what an organization stored and ran, and what it costs.
 //!
 //! The service listens to files and jobs, keeps what is metered of them ([`projections`]), and answers questions about any
-//! period with pure functions ([`domain`]): storage in byte-milliseconds, run time in milliseconds, both exact, and costs at
-//! the installation's flat prices ([`settings`]).
+//! period with pure functions ([`domain`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
+//! ([`ledger`]) by an account's plan, or at the installation's flat prices ([`settings`]) while it has none.
 
 pub mod api;
 pub mod budgets;

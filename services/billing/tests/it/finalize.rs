@@ -99,3 +99,18 @@ async fn two_months_that_are_frozen_at_once_are_frozen_one_after_the_other() {
     assert_eq!(ledger.account(used.organization).await.unwrap().invoices().len(), 3);
     used.close().await;
 }
+
+/// A month of whole hours is read from sums alone, so its cost doesn't grow with its events.
+#[tokio::test]
+async fn an_invoice_reads_sums_and_no_events() {
+    let used = used().await;
+    let ledger = december(used.pool.clone(), used.organization).await;
+    let october = async || ledger.draft(used.organization, "2025-10".parse().unwrap()).await.unwrap().1;
+    let before = october().await;
+    assert_eq!((before.lines.len(), before.days.len(), before.total.as_str()), (2, 31, "0.25"));
+    for delete in ["delete from storage_changes", "delete from runs"] {
+        sqlx::query(delete).execute(&used.pool).await.unwrap();
+    }
+    assert_eq!(october().await, before);
+    used.close().await;
+}
