@@ -9,6 +9,7 @@ use billing::{
     BillingService,
     domain::{
         days::{days, zone},
+        sharing::Rule,
         span::{Span, Window},
     },
     metering::{Asked, Snapshot, groups::GroupBy, usage},

@@ -17,6 +17,7 @@ use billing::{
         days::{days, zone},
         metering::{LevelChange, areas},
         month::Month,
+        pairing::{self, Moment, pair},
         rating::{Metered, Term},
         runs::Run,
         sharing::Rule,
@@ -88,27 +89,39 @@ fn happening() -> impl Strategy<Value = Happening> {
 #[derive(Default)]
 struct Plain {
     levels: Vec<LevelChange>,
-    runs: BTreeMap<usize, Vec<Run>>,
+    jobs: BTreeMap<usize, Vec<Happening>>,
+}
+
+impl Moment for Happening {
+    fn kind(&self) -> pairing::Kind {
+        if matches!(self.kind, Kind::Started) { pairing::Kind::Started } else { pairing::Kind::Completed }
+    }
+
+    fn at(&self) -> Timestamp {
+        at(self.when)
+    }
 }
 
 impl Plain {
     fn take(&mut self, happening: Happening) {
         let when = at(happening.when);
-        let runs = self.runs.entry(happening.subject).or_default();
-        let goes_on = runs.last_mut().filter(|run| run.ended_at.is_none());
-        match (happening.kind, goes_on) {
-            (Kind::Stored(bytes), _) => self.levels.push(LevelChange { at: when, delta: bytes }),
-            (Kind::Freed(bytes), _) => self.levels.push(LevelChange { at: when, delta: -bytes }),
-            (Kind::Started, None) => runs.push(Run { started_at: Some(when), ended_at: None }),
-            (Kind::Ended, Some(run)) => run.ended_at = Some(when),
-            (Kind::Started, Some(_)) | (Kind::Ended, None) => {}
+        match happening.kind {
+            Kind::Stored(bytes) => self.levels.push(LevelChange { at: when, delta: bytes }),
+            Kind::Freed(bytes) => self.levels.push(LevelChange { at: when, delta: -bytes }),
+            Kind::Started | Kind::Ended => self.jobs.entry(happening.subject).or_default().push(happening),
         }
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let pairs = self.jobs.values().flat_map(|moments| pair(moments.iter().copied()));
+        let at = |moment: Option<Happening>| moment.map(|moment| at(moment.when));
+        pairs.map(|pair| Run { started_at: at(pair.started), ended_at: at(pair.ended) }).collect()
     }
 
     fn in_spans(&self, spans: impl Iterator<Item = Span> + Clone, counted: Span) -> Vec<Metered> {
         let spans = spans.map(|span| span.intersect(counted));
         let running: Vec<_> =
-            self.runs.values().flatten().filter_map(|run| run.level_changes(counted.end())).flatten().collect();
+            self.runs().into_iter().filter_map(|run| run.level_changes(counted.end())).flatten().collect();
         let both = areas(&self.levels, spans.clone()).into_iter().zip(areas(&running, spans));
         both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect()
     }
@@ -201,7 +214,12 @@ impl Office {
                     self.events.event(name, id, *when, *when, &event)
                 }
                 Kind::Started => {
-                    let started = JobStarted { organization_id, machine_id: ids[0], user_id: None };
+                    let started = JobStarted {
+                        organization_id,
+                        machine_id: ids[0],
+                        machine_type: "default".into(),
+                        user_id: None,
+                    };
                     let (name, id, event) = of_job(started.into());
                     self.events.event(name, id, *when, *when, &event)
                 }

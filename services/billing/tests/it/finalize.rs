@@ -35,7 +35,8 @@ async fn used() -> Ledger {
     let mut events = vec![ledger.event(file::AGGREGATE, id(1), september, september, &FileEvent::from(part))];
     for (job, month) in [(11, "2025-10"), (12, "2025-11")] {
         let start = at(&format!("{month}-05T08:00:00Z")).as_millis();
-        let started: JobEvent = JobStarted { organization_id, machine_id: id(900), user_id: None }.into();
+        let started: JobEvent =
+            JobStarted { organization_id, machine_id: id(900), machine_type: "default".into(), user_id: None }.into();
         let ended: JobEvent = JobSucceeded { organization_id, exit_code: 0 }.into();
         events.push(ledger.event(job::AGGREGATE, id(job), start, start, &started));
         events.push(ledger.event(job::AGGREGATE, id(job), start + 3_600_000, start + 3_600_000, &ended));

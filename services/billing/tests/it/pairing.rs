@@ -3,6 +3,7 @@
 use billing::{
     domain::{
         Flagged,
+        sharing::Rule,
         span::{Span, Window},
     },
     metering::{Asked, usage},
@@ -80,7 +81,7 @@ async fn metered(ledger: &mut Ledger, job: Uuid, moments: &[Moment]) -> (String,
     let window = Window { period: Span::new(at(0), at(1_440)), as_of: at(1_440) };
     let asked = Asked { organization: ledger.organization, window, known_at: None };
     let listed = Page { after: None, limit: 10 };
-    let usage = usage(&ledger.pool, asked, &[window.period], listed, listed).await.unwrap();
+    let usage = usage(&ledger.pool, asked, Rule::Split, &[window.period], listed, listed).await.unwrap();
     let listed: i128 = usage.jobs.items.iter().map(|job| job.run_ms).sum();
     assert_eq!(listed, usage.totals.run_ms[0], "the sums are those of the runs: {moments:?}");
     let flags = usage.odd_jobs.into_iter().map(|Flagged { flag, .. }| flag.as_str()).collect();
