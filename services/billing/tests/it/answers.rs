@@ -1,10 +1,5 @@
 //! An answer about usage is one statement, and each of its parts is read from an index.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
 use billing::{
     BillingService,
     domain::{
@@ -18,42 +13,12 @@ use billing::{
 use epoch::Timestamp;
 use epoch_postgres::testkit::TestDatabase;
 use service_kit::service::Service;
-use sqlx::PgPool;
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    span::{Attributes, Id, Record},
-};
+use sqlx::{PgPool, Row, postgres::PgPoolOptions};
 use uuid::Uuid;
 
 /// 2025-01-01.
 const YEAR: i64 = 1_735_689_600_000;
 const DAY: i64 = 86_400_000;
-
-/// Counts the statements that this thread sends.
-#[derive(Clone, Default)]
-struct Statements(Arc<AtomicUsize>);
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query" && *metadata.level() <= Level::DEBUG
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
 
 /// A year of 40 organizations with 80 files and 60 runs each, put in by the functions that projections use.
 async fn filled(pool: &PgPool) -> Uuid {
@@ -109,16 +74,18 @@ async fn an_answer_is_one_statement() {
     let organization = filled(&pool).await;
     let (window, spans) = june("Europe/Madrid");
     let listed = Page { after: None, limit: 200 };
-    let statements = Statements::default();
-    let guard = tracing::subscriber::set_default(statements.clone());
+    // Its one connection has prepared each statement that was sent.
+    let alone = PgPoolOptions::new().max_connections(1);
+    let alone = epoch_postgres::connect(alone, database.options(), "billing").await.unwrap();
     let asked = Asked { organization, window, known_at: None };
-    let answer = usage(&pool, asked, Rule::Split, &spans, listed, listed).await.unwrap();
-    let sent = statements.0.swap(0, Ordering::SeqCst);
-    drop(guard);
+    let answer = usage(&alone, asked, Rule::Split, &spans, listed, listed).await.unwrap();
+    let sent = sqlx::raw_sql("select count(*) from pg_prepared_statements").fetch_one(&alone).await.unwrap();
+    let sent: i64 = sent.get(0);
     assert!(answer.totals.byte_ms[0] > 0 && answer.totals.users.len() > 3, "{:?}", answer.totals);
     assert!(answer.files.items.len() > 20 && answer.files.items.iter().any(|file| !file.jobs.is_empty()));
     assert!(answer.jobs.items.len() > 3 && answer.totals.storage_provisional, "{:?}", answer.jobs);
     assert_eq!(sent, 1, "statements");
+    alone.close().await;
     pool.close().await;
     database.drop().await;
 }
