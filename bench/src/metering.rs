@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use billing::{
     domain::{
         days::{days, zone},
+        sharing::Rule,
         slots::{Every, slots},
         span::{Span, Window},
     },
@@ -135,7 +136,15 @@ fn row(events: usize, what: &str, samples: &[u64]) {
 }
 
 async fn load(pool: &PgPool, events: usize) -> Result<()> {
-    for table in ["metering_sums", "metering_files", "storage_changes", "runs", "metered_jobs", "file_link_changes", "job_moments"] {
+    for table in [
+        "metering_sums",
+        "metering_files",
+        "storage_changes",
+        "runs",
+        "metered_jobs",
+        "file_link_changes",
+        "job_moments",
+    ] {
         sqlx::raw_sql(AssertSqlSafe(format!("alter table {table} set unlogged"))).execute(pool).await?;
     }
     sqlx::raw_sql(include_str!("metering.sql")).execute(pool).await?;
@@ -175,7 +184,8 @@ fn month(number: usize) -> Result<(Window, Vec<Span>)> {
 async fn ask_usage(pool: &PgPool, organization: Uuid, number: usize) -> Result<()> {
     let (window, spans) = month(number)?;
     let first = Page { after: None, limit: LISTED };
-    let usage = usage(pool, Asked { organization, window, known_at: None }, &spans, first, first).await?;
+    let asked = Asked { organization, window, known_at: None };
+    let usage = usage(pool, asked, Rule::Split, &spans, first, first).await?;
     anyhow::ensure!(usage.totals.byte_ms.len() >= 28, "days");
     Ok(())
 }

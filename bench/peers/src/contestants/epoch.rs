@@ -9,7 +9,9 @@ use std::{
 use anyhow::Result;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, ExecuteError, Position, Repository, bus::Bus, handler::EventHandler,
+    Aggregate, Batch, CommandContext, ExecuteError, Position, Repository,
+    bus::Bus,
+    handler::EventHandler,
     local::LocalBus,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::StoreError,
