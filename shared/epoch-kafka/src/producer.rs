@@ -26,6 +26,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer, PurgeConfig},
 };
+use tokio::sync::MutexGuard;
 
 use crate::{
     client::Log,
@@ -111,7 +112,9 @@ impl Publisher {
             Err(error) => return (0, Err(error)),
         };
         let mut queued = Vec::with_capacity(events.len());
-        let mut result = self.queue_all(&generation, events, &mut queued).await;
+        // Kept until the last report is in: a first event without an answer is still alone.
+        let mut turn = None;
+        let mut result = self.queue_all(&generation, events, &mut queued, &mut turn).await;
         let mut acknowledged = 0;
         for (event, queued) in events.iter().zip(&mut queued) {
             if let Err(error) = self.report(event, queued).await {
@@ -129,13 +132,14 @@ impl Publisher {
 
     /// Queues the events as far as that is possible. Where the broker hasn't been heard yet, it waits for its word about the first
     /// event before it queues the second.
-    async fn queue_all(
+    async fn queue_all<'g>(
         &self,
-        generation: &Arc<Generation>,
+        generation: &'g Arc<Generation>,
         events: &Batch,
         queued: &mut Vec<Queued>,
+        turn: &mut Option<MutexGuard<'g, ()>>,
     ) -> Result<(), Error> {
-        let (mut topic, mut turn): (Option<Topic>, _) = (None, None);
+        let mut topic: Option<Topic> = None;
         for event in events {
             let topic = match &mut topic {
                 Some(topic) if topic.aggregate == *event.aggregate => topic,
@@ -143,10 +147,12 @@ impl Publisher {
             };
             let key = event.aggregate_id.to_string();
             let partition = topic.partitions.of(key.as_bytes());
+            if turn.is_none() && !topic.partitions.is_open(partition) {
+                let taken = generation.opening.lock().await;
+                // Whoever had it before may have opened this one.
+                *turn = (!topic.partitions.is_open(partition)).then_some(taken);
+            }
             if !topic.partitions.is_open(partition) {
-                if turn.is_none() {
-                    turn = Some(generation.opening.lock().await);
-                }
                 let same = |queued: &&mut Queued| {
                     queued.partition == partition && Arc::ptr_eq(&queued.partitions, &topic.partitions)
                 };
@@ -352,6 +358,7 @@ mod tests {
         timestamp::Timestamp,
         version::{Position, Version},
     };
+    use futures::future::join_all;
     use rdkafka::{mocking::MockCluster, producer::Producer};
     use uuid::Uuid;
 
@@ -398,10 +405,11 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let (one, other) = events.split_at(30);
-        let published = async { tokio::join!(publisher.send(one), publisher.send(other)) };
+        // Several calls at once, most of a single event.
+        let (alone, together) = events.split_at(30);
+        let calls = alone.chunks(1).chain([together]).map(|events| publisher.send(events));
         tokio::select! {
-            (one, other) = published => assert!(one.1.is_ok() && other.1.is_ok(), "{one:?} {other:?}"),
+            sent = join_all(calls) => assert!(sent.iter().all(|(_, result)| result.is_ok()), "{sent:?}"),
             () = watching => {}
         }
         assert!((1..=2).contains(&most), "{most} events were on their way to two partitions before the first answer");
