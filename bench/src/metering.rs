@@ -1,7 +1,8 @@
 //! What an answer about a month of an organization costs, among 100,000 and among 10,000,000 events of a year.
 //!
-//! Events are put in by the SQL functions of the projections, in one call for each organization and not batch by batch as they would
-//! come, since it is reading that is measured; the tables are unlogged meanwhile. The events are those of `metering.sql`: uploads,
+//! Events are put in by the SQL functions of the projections, a day of all organizations at a time and not batch by batch as they
+//! would come, since it is reading that is measured: what an organization has lies as scattered as it would. The tables are
+//! unlogged meanwhile. The events are those of `metering.sql`: uploads,
 //! deletions, jobs created, linked, started and ended, of 1,000 organizations.
 
 use std::{str::FromStr, time::Instant};
@@ -29,7 +30,7 @@ use uuid::Uuid;
 use crate::report::percentile;
 
 const ORGANIZATIONS: usize = 1_000;
-const LOADERS: usize = 3;
+const LOADERS: i32 = 3;
 const QUESTIONS: usize = 1_000;
 const WARM_UP: usize = 100;
 /// Files of a month in the one organization that has many.
@@ -148,15 +149,20 @@ async fn load(pool: &PgPool, events: usize) -> Result<()> {
         sqlx::raw_sql(AssertSqlSafe(format!("alter table {table} set unlogged"))).execute(pool).await?;
     }
     sqlx::raw_sql(include_str!("metering.sql")).execute(pool).await?;
-    let organizations: Vec<Uuid> = (0..ORGANIZATIONS).map(|_| Uuid::now_v7()).collect();
     let each = i32::try_from(events / ORGANIZATIONS)?;
+    let some = "insert into bench_organizations select gen_random_uuid(), n % $2, $3, $4, 364 from generate_series(1, $1) n";
+    sqlx::query(some).bind(i32::try_from(ORGANIZATIONS)?).bind(LOADERS).bind(each).bind(YEAR).execute(pool).await?;
+    let many = sqlx::query("insert into bench_organizations values ($1, 0, $2, $3, 28)").bind(MANY_FILES);
+    many.bind(MANY * 20 / 7).bind(YEAR + 181 * DAY).execute(pool).await?;
+    sqlx::raw_sql("select bench_prepare(); analyze bench_changes, bench_jobs").execute(pool).await?;
     let mut loaders = JoinSet::new();
-    for part in organizations.chunks(ORGANIZATIONS.div_ceil(LOADERS)) {
-        let (pool, part) = (pool.clone(), part.to_vec());
+    for loader in 0..LOADERS {
+        let pool = pool.clone();
         loaders.spawn(async move {
-            for organization in part {
-                let load = sqlx::query("select bench_year($1, $2, $3, 364)").bind(organization).bind(each).bind(YEAR);
-                load.execute(&pool).await?;
+            let days = "select distinct day from bench_changes where loader = $1 order by day";
+            let days: Vec<i64> = sqlx::query_scalar(days).bind(loader).fetch_all(&pool).await?;
+            for day in days {
+                sqlx::query("select bench_day($1, $2)").bind(loader).bind(day).execute(&pool).await?;
             }
             anyhow::Ok(())
         });
@@ -164,8 +170,7 @@ async fn load(pool: &PgPool, events: usize) -> Result<()> {
     while let Some(loaded) = loaders.join_next().await {
         loaded.context("loading")??;
     }
-    let load = sqlx::query("select bench_year($1, $2, $3, 28)").bind(MANY_FILES).bind(MANY * 20 / 7);
-    load.bind(YEAR + 181 * DAY).execute(pool).await?;
+    sqlx::raw_sql("drop table bench_organizations, bench_changes, bench_jobs").execute(pool).await?;
     Ok(())
 }
 

@@ -1,52 +1,73 @@
--- A year of an organization: which one, how many events, the first instant, in how many days.
+-- A year of organizations, as it happens: day by day, so that what one organization has lies between what others have.
 -- All of it goes through the functions that the projections themselves use. Work is done from 8 to 18 o'clock UTC.
-create function bench_year(organization uuid, events integer, first bigint, days integer) returns void language plpgsql
+
+-- Which organizations, how many events each, the first instant, in how many days; and who of so many loaders puts them in.
+create unlogged table bench_organizations (organization uuid, loader integer, events integer, first bigint, days integer);
+create unlogged table bench_changes (loader integer, day bigint, organization uuid, file_id uuid, at bigint, delta bigint);
+create unlogged table bench_jobs (
+    loader integer, day bigint, organization uuid, job_id uuid, user_id uuid, configuration_id uuid, machine_id uuid,
+    file_id uuid, started_at bigint, ended_at bigint
+);
+
+create function bench_prepare() returns void language sql
+set work_mem = '256MB'
+as $$
+    -- Of twenty events, eleven are of files: seven are stored, four of these deleted again, a month later on average.
+    with stored as materialized (
+        select o.loader, o.organization, n, gen_random_uuid() as file_id, (random() * 10000000000)::bigint + 1 as bytes,
+            o.first + (random() * o.days)::bigint * 86400000 + 28800000 + (random() * 36000000)::bigint as at
+        from bench_organizations o cross join lateral generate_series(1, o.events * 7 / 20) n
+    ), freed as (
+        select *, at + (random() * 60 * 86400000)::bigint as freed_at from stored where n % 7 < 4
+    ), changes as (
+        select loader, organization, file_id, at, bytes as delta from stored
+        union all
+        select loader, organization, file_id, freed_at, -bytes from freed
+    ), nothing as (
+        insert into bench_changes
+        select loader, at / 86400000, organization, file_id, at, delta from changes order by 1, 2, 3
+    )
+    -- Nine are of jobs: created, linked to a file, started, ended; a job of ten users, five configurations and twenty machines.
+    insert into bench_jobs
+    select j.loader, j.at / 86400000, j.organization, gen_random_uuid(),
+        md5('user' || (j.n % 10) || j.organization)::uuid,
+        md5('configuration' || (j.n % 5) || j.organization)::uuid,
+        md5('machine' || (j.n % 20) || j.organization)::uuid,
+        s.file_id, j.at, j.at + (random() * 7200000)::bigint
+    from (
+        select o.loader, o.organization, n,
+            o.first + (random() * o.days)::bigint * 86400000 + 28800000 + (random() * 36000000)::bigint as at
+        from bench_organizations o cross join lateral generate_series(1, o.events * 9 / 80) n
+    ) j join stored s using (organization, n)
+    order by 1, 2, 3;
+$$;
+create index on bench_changes (loader, day);
+create index on bench_jobs (loader, day);
+
+create function bench_day(of_loader integer, of_day bigint) returns void language plpgsql
 set client_min_messages = warning
 as $$
 begin
-    create temporary table if not exists bench_files (file_id uuid, at bigint, deleted_at bigint, bytes bigint);
-    create temporary table if not exists bench_jobs (job_id uuid, user_id uuid, started_at bigint, ended_at bigint);
-    truncate bench_files, bench_jobs;
-
-    -- Of twenty events, eleven are of files: seven are stored, four of these deleted again, a month later on average.
-    insert into bench_files
-    select gen_random_uuid(), f.at, case when f.n % 7 < 4 then f.at + (random() * 60 * 86400000)::bigint end,
-        (random() * 10000000000)::bigint + 1
-    from (
-        select n, first + (random() * days)::bigint * 86400000 + 28800000 + (random() * 36000000)::bigint as at
-        from generate_series(1, events * 7 / 20) n
-    ) f;
-    perform metering_storage_add(array_agg(organization), array_agg(c.file_id), array_agg(c.at), array_agg(c.delta),
+    perform metering_storage_add(array_agg(c.organization), array_agg(c.file_id), array_agg(c.at), array_agg(c.delta),
         array_agg(c.at + 50))
-    from (
-        select file_id, at, bytes as delta from bench_files
-        union all
-        select file_id, deleted_at, -bytes from bench_files where deleted_at is not null
-    ) c;
+    from bench_changes c where c.loader = of_loader and c.day = of_day having count(*) > 0;
 
-    -- Nine are of jobs: created, linked to a file, started, ended; a job of ten users and five configurations.
-    insert into bench_jobs
-    select gen_random_uuid(), md5('user' || (n % 10) || organization)::uuid, j.at, j.at + (random() * 7200000)::bigint
-    from (
-        select n, first + (random() * days)::bigint * 86400000 + 28800000 + (random() * 36000000)::bigint as at
-        from generate_series(1, events * 9 / 80) n
-    ) j;
     insert into metered_jobs
-    select job_id, organization, md5('configuration' || (row_number() over () % 5) || organization)::uuid, user_id
-    from bench_jobs;
+    select job_id, organization, configuration_id, user_id from bench_jobs where loader = of_loader and day = of_day;
     insert into runs (job_id, number, organization_id, user_id, started_at, ended_at, configuration_id, machine_id,
         started_recorded_at, ended_recorded_at, machine_type_id)
-    select j.job_id, 3, organization, j.user_id, j.started_at, j.ended_at, m.configuration_id,
-        md5('machine' || (row_number() over () % 20) || organization)::uuid, j.started_at + 50, j.ended_at + 50,
+    select job_id, 3, organization, user_id, started_at, ended_at, configuration_id, machine_id, started_at + 50, ended_at + 50,
         machine_type_id('default')
-    from bench_jobs j join metered_jobs m using (job_id);
+    from bench_jobs where loader = of_loader and day = of_day;
     perform metering_add(array_agg(c.organization_id), array_agg(2::smallint), array_agg(c.scope), array_agg(c.subject),
         array_agg(c.at), array_agg(c.delta))
-    from (select array_agg(r) as all_runs from runs r where r.organization_id = organization) a
-        cross join lateral metering_run_changes(a.all_runs) c;
+    from (
+        select array_agg(r) as all_runs
+        from bench_jobs j join runs r using (job_id) where j.loader = of_loader and j.day = of_day
+    ) a cross join lateral metering_run_changes(a.all_runs) c
+    having count(*) > 0;
     insert into file_link_changes
-    select organization, f.file_id, j.job_id, 1, 2, j.started_at - 1000, true, j.started_at
-    from (select *, row_number() over () as n from bench_jobs) j
-        join (select *, row_number() over () as n from bench_files) f using (n);
+    select organization, file_id, job_id, 1, 2, started_at - 1000, true, started_at
+    from bench_jobs where loader = of_loader and day = of_day;
 end
 $$;

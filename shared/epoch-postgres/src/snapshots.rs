@@ -7,14 +7,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use epoch::{
     Version,
-    snapshot::{Snapshot, SnapshotStore},
+    event::SchemaId,
+    snapshot::{Since, SinceEvent, Snapshot, SnapshotStore},
     store::StoreError,
 };
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
     error::store_error,
+    loader::{BUDGET, SHORT},
     rows::{count, number},
 };
 
@@ -35,6 +37,16 @@ impl PgSnapshots {
 pub(crate) const NEWEST: &str =
     "select version, schema, state from snapshots where aggregate_id = $1 and aggregate = $2";
 
+/// The snapshot, then the first events from its own last one on: a snapshot is seldom further behind than its policy allows.
+pub(crate) const NEWEST_AND_SINCE: &str = "with snapshot as materialized (\
+     select version, schema, state from snapshots where aggregate_id = $1 and aggregate = $2) \
+     select version, null as event_name, schema, state from snapshot union all \
+     select e.version, e.event_name, e.schema, e.payload from snapshot s cross join lateral (\
+     select *, sum(octet_length(payload)) over (order by version rows unbounded preceding) - octet_length(payload) as before \
+     from (select version, event_name, schema, payload from events \
+     where aggregate_id = $1 and aggregate = $2 and version >= s.version order by version limit $3) as first) as e \
+     where e.before < $4";
+
 pub(crate) const SAVE: &str = "insert into snapshots (aggregate_id, aggregate, version, schema, state) \
      select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[]) \
      on conflict (aggregate_id, aggregate) do update \
@@ -42,6 +54,26 @@ pub(crate) const SAVE: &str = "insert into snapshots (aggregate_id, aggregate, v
      where snapshots.version <= excluded.version";
 
 pub(crate) const DISCARD: &str = "delete from snapshots where aggregate_id = $1 and aggregate = $2";
+
+/// A row of what is read at once.
+type Part = (i64, Option<String>, i64, Vec<u8>);
+
+fn part(row: &PgRow) -> Result<Part, sqlx::Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+}
+
+fn snapshot(
+    aggregate: &'static str,
+    id: Uuid,
+    version: i64,
+    schema: i64,
+    state: Vec<u8>,
+) -> Result<Option<Snapshot>, StoreError> {
+    // A schema that no program can have written is of no use, and no error either.
+    let Ok(schema) = u32::try_from(schema) else { return Ok(None) };
+    let version = Version::new(count(version)?);
+    Ok(Some(Snapshot { aggregate, id, version, schema, state: Bytes::from(state) }))
+}
 
 #[async_trait]
 impl SnapshotStore for PgSnapshots {
@@ -51,10 +83,32 @@ impl SnapshotStore for PgSnapshots {
         let columns =
             || -> Result<(i64, i64, Vec<u8>), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
         let (version, schema, state) = columns().map_err(|error| store_error(&error))?;
-        // A schema that no program can have written is of no use, and no error either.
-        let Ok(schema) = u32::try_from(schema) else { return Ok(None) };
-        let version = Version::new(count(version)?);
-        Ok(Some(Snapshot { aggregate, id, version, schema, state: Bytes::from(state) }))
+        snapshot(aggregate, id, version, schema, state)
+    }
+
+    async fn newest_and_since(
+        &self,
+        aggregate: &'static str,
+        id: Uuid,
+    ) -> Result<Option<(Snapshot, Since)>, StoreError> {
+        let query = sqlx::query(NEWEST_AND_SINCE).bind(id).bind(aggregate).bind(SHORT).bind(BUDGET);
+        let rows = query.fetch_all(&self.pool).await.map_err(|error| store_error(&error))?;
+        let (mut kept, mut since) = (None, Since::default());
+        let mut bytes = 0;
+        for row in rows {
+            let (version, event_name, schema, payload) = part(&row).map_err(|error| store_error(&error))?;
+            let Some(event_name) = event_name else {
+                kept = snapshot(aggregate, id, version, schema, payload)?;
+                continue;
+            };
+            bytes += payload.len();
+            let (version, schema) = (Version::new(count(version)?), SchemaId::new(schema.cast_unsigned()));
+            since.events.push(SinceEvent { version, event_name, schema, payload: Bytes::from(payload) });
+        }
+        // They come in order; nothing promises it.
+        since.events.sort_unstable_by_key(|event| event.version);
+        since.all = number(since.events.len() as u64) < SHORT && number(bytes as u64) < BUDGET;
+        Ok(kept.map(|snapshot| (snapshot, since)))
     }
 
     async fn save(&self, snapshots: &[Snapshot]) -> Result<(), StoreError> {

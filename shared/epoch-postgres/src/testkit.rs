@@ -28,6 +28,7 @@ pub fn hot_queries() -> Vec<(&'static str, &'static str)> {
         ("put_state", states::PUT_STATE),
         ("delete_state", states::DELETE_STATE),
         ("newest_snapshot", snapshots::NEWEST),
+        ("newest_snapshot_and_since", snapshots::NEWEST_AND_SINCE),
         ("save_snapshots", snapshots::SAVE),
         ("discard_snapshot", snapshots::DISCARD),
     ]

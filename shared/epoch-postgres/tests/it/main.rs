@@ -17,6 +17,7 @@ mod reading;
 mod rebuild;
 mod relay;
 mod sagas;
+mod snapshots;
 mod states;
 mod transactions;
 mod writes;

@@ -13,7 +13,7 @@ use epoch::{
     snapshot::{SnapshotPolicy, Snapshots},
     state::StateStore,
     store::{Appender, StoreError},
-    testkit::{Tally, TallyCommand, snapshot_store_conformance, state_store_conformance},
+    testkit::{Tally, TallyCommand, state_store_conformance},
 };
 use epoch_postgres::{PgBlobStates, PgSnapshots, PgStore, PgTx, TxError, store_error, testkit::TestDatabase};
 use futures::FutureExt;
@@ -123,14 +123,6 @@ async fn states_in_tables_of_their_own_and_as_blobs_are_kept_as_promised() {
     office.database.drop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn snapshots_are_kept_as_promised() {
-    let database = TestDatabase::create().await;
-    snapshot_store_conformance(&PgSnapshots::new(database.epoch().await)).await.unwrap();
-    database.drop().await;
-}
-
-/// Commands are decided on events still on their way; a tombstone among those ends the state for the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tombstone_on_its_way_leaves_nothing_for_the_next_command() {
     let database = TestDatabase::create().await;

@@ -17,6 +17,7 @@ use crate::{
     cache::Loaded,
     fold::{Fold, Folded},
     id::AggregateId,
+    snapshot::Since,
     store::{EventStore, StoreError},
     timestamp::Timestamp,
     version::Version,
@@ -40,6 +41,13 @@ enum Origin {
     Snapshot,
 }
 
+/// A state that was kept outside this process.
+struct Kept<A> {
+    state: Loaded<A>,
+    since: Since,
+    origin: Origin,
+}
+
 impl<A: Aggregate, S: EventStore> Repository<A, S> {
     /// The aggregate as the store has it now.
     ///
@@ -58,9 +66,10 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         let id = id.uuid();
         match at {
             At::Version(version) => {
-                let (kept, _) = self.kept(id).await?;
-                let kept = if kept.version > version { Loaded::default() } else { kept };
-                let (folded, _) = self.fold(id, Fold::proving(id, kept), Versions::all().up_to(version)).await?;
+                let Kept { state, .. } = self.kept(id).await?;
+                let state = if state.version > version { Loaded::default() } else { state };
+                let up_to = Versions::all().up_to(version);
+                let (folded, _) = self.fold(id, Fold::proving(id, state), Since::default(), up_to).await?;
                 Ok(folded.loaded)
             }
             At::Recorded(instant) => {
@@ -79,13 +88,13 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
 
     /// Brings a state up to date by reading only what is newer.
     pub(super) async fn refresh(&self, id: Uuid, loaded: Loaded<A>) -> Result<Loaded<A>, StoreError> {
-        let (start, origin) = if loaded.version > Version::ZERO {
-            (Fold::from(id, loaded), Origin::Cache)
+        let (start, since, origin) = if loaded.version > Version::ZERO {
+            (Fold::from(id, loaded), Since::default(), Origin::Cache)
         } else {
-            let (kept, origin) = self.kept(id).await?;
-            (Fold::proving(id, kept), origin)
+            let Kept { state, since, origin } = self.kept(id).await?;
+            (Fold::proving(id, state), since, origin)
         };
-        let (folded, agreed) = self.fold(id, start, Versions::all()).await?;
+        let (folded, agreed) = self.fold(id, start, since, Versions::all()).await?;
         self.keep(id, &folded, origin, agreed);
         Ok(folded.loaded)
     }
@@ -106,27 +115,43 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     }
 
     /// The newest state that is kept outside this process.
-    async fn kept(&self, id: Uuid) -> Result<(Loaded<A>, Origin), StoreError> {
+    async fn kept(&self, id: Uuid) -> Result<Kept<A>, StoreError> {
         if let Some(states) = &self.states
             && let Some(state) = self.store.read_state(&**states, id).await?
         {
-            return Ok((state, Origin::StateStore));
+            return Ok(Kept { state, since: Since::default(), origin: Origin::StateStore });
         }
         if let Some((snapshots, _)) = &self.snapshots
-            && let Some(state) = snapshots.read(id).await
+            && let Some((state, since)) = snapshots.read(id).await
         {
-            return Ok((state, Origin::Snapshot));
+            return Ok(Kept { state, since, origin: Origin::Snapshot });
         }
-        Ok((Loaded::default(), Origin::Nothing))
+        Ok(Kept { state: Loaded::default(), since: Since::default(), origin: Origin::Nothing })
     }
 
     /// Folds the log on from `start`, or from the beginning when the log doesn't agree with `start`.
-    async fn fold(&self, id: Uuid, start: Fold<A>, within: Versions) -> Result<(Folded<A>, bool), StoreError> {
+    async fn fold(
+        &self,
+        id: Uuid,
+        start: Fold<A>,
+        since: Since,
+        within: Versions,
+    ) -> Result<(Folded<A>, bool), StoreError> {
         let mut fold = start;
         let mut agreed = true;
+        // Where it doesn't begin with the proof it is as if it hadn't been read.
+        let proves = since.events.first().is_some_and(|first| first.version == fold.bounds().after.next());
+        let mut read = proves && since.all;
+        if proves {
+            for event in &since.events {
+                fold.take(event.recorded())?;
+            }
+        }
         loop {
-            let bounds = Versions { after: fold.bounds().after, ..within };
-            self.store.visit(A::NAME, id, bounds, &mut |event| fold.take(event)).await?;
+            if !read {
+                let bounds = Versions { after: fold.bounds().after, ..within };
+                self.store.visit(A::NAME, id, bounds, &mut |event| fold.take(event)).await?;
+            }
             if let Some(folded) = fold.finish() {
                 if folded.read > 0 {
                     metrics::counter!("epoch_events_loaded_total", "aggregate" => A::NAME).increment(folded.read);
@@ -135,6 +160,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             }
             tracing::warn!(aggregate = A::NAME, %id, "the log knows nothing of a kept state; folding everything");
             agreed = false;
+            read = false;
             fold = Fold::from(id, Loaded::default());
         }
     }

@@ -232,6 +232,9 @@ pub async fn snapshot_store_conformance(store: &dyn SnapshotStore) -> Result<(),
     assert_eq!(store.newest("conformance", second).await?, Some(snapshot(second, 1, 2, b"c")), "made anew");
     store.save(&[snapshot(first, 8, 1, b"e")]).await?;
     assert_eq!(store.newest("conformance", first).await?, Some(snapshot(first, 8, 1, b"e")), "a newer one");
+    let found = store.newest_and_since("conformance", first).await?;
+    assert_eq!(found.as_ref().map(|(newest, _)| newest), Some(&snapshot(first, 8, 1, b"e")), "however it is read");
+    assert!(found.is_some_and(|(_, since)| since.events.is_empty()), "a log that has no such event says nothing");
     store.save(&[]).await?;
     for _ in 0..2 {
         store.discard("conformance", first).await?;
