@@ -27,6 +27,19 @@ use crate::domain::{
 /// The statement.
 pub const STATEMENT: &str = include_str!("sql/answer.sql");
 
+/// Its columns, by place: names would be looked up for each value of each row.
+const PART: usize = 0;
+const PLACE: usize = 1;
+const ID: usize = 2;
+const OTHER: usize = 3;
+const A: usize = 4;
+const B: usize = 5;
+const C: usize = 6;
+const D: usize = 7;
+const X: usize = 8;
+const Y: usize = 9;
+const SAID: usize = 10;
+
 /// A page of a list: after which id, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Page {
@@ -128,28 +141,28 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
     let mut found = Found::default();
     let (mut changes, mut all_links) = (0, Vec::new());
     for row in &rows {
-        let id: Uuid = row.try_get("id")?;
-        match row.try_get::<i32, _>("part")? {
+        let id: Uuid = row.try_get(ID)?;
+        match row.try_get::<i32, _>(PART)? {
             1 => {
-                let sums = LevelSums::of(whole(row, "x")?, whole(row, "y")?);
-                if let Some(scope) = Scope::of_numbers(row.try_get("a")?, row.try_get("b")?) {
-                    found.sums.add(scope, id, row.try_get("place")?, sums, wanted.spans.len());
+                let sums = LevelSums::of(whole(row, X)?, whole(row, Y)?);
+                if let Some(scope) = Scope::of_numbers(row.try_get(A)?, row.try_get(B)?) {
+                    found.sums.add(scope, id, row.try_get(PLACE)?, sums, wanted.spans.len());
                 }
             }
             2 => found.runs.push(run(row, id)?),
             3 => found.odd.push(run(row, id)?),
-            4 => found.files.push((id, whole(row, "x")?)),
+            4 => found.files.push((id, whole(row, X)?)),
             5 => all_links.push(Link {
                 file: id,
-                at: Timestamp::from_millis(row.try_get("a")?),
-                job: row.try_get("other")?,
-                version: row.try_get("b")?,
-                role: row.try_get("place")?,
-                linked: row.try_get("said")?,
+                at: Timestamp::from_millis(row.try_get(A)?),
+                job: row.try_get(OTHER)?,
+                version: row.try_get(B)?,
+                role: row.try_get(PLACE)?,
+                linked: row.try_get(SAID)?,
             }),
             6 => {
-                let at = Timestamp::from_millis(row.try_get("a")?);
-                let change = LevelChange { at, delta: row.try_get("b")? };
+                let at = Timestamp::from_millis(row.try_get(A)?);
+                let change = LevelChange { at, delta: row.try_get(B)? };
                 found.changes.entry(id).or_default().push(change);
                 changes += 1;
             }
@@ -168,11 +181,11 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
 }
 
 fn run(row: &PgRow, job: Uuid) -> Result<RecordedRun, sqlx::Error> {
-    let instant = |column: &str| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
-    let run = Run { started_at: instant("a")?, ended_at: instant("b")? };
+    let instant = |column: usize| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
+    let run = Run { started_at: instant(A)?, ended_at: instant(B)? };
     Ok(RecordedRun {
-        run: JobRun { job, user: row.try_get("other")?, run },
-        started_recorded_at: instant("c")?,
-        ended_recorded_at: instant("d")?,
+        run: JobRun { job, user: row.try_get(OTHER)?, run },
+        started_recorded_at: instant(C)?,
+        ended_recorded_at: instant(D)?,
     })
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use epoch::Timestamp;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{ColumnIndex, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::domain::{
@@ -198,7 +198,7 @@ impl Read {
 }
 
 /// A `numeric` that was selected as text.
-pub(crate) fn whole(row: &PgRow, column: &str) -> Result<i128, sqlx::Error> {
+pub(crate) fn whole(row: &PgRow, column: impl ColumnIndex<PgRow>) -> Result<i128, sqlx::Error> {
     let text: &str = row.try_get(column)?;
     text.parse().map_err(|error: std::num::ParseIntError| sqlx::Error::Decode(error.into()))
 }

@@ -154,6 +154,8 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
     let plan = lines.join("\n");
     assert!(!plan.contains("Seq Scan"), "{plan}");
     for index in [
+        "Index Only Scan using metering_files_stored on",
+        "Index Only Scan using metering_files_freed on",
         "Index Only Scan using runs_of_period on",
         "Index Only Scan using runs_going_on on",
         "Index Only Scan using runs_odd on",
