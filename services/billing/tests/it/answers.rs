@@ -163,8 +163,6 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
         "Index Only Scan using storage_changes_by_time on",
         "Index Only Scan using file_link_changes_of_files on",
         "metering_sums_pkey",
-        "metering_files_stored",
-        "metering_files_freed",
         "metering_files_negative",
         "runs_by_length",
         "runs_by_end",
