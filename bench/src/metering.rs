@@ -137,7 +137,8 @@ fn row(events: usize, what: &str, samples: &[u64]) {
 
 async fn load(pool: &PgPool, events: usize) -> Result<()> {
     for table in [
-        "metering_sums",
+        "metering_storage_sums",
+        "metering_run_sums",
         "metering_files",
         "storage_changes",
         "runs",

@@ -40,10 +40,14 @@ begin
         md5('machine' || (row_number() over () % 20) || organization)::uuid, j.started_at + 50, j.ended_at + 50,
         machine_type_id('default')
     from bench_jobs j join metered_jobs m using (job_id);
-    perform metering_add(array_agg(c.organization_id), array_agg(2::smallint), array_agg(c.scope), array_agg(c.subject),
-        array_agg(c.at), array_agg(c.delta))
-    from (select array_agg(r) as all_runs from runs r where r.organization_id = organization) a
-        cross join lateral metering_run_changes(a.all_runs) c;
+    perform metering_run_sums_add(array_agg(organization), array_agg(s.scope), array_agg(s.subject), array_agg(c.at),
+        array_agg(c.delta))
+    from runs r cross join lateral (values (r.started_at, 1::bigint), (r.ended_at, -1)) as c (at, delta)
+        cross join lateral (values
+            (0::smallint, '00000000-0000-0000-0000-000000000000'::uuid), (1, r.user_id), (2, r.configuration_id),
+            (3, r.machine_id), (4, r.machine_type_id)
+        ) as s (scope, subject)
+    where r.organization_id = organization;
     insert into file_link_changes
     select organization, f.file_id, j.job_id, 1, 2, j.started_at - 1000, true, j.started_at
     from (select *, row_number() over () as n from bench_jobs) j

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::{
     ReadError, bounded,
     file_links::{Link, Links, links},
-    runs::RecordedRun,
     storage_changes::Changes,
     sums::{Pieces, Read, Scope, whole},
 };
@@ -71,9 +70,9 @@ pub struct Found {
     /// Sums by scope and subject.
     pub sums: Read,
     /// By job.
-    pub runs: Vec<RecordedRun>,
+    pub runs: Vec<JobRun<Uuid, Uuid>>,
     /// Runs that are odd, by job.
-    pub odd: Vec<RecordedRun>,
+    pub odd: Vec<JobRun<Uuid, Uuid>>,
     /// Files and their areas, by id.
     pub files: Vec<(Uuid, i128)>,
     /// Links of these files.
@@ -160,19 +159,15 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
     bounded(found.odd.len(), wanted.max_odd, "runs")?;
     bounded(changes, wanted.max_changes, "changes of files")?;
     bounded(all_links.len(), wanted.max_changes, "links of files")?;
-    found.runs.sort_unstable_by_key(|run| run.run.job);
-    found.odd.sort_unstable_by_key(|run| run.run.job);
+    found.runs.sort_unstable_by_key(|run| run.job);
+    found.odd.sort_unstable_by_key(|run| run.job);
     found.files.sort_unstable();
     found.links = links(all_links);
     Ok(found)
 }
 
-fn run(row: &PgRow, job: Uuid) -> Result<RecordedRun, sqlx::Error> {
+fn run(row: &PgRow, job: Uuid) -> Result<JobRun<Uuid, Uuid>, sqlx::Error> {
     let instant = |column: &str| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
     let run = Run { started_at: instant("a")?, ended_at: instant("b")? };
-    Ok(RecordedRun {
-        run: JobRun { job, user: row.try_get("other")?, run },
-        started_recorded_at: instant("c")?,
-        ended_recorded_at: instant("d")?,
-    })
+    Ok(JobRun { job, user: row.try_get("other")?, run })
 }
