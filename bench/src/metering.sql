@@ -40,8 +40,8 @@ begin
         md5('machine' || (row_number() over () % 20) || organization)::uuid, j.started_at + 50, j.ended_at + 50,
         machine_type_id('default')
     from bench_jobs j join metered_jobs m using (job_id);
-    perform metering_run_sums_add(array_agg(organization), array_agg(s.scope), array_agg(s.subject), array_agg(c.at),
-        array_agg(c.delta))
+    perform metering_run_sums_add(array_agg(organization), array_agg(s.scope::smallint), array_agg(s.subject),
+        array_agg(c.at), array_agg(c.delta))
     from runs r cross join lateral (values (r.started_at, 1::bigint), (r.ended_at, -1)) as c (at, delta)
         cross join lateral (values
             (0::smallint, '00000000-0000-0000-0000-000000000000'::uuid), (1, r.user_id), (2, r.configuration_id),

@@ -44,7 +44,7 @@ create view metering_sums as select * from metering_all_sums();
 
 -- The four widths of buckets, and how many milliseconds each has.
 create function metering_widths() returns table (width smallint, millis bigint) language sql immutable parallel safe as $$
-    values (0::smallint, 3600000::bigint), (1, 86400000), (2, 2764800000), (3, 88473600000)
+    values (0::smallint, 3600000::bigint), (1::smallint, 86400000), (2::smallint, 2764800000), (3::smallint, 88473600000)
 $$;
 
 -- Takes in changes of what organizations store, each once. Rows are taken in one order everywhere, so that writers don't wait for

@@ -111,7 +111,8 @@ pub(crate) fn difference<'r>(
         }
     }
     net.retain(|_, delta| *delta != 0);
-    let change = |((organization, scope, subject, at), delta)| (organization, scope, subject, LevelChange { at, delta });
+    let change =
+        |((organization, scope, subject, at), delta)| (organization, scope, subject, LevelChange { at, delta });
     net.into_iter().map(change).collect()
 }
 

@@ -43,9 +43,9 @@ async fn filled(pool: &PgPool) -> Uuid {
                     null, null, 1735689600000 + n * 520000000::bigint, 1735689600000 + n * 520000000::bigint + 3600000,
                     machine_type_id('default')
                 from generate_series(1, 60) n;
-                perform metering_run_sums_add(array_agg(organization), array_agg(s.scope), array_agg(s.subject),
+                perform metering_run_sums_add(array_agg(organization), array_agg(s.scope::smallint), array_agg(s.subject),
                     array_agg(c.at), array_agg(c.delta))
-                from runs r cross join lateral (values (r.started_at, 1), (r.ended_at, -1)) as c (at, delta)
+                from runs r cross join lateral (values (r.started_at, 1::bigint), (r.ended_at, -1)) as c (at, delta)
                     cross join lateral (values (0::smallint, '00000000-0000-0000-0000-000000000000'::uuid),
                         (1, r.user_id), (4, r.machine_type_id)) as s (scope, subject)
                 where r.organization_id = organization;

@@ -93,7 +93,8 @@ async fn finds_every_kind_of_row_that_is_wrong_and_sees_it_put_right() {
         let state = looked_at_all(&billing).await;
         assert_eq!(state["equal"], true, "{repair}: {state}");
     }
-    let lost = sqlx::raw_sql("delete from metering_run_sums where width = 0").execute(&billing.service.pool).await.unwrap();
+    let lost =
+        sqlx::raw_sql("delete from metering_run_sums where width = 0").execute(&billing.service.pool).await.unwrap();
     assert!(lost.rows_affected() > 0);
     let state = looked_at_all(&billing).await;
     assert_eq!(state["differences"][0]["kept"], "nothing", "{state}");
