@@ -74,6 +74,7 @@ async fn filled(server: &str, events: usize) -> Result<PgPool> {
         let pool = pool().await?;
         let filled = "select exists (select 1 from pg_tables where tablename = 'bench_filled')";
         if sqlx::query_scalar(filled).fetch_one(&pool).await? {
+            migrate(&pool, "billing", &billing::MIGRATIONS).await?;
             return Ok(pool);
         }
         pool.close().await;
@@ -138,7 +139,8 @@ fn row(events: usize, what: &str, samples: &[u64]) {
 
 async fn load(pool: &PgPool, events: usize) -> Result<()> {
     for table in [
-        "metering_sums",
+        "metering_storage_sums",
+        "metering_run_sums",
         "metering_files",
         "storage_changes",
         "runs",

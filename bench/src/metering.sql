@@ -59,12 +59,14 @@ begin
     select job_id, 3, organization, user_id, started_at, ended_at, configuration_id, machine_id, started_at + 50, ended_at + 50,
         machine_type_id('default')
     from bench_jobs where loader = of_loader and day = of_day;
-    perform metering_add(array_agg(c.organization_id), array_agg(2::smallint), array_agg(c.scope), array_agg(c.subject),
-        array_agg(c.at), array_agg(c.delta))
-    from (
-        select array_agg(r) as all_runs
-        from bench_jobs j join runs r using (job_id) where j.loader = of_loader and j.day = of_day
-    ) a cross join lateral metering_run_changes(a.all_runs) c
+    perform metering_run_sums_add(array_agg(j.organization), array_agg(s.scope), array_agg(s.subject), array_agg(c.at),
+        array_agg(c.delta))
+    from bench_jobs j cross join lateral (values (j.started_at, 1::bigint), (j.ended_at, -1)) as c (at, delta)
+        cross join lateral (values
+            (0::smallint, '00000000-0000-0000-0000-000000000000'::uuid), (1, j.user_id), (2, j.configuration_id),
+            (3, j.machine_id), (4, machine_type_id('default'))
+        ) as s (scope, subject)
+    where j.loader = of_loader and j.day = of_day
     having count(*) > 0;
     insert into file_link_changes
     select organization, file_id, job_id, 1, 2, started_at - 1000, true, started_at

@@ -5,7 +5,11 @@
 //!
 //! The invariant: everything in an answer is read at one moment, and if nothing is left out, in one statement ([`answer`]). Totals
 //! come from sums, so they cost days and not events. For an earlier `known_at`, what was recorded since is taken out of them again, which costs what was recorded since.
-//! Files that ever held less than nothing, and files of which something was not known yet, are computed from all their changes.
+//! Files that ever held less than nothing, and files of which something was not known yet, are computed from all their changes;
+//! of jobs of which something was not known yet, what was known is paired anew.
+//!
+//! A projection may be rebuilt meanwhile. One statement sees its tables before the swap or after it; a transaction of several holds
+//! them from its beginning, or it would see a table that came later without the rows that are younger than itself.
 
 pub mod charged;
 pub mod groups;
@@ -123,9 +127,7 @@ pub async fn usage(
         }
     };
     let odd_files = storage_usage(&late.changes_of_unclear(&found), asked.window, &[]).flags;
-    let odd = found.odd.iter().chain(late.runs.iter().map(|run| &run.recorded));
-    let odd: Vec<_> = odd.map(|run| asked.as_known(run)).collect();
-    let odd_jobs = compute_usage(&odd, asked.window, &[]).flags;
+    let odd_jobs = compute_usage(&late.odd_runs(&found), asked.window, &[]).flags;
     let totals = asked.totals(&found, &late, &cut, spans);
     let Part { items, next } = asked.runs_of_page(&found, &late, jobs);
     let jobs = Part { items: compute_usage(&items, asked.window, &[]).jobs, next };
@@ -192,13 +194,18 @@ pub struct Snapshot {
     late: Late,
 }
 
+/// Locks come before what is seen, so that a swap either is seen whole or waits.
+const AT_ONE_MOMENT: &str = "begin isolation level repeatable read read only; \
+     lock table storage_changes, metering_files, metering_storage_sums, job_moments, runs, metered_jobs, machine_types, \
+         metering_run_sums, file_link_changes in access share mode";
+
 impl Snapshot {
     /// Looks at the read models as they are now.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn of(pool: &PgPool, asked: Asked) -> Result<Self, ReadError> {
-        let mut tx = epoch_postgres::begin(pool, "begin isolation level repeatable read read only").await?;
+        let mut tx = epoch_postgres::begin(pool, AT_ONE_MOMENT).await?;
         let late = match asked.known_at {
             Some(known_at) => Late::of(&mut tx, asked, known_at).await?,
             None => Late::default(),

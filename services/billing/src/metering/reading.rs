@@ -3,7 +3,7 @@
 //! The invariant: what was not known yet is taken out of sums again, and files of which it is among the changes are computed from
 //! those that were known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use epoch::Timestamp;
 use sqlx::PgConnection;
@@ -20,7 +20,7 @@ use crate::{
     projections::{
         ReadError,
         answer::{self, Found, Page, Wanted},
-        runs::{self, KeptRun, RecordedRun},
+        runs,
         storage_changes::{self, Changes},
         sums::{Scope, Sums},
     },
@@ -87,7 +87,10 @@ pub(super) struct Pages {
 pub(super) struct Late {
     changes: Vec<(Scope, Option<Uuid>, LevelChange)>,
     pub(super) files: Vec<Uuid>,
-    pub(super) runs: Vec<KeptRun>,
+    /// Jobs whose runs were others, or none yet.
+    jobs: BTreeSet<Uuid>,
+    /// The runs of these jobs as they were known.
+    runs: Vec<JobRun<Uuid, Uuid>>,
 }
 
 impl Late {
@@ -104,14 +107,19 @@ impl Late {
             late.files.push(file);
             late.changes.extend(changes.into_iter().map(|change| (Scope::Storage, None, change)));
         }
-        late.runs = runs::recorded_after(connection, organization, known_at, last, MAX_CHANGES).await?;
-        for run in &late.runs {
-            let known = KeptRun::level_changes(run.recorded.known_at(known_at)).len();
-            for change in KeptRun::level_changes(run.recorded.run.run).into_iter().skip(known) {
-                late.changes.extend(run.subjects().map(|(scope, subject)| (scope, subject, change)));
-            }
-        }
+        let known = runs::known_at(connection, organization, known_at, last, MAX_CHANGES).await?;
+        let kept = runs::of_jobs(connection, &known.jobs).await?;
+        let difference = runs::difference(known.runs.iter(), kept.values());
+        late.changes.extend(difference.into_iter().map(|(_, scope, subject, change)| (scope, subject, change)));
+        late.jobs = known.jobs.into_iter().collect();
+        late.runs = known.runs.into_iter().map(|run| run.recorded.run).collect();
         Ok(late)
+    }
+
+    /// Runs that are odd, as far as they were known; and all others of jobs of which something wasn't known yet.
+    pub(super) fn odd_runs(&self, found: &Found) -> Vec<JobRun<Uuid, Uuid>> {
+        let as_kept = found.odd.iter().filter(|run| !self.jobs.contains(&run.job));
+        as_kept.chain(&self.runs).cloned().collect()
     }
 
     /// All changes, as far as they were known, of files whose sums don't say enough.
@@ -184,28 +192,19 @@ impl Asked {
         }
     }
 
-    pub(super) fn as_known(&self, run: &RecordedRun) -> JobRun<Uuid, Uuid> {
-        match self.known_at {
-            Some(known_at) => JobRun { run: run.known_at(known_at), ..run.run.clone() },
-            None => run.run.clone(),
-        }
-    }
-
     /// The runs of a page of jobs that the period's usage needs; one job more was read.
     pub(super) fn runs_of_page(&self, found: &Found, late: &Late, page: Page) -> Part<JobRun<Uuid, Uuid>> {
-        let (_, last) = self.window.needed();
-        // Those that went on as far as was known may have ended before the period.
-        let went_on = late.runs.iter().map(|run| &run.recorded).filter(|run| {
-            run.ended_recorded_at > self.known_at
-                && run.run.run.started_at.is_some_and(|started_at| started_at <= last)
-                && page.after.is_none_or(|after| run.run.job > after)
-                && !found.runs.contains(run)
-        });
-        let mut runs: Vec<_> = found.runs.iter().chain(went_on).map(|run| self.as_known(run)).collect();
+        let (counted, as_of) = (self.window.counted(), self.window.as_of);
+        let is_listed = |run: &&JobRun<Uuid, Uuid>| {
+            page.after.is_none_or(|after| run.job > after) && run.run.touches(counted, as_of)
+        };
+        let mut runs: Vec<_> = late.runs.iter().filter(is_listed).cloned().collect();
+        runs.extend(found.runs.iter().filter(|run| !late.jobs.contains(&run.job)).cloned());
         runs.sort_by_key(|run| run.job);
+        // A page ends where the one that was read ends, also if nothing was known yet of some of its jobs.
+        let jobs: BTreeSet<Uuid> = runs.iter().chain(&found.runs).map(|run| run.job).collect();
         let limit = page.limit;
-        let jobs: Vec<Uuid> = runs.chunk_by(|left, right| left.job == right.job).map(|of| of[0].job).collect();
-        let next = (jobs.len() > limit).then(|| jobs.get(limit.saturating_sub(1)).copied()).flatten();
+        let next = (jobs.len() > limit).then(|| jobs.iter().nth(limit.saturating_sub(1)).copied()).flatten();
         if let Some(next) = next {
             runs.retain(|run| run.job <= next);
         }

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::{
     ReadError, bounded,
     file_links::{Link, Links, links},
-    runs::RecordedRun,
     storage_changes::Changes,
     sums::{Pieces, Read, Scope, whole},
 };
@@ -34,11 +33,9 @@ const ID: usize = 2;
 const OTHER: usize = 3;
 const A: usize = 4;
 const B: usize = 5;
-const C: usize = 6;
-const D: usize = 7;
-const X: usize = 8;
-const Y: usize = 9;
-const SAID: usize = 10;
+const X: usize = 6;
+const Y: usize = 7;
+const SAID: usize = 8;
 
 /// A page of a list: after which id, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,9 +81,9 @@ pub struct Found {
     /// Sums by scope and subject.
     pub sums: Read,
     /// By job.
-    pub runs: Vec<RecordedRun>,
+    pub runs: Vec<JobRun<Uuid, Uuid>>,
     /// Runs that are odd, by job.
-    pub odd: Vec<RecordedRun>,
+    pub odd: Vec<JobRun<Uuid, Uuid>>,
     /// Files and their areas, by id.
     pub files: Vec<(Uuid, i128)>,
     /// Links of these files.
@@ -173,19 +170,15 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
     bounded(found.odd.len(), wanted.max_odd, "runs")?;
     bounded(changes, wanted.max_changes, "changes of files")?;
     bounded(all_links.len(), wanted.max_changes, "links of files")?;
-    found.runs.sort_unstable_by_key(|run| run.run.job);
-    found.odd.sort_unstable_by_key(|run| run.run.job);
+    found.runs.sort_unstable_by_key(|run| run.job);
+    found.odd.sort_unstable_by_key(|run| run.job);
     found.files.sort_unstable();
     found.links = links(all_links);
     Ok(found)
 }
 
-fn run(row: &PgRow, job: Uuid) -> Result<RecordedRun, sqlx::Error> {
+fn run(row: &PgRow, job: Uuid) -> Result<JobRun<Uuid, Uuid>, sqlx::Error> {
     let instant = |column: usize| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
     let run = Run { started_at: instant(A)?, ended_at: instant(B)? };
-    Ok(RecordedRun {
-        run: JobRun { job, user: row.try_get(OTHER)?, run },
-        started_recorded_at: instant(C)?,
-        ended_recorded_at: instant(D)?,
-    })
+    Ok(JobRun { job, user: row.try_get(OTHER)?, run })
 }

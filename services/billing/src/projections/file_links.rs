@@ -148,10 +148,9 @@ pub async fn of_files(
 const SHARED: &str = "with stored as ( \
          select file_id from metering_files where organization_id = $1 and s0 <> 0 and first_at <= $3 \
          union all \
-         select f.file_id from metering_sums s join metering_files f on f.organization_id = $1 and f.s0 = 0 \
+         select f.file_id from metering_storage_sums s join metering_files f on f.organization_id = $1 and f.s0 = 0 \
              and metering_bucket(f.last_at, 2764800000) = s.bucket and f.last_at >= $2 and f.first_at <= $3 \
-         where s.organization_id = $1 and s.meter = 1 and s.scope = 0 and s.width = 2 \
-             and s.bucket >= metering_bucket($2, 2764800000) \
+         where s.organization_id = $1 and s.width = 2 and s.bucket >= metering_bucket($2, 2764800000) \
          union all \
          select file_id from metering_files where organization_id = $1 and file_id = any($4) and s0 = 0 and last_at < $2 \
      ) \

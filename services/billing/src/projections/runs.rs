@@ -20,16 +20,16 @@ use uuid::Uuid;
 
 use self::moments::Notes;
 pub use self::{
-    kept::{KeptRun, RecordedRun, of_jobs, recorded_after, within},
-    moments::paired,
+    kept::{KeptRun, RecordedRun, of_jobs, within},
+    moments::{Known, known_at, paired},
 };
-use super::sums::{Changes, Scope};
+use super::sums::{RunChanges, Scope};
 use crate::domain::{compute::JobRun, metering::LevelChange, pairing::Kind};
 
 /// The subscription's name.
 pub const NAME: &str = "runs";
 
-/// Fills the tables `job_moments`, `runs`, `metered_jobs`, `machine_types` and `metering_sums`.
+/// Fills the tables `job_moments`, `runs`, `metered_jobs`, `machine_types` and `metering_run_sums`.
 pub struct Runs;
 
 #[async_trait]
@@ -45,12 +45,7 @@ impl EventHandler<PgTx> for Runs {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["job_moments", "runs", "metered_jobs", "machine_types"]
-    }
-
-    /// The runs and the changes of storage lie in the same sums, so neither can be counted anew without the other.
-    fn also_writes(&self) -> &'static [&'static str] {
-        &["metering_sums"]
+        &["job_moments", "runs", "metered_jobs", "machine_types", "metering_run_sums"]
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
@@ -86,14 +81,7 @@ async fn put_right(connection: &mut PgConnection, jobs: &[Uuid]) -> Result<(), s
     let kept = of_jobs(connection, jobs).await?;
     let gone: Vec<_> = kept.iter().filter(|(key, run)| paired.get(key) != Some(run)).collect();
     let come: Vec<_> = paired.iter().filter(|(key, run)| kept.get(key) != Some(run)).collect();
-    let mut net: BTreeMap<(Uuid, Scope, Option<Uuid>, Timestamp), i64> = BTreeMap::new();
-    for (run, sign) in gone.iter().map(|(_, run)| (run, -1)).chain(come.iter().map(|(_, run)| (run, 1))) {
-        for change in KeptRun::level_changes(run.recorded.run.run) {
-            for (scope, subject) in run.subjects() {
-                *net.entry((run.organization, scope, subject, change.at)).or_insert(0) += sign * change.delta;
-            }
-        }
-    }
+    let difference = difference(gone.iter().map(|(_, run)| *run), come.iter().map(|(_, run)| *run));
     let dropped = kept.keys().filter(|key| !paired.contains_key(*key)).copied();
     let (dropped, numbers): (Vec<Uuid>, Vec<i64>) = dropped.unzip();
     if !dropped.is_empty() {
@@ -102,13 +90,30 @@ async fn put_right(connection: &mut PgConnection, jobs: &[Uuid]) -> Result<(), s
         sqlx::query(delete).bind(dropped).bind(numbers).execute(&mut *connection).await?;
     }
     write(connection, come.into_iter().map(|(_, run)| run)).await?;
-    let mut changes = Changes::default();
-    for ((organization, scope, subject, at), delta) in net {
-        if delta != 0 {
-            changes.push(organization, scope, subject, LevelChange { at, delta });
-        }
+    let mut changes = RunChanges::default();
+    for (organization, scope, subject, change) in difference {
+        changes.push(organization, scope, subject, change);
     }
     changes.write(connection).await
+}
+
+/// What sums of these runs lack, or have too much, when other runs come in their place.
+pub(crate) fn difference<'r>(
+    gone: impl Iterator<Item = &'r KeptRun>,
+    come: impl Iterator<Item = &'r KeptRun>,
+) -> Vec<(Uuid, Scope, Option<Uuid>, LevelChange)> {
+    let mut net: BTreeMap<(Uuid, Scope, Option<Uuid>, Timestamp), i64> = BTreeMap::new();
+    for (run, sign) in gone.map(|run| (run, -1)).chain(come.map(|run| (run, 1))) {
+        for change in KeptRun::level_changes(run.recorded.run.run) {
+            for (scope, subject) in run.subjects() {
+                *net.entry((run.organization, scope, subject, change.at)).or_insert(0) += sign * change.delta;
+            }
+        }
+    }
+    net.retain(|_, delta| *delta != 0);
+    let change =
+        |((organization, scope, subject, at), delta)| (organization, scope, subject, LevelChange { at, delta });
+    net.into_iter().map(change).collect()
 }
 
 async fn write(connection: &mut PgConnection, runs: impl Iterator<Item = &KeptRun>) -> Result<(), sqlx::Error> {

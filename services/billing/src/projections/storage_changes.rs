@@ -22,7 +22,7 @@ use crate::domain::{metering::LevelChange, span::Span};
 /// The subscription's name.
 pub const NAME: &str = "storage-changes";
 
-/// Fills the tables `storage_changes`, `metering_files` and `metering_sums`.
+/// Fills the tables `storage_changes`, `metering_files` and `metering_storage_sums`.
 pub struct StorageChanges;
 
 #[derive(Default)]
@@ -48,12 +48,7 @@ impl EventHandler<PgTx> for StorageChanges {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["storage_changes", "metering_files"]
-    }
-
-    /// The runs and the changes of storage lie in the same sums, so neither can be counted anew without the other.
-    fn also_writes(&self) -> &'static [&'static str] {
-        &["metering_sums"]
+        &["storage_changes", "metering_files", "metering_storage_sums"]
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {

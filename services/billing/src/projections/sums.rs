@@ -3,9 +3,10 @@
 //! The problem: a month's answer must cost as much as a month has days, however many events there are, and however many there
 //! were before.
 //!
-//! The invariant: the table `metering_sums` has, for each [`Scope`] and each bucket of each [width](Width), the sums of exactly the
-//! changes that lie in it; it is written in the transaction that keeps the changes themselves, by one SQL function. Sums
-//! that are read together with the changes of the hours that a question cuts are exact at every millisecond.
+//! The invariant: the tables `metering_storage_sums` and `metering_run_sums` have, for each [`Scope`] and each bucket of each
+//! [width](Width), the sums of exactly the changes that lie in it. Each is written by one projection alone, in the transaction that
+//! keeps the changes themselves, so it can be rebuilt with them. Sums that are read together with the changes of the hours that a
+//! question cuts are exact at every millisecond.
 
 use std::collections::BTreeMap;
 
@@ -68,24 +69,21 @@ impl Scope {
     }
 }
 
-/// Changes that are to be taken in, each once.
+/// Changes of how many jobs run that are to be taken in, each once.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
+pub(crate) struct RunChanges {
     organizations: Vec<Uuid>,
-    meters: Vec<i16>,
     scopes: Vec<i16>,
     subjects: Vec<Uuid>,
     instants: Vec<i64>,
     deltas: Vec<i64>,
 }
 
-impl Changes {
+impl RunChanges {
     /// A change of a subject's level; nobody's without one.
     pub(crate) fn push(&mut self, organization: Uuid, scope: Scope, subject: Option<Uuid>, change: LevelChange) {
-        let (meter, number) = scope.numbers();
         self.organizations.push(organization);
-        self.meters.push(meter);
-        self.scopes.push(number);
+        self.scopes.push(scope.numbers().1);
         self.subjects.push(subject.unwrap_or_default());
         self.instants.push(change.at.as_millis());
         self.deltas.push(change.delta);
@@ -95,9 +93,8 @@ impl Changes {
         if self.instants.is_empty() {
             return Ok(());
         }
-        sqlx::query("select metering_add($1, $2, $3, $4, $5, $6)")
+        sqlx::query("select metering_run_sums_add($1, $2, $3, $4, $5)")
             .bind(self.organizations)
-            .bind(self.meters)
             .bind(self.scopes)
             .bind(self.subjects)
             .bind(self.instants)

@@ -43,10 +43,12 @@ async fn filled(pool: &PgPool) -> Uuid {
                     null, null, 1735689600000 + n * 520000000::bigint, 1735689600000 + n * 520000000::bigint + 3600000,
                     machine_type_id('default')
                 from generate_series(1, 60) n;
-                perform metering_add(array_agg(c.organization_id), array_agg(2::smallint), array_agg(c.scope),
-                    array_agg(c.subject), array_agg(c.at), array_agg(c.delta))
-                from (select array_agg(r) as runs from runs r where r.organization_id = organization) a
-                    cross join lateral metering_run_changes(a.runs) c;
+                perform metering_run_sums_add(array_agg(organization), array_agg(s.scope::smallint), array_agg(s.subject),
+                    array_agg(c.at), array_agg(c.delta))
+                from runs r cross join lateral (values (r.started_at, 1::bigint), (r.ended_at, -1)) as c (at, delta)
+                    cross join lateral (values (0::smallint, '00000000-0000-0000-0000-000000000000'::uuid),
+                        (1, r.user_id), (4, r.machine_type_id)) as s (scope, subject)
+                where r.organization_id = organization;
                 insert into file_link_changes
                 select organization, md5(number || ' file ' || n)::uuid, md5(number || ' job ' || n)::uuid, 1, 2,
                     1735689600000 + n * 390000000::bigint, true, 1735689600000 + n * 390000000::bigint
@@ -162,7 +164,8 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
         "Index Only Scan using storage_changes_of_files on",
         "Index Only Scan using storage_changes_by_time on",
         "Index Only Scan using file_link_changes_of_files on",
-        "metering_sums_pkey",
+        "metering_storage_sums_pkey",
+        "metering_run_sums_pkey",
         "metering_files_negative",
         "runs_by_length",
         "runs_by_end",

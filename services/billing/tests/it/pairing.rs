@@ -33,27 +33,54 @@ const WITHOUT: &str = "completed_without_start";
 /// A moment: at which minute, and whether the job starts.
 type Moment = (i64, bool);
 
+/// What is asked, in minutes.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    period: (i64, i64),
+    as_of: i64,
+    known_at: Option<i64>,
+}
+
+/// The whole day, when it is over.
+const DAY_OVER: Question = Question { period: (0, 1_440), as_of: 1_440, known_at: None };
+
+fn question() -> impl Strategy<Value = Question> {
+    let known_at = prop_oneof![1 => Just(None), 3 => (-1..16_i64).prop_map(Some)];
+    (0..7_i64, 0..8_i64, 0..15_i64, known_at).prop_map(|(start, length, as_of, known_at)| Question {
+        period: (start, start + length),
+        as_of,
+        known_at,
+    })
+}
+
 fn at(minute: i64) -> Timestamp {
     Timestamp::from_millis(DAY + minute * MINUTE)
 }
 
-/// Run milliseconds, whether something goes on, and flags, as `billing rate` says.
-fn rated(moments: &[Moment]) -> (String, bool, Vec<&'static str>) {
+/// Run milliseconds, whether something goes on, and flags.
+type Answer = (String, bool, Vec<&'static str>);
+
+/// As `billing rate` says.
+fn rated(moments: &[Moment], recorded: &[i64], question: Question) -> Answer {
     let mut events = Vec::new();
-    for (seq, (minute, starts)) in moments.iter().enumerate() {
+    for (seq, ((minute, starts), recorded)) in moments.iter().zip(recorded).enumerate() {
         let mut event = json!({
             "id": format!("e{seq}"), "occurred_at": at(*minute).to_string(), "seq": seq, "job": "j",
-            "type": if *starts { "JobStarted" } else { "JobCompleted" },
+            "recorded_at": at(*recorded).to_string(), "type": if *starts { "JobStarted" } else { "JobCompleted" },
         });
         if *starts {
             event["user"] = json!("u");
         }
         events.push(event);
     }
-    let document = json!({
-        "period": { "start": at(0).to_string(), "end": at(1_440).to_string() }, "as_of": at(1_440).to_string(),
-        "events": events,
+    let (start, end) = question.period;
+    let mut document = json!({
+        "period": { "start": at(start).to_string(), "end": at(end).to_string() },
+        "as_of": at(question.as_of).to_string(), "events": events,
     });
+    if let Some(known_at) = question.known_at {
+        document["known_at"] = json!(at(known_at).to_string());
+    }
     let answer = rate::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
     let compute = serde_json::to_value(answer).unwrap()["compute"].clone();
     let flags = compute["flags"].as_array().unwrap().iter().map(|flag| match flag["flag"].as_str() {
@@ -64,10 +91,10 @@ fn rated(moments: &[Moment]) -> (String, bool, Vec<&'static str>) {
     (compute["run_ms"].as_str().unwrap().to_owned(), compute["provisional"].as_bool().unwrap(), flags.collect())
 }
 
-/// The same as the service's read models say.
-async fn metered(ledger: &mut Ledger, job: Uuid, moments: &[Moment]) -> (String, bool, Vec<&'static str>) {
+/// The service hears of them one by one.
+async fn heard(ledger: &mut Ledger, job: Uuid, moments: &[Moment], recorded: &[i64]) {
     let organization_id = ledger.organization;
-    for (minute, starts) in moments {
+    for ((minute, starts), recorded) in moments.iter().zip(recorded) {
         let event: JobEvent = match starts {
             true => {
                 let (machine_id, user_id, machine_type) = (id(900), Some(id(500)), "default".into());
@@ -75,23 +102,32 @@ async fn metered(ledger: &mut Ledger, job: Uuid, moments: &[Moment]) -> (String,
             }
             false => JobSucceeded { organization_id, exit_code: 0 }.into(),
         };
-        let event = ledger.event(job::AGGREGATE, job, at(*minute).as_millis(), at(2_000).as_millis(), &event);
+        let event = ledger.event(job::AGGREGATE, job, at(*minute).as_millis(), at(*recorded).as_millis(), &event);
         ledger.deliver(&[event]).await;
     }
-    let window = Window { period: Span::new(at(0), at(1_440)), as_of: at(1_440) };
-    let asked = Asked { organization: ledger.organization, window, known_at: None };
+}
+
+/// As the service's read models say.
+async fn metered(ledger: &Ledger, question: Question) -> Answer {
+    let (start, end) = question.period;
+    let window = Window { period: Span::new(at(start), at(end)), as_of: at(question.as_of) };
+    let asked = Asked { organization: ledger.organization, window, known_at: question.known_at.map(at) };
     let listed = Page { after: None, limit: 10 };
-    let usage = usage(&ledger.pool, asked, Rule::Split, &[window.period], listed, listed).await.unwrap();
+    let usage = usage(&ledger.pool, asked, Rule::Split, &[window.counted()], listed, listed).await.unwrap();
     let listed: i128 = usage.jobs.items.iter().map(|job| job.run_ms).sum();
-    assert_eq!(listed, usage.totals.run_ms[0], "the sums are those of the runs: {moments:?}");
+    assert_eq!(listed, usage.totals.run_ms[0], "the sums are those of the runs: {question:?}");
+    let users: i128 = usage.totals.users.iter().map(|(_, run_ms)| run_ms).sum();
+    assert_eq!(users, listed, "users sum to it: {question:?}");
     let flags = usage.odd_jobs.into_iter().map(|Flagged { flag, .. }| flag.as_str()).collect();
     (listed.to_string(), usage.totals.compute_provisional, flags)
 }
 
-async fn agree(moments: &[Moment]) -> (String, bool, Vec<&'static str>) {
+async fn agree(moments: &[Moment]) -> Answer {
     let mut ledger = Ledger::new().await;
-    let metered = metered(&mut ledger, id(1), moments).await;
-    assert_eq!(metered, rated(moments), "{moments:?}");
+    let recorded = vec![2_000; moments.len()];
+    heard(&mut ledger, id(1), moments, &recorded).await;
+    let metered = metered(&ledger, DAY_OVER).await;
+    assert_eq!(metered, rated(moments, &recorded, DAY_OVER), "{moments:?}");
     ledger.close().await;
     metered
 }
@@ -110,16 +146,43 @@ async fn an_end_before_its_start_is_one_thing_however_it_is_heard() {
     assert_eq!(agree(&[(10, true), (30, true), (20, false)]).await, (minutes(10 + 1_410), true, vec![]));
 }
 
+/// An end that is learnt late may end another run than the one that was thought to go on, and give that one back its own.
 #[tokio::test]
-async fn any_starts_and_ends_are_the_same_runs_in_both() {
+async fn what_was_known_is_paired_as_it_was_known() {
+    let mut ledger = Ledger::new().await;
+    let (moments, recorded) = ([(9, false), (10, true), (20, false)], [9, 10, 30]);
+    heard(&mut ledger, id(1), &moments, &recorded).await;
+    let asked = async |known_at| {
+        let question = Question { known_at, ..DAY_OVER };
+        let metered = metered(&ledger, question).await;
+        assert_eq!(metered, rated(&moments, &recorded, question), "{known_at:?}");
+        metered
+    };
+    let minutes = |count: i64| (count * MINUTE).to_string();
+    assert_eq!(asked(Some(9)).await, (minutes(0), false, vec![WITHOUT]));
+    assert_eq!(asked(Some(29)).await, (minutes(0), false, vec![BEFORE]), "the first end is that of the start");
+    assert_eq!(asked(Some(30)).await, (minutes(10), false, vec![WITHOUT]));
+    assert_eq!(asked(None).await, asked(Some(30)).await);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn any_starts_and_ends_are_the_same_runs_in_both_whenever_they_were_known() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut ledger = Ledger::new().await;
     for number in 0..40 {
-        let moments = vec((0..12_i64, any::<bool>()), 1..7).new_tree(&mut runner).unwrap().current();
+        let stream = vec((0..12_i64, any::<bool>(), 0..15_i64), 1..7);
+        let (stream, mut questions) = (stream, vec(question(), 12)).new_tree(&mut runner).unwrap().current();
+        let moments: Vec<Moment> = stream.iter().map(|(minute, starts, _)| (*minute, *starts)).collect();
+        let recorded: Vec<i64> = stream.iter().map(|(.., recorded)| *recorded).collect();
         ledger.organization = Uuid::now_v7();
-        let metered = metered(&mut ledger, id(number), &moments).await;
-        assert_eq!(metered, rated(&moments), "{moments:?}");
+        heard(&mut ledger, id(number), &moments, &recorded).await;
+        questions.push(DAY_OVER);
+        for question in questions {
+            let metered = metered(&ledger, question).await;
+            assert_eq!(metered, rated(&moments, &recorded, question), "{moments:?} {recorded:?} {question:?}");
+        }
     }
     ledger.close().await;
 }

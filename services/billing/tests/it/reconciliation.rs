@@ -54,20 +54,20 @@ async fn finds_every_kind_of_row_that_is_wrong_and_sees_it_put_right() {
     used(&billing).await;
     let wrong = [
         (
-            "update metering_sums set s1 = s1 + 1 where meter = 1 and width = 0",
-            "update metering_sums set s1 = s1 - 1 where meter = 1 and width = 0",
+            "update metering_storage_sums set s1 = s1 + 1 where width = 0",
+            "update metering_storage_sums set s1 = s1 - 1 where width = 0",
         ),
         (
-            "update metering_sums set s0 = s0 + 1 where meter = 1 and width = 1",
-            "update metering_sums set s0 = s0 - 1 where meter = 1 and width = 1",
+            "update metering_storage_sums set s0 = s0 + 1 where width = 1",
+            "update metering_storage_sums set s0 = s0 - 1 where width = 1",
         ),
         (
-            "update metering_sums set s0 = s0 + 1 where scope = 1 and width = 2",
-            "update metering_sums set s0 = s0 - 1 where scope = 1 and width = 2",
+            "update metering_run_sums set s0 = s0 + 1 where scope = 1 and width = 2",
+            "update metering_run_sums set s0 = s0 - 1 where scope = 1 and width = 2",
         ),
         (
-            "update metering_sums set s0 = s0 + 1 where scope = 0 and width = 3",
-            "update metering_sums set s0 = s0 - 1 where scope = 0 and width = 3",
+            "update metering_run_sums set s0 = s0 + 1 where scope = 0 and width = 3",
+            "update metering_run_sums set s0 = s0 - 1 where scope = 0 and width = 3",
         ),
         ("update runs set number = number + 100", "update runs set number = number - 100"),
         (
@@ -77,8 +77,8 @@ async fn finds_every_kind_of_row_that_is_wrong_and_sees_it_put_right() {
         ("update metering_files set s1 = s1 + 1", "update metering_files set s1 = s1 - 1"),
         ("update metering_files set lowest = lowest - 1", "update metering_files set lowest = lowest + 1"),
         (
-            "update metering_sums set bucket = bucket + 1 where meter = 2 and scope = 3 and width = 0",
-            "update metering_sums set bucket = bucket - 1 where meter = 2 and scope = 3 and width = 0",
+            "update metering_run_sums set bucket = bucket + 1 where scope = 3 and width = 0",
+            "update metering_run_sums set bucket = bucket - 1 where scope = 3 and width = 0",
         ),
     ];
     for (corrupt, repair) in wrong {
@@ -93,7 +93,8 @@ async fn finds_every_kind_of_row_that_is_wrong_and_sees_it_put_right() {
         let state = looked_at_all(&billing).await;
         assert_eq!(state["equal"], true, "{repair}: {state}");
     }
-    let lost = sqlx::raw_sql("delete from metering_sums where width = 0").execute(&billing.service.pool).await.unwrap();
+    let lost =
+        sqlx::raw_sql("delete from metering_run_sums where width = 0").execute(&billing.service.pool).await.unwrap();
     assert!(lost.rows_affected() > 0);
     let state = looked_at_all(&billing).await;
     assert_eq!(state["differences"][0]["kept"], "nothing", "{state}");

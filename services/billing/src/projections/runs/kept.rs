@@ -22,19 +22,6 @@ pub struct RecordedRun {
     pub ended_recorded_at: Option<Timestamp>,
 }
 
-impl RecordedRun {
-    /// The run as it was known at an instant.
-    #[must_use]
-    pub fn known_at(&self, known_at: Timestamp) -> Run {
-        let known = |recorded_at: Option<Timestamp>| recorded_at.is_none_or(|recorded_at| recorded_at <= known_at);
-        let Run { started_at, ended_at } = self.run.run;
-        Run {
-            started_at: started_at.filter(|_| known(self.started_recorded_at)),
-            ended_at: ended_at.filter(|_| known(self.ended_recorded_at)),
-        }
-    }
-}
-
 /// A run as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptRun {
@@ -110,27 +97,6 @@ pub async fn of_jobs(
 
 fn all_kept(rows: &[PgRow]) -> Result<Vec<KeptRun>, sqlx::Error> {
     rows.iter().map(kept).collect()
-}
-
-/// The runs of which something up to and with `last` was not known yet at `known_at`.
-///
-/// # Errors
-/// [`ReadError`], also when there are more than `limit`.
-pub async fn recorded_after(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    known_at: Timestamp,
-    last: Timestamp,
-    limit: i64,
-) -> Result<Vec<KeptRun>, ReadError> {
-    let query = "select * from runs where organization_id = $1 and started_recorded_at > $2 and started_at <= $3 \
-         union \
-         select * from runs where organization_id = $1 and ended_recorded_at > $2 and least(started_at, ended_at) <= $3 \
-         limit $4";
-    let query = sqlx::query(query).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
-    let runs = all_kept(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
-    bounded(runs.len(), limit, "runs")?;
-    Ok(runs)
 }
 
 /// The runs that started or ended in a span.

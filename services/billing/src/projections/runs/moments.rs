@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use contracts::job::{JobCreated, JobStarted};
 use epoch::{Envelope, Timestamp};
 use epoch_postgres::version_number;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::kept::{KeptRun, RecordedRun};
-use crate::domain::{
-    compute::JobRun,
-    pairing::{Kind, Moment, Pair, pair},
-    runs::Run,
+use crate::{
+    domain::{
+        compute::JobRun,
+        pairing::{Kind, Moment, Pair, pair},
+        runs::Run,
+    },
+    projections::{ReadError, bounded},
 };
 
 /// What a batch says about jobs, in columns.
@@ -146,8 +149,54 @@ pub async fn paired(
     connection: &mut PgConnection,
     jobs: &[Uuid],
 ) -> Result<BTreeMap<(Uuid, i64), KeptRun>, sqlx::Error> {
+    Ok(runs_of(moments_of(&sqlx::query(MOMENTS).bind(jobs).fetch_all(connection).await?)?))
+}
+
+/// Jobs of which something was not known yet at an instant.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The jobs, by id.
+    pub jobs: Vec<Uuid>,
+    /// The runs that their starts and ends make as far as they were known, by job and number.
+    pub runs: Vec<KeptRun>,
+}
+
+/// What starts or ends after the last instant may still say which start an earlier end belongs to, so all that a job said counts; not
+/// that of jobs that have said nothing up to there.
+const OF_LATE: &str = "with late as ( \
+         select distinct l.job_id from job_moments l where l.organization_id = $1 and l.recorded_at > $2 \
+             and (l.at <= $3 or exists (select 1 from job_moments e where e.job_id = l.job_id and e.at <= $3)) \
+     ) select m.job_id, m.version, m.organization_id, m.kind, m.at, m.recorded_at, m.user_id, m.machine_id, \
+         machine_type_id(m.machine_type) as machine_type_id, j.configuration_id \
+     from late join job_moments m using (job_id) left join metered_jobs j using (job_id) \
+     order by m.job_id, m.version limit $4";
+
+/// The jobs that started or ended up to and with `last` and of which something was recorded after `known_at`, with their runs as they
+/// were known then.
+///
+/// # Errors
+/// [`ReadError`], also when they have more than `limit` starts and ends.
+pub async fn known_at(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    known_at: Timestamp,
+    last: Timestamp,
+    limit: i64,
+) -> Result<Known, ReadError> {
+    let query = sqlx::query(OF_LATE).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
+    let rows = query.bind(limit.saturating_add(1)).fetch_all(connection).await?;
+    bounded(rows.len(), limit, "starts and ends of jobs")?;
+    let mut moments = moments_of(&rows)?;
+    let jobs = moments.keys().copied().collect();
+    for of_job in moments.values_mut() {
+        of_job.retain(|moment| moment.recorded_at <= known_at);
+    }
+    Ok(Known { jobs, runs: runs_of(moments).into_values().collect() })
+}
+
+fn moments_of(rows: &[PgRow]) -> Result<BTreeMap<Uuid, Vec<KeptMoment>>, sqlx::Error> {
     let mut moments: BTreeMap<Uuid, Vec<KeptMoment>> = BTreeMap::new();
-    for row in &sqlx::query(MOMENTS).bind(jobs).fetch_all(connection).await? {
+    for row in rows {
         let instant = |column: &str| row.try_get::<i64, _>(column).map(Timestamp::from_millis);
         moments.entry(row.try_get("job_id")?).or_default().push(KeptMoment {
             version: row.try_get("version")?,
@@ -165,6 +214,10 @@ pub async fn paired(
             configuration: row.try_get("configuration_id")?,
         });
     }
+    Ok(moments)
+}
+
+fn runs_of(moments: BTreeMap<Uuid, Vec<KeptMoment>>) -> BTreeMap<(Uuid, i64), KeptRun> {
     let mut runs = BTreeMap::new();
     for (job, moments) in moments {
         for Pair { started, ended, last_start } in pair(moments) {
@@ -187,5 +240,5 @@ pub async fn paired(
             runs.insert((job, kept.number), kept);
         }
     }
-    Ok(runs)
+    runs
 }

@@ -14,15 +14,15 @@ with negative as materialized (
     select coalesce(max(ended_at - started_at), 0) as millis from runs
     where organization_id = $1 and ended_at >= started_at
 ), touched as materialized (
-    select r.job_id, r.number, r.user_id, r.started_at, r.ended_at, r.started_recorded_at, r.ended_recorded_at
+    select r.job_id, r.number, r.user_id, r.started_at, r.ended_at
     from longest, runs r
     where $6 > 0 and r.organization_id = $1 and r.ended_at >= r.started_at and r.ended_at >= $2
         and r.started_at >= $2 - longest.millis and r.started_at <= $3 and r.job_id > $5
     union
-    select job_id, number, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at from runs
+    select job_id, number, user_id, started_at, ended_at from runs
     where $6 > 0 and organization_id = $1 and ended_at is null and started_at <= $3 and job_id > $5
     union
-    select job_id, number, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at from runs
+    select job_id, number, user_id, started_at, ended_at from runs
     where $6 > 0 and organization_id = $1 and (started_at is null or ended_at < started_at)
         and (ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3 and job_id > $5
 ), last_job as (
@@ -32,15 +32,14 @@ with negative as materialized (
     (select file_id, s0, s1, first_at, last_at from metering_files
         where organization_id = $1 and s0 <> 0 and file_id > $7 and first_at < $3 order by file_id limit $8)
     union all
-    (select f.* from metering_sums s cross join lateral (
+    (select f.* from metering_storage_sums s cross join lateral (
             -- Those freed in 32 days, which are sums with changes; not all that were ever freed.
             select file_id, s0, s1, first_at, last_at from metering_files
             where organization_id = $1 and s0 = 0 and metering_bucket(last_at, 2764800000) = s.bucket
                 and last_at >= $2 and file_id > $7 and first_at < $3
             order by file_id limit $8
         ) f
-        where s.organization_id = $1 and s.meter = 1 and s.scope = 0 and s.width = 2
-            and s.bucket >= metering_bucket($2, 2764800000)
+        where s.organization_id = $1 and s.width = 2 and s.bucket >= metering_bucket($2, 2764800000)
         order by f.file_id limit $8)
     union all
     (select f.* from unnest($9::uuid[]) as u (id) cross join lateral (
@@ -59,19 +58,29 @@ with negative as materialized (
 ), changed as (
     select file_id from links union select file_id from negative union select unnest($9::uuid[])
 )
-select 1 as part, width_bucket(m.bucket * p.millis, $12::bigint[]) as place, m.subject as id, null::uuid as other,
-    p.meter::bigint as a, p.scope::bigint as b, null::bigint as c, null::bigint as d,
+select 1 as part, width_bucket(m.bucket * p.millis, $12::bigint[]) as place,
+    '00000000-0000-0000-0000-000000000000'::uuid as id, null::uuid as other, 1::bigint as a, 0::bigint as b,
     sum(m.s0)::text as x, sum(m.s1)::text as y, null::boolean as said
+from unnest($13::smallint[], $15::smallint[], $16::bigint[], $17::bigint[], $18::bigint[])
+        as p (meter, width, millis, first, after)
+    cross join lateral (
+        select bucket, s0, s1 from metering_storage_sums
+        where organization_id = $1 and width = p.width and bucket >= p.first and bucket < p.after
+    ) m
+where p.meter = 1
+group by 2
+union all
+select 1, width_bucket(m.bucket * p.millis, $12), m.subject, null, 2, p.scope, sum(m.s0)::text, sum(m.s1)::text, null
 from unnest($13::smallint[], $14::smallint[], $15::smallint[], $16::bigint[], $17::bigint[], $18::bigint[])
         as p (meter, scope, width, millis, first, after)
     cross join lateral (
-        select bucket, subject, s0, s1 from metering_sums
-        where organization_id = $1 and meter = p.meter and scope = p.scope and width = p.width
-            and bucket >= p.first and bucket < p.after
+        select bucket, subject, s0, s1 from metering_run_sums
+        where organization_id = $1 and scope = p.scope and width = p.width and bucket >= p.first and bucket < p.after
     ) m
-group by p.meter, p.scope, m.subject, 2
+where p.meter = 2
+group by p.scope, m.subject, 2
 union all
-select 1, width_bucket(c.at, $12), '00000000-0000-0000-0000-000000000000', null, 1, 0, null, null,
+select 1, width_bucket(c.at, $12), '00000000-0000-0000-0000-000000000000', null, 1, 0,
     sum(c.delta_bytes)::text, sum(c.delta_bytes::numeric * c.at)::text, null
 from unnest($19::smallint[], $20::smallint[], $21::bigint[], $22::bigint[]) as p (meter, scope, first, after)
     cross join lateral (
@@ -82,7 +91,7 @@ where p.meter = 1
 group by 2
 union all
 -- A run that ended before it started changes nothing.
-select 1, width_bucket(c.at, $12), k.subject, null, 2, p.scope, null, null,
+select 1, width_bucket(c.at, $12), k.subject, null, 2, p.scope,
     sum(c.delta)::text, sum(c.delta::numeric * c.at)::text, null
 from unnest($19::smallint[], $20::smallint[], $21::bigint[], $22::bigint[]) as p (meter, scope, first, after)
     cross join lateral (
@@ -103,17 +112,17 @@ from unnest($19::smallint[], $20::smallint[], $21::bigint[], $22::bigint[]) as p
 where p.meter = 2
 group by 2, p.scope, k.subject
 union all
-select 2, null, job_id, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at, null, null, null
+select 2, null, job_id, user_id, started_at, ended_at, null, null, null
 from touched where job_id <= (select id from last_job)
 union all
-(select 3, null, job_id, user_id, started_at, ended_at, started_recorded_at, ended_recorded_at, null, null, null
+(select 3, null, job_id, user_id, started_at, ended_at, null, null, null
 from runs
 where organization_id = $1 and (started_at is null or ended_at < started_at)
     and (ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3
 limit $10)
 union all
 -- A file's area follows from its sums unless it changed on both sides of an edge; only then are its changes since then summed up.
-select 4, null, page.file_id, null, null, null, null, null,
+select 4, null, page.file_id, null, null, null,
     ((page.s0 - coalesce(later.end0, 0)) * $3 - (page.s1 - coalesce(later.end1, 0))
         - case
             when page.last_at < $2 then page.s0 * $2 - page.s1
@@ -129,13 +138,13 @@ from page left join lateral (
         and (page.last_at >= $3 or page.first_at < $2)
 ) later on page.last_at >= $2
 union all
-select 5, role, file_id, job_id, at, version, null, null, null, null, linked from links
+select 5, role, file_id, job_id, at, version, null, null, linked from links
 union all
-(select 6, null, changed.file_id, null, c.at, c.delta_bytes, null, null, null, null, null
+(select 6, null, changed.file_id, null, c.at, c.delta_bytes, null, null, null
 from changed cross join lateral (
     select at, delta_bytes from storage_changes
     where organization_id = $1 and file_id = changed.file_id and at <= $3 and ($4::bigint is null or recorded_at <= $4)
 ) c
 limit $11)
 union all
-select 7, null, file_id, null, null, null, null, null, null, null, null from negative
+select 7, null, file_id, null, null, null, null, null, null from negative
