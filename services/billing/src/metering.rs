@@ -22,7 +22,10 @@ use epoch::Timestamp;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use self::reading::{Cut, Late, Pages, Sought, TOTALS};
+use self::{
+    groups::MAX_SHARED_FILES,
+    reading::{Cut, Late, Pages, Sought, TOTALS},
+};
 use crate::{
     domain::{
         Flagged,
@@ -35,8 +38,9 @@ use crate::{
     projections::{
         ReadError,
         answer::{Found, Page},
-        file_links::{self, Links},
-        storage_changes::{self, Changes},
+        file_links::Links,
+        shared_files,
+        storage_changes::Changes,
     },
 };
 
@@ -239,19 +243,19 @@ impl Snapshot {
         Ok(self.asked.totals(&found, &self.late, &cut, spans))
     }
 
-    /// How jobs share files in each of `spans`; only of files that were ever linked.
-    async fn shares(&mut self, files: &[Uuid], spans: &[Span]) -> Result<BTreeMap<Uuid, Vec<Shares<Uuid>>>, ReadError> {
+    /// How jobs share files in each of `spans`; only of files that were ever linked, by all jobs or by these.
+    async fn shares(
+        &mut self,
+        jobs: Option<&[Uuid]>,
+        spans: &[Span],
+    ) -> Result<BTreeMap<Uuid, Vec<Shares<Uuid>>>, ReadError> {
         let Asked { organization, window, known_at } = self.asked;
-        let (_, last) = window.needed();
-        let links = file_links::of_files(&mut self.tx, organization, files, last, known_at, MAX_CHANGES).await?;
-        if links.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let linked: Vec<Uuid> = links.keys().copied().collect();
-        let levels =
-            storage_changes::of_files(&mut self.tx, organization, &linked, last, known_at, MAX_CHANGES).await?;
-        let users = users_of(&mut self.tx, self.rule, &links).await?;
-        Ok(shared(links, levels, spans, self.rule, &users))
+        let (period, unclear) = (window.needed(), &self.late.files[..]);
+        let (max_files, max_changes) = (MAX_SHARED_FILES, MAX_CHANGES);
+        let wanted = shared_files::Wanted { organization, period, known_at, unclear, jobs, max_files, max_changes };
+        let found = shared_files::read(&mut self.tx, &wanted).await?;
+        let users = users_of(&mut self.tx, self.rule, &found.links).await?;
+        Ok(shared(found.links, found.changes, spans, self.rule, &users))
     }
 }
 

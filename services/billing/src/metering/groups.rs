@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The most files that jobs share which one answer reads.
-pub const MAX_SHARED_FILES: i64 = 20_000;
+pub const MAX_SHARED_FILES: usize = 20_000;
 
 /// By what usage is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,18 +69,13 @@ impl Snapshot {
         match by {
             GroupBy::File => self.by_file(spans, after, limit).await,
             GroupBy::Job => self.by_job(spans, after, limit).await,
-            GroupBy::User => {
-                let storage = self.shares_by("user_id", spans).await?;
-                self.by_subject(Scope::RunningByUser, storage, spans, after, limit).await
-            }
+            GroupBy::User => self.by_subject(Scope::RunningByUser, Some("user_id"), spans, after, limit).await,
             GroupBy::JobConfiguration => {
-                let storage = self.shares_by("configuration_id", spans).await?;
-                self.by_subject(Scope::RunningByConfiguration, storage, spans, after, limit).await
+                let known_as = Some("configuration_id");
+                self.by_subject(Scope::RunningByConfiguration, known_as, spans, after, limit).await
             }
-            GroupBy::Machine => self.by_subject(Scope::RunningByMachine, ByKey::new(), spans, after, limit).await,
-            GroupBy::MachineType => {
-                self.by_subject(Scope::RunningByMachineType, ByKey::new(), spans, after, limit).await
-            }
+            GroupBy::Machine => self.by_subject(Scope::RunningByMachine, None, spans, after, limit).await,
+            GroupBy::MachineType => self.by_subject(Scope::RunningByMachineType, None, spans, after, limit).await,
         }
     }
 
@@ -153,13 +148,9 @@ impl Snapshot {
         jobs: Option<&[Uuid]>,
         spans: &[Span],
     ) -> Result<(BTreeMap<Uuid, Vec<i128>>, Vec<i128>), ReadError> {
-        let organization = self.asked.organization;
-        let period = self.asked.window.needed();
-        let also = &self.late.files;
-        let files = file_links::files_of(&mut self.tx, organization, jobs, period, also, MAX_SHARED_FILES).await?;
         let mut by_job: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
         let mut attributed = vec![0; spans.len()];
-        for in_spans in self.shares(&files, spans).await?.into_values() {
+        for in_spans in self.shares(jobs, spans).await?.into_values() {
             for (index, shares) in in_spans.into_iter().enumerate() {
                 for (job, byte_ms) in shares.jobs {
                     let of_job = by_job.entry(job).or_insert_with(|| vec![0; spans.len()]);
@@ -174,8 +165,14 @@ impl Snapshot {
         Ok((by_job, attributed))
     }
 
-    /// Storage by what is known of the jobs that use it.
-    async fn shares_by(&mut self, column: &'static str, spans: &[Span]) -> Result<ByKey, ReadError> {
+    /// Storage by what is known of the jobs that use it; `found` says how much there is in all.
+    async fn shares_by(
+        &mut self,
+        column: &'static str,
+        found: &Found,
+        cut: &Cut,
+        spans: &[Span],
+    ) -> Result<ByKey, ReadError> {
         let (by_job, attributed) = self.shares_of_jobs(None, spans).await?;
         let jobs: Vec<_> = by_job.keys().copied().collect();
         let known = "select job_id, user_id, configuration_id from metered_jobs where job_id = any($1)";
@@ -183,9 +180,7 @@ impl Snapshot {
         for row in &sqlx::query(known).bind(jobs).fetch_all(&mut *self.tx).await? {
             keys.insert(row.try_get("job_id")?, row.try_get(column)?);
         }
-        let cut = self.cut(spans);
-        let found = self.read(Sought { scopes: &[Scope::Storage], whole: &[] }, &cut, Pages::default()).await?;
-        let mut by_key = ByKey::from([(None, unattributed(&found, &cut, &attributed, spans))]);
+        let mut by_key = ByKey::from([(None, unattributed(found, cut, &attributed, spans))]);
         for (job, byte_ms) in by_job {
             let key = keys.get(&job).copied().flatten();
             let sums = by_key.entry(key).or_insert_with(|| vec![0; spans.len()]);
@@ -210,16 +205,22 @@ impl Snapshot {
         Ok(names.into_iter().collect())
     }
 
+    /// Run time by what `scope` says, and storage by the same column of what is known of jobs, if there is one.
     async fn by_subject(
         &mut self,
         scope: Scope,
-        mut storage: ByKey,
+        known_as: Option<&'static str>,
         spans: &[Span],
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Groups, ReadError> {
         let cut = self.cut(spans);
-        let found = self.read(Sought { scopes: &[scope], whole: &[] }, &cut, Pages::default()).await?;
+        let scopes: &[Scope] = if known_as.is_some() { &[Scope::Storage, scope] } else { &[scope] };
+        let found = self.read(Sought { scopes, whole: &[] }, &cut, Pages::default()).await?;
+        let mut storage = match known_as {
+            Some(column) => self.shares_by(column, &found, &cut, spans).await?,
+            None => ByKey::new(),
+        };
         let mut run_ms: ByKey = found.sums.of(scope).map(|(subject, sums)| (subject, cut.areas(sums, spans))).collect();
         let told = !storage.is_empty();
         let keys: BTreeSet<Option<Uuid>> = storage.keys().chain(run_ms.keys()).copied().collect();

@@ -11,10 +11,9 @@ use async_trait::async_trait;
 use contracts::job::{AGGREGATE, FileRole, JobEvent};
 use epoch::{Batch, Timestamp, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx, version_number};
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{ReadError, bounded};
 use crate::domain::sharing::{Change, FileChange};
 
 /// The subscription's name.
@@ -106,86 +105,6 @@ pub(crate) fn links(mut all: Vec<Link>) -> Links {
         links.entry(file).or_default().push(FileChange { at, change });
     }
     links
-}
-
-const OF_FILES: &str = "select f.file_id, l.job_id, l.role, l.version, l.at, l.linked \
-     from unnest($2::uuid[]) as f (file_id) cross join lateral ( \
-         select job_id, role, version, at, linked from file_link_changes \
-         where organization_id = $1 and file_id = f.file_id and at <= $3 and ($4::bigint is null or recorded_at <= $4) \
-     ) l limit $5";
-
-/// When jobs began and ceased to use these files, up to and with `last`, as far as it was recorded at `known_at`.
-///
-/// # Errors
-/// [`ReadError`], also when more than `limit` links and unlinks say so.
-pub async fn of_files(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    files: &[Uuid],
-    last: Timestamp,
-    known_at: Option<Timestamp>,
-    limit: i64,
-) -> Result<Links, ReadError> {
-    let query = sqlx::query(OF_FILES).bind(organization).bind(files).bind(last.as_millis());
-    let rows =
-        query.bind(known_at.map(Timestamp::as_millis)).bind(limit.saturating_add(1)).fetch_all(connection).await?;
-    bounded(rows.len(), limit, "links of files")?;
-    let mut all = Vec::with_capacity(rows.len());
-    for row in &rows {
-        all.push(Link {
-            file: row.try_get("file_id")?,
-            at: Timestamp::from_millis(row.try_get("at")?),
-            job: row.try_get("job_id")?,
-            version: row.try_get("version")?,
-            role: row.try_get::<i16, _>("role")?.into(),
-            linked: row.try_get("linked")?,
-        });
-    }
-    Ok(links(all))
-}
-
-/// Among the files that may have been stored in a period, and those asked for by name, those that jobs were ever linked to.
-const SHARED: &str = "with stored as ( \
-         select file_id from metering_files where organization_id = $1 and s0 <> 0 and first_at <= $3 \
-         union all \
-         select f.file_id from metering_storage_sums s join metering_files f on f.organization_id = $1 and f.s0 = 0 \
-             and metering_bucket(f.last_at, 2764800000) = s.bucket and f.last_at >= $2 and f.first_at <= $3 \
-         where s.organization_id = $1 and s.width = 2 and s.bucket >= metering_bucket($2, 2764800000) \
-         union all \
-         select file_id from metering_files where organization_id = $1 and file_id = any($4) and s0 = 0 and last_at < $2 \
-     ) \
-     select file_id from stored where exists ( \
-         select 1 from file_link_changes l \
-         where l.organization_id = $1 and l.file_id = stored.file_id and l.at <= $3 and l.linked \
-     ) order by file_id limit $5";
-
-/// The same of some jobs.
-const SHARED_BY: &str = "select distinct l.file_id from file_link_changes l join metering_files f using (organization_id, file_id) \
-     where l.organization_id = $1 and l.at <= $3 and l.linked and l.job_id = any($6) and f.first_at <= $3 \
-         and (f.s0 <> 0 or f.last_at >= $2 or f.file_id = any($4)) order by l.file_id limit $5";
-
-/// The files that jobs were ever linked to and that may have been stored from `first` to `last`, also those in `also` that seem not
-/// to have been; of all jobs, or only of these.
-///
-/// # Errors
-/// [`ReadError`], also when there are more than `limit`.
-pub async fn files_of(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    jobs: Option<&[Uuid]>,
-    (first, last): (Timestamp, Timestamp),
-    also: &[Uuid],
-    limit: i64,
-) -> Result<Vec<Uuid>, ReadError> {
-    let query = if jobs.is_some() { SHARED_BY } else { SHARED };
-    let query = sqlx::query_scalar(query).bind(organization).bind(first.as_millis()).bind(last.as_millis());
-    let mut query = query.bind(also).bind(limit.saturating_add(1));
-    if let Some(jobs) = jobs {
-        query = query.bind(jobs);
-    }
-    let files = query.fetch_all(connection).await?;
-    bounded(files.len(), limit, "shared files")?;
-    Ok(files)
 }
 
 /// Up to `limit` jobs after `after` that files were ever linked to by events up to and with `last`, by id.

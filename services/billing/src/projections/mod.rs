@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod answer;
 pub mod file_links;
 pub mod runs;
+pub mod shared_files;
 pub mod storage_changes;
 pub mod sums;
 

@@ -8,12 +8,15 @@ use billing::{
         span::{Span, Window},
     },
     metering::{Asked, Snapshot, groups::GroupBy, usage},
-    projections::answer::{Page, STATEMENT},
+    projections::{
+        answer::{Page, STATEMENT},
+        shared_files,
+    },
 };
 use epoch::Timestamp;
 use epoch_postgres::testkit::TestDatabase;
 use service_kit::service::Service;
-use sqlx::{PgPool, Row, postgres::PgPoolOptions};
+use sqlx::{PgConnection, PgPool, Row, postgres::PgPoolOptions};
 use uuid::Uuid;
 
 /// 2025-01-01.
@@ -131,6 +134,46 @@ async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() 
     database.drop().await;
 }
 
+/// Which indexes the kept plan of a statement reads; no table is read whole.
+async fn plan(connection: &mut PgConnection, types: &str, statement: &str, arguments: &str) -> String {
+    // The plan that is kept for all questions. The tables are small here, so that reading them whole may look cheap.
+    let prepare = format!(
+        "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; prepare asked ({types}) as {statement}"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+    let explain = format!("explain (costs off) execute asked ({arguments})");
+    let lines: Vec<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
+    sqlx::raw_sql("deallocate asked").execute(connection).await.unwrap();
+    let plan = lines.join("\n");
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+    plan
+}
+
+#[tokio::test]
+async fn files_that_jobs_share_are_read_from_indexes() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let mut connection = pool.acquire().await.unwrap();
+    let types = "uuid, bigint, bigint, bigint, uuid[], uuid[], bigint, bigint";
+    let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
+    let of_all = format!("'{organization}', {first}, {last}, null, '{{}}', null, 200001, 200001");
+    let plan = plan(&mut connection, types, shared_files::STATEMENT, &of_all).await;
+    for index in [
+        "Index Only Scan using metering_files_stored on",
+        "Index Only Scan using metering_files_freed on",
+        "Index Only Scan using file_link_changes_of_files on",
+        "Index Only Scan using storage_changes_of_files on",
+        "file_link_changes_by_job",
+    ] {
+        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+    }
+    drop(connection);
+    pool.close().await;
+    database.drop().await;
+}
+
 #[tokio::test]
 async fn each_part_of_an_answer_is_read_from_its_index() {
     let database = TestDatabase::create().await;
@@ -139,22 +182,13 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
     let mut connection = pool.acquire().await.unwrap();
     let types = "uuid, bigint, bigint, bigint, uuid, bigint, uuid, bigint, uuid[], bigint, bigint, bigint[], smallint[], \
         smallint[], smallint[], bigint[], bigint[], bigint[], smallint[], smallint[], bigint[], bigint[]";
-    // The plan that is kept for all questions. The tables are small here, so that reading them whole may look cheap.
-    let prepare = format!(
-        "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; prepare answer ({types}) as {STATEMENT}"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
     let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
     let nil = Uuid::nil();
-    let explain = format!(
-        "explain (costs off) execute answer ('{organization}', {first}, {last}, null, '{nil}', 201, '{nil}', 201, '{{}}', \
-             10001, 200001, '{{{first}}}', '{{1}}', '{{0}}', '{{1}}', '{{86400000}}', '{{20240}}', '{{20269}}', '{{1,2}}', \
-             '{{0,1}}', '{{{first},{first}}}', '{{{last},{last}}}')"
+    let arguments = format!(
+        "'{organization}', {first}, {last}, null, '{nil}', 201, '{nil}', 201, '{{}}', 10001, 200001, '{{{first}}}', '{{1}}', '{{0}}', \
+         '{{1}}', '{{86400000}}', '{{20240}}', '{{20269}}', '{{1,2}}', '{{0,1}}', '{{{first},{first}}}', '{{{last},{last}}}'"
     );
-    let lines: Vec<String> =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
-    let plan = lines.join("\n");
-    assert!(!plan.contains("Seq Scan"), "{plan}");
+    let plan = plan(&mut connection, types, STATEMENT, &arguments).await;
     for index in [
         "Index Only Scan using metering_files_stored on",
         "Index Only Scan using metering_files_freed on",

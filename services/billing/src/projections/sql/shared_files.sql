@@ -1,0 +1,47 @@
+-- The files that jobs share in a period: 1 what was linked and unlinked when, 2 changes of how much these files held.
+--
+-- $1 organization · $2 first and $3 last instant that matter · $4 known at · $5 files to be looked at in any case
+-- $6 of these jobs, of all if null · $7 at most so many links · $8 at most so many changes
+with stored as (
+    -- Those that are stored still, those that were freed since, those asked for by name; or those of some jobs.
+    select file_id, s0, first_at, last_at from metering_files
+    where $6::uuid[] is null and organization_id = $1 and s0 <> 0 and first_at <= $3
+    union all
+    select f.file_id, f.s0, f.first_at, f.last_at
+    from metering_storage_sums s join metering_files f on f.organization_id = $1 and f.s0 = 0
+        and metering_bucket(f.last_at, 2764800000) = s.bucket and f.last_at >= $2 and f.first_at <= $3
+    where $6 is null and s.organization_id = $1 and s.width = 2 and s.bucket >= metering_bucket($2, 2764800000)
+    union all
+    select file_id, s0, first_at, last_at from metering_files
+    where $6 is null and organization_id = $1 and file_id = any($5) and s0 = 0 and last_at < $2
+    union all
+    select f.file_id, f.s0, f.first_at, f.last_at
+    from (
+        select distinct file_id from file_link_changes
+        where organization_id = $1 and job_id = any($6) and at <= $3 and linked
+    ) l join metering_files f on f.organization_id = $1 and f.file_id = l.file_id
+    where f.first_at <= $3 and (f.s0 <> 0 or f.last_at >= $2 or f.file_id = any($5))
+), links as materialized (
+    select s.file_id, s.s0, s.first_at, s.last_at, l.job_id, l.role, l.version, l.at, l.linked
+    from stored s cross join lateral (
+        select job_id, role, version, at, linked from file_link_changes
+        where organization_id = $1 and file_id = s.file_id and at <= $3 and ($4::bigint is null or recorded_at <= $4)
+    ) l
+    limit $7
+), shared as (
+    -- What changed at one instant only is known by now.
+    select distinct file_id, first_at, s0,
+        first_at = last_at and $4 is null and abs(s0) < 9223372036854775807 as once
+    from links
+)
+select 1 as part, file_id, job_id, role, version, at, linked from links
+union all
+select 2, file_id, null, null, s0::bigint, first_at, null from shared where once
+union all
+(select 2, shared.file_id, null, null, c.delta_bytes, c.at, null
+from shared cross join lateral (
+    select at, delta_bytes from storage_changes
+    where organization_id = $1 and file_id = shared.file_id and at <= $3 and ($4 is null or recorded_at <= $4)
+) c
+where not once
+limit $8)
