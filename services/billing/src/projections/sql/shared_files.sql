@@ -2,30 +2,45 @@
 --
 -- $1 organization · $2 first and $3 last instant that matter · $4 known at · $5 files to be looked at in any case
 -- $6 of these jobs, of all if null · $7 at most so many links · $8 at most so many changes
+--
+-- `offset 0` keeps a look for each row a look: joined at once, all links and changes that an organization ever had might be read.
 with stored as (
     -- Those that are stored still, those that were freed since, those asked for by name; or those of some jobs.
     select file_id, s0, first_at, last_at from metering_files
     where $6::uuid[] is null and organization_id = $1 and s0 <> 0 and first_at <= $3
     union all
-    select f.file_id, f.s0, f.first_at, f.last_at
-    from metering_storage_sums s join metering_files f on f.organization_id = $1 and f.s0 = 0
-        and metering_bucket(f.last_at, 2764800000) = s.bucket and f.last_at >= $2 and f.first_at <= $3
+    select f.* from metering_storage_sums s cross join lateral (
+        -- Those freed in 32 days, which are sums with changes.
+        select file_id, s0, first_at, last_at from metering_files
+        where organization_id = $1 and s0 = 0 and metering_bucket(last_at, 2764800000) = s.bucket
+            and last_at >= $2 and first_at <= $3
+        offset 0
+    ) f
     where $6 is null and s.organization_id = $1 and s.width = 2 and s.bucket >= metering_bucket($2, 2764800000)
     union all
-    select file_id, s0, first_at, last_at from metering_files
-    where $6 is null and organization_id = $1 and file_id = any($5) and s0 = 0 and last_at < $2
+    select f.* from unnest($5::uuid[]) as u (id) cross join lateral (
+        select file_id, s0, first_at, last_at from metering_files
+        where organization_id = $1 and file_id = u.id and s0 = 0 and last_at < $2
+        offset 0
+    ) f
+    where $6 is null
     union all
-    select f.file_id, f.s0, f.first_at, f.last_at
-    from (
-        select distinct file_id from file_link_changes
-        where organization_id = $1 and job_id = any($6) and at <= $3 and linked
-    ) l join metering_files f on f.organization_id = $1 and f.file_id = l.file_id
-    where f.first_at <= $3 and (f.s0 <> 0 or f.last_at >= $2 or f.file_id = any($5))
+    select f.* from (
+        select distinct l.file_id from unnest($6) as j (id) cross join lateral (
+            select file_id from file_link_changes where organization_id = $1 and job_id = j.id and at <= $3 and linked offset 0
+        ) l
+    ) linked cross join lateral (
+        select file_id, s0, first_at, last_at from metering_files
+        where organization_id = $1 and file_id = linked.file_id and first_at <= $3
+            and (s0 <> 0 or last_at >= $2 or file_id = any($5))
+        offset 0
+    ) f
 ), links as materialized (
     select s.file_id, s.s0, s.first_at, s.last_at, l.job_id, l.role, l.version, l.at, l.linked
     from stored s cross join lateral (
         select job_id, role, version, at, linked from file_link_changes
         where organization_id = $1 and file_id = s.file_id and at <= $3 and ($4::bigint is null or recorded_at <= $4)
+        offset 0
     ) l
     limit $7
 ), shared as (
@@ -42,6 +57,7 @@ union all
 from shared cross join lateral (
     select at, delta_bytes from storage_changes
     where organization_id = $1 and file_id = shared.file_id and at <= $3 and ($4 is null or recorded_at <= $4)
+    offset 0
 ) c
 where not once
 limit $8)
