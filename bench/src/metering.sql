@@ -59,7 +59,7 @@ begin
     select job_id, 3, organization, user_id, started_at, ended_at, configuration_id, machine_id, started_at + 50, ended_at + 50,
         machine_type_id('default')
     from bench_jobs where loader = of_loader and day = of_day;
-    perform metering_run_sums_add(array_agg(j.organization), array_agg(s.scope), array_agg(s.subject), array_agg(c.at),
+    perform metering_run_sums_add(array_agg(j.organization), array_agg(s.scope::smallint), array_agg(s.subject), array_agg(c.at),
         array_agg(c.delta))
     from bench_jobs j cross join lateral (values (j.started_at, 1::bigint), (j.ended_at, -1)) as c (at, delta)
         cross join lateral (values

@@ -138,7 +138,7 @@ impl Sums {
         areas(self.before, spans, &self.within)
     }
 
-    /// Forgets a change that is among them.
+    /// Takes a change out.
     fn forget(&mut self, change: LevelChange, from: Timestamp, spans: &[Span]) {
         let mut sums = LevelSums::default();
         sums.add(change);
@@ -172,7 +172,8 @@ impl Read {
         all.map(|((_, subject), sums)| ((!subject.is_nil()).then_some(*subject), sums))
     }
 
-    /// Forgets changes that are among what was read with this `from` and these spans.
+    /// Takes changes out of what was read with this `from` and these spans; what is to be among them instead is given with its sign
+    /// turned round.
     pub fn forget(&mut self, changes: &[(Scope, Option<Uuid>, LevelChange)], from: Timestamp, spans: &[Span]) {
         for (scope, subject, change) in changes {
             let key = (*scope, subject.unwrap_or_default());

@@ -95,7 +95,7 @@ async fn an_answer_is_one_statement() {
     database.drop().await;
 }
 
-/// More than an answer may read are gone since long, each of them shared.
+/// More than an answer may read are gone since long, each of them shared. Something has changed since the month.
 #[tokio::test]
 async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() {
     let database = TestDatabase::create().await;
@@ -114,7 +114,8 @@ async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() 
     sqlx::query(load).bind(organization).execute(&pool).await.unwrap();
     let one = "with linked as ( \
              insert into file_link_changes values ($1, $2, $3, 1, 2, 1735689600000, true, 1735689600000) \
-         ) select metering_storage_add(array[$1], array[$2], array[1735689600000], array[10::bigint], array[1735689600000])";
+         ) select metering_storage_add(array[$1, $1], array[$2, $2], array[1735689600000, 1752969600000], \
+             array[10::bigint, 5], array[1735689600000, 1752969600000])";
     let (file, job) = (Uuid::now_v7(), Uuid::now_v7());
     sqlx::query(one).bind(organization).bind(file).bind(job).execute(&pool).await.unwrap();
     let (window, spans) = june("UTC");

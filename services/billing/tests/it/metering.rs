@@ -41,18 +41,23 @@ fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
+/// Instants at which much happens and is asked; the last quarter of an hour is a midnight in Kathmandu.
+const CROWDED: [i64; 5] =
+    [OCTOBER, OCTOBER + 33 * HOUR / 4, OCTOBER + 33 * HOUR / 4 + 1, OCTOBER + 73 * HOUR / 4, OCTOBER + DAY];
+
 /// Before, in and after the month; often on the edges of hours, and often at the same instant.
 fn instant() -> impl Strategy<Value = i64> {
     prop_oneof![
         OCTOBER - 100 * DAY..OCTOBER + 40 * DAY,
         OCTOBER - DAY..OCTOBER + 5 * DAY,
         (-30..120_i64).prop_map(|quarters| OCTOBER + quarters * HOUR / 4),
+        select(CROWDED.to_vec()),
     ]
 }
 
 /// How long after it happened something was recorded; sometimes before, since clocks differ.
 fn delay() -> impl Strategy<Value = i64> {
-    prop_oneof![3 => -100..5_000_i64, 1 => 0..20 * DAY]
+    prop_oneof![3 => -100..5_000_i64, 1 => 0..20 * DAY, 2 => Just(0)]
 }
 
 #[derive(Debug, Clone)]
@@ -69,15 +74,24 @@ struct JobPlan {
     links: Vec<(i64, i64, usize, bool)>,
 }
 
+/// Many files are deleted some time after all else, and hold nothing since.
 fn file_plan() -> impl Strategy<Value = FilePlan> {
-    vec((instant(), delay(), prop_oneof![5 => 1..1_000_000_000_000_i64, 2 => -1_000_000_000_000..0_i64]), 1..5)
-        .prop_map(|changes| FilePlan { changes })
+    let delta = prop_oneof![5 => 1..1_000_000_000_000_i64, 2 => -1_000_000_000_000..0_i64];
+    let deleted = option::of((0..40 * DAY, delay()));
+    (vec((instant(), delay(), delta), 1..5), deleted).prop_map(|(mut changes, deleted)| {
+        let held: i64 = changes.iter().map(|(_, _, delta)| delta).sum();
+        let last = changes.iter().map(|(when, ..)| *when).max().unwrap_or_default();
+        if let Some((later, delay)) = deleted.filter(|_| held != 0) {
+            changes.push((last + later, delay, -held));
+        }
+        FilePlan { changes }
+    })
 }
 
 fn job_plan() -> impl Strategy<Value = JobPlan> {
     let links = vec((instant(), delay(), 0..6_usize, prop::bool::weighted(0.7)), 0..5);
-    let parts =
-        (option::of(0..3_u128), 0..3_u128, option::of((instant(), delay())), option::of((instant(), delay())), links);
+    let moment = || option::weighted(0.85, (instant(), delay()));
+    let parts = (option::of(0..3_u128), 0..3_u128, moment(), moment(), links);
     parts.prop_map(|(user, configuration, started, ended, links)| JobPlan {
         user,
         configuration,
@@ -319,7 +333,7 @@ async fn any_events_in_any_batches_give_what_the_plain_functions_give() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     for _ in 0..6 {
-        let plans = (vec(file_plan(), 1..6), vec(job_plan(), 0..7), vec(question(), 25), vec(any::<u32>(), 80));
+        let plans = (vec(file_plan(), 1..6), vec(job_plan(), 0..9), vec(question(), 25), vec(any::<u32>(), 80));
         let (files, jobs, questions, dice) = plans.new_tree(&mut runner).unwrap().current();
         let (mut ledger, mut truth) = (Ledger::new().await, Truth::default());
         let mut streams: Vec<_> = Vec::new();

@@ -186,3 +186,27 @@ async fn any_starts_and_ends_are_the_same_runs_in_both_whenever_they_were_known(
     }
     ledger.close().await;
 }
+
+/// A page of jobs is not the last one because something on it wasn't known yet.
+#[tokio::test]
+async fn pages_of_jobs_join_also_where_some_were_not_known_yet() {
+    let mut ledger = Ledger::new().await;
+    for (number, recorded) in [(1, 9), (2, 1), (3, 9), (4, 1), (5, 1), (6, 9), (7, 1)] {
+        heard(&mut ledger, id(number), &[(1, true), (2, false)], &[recorded, recorded]).await;
+    }
+    let window = Window { period: Span::new(at(0), at(1_440)), as_of: at(1_440) };
+    let asked = Asked { organization: ledger.organization, window, known_at: Some(at(5)) };
+    let (mut jobs, mut after) = (Vec::new(), None);
+    loop {
+        let page = Page { after, limit: 2 };
+        let usage = usage(&ledger.pool, asked, Rule::Split, &[window.period], page, Page::default()).await.unwrap();
+        assert!(usage.jobs.items.len() <= 2, "{:?}", usage.jobs);
+        jobs.extend(usage.jobs.items.into_iter().map(|used| used.job));
+        after = usage.jobs.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(jobs, [2, 4, 5, 7].map(id));
+    ledger.close().await;
+}
