@@ -80,6 +80,11 @@ impl Held {
         self.partition == partition && *self.topic == *topic
     }
 
+    /// Whether an offset is before the end of what was polled: other events stand there now.
+    pub(crate) fn has_passed(&self, offset: i64) -> bool {
+        offset < self.polled
+    }
+
     /// Hands an item over, or keeps it.
     pub(crate) fn accept(&mut self, item: Item) -> Result<(), Error> {
         if self.unfinished() == 0 {
@@ -148,10 +153,11 @@ impl Held {
         if self.unfinished() == 0 { Duration::ZERO } else { self.progress.silent() }
     }
 
-    /// The offset to commit, when it isn't committed yet.
+    /// The offset to commit, when it isn't committed yet. It goes back as well: when the broker has lost the topic's tail, other
+    /// events will stand at the offsets that were committed, and whoever began there would leave them out.
     pub(crate) fn take_commit(&mut self) -> Option<i64> {
         let position = self.position();
-        (position > self.committed).then(|| {
+        (position != UNKNOWN && position != self.committed).then(|| {
             self.committed = position;
             position
         })

@@ -4,10 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
 
+mod broker;
 mod bus;
 mod confluent;
 mod consuming;
 mod group;
+mod lost_tail;
 mod outage;
 mod partitioning;
 mod personal;
