@@ -31,7 +31,7 @@ impl RabbitBus {
     /// A bus on the configured broker, which needn't be there yet.
     ///
     /// # Errors
-    /// [`Error::Address`] when the address can't be read.
+    /// [`Error::Address`] when the address can't be read, [`Error::Authorities`] when the authorities can't be used.
     pub fn new(config: RabbitConfig) -> Result<Self, Error> {
         address(&config)?;
         Ok(Self { publisher: Publisher::new(config.clone()), config })

@@ -17,6 +17,18 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The authorities that may vouch for the broker can't be used.
+    #[error("the certificates of authorities are not valid: {detail}")]
+    Authorities {
+        /// What is wrong with them.
+        detail: String,
+    },
+    /// The broker's certificate isn't signed by an authority that is trusted, isn't for its host, or isn't valid today.
+    #[error("the broker's certificate is not accepted")]
+    Certificate {
+        /// What was found.
+        source: lapin::Error,
+    },
     /// A name is longer than AMQP allows.
     #[error("the name {name} is longer than 255 bytes")]
     Name {
@@ -85,6 +97,8 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Address { .. }
+            | Self::Authorities { .. }
+            | Self::Certificate { .. }
             | Self::Name { .. }
             | Self::NotAStream { .. }
             | Self::NotATopic { .. }
