@@ -18,6 +18,7 @@ use std::{
 };
 
 use epoch::handler::Subscription;
+use epoch_registry::Framing;
 use rdkafka::{TopicPartitionList, error::KafkaResult, topic_partition_list::Offset};
 use tokio::{runtime::Handle, sync::mpsc::error::TrySendError, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Error,
     partition::{Item, PartitionTask, Progress, QUEUE, UNKNOWN},
-    registry::Framing,
 };
 
 /// How long to wait for a task that was aborted.

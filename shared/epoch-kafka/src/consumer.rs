@@ -20,6 +20,7 @@ use epoch::{
     handler::Subscription,
     message::{Message as EpochMessage, MessageError, Received},
 };
+use epoch_registry::Framing;
 use rdkafka::{
     ClientContext, Message, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -37,7 +38,6 @@ use crate::{
     error::Error,
     health::{ConsumerHealth, lock},
     partition::{Item, UNKNOWN},
-    registry::Framing,
 };
 
 /// How long to poll when there is nothing: a request to stop is seen this soon.

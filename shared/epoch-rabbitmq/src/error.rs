@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use epoch_registry::RegistryError;
 use lapin::ErrorKind;
 
 /// A fault of the broker, of the way to it, or of how it is used.
@@ -34,6 +35,20 @@ pub enum Error {
     Name {
         /// Which.
         name: String,
+    },
+    /// The schema registry can't be used as it is set.
+    #[error("schemas can't be registered")]
+    Registry {
+        /// Why.
+        source: RegistryError,
+    },
+    /// An event's schema has no number in the registry so far.
+    #[error("an event for topic {topic} can't be framed")]
+    Frame {
+        /// Where it should have gone.
+        topic: String,
+        /// What the registry said.
+        source: RegistryError,
     },
     /// The broker said no, or the connection broke.
     #[error("{step} failed")]
@@ -100,11 +115,12 @@ impl Error {
             | Self::Authorities { .. }
             | Self::Certificate { .. }
             | Self::Name { .. }
+            | Self::Registry { .. }
             | Self::NotAStream { .. }
             | Self::NotATopic { .. }
             | Self::Died { .. } => true,
             Self::Broker { source, .. } => reply_code(source).is_some_and(|code| FOR_GOOD.contains(&code)),
-            Self::Silence { .. } | Self::Refused { .. } | Self::Cancelled { .. } => false,
+            Self::Frame { .. } | Self::Silence { .. } | Self::Refused { .. } | Self::Cancelled { .. } => false,
         }
     }
 }

@@ -15,12 +15,13 @@ use axum::{
     routing::get,
 };
 use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
-use epoch_kafka::{FileRegistry, HttpRegistry, KafkaBus, KafkaConfig, RegistryError, SchemaRegistry};
+use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{
     PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, SharedTable, Watched, check_tables, is_transient,
     migrate,
 };
 use epoch_rabbitmq::{RabbitBus, RabbitConfig};
+use epoch_registry::{FileRegistry, HttpRegistry, RegistryError, SchemaRegistry};
 use sqlx::{
     PgPool,
     migrate::{MigrateError, Migrator},
@@ -372,7 +373,7 @@ async fn connect<S: Service>(
             });
             bus
         }
-        Choice::Rabbit { url, ca_file } => Arc::new(rabbit::<S>(namespace, url, ca_file)?),
+        Choice::Rabbit { url, ca_file } => Arc::new(rabbit::<S>(&shared.bus, url, ca_file)?),
         Choice::Postgres => Arc::new(pg_bus::<S>(namespace, store).await?),
         Choice::Memory => Arc::new(shared.memory.with_group_prefix(S::NAME)),
     })
@@ -398,15 +399,19 @@ fn kafka<S: Service>(args: &BusArgs, bootstrap_servers: String) -> Result<KafkaB
     })
 }
 
-fn rabbit<S: Service>(namespace: &str, url: String, ca_file: Option<PathBuf>) -> Result<RabbitBus, ServiceError> {
+fn rabbit<S: Service>(args: &BusArgs, url: String, ca_file: Option<PathBuf>) -> Result<RabbitBus, ServiceError> {
     let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| ServiceError::CaFile { path, source });
+    let namespace = args.namespace();
     let config = RabbitConfig {
         authorities: ca_file.map(read).transpose()?,
         namespace: namespace.to_owned(),
         group_prefix: format!("{namespace}.{}", S::NAME),
         ..RabbitConfig::new(url)
     };
-    Ok(RabbitBus::new(config)?)
+    Ok(match args.schema_registry()? {
+        None => RabbitBus::new(config)?,
+        Some(place) => RabbitBus::new_with(config, registry(place)?, &S::schemas())?,
+    })
 }
 
 async fn pg_bus<S: Service>(namespace: &str, store: &PgStore) -> Result<PgBus, ServiceError> {
@@ -423,7 +428,7 @@ pub(crate) async fn bus_beside<S: Service>(
     let namespace = shared.bus.namespace();
     Ok(match shared.bus.resolve()? {
         Choice::Kafka { bootstrap_servers } => Some(Arc::new(kafka::<S>(&shared.bus, bootstrap_servers)?)),
-        Choice::Rabbit { url, ca_file } => Some(Arc::new(rabbit::<S>(namespace, url, ca_file)?)),
+        Choice::Rabbit { url, ca_file } => Some(Arc::new(rabbit::<S>(&shared.bus, url, ca_file)?)),
         Choice::Postgres => Some(Arc::new(pg_bus::<S>(namespace, store).await?)),
         Choice::Memory => None,
     })

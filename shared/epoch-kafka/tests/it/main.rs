@@ -6,8 +6,11 @@
 
 mod broker;
 mod bus;
+#[path = "../../../epoch-registry/tests/it/confluent.rs"]
 mod confluent;
 mod consuming;
+#[path = "../../../epoch-registry/tests/it/framed.rs"]
+mod framed;
 mod group;
 mod lost_tail;
 mod outage;

@@ -87,7 +87,7 @@ pub struct BusArgs {
     #[arg(long, env = "CATACLOUD_BUS_NAMESPACE", value_name = "NAME")]
     pub bus_namespace: Option<String>,
 
-    /// The schema registry for events on Kafka, which are then framed for Confluent's wire format: http(s)://… (several separated by
+    /// The schema registry for events on Kafka or RabbitMQ, which are then framed for Confluent's wire format: http(s)://… (several separated by
     /// commas), or file:///… for a directory of schemas
     #[arg(long, env = "SCHEMA_REGISTRY_URL", hide_env_values = true, value_name = "URL,…")]
     pub schema_registry_url: Option<String>,
