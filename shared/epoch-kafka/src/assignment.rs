@@ -18,6 +18,7 @@ use std::{
 };
 
 use epoch::handler::Subscription;
+use epoch_registry::Framing;
 use rdkafka::{TopicPartitionList, error::KafkaResult, topic_partition_list::Offset};
 use tokio::{runtime::Handle, sync::mpsc::error::TrySendError, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Error,
     partition::{Item, PartitionTask, Progress, QUEUE, UNKNOWN},
-    registry::Framing,
 };
 
 /// How long to wait for a task that was aborted.
@@ -78,6 +78,11 @@ impl Held {
 
     pub(crate) fn is(&self, topic: &str, partition: i32) -> bool {
         self.partition == partition && *self.topic == *topic
+    }
+
+    /// Whether an offset is before the end of what was polled: other events stand there now.
+    pub(crate) fn has_passed(&self, offset: i64) -> bool {
+        offset < self.polled
     }
 
     /// Hands an item over, or keeps it.
@@ -148,10 +153,11 @@ impl Held {
         if self.unfinished() == 0 { Duration::ZERO } else { self.progress.silent() }
     }
 
-    /// The offset to commit, when it isn't committed yet.
+    /// The offset to commit, when it isn't committed yet. It goes back as well: when the broker has lost the topic's tail, other
+    /// events will stand at the offsets that were committed, and whoever began there would leave them out.
     pub(crate) fn take_commit(&mut self) -> Option<i64> {
         let position = self.position();
-        (position > self.committed).then(|| {
+        (position != UNKNOWN && position != self.committed).then(|| {
             self.committed = position;
             position
         })

@@ -11,6 +11,7 @@ use epoch::{
     envelope::Batch,
     handler::Subscription,
 };
+use epoch_registry::{Framing, SchemaRegistry};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
     error::{Error, chain},
     health::{ConsumerHealth, Health, Unhealthy},
     producer::Publisher,
-    registry::{Framing, SchemaRegistry},
     topics::Topics,
 };
 

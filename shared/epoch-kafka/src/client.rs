@@ -22,6 +22,11 @@ impl ClientContext for Log {
         match level {
             // It warns of what we set on purpose, each time.
             _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", client, facility, message),
+            // A consumer asks for an offset that the broker doesn't have. It begins again where the topic begins.
+            RDKafkaLogLevel::Warning if facility == "OFFSET" => {
+                tracing::error!(target: "librdkafka", client, facility, message, "the broker has lost the end of a topic");
+                lost_tail(client);
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
@@ -47,4 +52,9 @@ impl ClientContext for Log {
             tracing::warn!(client, %error, reason, "kafka client reports a fault");
         }
     }
+}
+
+/// A broker doesn't have any more what it had.
+pub(crate) fn lost_tail(subscription: &str) {
+    metrics::counter!("epoch_bus_lost_tails_total", "subscription" => subscription.to_owned()).increment(1);
 }

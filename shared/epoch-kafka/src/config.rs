@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 /// Where the broker is and how to use it.
 #[derive(Clone, PartialEq, Eq)]
@@ -131,6 +131,13 @@ impl KafkaConfig {
             config.set(*name, *value);
         }
         config.set("bootstrap.servers", &self.bootstrap_servers);
+        // Warnings are counted, also where the log leaves them out.
+        if matches!(
+            config.log_level,
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error
+        ) {
+            config.set_log_level(RDKafkaLogLevel::Warning);
+        }
         config
     }
 }

@@ -20,6 +20,7 @@ use epoch::{
     handler::Subscription,
     message::{Message as EpochMessage, MessageError, Received},
 };
+use epoch_registry::Framing;
 use rdkafka::{
     ClientContext, Message, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -32,12 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     assignment::{Held, commits, names},
-    client::Log,
+    client::{Log, lost_tail},
     config::KafkaConfig,
     error::Error,
     health::{ConsumerHealth, lock},
-    partition::Item,
-    registry::Framing,
+    partition::{Item, UNKNOWN},
 };
 
 /// How long to poll when there is nothing: a request to stop is seen this soon.
@@ -153,6 +153,11 @@ impl Context {
                 None
             }
         };
+        if held.has_passed(offset) {
+            let name = self.name();
+            tracing::error!(subscription = name, topic, partition, offset, "the broker has lost the end of a topic");
+            lost_tail(name);
+        }
         held.accept(Item { offset, event })
     }
 
@@ -244,7 +249,9 @@ impl ClientContext for Context {
         for held in lock(&self.held).iter() {
             let topic = statistics.topics.get(&*held.topic);
             let Some(known) = topic.and_then(|topic| topic.partitions.get(&held.partition)) else { continue };
-            let position = held.position().max(known.committed_offset).max(known.lo_offset).max(0);
+            // What was committed may be beyond the end of a topic that has lost its tail.
+            let position = if held.position() == UNKNOWN { known.committed_offset } else { held.position() };
+            let position = position.max(known.lo_offset).max(0);
             self.lag(&held.topic, held.partition).set(count(known.ls_offset - position));
         }
     }

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
+use epoch_registry::RegistryError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-
-use crate::registry::RegistryError;
 
 /// A fault of the broker, of the way to it, or of how it is used.
 #[derive(Debug, Clone, thiserror::Error)]

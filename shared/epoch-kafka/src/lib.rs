@@ -12,7 +12,7 @@
 //! client does, so that a topic must never be given more partitions once it has events. The record is the CloudEvent that
 //! [`epoch::message`] makes.
 //!
-//! With a [schema registry](SchemaRegistry) the payload is framed for Confluent's wire format, without one for Avro's single-object
+//! With a [schema registry](epoch_registry::SchemaRegistry) the payload is framed for Confluent's wire format, without one for Avro's single-object
 //! encoding. Both are always read. While the registry is away, events whose schema it has numbered before are published and
 //! consumed as ever; others wait for it.
 //!
@@ -41,7 +41,6 @@ mod health;
 mod partition;
 mod partitions;
 mod producer;
-mod registry;
 mod topics;
 
 pub use bus::KafkaBus;
@@ -49,7 +48,6 @@ pub use config::KafkaConfig;
 pub use error::Error;
 pub use health::Unhealthy;
 pub use partitions::partition_of;
-pub use registry::{FileRegistry, HttpRegistry, RegistryError, SchemaRegistry};
 
 /// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.
 #[cfg(doctest)]

@@ -22,11 +22,12 @@ use epoch::{
     retry::RetryPolicy,
     trace,
 };
+use epoch_registry::{Framing, RegistryError};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use crate::{health::lock, registry::Framing};
+use crate::health::lock;
 
 /// How many events may wait for a partition's task.
 pub(crate) const QUEUE: usize = 4_000;
@@ -137,36 +138,20 @@ impl PartitionTask {
 
     /// The schema that a frame names, or the number that has to be looked up.
     fn known_schema(&self, frame: Frame) -> Result<SchemaId, u32> {
-        match frame {
-            Frame::Fingerprint(schema) => Ok(schema),
-            Frame::Registered(id) => self.framing.as_ref().and_then(|framing| framing.known_schema(id)).ok_or(id),
+        match (&self.framing, frame) {
+            (Some(framing), frame) => framing.known(frame),
+            (None, Frame::Fingerprint(schema)) => Ok(schema),
+            (None, Frame::Registered(id)) => Err(id),
         }
     }
 
-    /// Asks the registry until it answers; `None` when told to stop before it did. A number that it doesn't know may be of a
-    /// registry that lags behind or was restored: it is asked again too, for whoever goes on without the event loses it.
+    /// Asks the registry until it answers; `None` when told to stop before it did.
     async fn look_up(&self, id: u32, offset: i64) -> Option<SchemaId> {
-        let (framing, name) = (self.framing.as_ref()?, self.subscription.name());
-        for failed in 1.. {
-            let asked = tokio::select! {
-                () = self.stop.cancelled() => return None,
-                asked = framing.schema(id) => asked,
-            };
-            match asked {
-                Ok(schema) => return Some(schema),
-                Err(error) => {
-                    tracing::error!(offset, id, %error, failed, "an event waits for its schema");
-                    metrics::counter!("epoch_bus_waits_for_schema_total", "subscription" => name.to_owned())
-                        .increment(1);
-                    self.progress.touch();
-                }
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep(RetryPolicy::HANDLER.wait(failed)) => {}
-            }
-        }
-        None
+        let waits = |error: &RegistryError, failed| {
+            tracing::error!(offset, id, %error, failed, "an event waits for its schema");
+            self.progress.touch();
+        };
+        self.framing.as_ref()?.wait_for(id, self.subscription.name(), &self.stop, waits).await
     }
 
     /// Delivers until it succeeds; `false` when told to stop before it did.

@@ -20,6 +20,7 @@ use epoch::{
     envelope::{Batch, Envelope},
     message::{Frame, Message},
 };
+use epoch_registry::Framing;
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
@@ -34,7 +35,6 @@ use crate::{
     error::{Error, chain},
     health::lock,
     partitions::Partitions,
-    registry::Framing,
 };
 
 /// How long to wait for room in the queue before the same record is tried again.
@@ -240,8 +240,8 @@ impl Publisher {
     /// failure, holds up what comes behind it and nothing else.
     async fn frame(&self, topic: &str, event: &Envelope) -> Result<Frame, Error> {
         let Some(framing) = &self.framing else { return Ok(Frame::Fingerprint(event.schema)) };
-        let number = framing.number(topic, event.schema).await;
-        number.map(Frame::Registered).map_err(|source| Error::Frame { topic: topic.to_owned(), source })
+        let frame = framing.frame(topic, event.schema).await;
+        frame.map_err(|source| Error::Frame { topic: topic.to_owned(), source })
     }
 
     /// Waits for the broker's word about an event; says the same when asked again.

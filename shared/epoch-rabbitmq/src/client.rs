@@ -8,28 +8,23 @@ use std::{
     time::Duration,
 };
 
-use lapin::{
-    Channel, Connection, ConnectionProperties,
-    types::ShortString,
-    uri::{AMQPScheme, AMQPUri},
-};
+use lapin::{Channel, Connection, ConnectionProperties, runtime::default_runtime, types::ShortString, uri::AMQPUri};
 
-use crate::{config::RabbitConfig, error::Error};
+use crate::{config::RabbitConfig, error::Error, tls};
 
-/// Reads the configured address.
+/// Reads the configured address, and what it takes to trust the broker there.
 pub(crate) fn address(config: &RabbitConfig) -> Result<AMQPUri, Error> {
     let address: AMQPUri = config.url.parse().map_err(|detail| Error::Address { detail })?;
-    match address.scheme {
-        AMQPScheme::AMQP => Ok(address),
-        AMQPScheme::AMQPS => Err(Error::Address { detail: "TLS is not built in".to_owned() }),
-    }
+    tls::check(config, &address)?;
+    Ok(address)
 }
 
 /// Connects; `name` is what the broker shows.
 pub(crate) async fn connect(config: &RabbitConfig, name: &str) -> Result<Connection, Error> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect_uri(address(config)?, properties);
-    within(config.timeout, "connecting", connecting).await
+    let runtime = default_runtime().map_err(Error::broker("connecting"))?;
+    let connecting = Connection::connect_uri_with_config(address(config)?, properties, tls::settings(config), runtime);
+    within(config.timeout, "connecting", connecting).await.map_err(tls::tell_apart)
 }
 
 /// A new channel.

@@ -8,8 +8,10 @@ use std::{fmt, time::Duration};
 /// Where the broker is and how to use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RabbitConfig {
-    /// `amqp://user:password@host:port/vhost`.
+    /// `amqp://user:password@host:port/vhost`; with `amqps` over TLS.
     pub url: String,
+    /// Certificates, in PEM, of authorities that may vouch for the broker besides the public ones; only with `amqps`.
+    pub authorities: Option<String>,
     /// Begins every topic, event type and source.
     pub namespace: String,
     /// Begins every consumer group: `<group_prefix>.<subscription>`.
@@ -28,6 +30,7 @@ impl RabbitConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            authorities: None,
             namespace: "catacloud".to_owned(),
             group_prefix: "catacloud".to_owned(),
             partitions: 3,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use epoch::{handler::Subscription, retry::RetryPolicy};
+use epoch_registry::Framing;
 use lapin::Connection;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -33,13 +34,14 @@ const GOOD: Duration = Duration::from_secs(30);
 /// Consumes until told to stop, over as many connections as it takes.
 pub(crate) async fn consume(
     config: &RabbitConfig,
+    framing: &Option<Arc<Framing>>,
     subscription: &Arc<dyn Subscription>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let mut failed = 0;
     loop {
         let start = Instant::now();
-        let error = match session(config, subscription, stop).await {
+        let error = match session(config, framing, subscription, stop).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => error,
@@ -57,6 +59,7 @@ pub(crate) async fn consume(
 /// Consumes on one connection; `Ok` when told to stop.
 async fn session(
     config: &RabbitConfig,
+    framing: &Option<Arc<Framing>>,
     subscription: &Arc<dyn Subscription>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
@@ -65,7 +68,7 @@ async fn session(
     let connection = Arc::new(connection?);
     let stop = stop.child_token();
     let mut tasks = JoinSet::new();
-    let started = start(config, subscription, &connection, &stop, &mut tasks).await;
+    let started = start(config, framing, subscription, &connection, &stop, &mut tasks).await;
     let result = match started {
         Ok(()) => wait(&mut tasks, &stop).await,
         Err(error) => Err(error),
@@ -86,6 +89,7 @@ async fn session(
 
 async fn start(
     config: &RabbitConfig,
+    framing: &Option<Arc<Framing>>,
     subscription: &Arc<dyn Subscription>,
     connection: &Arc<Connection>,
     stop: &CancellationToken,
@@ -99,6 +103,7 @@ async fn start(
                 config: config.clone(),
                 connection: Arc::clone(connection),
                 subscription: Arc::clone(subscription),
+                framing: framing.clone(),
                 aggregate,
                 topic: topic.clone(),
                 partition,

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use epoch_registry::RegistryError;
 use lapin::ErrorKind;
 
 /// A fault of the broker, of the way to it, or of how it is used.
@@ -17,11 +18,37 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The authorities that may vouch for the broker can't be used.
+    #[error("the certificates of authorities are not valid: {detail}")]
+    Authorities {
+        /// What is wrong with them.
+        detail: String,
+    },
+    /// The broker's certificate isn't signed by an authority that is trusted, isn't for its host, or isn't valid today.
+    #[error("the broker's certificate is not accepted")]
+    Certificate {
+        /// What was found.
+        source: lapin::Error,
+    },
     /// A name is longer than AMQP allows.
     #[error("the name {name} is longer than 255 bytes")]
     Name {
         /// Which.
         name: String,
+    },
+    /// The schema registry can't be used as it is set.
+    #[error("schemas can't be registered")]
+    Registry {
+        /// Why.
+        source: RegistryError,
+    },
+    /// An event's schema has no number in the registry so far.
+    #[error("an event for topic {topic} can't be framed")]
+    Frame {
+        /// Where it should have gone.
+        topic: String,
+        /// What the registry said.
+        source: RegistryError,
     },
     /// The broker said no, or the connection broke.
     #[error("{step} failed")]
@@ -85,12 +112,15 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Address { .. }
+            | Self::Authorities { .. }
+            | Self::Certificate { .. }
             | Self::Name { .. }
+            | Self::Registry { .. }
             | Self::NotAStream { .. }
             | Self::NotATopic { .. }
             | Self::Died { .. } => true,
             Self::Broker { source, .. } => reply_code(source).is_some_and(|code| FOR_GOOD.contains(&code)),
-            Self::Silence { .. } | Self::Refused { .. } | Self::Cancelled { .. } => false,
+            Self::Frame { .. } | Self::Silence { .. } | Self::Refused { .. } | Self::Cancelled { .. } => false,
         }
     }
 }

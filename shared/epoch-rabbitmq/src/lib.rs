@@ -37,6 +37,7 @@ mod lease;
 mod message;
 mod partition;
 mod publisher;
+mod tls;
 mod topics;
 
 pub use bus::RabbitBus;

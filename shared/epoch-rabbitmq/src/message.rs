@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use epoch::{
     envelope::Envelope,
-    message::{Message, MessageError},
+    message::{Frame, Message, MessageError, Received},
 };
 use lapin::{
     BasicProperties,
@@ -23,8 +23,8 @@ const CONTENT_TYPE: &str = "content-type";
 pub(crate) const OFFSET: &str = "x-stream-offset";
 
 /// The properties and the body for an event.
-pub(crate) fn write(event: &Envelope, namespace: &str) -> Result<(BasicProperties, Bytes), Error> {
-    let message = Message::of(event, namespace);
+pub(crate) fn write(event: &Envelope, namespace: &str, frame: Frame) -> Result<(BasicProperties, Bytes), Error> {
+    let message = Message::framed(event, namespace, frame);
     let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
     let mut headers = FieldTable::default();
     for (name, value) in &message.headers {
@@ -51,9 +51,11 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPVal
 }
 
 /// The event in a message; takes its body.
-pub(crate) fn read(delivery: &mut Delivery) -> Result<Envelope, MessageError> {
+pub(crate) fn read(delivery: &mut Delivery, registry: bool) -> Result<Received, MessageError> {
     let body = Bytes::from(std::mem::take(&mut delivery.data));
-    Message::read(|name| header(&delivery.properties, name).and_then(text), &body)
+    let header = |name: &str| header(&delivery.properties, name).and_then(text);
+    // Without a registry to ask, the producer's own word about the schema counts.
+    if registry { Message::receive(header, &body) } else { Message::read(header, &body).map(Received::from) }
 }
 
 /// Where the message stands in its stream.

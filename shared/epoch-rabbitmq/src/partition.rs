@@ -4,7 +4,7 @@
 //! must stay bounded, and the streams of a topic should be shared among the group's processes.
 //!
 //! The invariant: events go through the gate in offset order, one batch after the other; the recorded position never passes an
-//! event that hasn't; the broker sends no more than [`PREFETCH`] messages ahead of what was answered. Once told to stop, the task ends
+//! event that hasn't; an event whose schema only the registry can tell waits for it, and with it what comes behind; the broker sends no more than [`PREFETCH`] messages ahead of what was answered. Once told to stop, the task ends
 //! after the batch in hand.
 
 use std::{
@@ -15,7 +15,16 @@ use std::{
     time::Duration,
 };
 
-use epoch::{envelope::Envelope, gate::Way, handler::Subscription, retry::RetryPolicy, trace};
+use epoch::{
+    envelope::Envelope,
+    event::SchemaId,
+    gate::Way,
+    handler::Subscription,
+    message::{Frame, Received},
+    retry::RetryPolicy,
+    trace,
+};
+use epoch_registry::{Framing, RegistryError};
 use futures::{FutureExt, StreamExt};
 use lapin::{
     Channel, Connection, Consumer,
@@ -25,7 +34,7 @@ use lapin::{
 };
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::{
     client::{channel, short, within},
@@ -48,6 +57,7 @@ pub(crate) struct Partition {
     pub(crate) config: RabbitConfig,
     pub(crate) connection: Arc<Connection>,
     pub(crate) subscription: Arc<dyn Subscription>,
+    pub(crate) framing: Option<Arc<Framing>>,
     /// The aggregate whose events belong here.
     pub(crate) aggregate: &'static str,
     pub(crate) topic: Topic,
@@ -147,11 +157,9 @@ impl Partition {
     async fn take(&self, stream: &str, mut batch: Vec<Delivery>) -> Result<Option<u64>, Error> {
         let Some(last) = batch.last() else { return Ok(None) };
         let Some(offset) = message::offset(last) else { return Err(Error::NotAStream { stream: stream.to_owned() }) };
-        let events: Vec<_> = batch.iter_mut().filter_map(|message| self.event(stream, message)).collect();
         let span =
             tracing::debug_span!("deliver", subscription = self.subscription.name(), stream, last_offset = offset);
-        trace::link(&span, &events);
-        if !events.is_empty() && !self.deliver(&events).instrument(span).await {
+        if !self.bring(stream, &mut batch).instrument(span).await {
             return Ok(None);
         }
         if let Some(last) = batch.last() {
@@ -161,11 +169,50 @@ impl Partition {
         Ok(Some(offset + 1))
     }
 
+    /// Brings the events of a batch through the gate; `false` when told to stop before all of them were.
+    async fn bring(&self, stream: &str, batch: &mut [Delivery]) -> bool {
+        let mut events = Vec::with_capacity(batch.len());
+        for message in batch {
+            let Some(received) = self.event(stream, message) else { continue };
+            let schema = match self.known_schema(received.frame) {
+                Ok(schema) => schema,
+                Err(id) => {
+                    // What came before it needn't wait for the registry.
+                    if !self.deliver(&events).await {
+                        return false;
+                    }
+                    events.clear();
+                    let Some(schema) = self.look_up(id, stream).await else { return false };
+                    schema
+                }
+            };
+            events.push(Arc::new(received.with_schema(schema)));
+        }
+        self.deliver(&events).await
+    }
+
+    /// The schema that a frame names, or the number that has to be looked up.
+    fn known_schema(&self, frame: Frame) -> Result<SchemaId, u32> {
+        match (&self.framing, frame) {
+            (Some(framing), frame) => framing.known(frame),
+            (None, Frame::Fingerprint(schema)) => Ok(schema),
+            (None, Frame::Registered(id)) => Err(id),
+        }
+    }
+
+    /// Asks the registry until it answers; `None` when told to stop before it did.
+    async fn look_up(&self, id: u32, stream: &str) -> Option<SchemaId> {
+        let waits = |error: &RegistryError, failed| {
+            tracing::error!(stream, id, %error, failed, "an event waits for its schema");
+        };
+        self.framing.as_ref()?.wait_for(id, self.subscription.name(), &self.stop, waits).await
+    }
+
     /// The event in a message. What isn't one stays in the stream, where it can be looked at.
-    fn event(&self, stream: &str, message: &mut Delivery) -> Option<Arc<Envelope>> {
-        let reason = match message::read(message) {
-            Ok(event) if event.aggregate == self.aggregate => return Some(Arc::new(event)),
-            Ok(event) => format!("it belongs to aggregate {}", event.aggregate),
+    fn event(&self, stream: &str, message: &mut Delivery) -> Option<Received> {
+        let reason = match message::read(message, self.framing.is_some()) {
+            Ok(event) if event.aggregate() == self.aggregate => return Some(event),
+            Ok(event) => format!("it belongs to aggregate {}", event.aggregate()),
             Err(error) => error.to_string(),
         };
         let (name, offset) = (self.subscription.name(), message::offset(message));
@@ -177,7 +224,11 @@ impl Partition {
 
     /// Delivers until it succeeds; `false` when told to stop before it did.
     async fn deliver(&self, events: &[Arc<Envelope>]) -> bool {
+        if events.is_empty() {
+            return true;
+        }
         let name = self.subscription.name();
+        trace::link(&Span::current(), events);
         for failed in 1.. {
             match self.subscription.deliver(events, Way::Bus).await {
                 Ok(delivered) => {

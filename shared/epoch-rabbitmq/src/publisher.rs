@@ -17,8 +17,10 @@ use std::{
 use epoch::{
     bus::PublishError,
     envelope::{Batch, Envelope},
+    message::Frame,
     retry::RetryPolicy,
 };
+use epoch_registry::Framing;
 use lapin::{
     Channel, Confirmation, Connection, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -42,6 +44,7 @@ const PREPARE: RetryPolicy =
 
 pub(crate) struct Publisher {
     config: RabbitConfig,
+    framing: Option<Arc<Framing>>,
     /// One publication at a time.
     turn: Semaphore,
     /// Taken out while in use, so that who is cancelled in the middle takes it along.
@@ -56,8 +59,8 @@ struct Line {
 }
 
 impl Publisher {
-    pub(crate) fn new(config: RabbitConfig) -> Self {
-        Self { config, turn: Semaphore::new(1), line: std::sync::Mutex::default() }
+    pub(crate) fn new(config: RabbitConfig, framing: Option<Arc<Framing>>) -> Self {
+        Self { config, framing, turn: Semaphore::new(1), line: std::sync::Mutex::default() }
     }
 
     /// Publishes in order and reports how many of the first ones are safe.
@@ -77,10 +80,32 @@ impl Publisher {
 
     async fn send(&self, events: &Batch, acknowledged: &mut usize) -> Result<(), Error> {
         let line = self.ready(events).await?;
+        let mut result = Ok(());
         for window in events.chunks(WINDOW) {
-            line.send(&self.config, window, acknowledged).await?;
+            let mut framed = Vec::with_capacity(window.len());
+            result = self.frame(window, &mut framed).await;
+            line.send(&self.config, &framed, acknowledged).await?;
+            if result.is_err() {
+                break;
+            }
         }
         *lock(&self.line) = Some(line);
+        result
+    }
+
+    /// Finds out what stands before the events' payloads, as far as the registry answers: one that has no answer holds up what comes
+    /// behind it and nothing else.
+    async fn frame<'e>(&self, events: &'e Batch, framed: &mut Vec<(&'e Envelope, Frame)>) -> Result<(), Error> {
+        for event in events {
+            let frame = match &self.framing {
+                None => Frame::Fingerprint(event.schema),
+                Some(framing) => {
+                    let topic = self.config.topic(&event.aggregate);
+                    framing.frame(&topic, event.schema).await.map_err(|source| Error::Frame { topic, source })?
+                }
+            };
+            framed.push((event, frame));
+        }
         Ok(())
     }
 
@@ -123,11 +148,16 @@ impl Line {
     }
 
     /// Sends all, then waits for the broker's word about each, in order.
-    async fn send(&self, config: &RabbitConfig, events: &Batch, acknowledged: &mut usize) -> Result<(), Error> {
+    async fn send(
+        &self,
+        config: &RabbitConfig,
+        events: &[(&Envelope, Frame)],
+        acknowledged: &mut usize,
+    ) -> Result<(), Error> {
         let mut sent = Vec::with_capacity(events.len());
         let mut result = Ok(());
-        for event in events {
-            match self.queue(config, event).await {
+        for (event, frame) in events {
+            match self.queue(config, event, *frame).await {
                 Ok(confirm) => sent.push(confirm),
                 Err(error) => {
                     result = Err(error);
@@ -147,11 +177,16 @@ impl Line {
         result
     }
 
-    async fn queue(&self, config: &RabbitConfig, event: &Envelope) -> Result<(ShortString, PublisherConfirm), Error> {
+    async fn queue(
+        &self,
+        config: &RabbitConfig,
+        event: &Envelope,
+        frame: Frame,
+    ) -> Result<(ShortString, PublisherConfirm), Error> {
         let stream =
             self.topics.get(&*event.aggregate).map(|topic| topic.stream(topic.partition_of(event.aggregate_id)));
         let stream = short(&stream.unwrap_or_default())?;
-        let (properties, body) = message::write(event, &config.namespace)?;
+        let (properties, body) = message::write(event, &config.namespace, frame)?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let publishing = self.channel.basic_publish(short("")?, stream.clone(), options, &body, properties);
         Ok((stream, within(config.timeout, "sending an event", publishing).await?))

@@ -39,6 +39,7 @@
 //! ```
 
 pub mod bus;
+pub mod metrics;
 mod saga;
 
 pub use saga::{Did, GivenSaga, Reacted, given_saga};

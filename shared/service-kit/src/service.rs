@@ -7,7 +7,7 @@
 //! given bus, the same way in a process of its own and in the co-located deployment. The local way is wired wherever a handler
 //! and its commands share a process.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -15,12 +15,13 @@ use axum::{
     routing::get,
 };
 use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
-use epoch_kafka::{FileRegistry, HttpRegistry, KafkaBus, KafkaConfig, RegistryError, SchemaRegistry};
+use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{
     PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, SharedTable, Watched, check_tables, is_transient,
     migrate,
 };
 use epoch_rabbitmq::{RabbitBus, RabbitConfig};
+use epoch_registry::{FileRegistry, HttpRegistry, RegistryError, SchemaRegistry};
 use sqlx::{
     PgPool,
     migrate::{MigrateError, Migrator},
@@ -159,6 +160,14 @@ pub enum ServiceError {
     /// The schema registry can't be used as it is set.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The certificates of RabbitMQ's authorities can't be read.
+    #[error("AMQP_CA_FILE: {} can't be read", path.display())]
+    CaFile {
+        /// Which file.
+        path: PathBuf,
+        /// What was seen.
+        source: io::Error,
+    },
     /// RabbitMQ's settings can't be used.
     #[error(transparent)]
     Rabbit(#[from] epoch_rabbitmq::Error),
@@ -364,7 +373,7 @@ async fn connect<S: Service>(
             });
             bus
         }
-        Choice::Rabbit { url } => Arc::new(rabbit::<S>(namespace, url)?),
+        Choice::Rabbit { url, ca_file } => Arc::new(rabbit::<S>(&shared.bus, url, ca_file)?),
         Choice::Postgres => Arc::new(pg_bus::<S>(namespace, store).await?),
         Choice::Memory => Arc::new(shared.memory.with_group_prefix(S::NAME)),
     })
@@ -390,11 +399,18 @@ fn kafka<S: Service>(args: &BusArgs, bootstrap_servers: String) -> Result<KafkaB
     })
 }
 
-fn rabbit<S: Service>(namespace: &str, url: String) -> Result<RabbitBus, epoch_rabbitmq::Error> {
-    RabbitBus::new(RabbitConfig {
+fn rabbit<S: Service>(args: &BusArgs, url: String, ca_file: Option<PathBuf>) -> Result<RabbitBus, ServiceError> {
+    let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| ServiceError::CaFile { path, source });
+    let namespace = args.namespace();
+    let config = RabbitConfig {
+        authorities: ca_file.map(read).transpose()?,
         namespace: namespace.to_owned(),
         group_prefix: format!("{namespace}.{}", S::NAME),
         ..RabbitConfig::new(url)
+    };
+    Ok(match args.schema_registry()? {
+        None => RabbitBus::new(config)?,
+        Some(place) => RabbitBus::new_with(config, registry(place)?, &S::schemas())?,
     })
 }
 
@@ -412,7 +428,7 @@ pub(crate) async fn bus_beside<S: Service>(
     let namespace = shared.bus.namespace();
     Ok(match shared.bus.resolve()? {
         Choice::Kafka { bootstrap_servers } => Some(Arc::new(kafka::<S>(&shared.bus, bootstrap_servers)?)),
-        Choice::Rabbit { url } => Some(Arc::new(rabbit::<S>(namespace, url)?)),
+        Choice::Rabbit { url, ca_file } => Some(Arc::new(rabbit::<S>(&shared.bus, url, ca_file)?)),
         Choice::Postgres => Some(Arc::new(pg_bus::<S>(namespace, store).await?)),
         Choice::Memory => None,
     })

@@ -4,10 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
 
+mod broker;
 mod bus;
+#[path = "../../../epoch-registry/tests/it/confluent.rs"]
 mod confluent;
 mod consuming;
+#[path = "../../../epoch-registry/tests/it/framed.rs"]
+mod framed;
 mod group;
+mod lost_tail;
 mod outage;
 mod partitioning;
 mod personal;

@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use async_trait::async_trait;
 pub(crate) use epoch::testkit::bus::kit::{Consuming, LIMIT, event, events, ids, not_now, wait_until};
+pub(crate) use epoch::testkit::metrics::value as metric;
 use epoch::{
     envelope::{Batch, Envelope},
     gate::Way,
     handler::{DeliverError, Delivered, EventHandler, Subscription},
     memory::MemorySubscription,
+    testkit::metrics,
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -68,7 +69,7 @@ pub(crate) fn shared_mock() -> Option<&'static MockBroker> {
 
 /// Settings for topics and groups that nobody else uses.
 pub(crate) fn private(servers: impl Into<String>) -> KafkaConfig {
-    metrics_handle();
+    metrics::record();
     let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
     let namespace = format!("t{}", Uuid::now_v7().simple());
     KafkaConfig { group_prefix: namespace.clone(), namespace, ..KafkaConfig::new(servers) }
@@ -188,18 +189,4 @@ where
     F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<Delivered, DeliverError>>,
 {
     Arc::new(Around { gate: Arc::clone(gate), deliver })
-}
-
-fn metrics_handle() -> &'static PrometheusHandle {
-    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-    METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
-}
-
-/// The value of the metric that has all of these labels.
-pub(crate) fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
-    let rendered = metrics_handle().render();
-    let mut lines = rendered.lines().filter(|line| line.starts_with(&format!("{name}{{")));
-    let line = lines.find(|line| labels.iter().all(|label| line.contains(label)))?;
-    line.rsplit(' ').next()?.parse().ok()
 }

@@ -4,6 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod broker;
+#[path = "../../../epoch-registry/tests/it/confluent.rs"]
+mod confluent;
 mod conformance;
+#[path = "../../../epoch-registry/tests/it/framed.rs"]
+mod framed;
 mod outage;
+mod registry;
 mod support;
+mod tls;

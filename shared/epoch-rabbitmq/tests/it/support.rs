@@ -2,29 +2,29 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 pub(crate) use epoch::testkit::bus::kit::{Consuming, LIMIT, ids, wait_until};
+pub(crate) use epoch::testkit::metrics::value as metric;
 use epoch::{
     bus::Bus,
     envelope::{Batch, Envelope},
     gate::Way,
     handler::{DeliverError, Delivered, Subscription},
-    testkit::bus::kit,
+    testkit::{bus::kit, metrics},
 };
 use epoch_rabbitmq::{RabbitBus, RabbitConfig};
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) const AGGREGATE: &str = "file";
 /// Settings for streams and groups that nobody else uses, on the broker at `url`.
 pub(crate) fn private(url: impl Into<String>) -> RabbitConfig {
-    metrics_handle();
+    metrics::record();
     let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
     let namespace = format!("t{}", Uuid::now_v7().simple());
     RabbitConfig { group_prefix: namespace.clone(), namespace, ..RabbitConfig::new(url) }
@@ -125,18 +125,4 @@ impl Subscription for Recorder {
         self.first.send_modify(|first| first.extend(new));
         Ok(Delivered { applied, duplicate: events.len() - applied, ..Delivered::default() })
     }
-}
-
-fn metrics_handle() -> &'static PrometheusHandle {
-    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-    METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
-}
-
-/// The value of the metric that has all of these labels.
-pub(crate) fn metric(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
-    let rendered = metrics_handle().render();
-    let mut lines = rendered.lines().filter(|line| line.starts_with(&format!("{name}{{")));
-    let line = lines.find(|line| labels.iter().all(|label| line.contains(label)))?;
-    line.rsplit(' ').next()?.parse().ok()
 }

@@ -1,10 +1,6 @@
 //! The local way: bounded, shedding, counted; a copy never applies twice.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use epoch::{
@@ -14,26 +10,14 @@ use epoch::{
     local::LocalBus,
     memory::{MemoryBus, MemoryStore, MemorySubscription},
     store::Streamer,
+    testkit::metrics,
 };
 use futures::TryStreamExt;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::counter::{Counter, CounterCommand};
-
-fn metrics_handle() -> &'static PrometheusHandle {
-    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-    METRICS.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
-}
-
-/// The sum over all lines of the metric that have these words.
-fn metric(name: &str, words: &[&str]) -> f64 {
-    let rendered = metrics_handle().render();
-    let lines = rendered.lines().filter(|line| line.starts_with(name) && words.iter().all(|word| line.contains(word)));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
 
 /// Takes a batch when it is given a permit, and remembers what it took.
 struct Slow {
@@ -44,7 +28,7 @@ struct Slow {
 
 impl Slow {
     fn new(name: &'static str, permits: usize) -> Arc<MemorySubscription<Self>> {
-        metrics_handle();
+        metrics::record();
         Arc::new(MemorySubscription::new(Self {
             name,
             permits: Semaphore::new(permits),
@@ -103,8 +87,9 @@ async fn a_full_queue_sheds_and_counts_and_the_bus_brings_what_it_shed() {
         // It doesn't wait, whoever is slow.
         receipts.push(local.committed(&[Arc::clone(event)]));
     }
-    let shed = metric("epoch_delivered_total", &["flooded", "local", "shed"]);
-    let taken = EVENTS as f64 - shed;
+    let shed =
+        metrics::value("epoch_delivered_total", &[("subscription", "flooded"), ("way", "local"), ("result", "shed")]);
+    let taken = EVENTS as f64 - shed.unwrap_or_default();
     assert!((1_024.0..=1_024.0 + 64.0 * 2.0).contains(&taken), "the queue and what is in hand: {taken}");
     bus.publish(&events).await.unwrap();
     let stop = CancellationToken::new();
@@ -162,10 +147,11 @@ async fn a_slow_handler_does_not_hold_up_the_command_for_long() {
     let subscription = Slow::new("late", 0);
     let serving = tokio::spawn(local.serve(subscription));
     let events = committed(&[id], 1).await;
-    let before = metric("epoch_local_late_total", &[]);
+    let late = || metrics::value("epoch_local_late_total", &[]).unwrap_or_default();
+    let before = late();
     let limit = Duration::from_secs(20);
     tokio::time::timeout(limit, local.committed(&events).wait(Duration::from_millis(20))).await.unwrap();
-    assert_eq!(metric("epoch_local_late_total", &[]) - before, 1.0);
+    assert_eq!(late() - before, 1.0);
     serving.abort();
 }
 

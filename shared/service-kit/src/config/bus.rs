@@ -30,8 +30,10 @@ pub enum Bus {
     },
     /// RabbitMQ at this address.
     Rabbit {
-        /// `amqp://user:password@host:port/vhost`; it isn't shown.
+        /// `amqp(s)://user:password@host:port/vhost`; it isn't shown.
         url: String,
+        /// A file with certificates of authorities that may vouch for it.
+        ca_file: Option<PathBuf>,
     },
     /// Tables in the same PostgreSQL.
     Postgres,
@@ -69,9 +71,13 @@ pub struct BusArgs {
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…")]
     pub kafka_bootstrap_servers: Option<String>,
 
-    /// RabbitMQ's address, as in amqp://user:password@host:5672
+    /// RabbitMQ's address, as in amqp://user:password@host:5672, or amqps://user:password@host:5671 for TLS
     #[arg(long, env = "AMQP_URL", value_name = "URL", hide_env_values = true)]
     pub amqp_url: Option<String>,
+
+    /// Certificates, in PEM, of authorities that may vouch for RabbitMQ at amqps://…, besides the public ones
+    #[arg(long, env = "AMQP_CA_FILE", value_name = "FILE")]
+    pub amqp_ca_file: Option<PathBuf>,
 
     /// The bus [default: kafka if its addresses are set, else rabbitmq if its address is, else postgres]
     #[arg(long, env = "CATACLOUD_BUS", value_name = "BUS")]
@@ -81,7 +87,7 @@ pub struct BusArgs {
     #[arg(long, env = "CATACLOUD_BUS_NAMESPACE", value_name = "NAME")]
     pub bus_namespace: Option<String>,
 
-    /// The schema registry for events on Kafka, which are then framed for Confluent's wire format: http(s)://… (several separated by
+    /// The schema registry for events on Kafka or RabbitMQ, which are then framed for Confluent's wire format: http(s)://… (several separated by
     /// commas), or file:///… for a directory of schemas
     #[arg(long, env = "SCHEMA_REGISTRY_URL", hide_env_values = true, value_name = "URL,…")]
     pub schema_registry_url: Option<String>,
@@ -141,7 +147,8 @@ impl BusArgs {
             value.map(str::to_owned)
         };
         let kafka = set(&self.kafka_bootstrap_servers).map(|bootstrap_servers| Bus::Kafka { bootstrap_servers });
-        let rabbit = set(&self.amqp_url).map(|url| Bus::Rabbit { url });
+        let ca_file = self.amqp_ca_file.clone().filter(|path| !path.as_os_str().is_empty());
+        let rabbit = set(&self.amqp_url).map(|url| Bus::Rabbit { url, ca_file });
         match self.bus {
             Some(BusName::Kafka) => kafka.ok_or(ConfigError::KafkaWithoutServers),
             Some(BusName::Rabbitmq) => rabbit.ok_or(ConfigError::RabbitWithoutUrl),
@@ -159,7 +166,7 @@ mod tests {
     #[test]
     fn the_bus_follows_from_what_is_set() {
         let kafka = || Ok(Bus::Kafka { bootstrap_servers: "k:9092".into() });
-        let rabbit = || Ok(Bus::Rabbit { url: "amqp://r".into() });
+        let rabbit = || Ok(Bus::Rabbit { url: "amqp://r".into(), ca_file: None });
         let cases = [
             (None, None, None, Ok(Bus::Postgres)),
             (Some("k:9092"), None, None, kafka()),

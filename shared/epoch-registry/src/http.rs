@@ -14,7 +14,7 @@ use schema_registry_converter::{
     schema_registry_common::{RawError, SchemaType, SuppliedSchema},
 };
 
-use super::{RegistryError, SchemaRegistry};
+use crate::{RegistryError, SchemaRegistry};
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Schema registries.
+//! Schema registries for Epoch's buses.
 //!
 //! The problem: readers that weren't built with our schemas must be able to find the one an event was written with, by the
 //! number that Confluent's wire format puts before the payload. The registry that gives the numbers is one more thing that can be
@@ -6,6 +6,8 @@
 //!
 //! The invariant: a number stands for one schema for ever, so that what was asked once is never asked again. Without an answer
 //! nothing is published in a frame that nobody could read, and nothing is delivered under a guessed schema: both wait.
+//!
+//! A bus asks its [`Framing`], which remembers what the registry said.
 
 mod file;
 mod framing;
@@ -15,7 +17,7 @@ use async_trait::async_trait;
 use epoch::{avro::InvalidSchema, event::SchemaId};
 
 pub use file::FileRegistry;
-pub(crate) use framing::Framing;
+pub use framing::Framing;
 pub use http::HttpRegistry;
 
 /// Gives schemas numbers and tells which schema has a number.

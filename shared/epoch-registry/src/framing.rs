@@ -1,7 +1,7 @@
 //! Between an event's schema and its number in the registry.
 //!
 //! The problem: the registry is asked over the network; events come by the thousand.
-//! The invariant: each schema and each number is asked for until there is an answer, and never again; see [the module](super).
+//! The invariant: each schema and each number is asked for until there is an answer, and never again; see [the crate](crate).
 //!
 //! Subjects are `<topic>-<record>`, Confluent's TopicRecordNameStrategy: a topic has several kinds of events, so that one subject
 //! for the whole topic would hold them all to one shape; and a subject named by the record alone would tie installations that
@@ -12,12 +12,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use epoch::{avro::SchemaText, event::SchemaId};
+use epoch::{avro::SchemaText, event::SchemaId, message::Frame, retry::RetryPolicy};
+use tokio_util::sync::CancellationToken;
 
-use super::{RegistryError, SchemaRegistry};
+use crate::{RegistryError, SchemaRegistry};
 
 /// A registry and what it has answered so far.
-pub(crate) struct Framing {
+pub struct Framing {
     registry: Arc<dyn SchemaRegistry>,
     given: HashMap<SchemaId, SchemaText>,
     /// By topic, for the same schema may be in several.
@@ -26,7 +27,12 @@ pub(crate) struct Framing {
 }
 
 impl Framing {
-    pub(crate) fn new(registry: Arc<dyn SchemaRegistry>, schemas: &[&str]) -> Result<Self, RegistryError> {
+    /// `schemas` are those of all events that are published, earlier versions included, as
+    /// [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS) has them.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] when a schema doesn't describe an event.
+    pub fn new(registry: Arc<dyn SchemaRegistry>, schemas: &[&str]) -> Result<Self, RegistryError> {
         let mut given = HashMap::with_capacity(schemas.len());
         for json in schemas {
             let schema = SchemaText::parse(json)?;
@@ -35,8 +41,15 @@ impl Framing {
         Ok(Self { registry, given, numbers: RwLock::default(), schemas: RwLock::default() })
     }
 
-    /// The number of an event's schema, registered for its topic.
-    pub(crate) async fn number(&self, topic: &str, schema: SchemaId) -> Result<u32, RegistryError> {
+    /// What stands before the payload of an event with this schema, which is registered for the event's topic.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when it has no number so far.
+    pub async fn frame(&self, topic: &str, schema: SchemaId) -> Result<Frame, RegistryError> {
+        self.number(topic, schema).await.map(Frame::Registered)
+    }
+
+    async fn number(&self, topic: &str, schema: SchemaId) -> Result<u32, RegistryError> {
         if let Some(id) = self.known_number(topic, schema) {
             return Ok(id);
         }
@@ -50,13 +63,46 @@ impl Framing {
         Ok(id)
     }
 
-    /// The schema with this number, if it was asked for before.
-    pub(crate) fn known_schema(&self, id: u32) -> Option<SchemaId> {
+    /// The schema that a frame names, or the number that the registry must be asked for.
+    ///
+    /// # Errors
+    /// The number.
+    pub fn known(&self, frame: Frame) -> Result<SchemaId, u32> {
+        match frame {
+            Frame::Fingerprint(schema) => Ok(schema),
+            Frame::Registered(id) => self.known_schema(id).ok_or(id),
+        }
+    }
+
+    /// The schema with this number: asks until there is an answer, and tells `waits` of each time that there was none, with their
+    /// count; `None` when told to stop before. A number that the registry doesn't know may be of one that lags behind or was
+    /// restored: it is asked again too, for whoever goes on without the event loses it.
+    pub async fn wait_for(
+        &self,
+        id: u32,
+        subscription: &str,
+        stop: &CancellationToken,
+        waits: impl Fn(&RegistryError, u32),
+    ) -> Option<SchemaId> {
+        for failed in 1.. {
+            match stop.run_until_cancelled(self.schema(id)).await? {
+                Ok(schema) => return Some(schema),
+                Err(error) => {
+                    metrics::counter!("epoch_bus_waits_for_schema_total", "subscription" => subscription.to_owned())
+                        .increment(1);
+                    waits(&error, failed);
+                }
+            }
+            stop.run_until_cancelled(tokio::time::sleep(RetryPolicy::HANDLER.wait(failed))).await?;
+        }
+        None
+    }
+
+    fn known_schema(&self, id: u32) -> Option<SchemaId> {
         read(&self.schemas).get(&id).copied()
     }
 
-    /// The schema with this number.
-    pub(crate) async fn schema(&self, id: u32) -> Result<SchemaId, RegistryError> {
+    async fn schema(&self, id: u32) -> Result<SchemaId, RegistryError> {
         if let Some(schema) = self.known_schema(id) {
             return Ok(schema);
         }

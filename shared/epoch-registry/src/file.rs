@@ -10,7 +10,7 @@ use std::{collections::HashMap, fs, path::Path};
 use async_trait::async_trait;
 use epoch::avro::SchemaText;
 
-use super::{RegistryError, SchemaRegistry};
+use crate::{RegistryError, SchemaRegistry};
 
 /// How deep schemas may lie: `schemas/<aggregate>/<Event>.avsc`, and one to spare.
 const DEPTH: u32 = 3;

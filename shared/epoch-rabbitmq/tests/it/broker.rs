@@ -1,0 +1,74 @@
+//! Brokers that a test may harm.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A broker of this test's own, which it may kill.
+pub(crate) struct PrivateBroker {
+    dev: PathBuf,
+    directory: PathBuf,
+    port: u16,
+    tls: Option<PathBuf>,
+}
+
+/// A port whose two successors are free too: a broker takes all three.
+pub(crate) fn free_ports() -> u16 {
+    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if port < u16::MAX - 2 && (port..=port + 2).all(is_free) {
+            return port;
+        }
+    }
+}
+
+impl PrivateBroker {
+    pub(crate) fn new() -> Self {
+        let dev = std::env::var_os("CATACLOUD_DEV")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev"), PathBuf::from);
+        let directory = std::env::temp_dir().join(format!("epoch-rabbitmq-{}", uuid::Uuid::now_v7()));
+        Self { dev, directory, port: free_ports(), tls: None }
+    }
+
+    /// One that speaks TLS only, with `certificate.pem` and `key.pem` of this directory.
+    pub(crate) fn with_tls(tls: &Path) -> Self {
+        let mut broker = Self::new();
+        broker.tls = Some(tls.to_owned());
+        broker
+    }
+
+    fn dev(&self, verb: &str, port: Option<u16>) -> String {
+        let mut command = Command::new(&self.dev);
+        command.envs(self.tls.iter().map(|tls| ("CATACLOUD_DEV_RABBITMQ_TLS", tls)));
+        command.args(["rabbitmq", verb]).arg(&self.directory).args(port.map(|port| port.to_string()));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "dev rabbitmq {verb}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub(crate) fn start(&self) -> String {
+        self.dev("start", Some(self.port))
+    }
+
+    /// Whether it has written down that it has streams. In the first half second after the very first one it hasn't, and RabbitMQ 3.10
+    /// doesn't find them again when it is killed then.
+    pub(crate) fn remembers_streams(&self) -> bool {
+        let path = "data/catacloud@localhost/coordination/catacloud@localhost/names.dets";
+        let names = std::fs::read(self.directory.join(path)).unwrap_or_default();
+        let name = b"rabbit_stream_coordinator";
+        names.windows(name.len()).any(|window| window == name)
+    }
+
+    /// As in a crash.
+    pub(crate) fn kill(&self) {
+        self.dev("kill", None);
+    }
+}
+
+impl Drop for PrivateBroker {
+    fn drop(&mut self) {
+        self.dev("remove", None);
+    }
+}

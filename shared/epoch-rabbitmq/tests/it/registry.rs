@@ -1,0 +1,74 @@
+//! With a schema registry.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use epoch::bus::Bus;
+use epoch_rabbitmq::{Error, RabbitBus, RabbitConfig};
+use epoch_registry::{HttpRegistry, RegistryError, SchemaRegistry};
+use futures::StreamExt;
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::{
+    framed::{AGGREGATE, Broker, ONE, TWO, framed},
+    support::*,
+};
+
+struct Rabbit(RabbitConfig);
+
+async fn rabbit() -> Option<Rabbit> {
+    Some(Rabbit(RabbitConfig { partitions: 1, ..config()? }))
+}
+
+#[async_trait]
+impl Broker for Rabbit {
+    async fn bus(&self, registry: Option<Arc<dyn SchemaRegistry>>) -> Arc<dyn Bus> {
+        let bus = match registry {
+            Some(registry) => RabbitBus::new_with(self.0.clone(), registry, &[TWO, ONE]),
+            None => RabbitBus::new(self.0.clone()),
+        };
+        Arc::new(bus.unwrap())
+    }
+
+    fn is_healthy(&self) -> bool {
+        true
+    }
+
+    fn topic(&self) -> String {
+        epoch::message::topic(&self.0.namespace, AGGREGATE)
+    }
+
+    async fn bodies(&self, count: usize) -> Vec<Vec<u8>> {
+        let connection = Connection::connect(&self.0.url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.basic_qos(10, BasicQosOptions::default()).await.unwrap();
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(0));
+        let stream = format!("{}.0", self.topic());
+        let options = BasicConsumeOptions::default();
+        let messages = channel.basic_consume(stream.into(), "".into(), options, arguments).await.unwrap();
+        let bodies = messages.take(count).map(|message| message.unwrap().data).collect();
+        tokio::time::timeout(LIMIT, bodies).await.unwrap()
+    }
+}
+
+framed! { rabbit();
+    events_are_framed_for_confluents_clients_and_come_back
+    a_registry_that_is_away_at_the_start_is_waited_for
+    what_was_numbered_before_needs_no_registry
+    events_wait_for_their_schema_while_the_registry_is_away
+    a_schema_that_the_registry_does_not_know_is_never_guessed_and_nothing_is_lost
+    a_consumer_that_waits_for_a_schema_can_be_stopped
+    a_schema_that_the_bus_was_not_given_is_not_published
+}
+
+#[test]
+fn schemas_that_describe_no_event_are_refused_at_once() {
+    let registry = Arc::new(HttpRegistry::new(&["http://127.0.0.1:1"]).unwrap());
+    let invalid = RabbitBus::new_with(RabbitConfig::new("amqp://127.0.0.1:1"), registry, &["{}"]).err().unwrap();
+    assert!(matches!(invalid, Error::Registry { source: RegistryError::Invalid(_) }), "{invalid}");
+}
