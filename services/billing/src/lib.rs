@@ -64,12 +64,8 @@ impl Service for BillingService {
         let standard = prices.plan();
         let open_accounts = sagas::OpenAccounts::new(Repository::new(host.store.clone()), standard.currency);
         let ledger = Ledger::new(host.store.clone(), standard, Arc::new(Timestamp::now));
-        let (router, openapi) = api::router(api::Api {
-            pool: host.pool().clone(),
-            secrets: host.secrets.clone(),
-            prices: Arc::new(prices),
-            ledger: ledger.clone(),
-        });
+        let (router, openapi) =
+            api::router(api::Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
             Arc::new(projections::storage_changes::StorageChanges),
             Arc::new(projections::runs::Runs),
