@@ -20,7 +20,7 @@ use sqlx::{PgConnection, PgPool, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::projections::ReadError;
+use crate::{metering::AT_ONE_MOMENT, projections::ReadError};
 
 /// The time between two steps.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -150,7 +150,7 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
 
 /// Compares a part of an organization's rows, and again those that are known to be wrong.
 async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Areas, ReadError> {
-    let mut tx = epoch_postgres::begin(pool, "begin isolation level repeatable read read only").await?;
+    let mut tx = epoch_postgres::begin(pool, AT_ONE_MOMENT).await?;
     let query = "select distinct area from reconciliation_differences \
          where side = 'sums' and organization_id = $1 order by area limit $2";
     let limit = i64::try_from(MAX_FOUND).unwrap_or(i64::MAX);

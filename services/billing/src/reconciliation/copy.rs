@@ -34,7 +34,10 @@ use self::{
     stream::Stream,
 };
 use super::{Areas, Compared, INTERVAL, Places};
-use crate::projections::{ReadError, file_links, runs, storage_changes};
+use crate::{
+    metering::AT_ONE_MOMENT,
+    projections::{ReadError, file_links, runs, storage_changes},
+};
 
 /// How many streams are looked at in a step for each reason: a sample of an organization's, a sample of the owner's page, those that
 /// billing seems to be behind with, those that were wrong.
@@ -252,7 +255,7 @@ impl Copies {
     ) -> Result<(Areas, BTreeMap<String, Uuid>), CopyError> {
         let aggregate = owner.aggregate();
         let ids: Vec<Uuid> = streams.keys().copied().collect();
-        let mut tx = epoch_postgres::begin(&self.pool, "begin isolation level repeatable read read only").await?;
+        let mut tx = epoch_postgres::begin(&self.pool, AT_ONE_MOMENT).await?;
         let mut cursors = Vec::new();
         for subscription in subscriptions(aggregate) {
             let due = due(&mut tx, subscription, aggregate).await?;

@@ -135,13 +135,13 @@ impl Site {
     /// Something happens to a file, and billing hears of it.
     async fn file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) -> Arc<Envelope> {
         let event = self.kept_back_file(file, when, event).await;
-        self.publish(&[event.clone()]).await;
+        self.publish(std::slice::from_ref(&event)).await;
         event
     }
 
     async fn job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) -> Arc<Envelope> {
         let event = self.kept_back_job(job, when, event).await;
-        self.publish(&[event.clone()]).await;
+        self.publish(std::slice::from_ref(&event)).await;
         event
     }
 
