@@ -10,6 +10,7 @@
 //! billing never heard of shows. An owner that gives no answer is counted and shown, and is no difference. A step has one request under
 //! way at a time, and bounds on time, streams and events; no lock is held and no transaction is open while the owner is asked.
 
+mod due;
 mod rows;
 mod state;
 mod stream;
@@ -21,14 +22,15 @@ use std::{
 
 use contracts::file;
 use epoch::{Timestamp, gate::Cursor, store::StoreError};
-use epoch_postgres::{newest_reached, reached};
+use epoch_postgres::reached;
 use service_kit::streams::{EndOfStream, Owner};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::stream::OwnerError;
 use self::{
+    due::{OVERTAKEN, due, versions},
     rows::{compared, kept},
     state::Place,
     stream::Stream,
@@ -46,11 +48,6 @@ const STREAMS: usize = 20;
 const PAGE: u32 = 200;
 /// The most events that are read in a step.
 const EVENTS: u64 = 20_000;
-/// An event that billing hasn't had must have come when it is so much older than the newest file or job that billing has heard of: what
-/// came after it on the bus is there.
-const OVERTAKEN: Duration = Duration::from_secs(600);
-/// It must have come after so long in any case.
-const AT_MOST: Duration = Duration::from_secs(86_400);
 /// How long a step may take.
 const STEP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -81,8 +78,6 @@ pub enum Look {
     Elsewhere,
     /// The owner gave no answer.
     Unreachable,
-    /// The copy has more of what was to be compared than is read at once.
-    TooMuch,
     /// So many rows were compared.
     Compared {
         /// How many.
@@ -97,7 +92,6 @@ impl Look {
         match self {
             Self::Elsewhere => "elsewhere",
             Self::Unreachable => "unreachable",
-            Self::TooMuch => "too_much",
             Self::Compared { differences: 0, .. } => "equal",
             Self::Compared { .. } => "different",
         }
@@ -121,6 +115,7 @@ pub struct Copies {
 }
 
 /// What a step looked at.
+#[derive(Default)]
 struct Looked {
     areas: Areas,
     /// Whose each area is.
@@ -185,10 +180,6 @@ impl Copies {
                 state::unreachable(&self.pool, aggregate, claim, &error, now).await?;
                 Ok(Look::Unreachable)
             }
-            Err(CopyError::Read(ReadError::TooMuch { .. })) => {
-                state::too_much(&self.pool, aggregate, claim, place.organization, now).await?;
-                Ok(Look::TooMuch)
-            }
             Err(error) => {
                 state::release(&self.pool, aggregate, claim).await?;
                 Err(error)
@@ -209,25 +200,49 @@ impl Copies {
         let behind = self.behind(aggregate, &page.streams).await?;
         let wanted = wrong.iter().chain(&sample).copied().chain(behind).chain(in_turn(&page.streams, place.round));
 
-        let (mut streams, mut skipped, mut left) = (BTreeMap::new(), 0_i64, EVENTS);
+        let (mut streams, mut looked, mut left) = (BTreeMap::new(), Looked::default(), EVENTS);
         for id in wanted {
-            if streams.contains_key(&id) {
+            let area = area(aggregate, id);
+            if streams.contains_key(&id) || looked.areas.contains_key(&area) {
                 continue;
             }
             let mut stream = Stream::default();
-            let whole = left > 0 && stream.read_on(owner, id, left).await?;
+            let whole = match stream.read_on(owner, id, left).await {
+                Ok(whole) => whole,
+                // That is about this stream alone, and must not hold up the others.
+                Err(error @ (OwnerError::Hole { .. } | OwnerError::Unreadable(_))) => {
+                    let compared = Compared { kept: "events without holes".to_owned(), recomputed: error.to_string() };
+                    let place = format!("stream of {aggregate} {id} as its owner has it");
+                    looked.organizations.extend(stream.organization.map(|organization| (area.clone(), organization)));
+                    looked.areas.insert(area, Places::from([(place, compared)]));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             left = left.saturating_sub(stream.last());
             if !whole {
-                skipped += 1;
+                looked.skipped += 1;
                 continue;
             }
             stream.organizations.extend(organization.filter(|_| sample.contains(&id)));
             streams.insert(id, stream);
         }
-        let (areas, organizations) = self.compare(owner, streams).await?;
-        let sampled = sample.last().copied().filter(|_| sample.len() >= STREAMS);
-        let next = Place { round: place.round + i64::from(page.next.is_none()), listed: page.next, organization };
-        Ok(Looked { areas, organizations, skipped, next, sampled })
+        let compared = self.compare(owner, &mut streams, &mut looked).await;
+        match compared {
+            Err(CopyError::Read(ReadError::TooMuch { .. })) => {
+                // One of them is, and the others are compared all the same.
+                for (id, stream) in streams {
+                    match self.compare(owner, &mut BTreeMap::from([(id, stream)]), &mut looked).await {
+                        Err(CopyError::Read(ReadError::TooMuch { .. })) => looked.skipped += 1,
+                        compared => compared?,
+                    }
+                }
+            }
+            compared => compared?,
+        }
+        looked.sampled = sample.last().copied().filter(|_| sample.len() >= STREAMS);
+        looked.next = Place { round: place.round + i64::from(page.next.is_none()), listed: page.next, organization };
+        Ok(looked)
     }
 
     /// Streams of which billing hasn't had all that has been there for a while.
@@ -251,8 +266,9 @@ impl Copies {
     async fn compare(
         &self,
         owner: &Owner,
-        mut streams: BTreeMap<Uuid, Stream>,
-    ) -> Result<(Areas, BTreeMap<String, Uuid>), CopyError> {
+        streams: &mut BTreeMap<Uuid, Stream>,
+        looked: &mut Looked,
+    ) -> Result<(), CopyError> {
         let aggregate = owner.aggregate();
         let ids: Vec<Uuid> = streams.keys().copied().collect();
         let mut tx = epoch_postgres::begin(&self.pool, AT_ONE_MOMENT).await?;
@@ -265,8 +281,7 @@ impl Copies {
         let mut kept = kept(&mut tx, aggregate, &of).await?;
         tx.commit().await?;
 
-        let (mut areas, mut organizations) = (Areas::new(), BTreeMap::new());
-        for (id, stream) in &mut streams {
+        for (id, stream) in streams {
             let applied = |cursors: &HashMap<Uuid, Cursor>| cursors.get(id).copied().unwrap_or_default();
             let furthest = cursors.iter().map(|(_, cursors, _)| applied(cursors).version.get()).max();
             // Billing may have had more since the owner was asked.
@@ -288,33 +303,11 @@ impl Copies {
             places.extend(compared(*id, kept.remove(id).unwrap_or_default(), should_be));
             let area = area(aggregate, *id);
             let organization = stream.organization.or(stream.organizations.first().copied()).unwrap_or_default();
-            organizations.insert(area.clone(), organization);
-            areas.insert(area, places);
+            looked.organizations.insert(area.clone(), organization);
+            looked.areas.insert(area, places);
         }
-        Ok((areas, organizations))
+        Ok(())
     }
-}
-
-/// Up to when what was recorded must have come.
-async fn due(connection: &mut PgConnection, subscription: &str, aggregate: &str) -> Result<i64, CopyError> {
-    let now = Timestamp::now().as_millis();
-    let overtaken = millis(OVERTAKEN);
-    let before = made_at(now.saturating_add(overtaken));
-    let newest = newest_reached(connection, subscription, aggregate, before).await?;
-    let newest = newest.map_or(0, instant_of).min(now).saturating_sub(overtaken);
-    Ok(newest.max(now.saturating_sub(millis(AT_MOST))))
-}
-
-/// How far billing is with a stream, beside how far it must be by now. What is parked is held back by a handler, and shown elsewhere.
-fn versions(stream: &Stream, cursor: Cursor, due: i64) -> Compared {
-    let had = cursor.version.get();
-    let must_have = stream.recorded.iter().rposition(|recorded_at| *recorded_at <= due).map_or(0, |index| index + 1);
-    let wanted = match () {
-        () if had > stream.last() => stream.last(),
-        () if cursor.parked.is_some() => had,
-        () => had.max(must_have as u64),
-    };
-    Compared { kept: format!("version {had}"), recomputed: format!("version {wanted}") }
 }
 
 /// Some of a page's streams, others in each round.
@@ -328,16 +321,6 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The least id (UUIDv7) that is made at an instant.
-fn made_at(at: i64) -> Uuid {
-    Uuid::from_u128(u128::from(at.max(0).cast_unsigned()) << 80)
-}
-
-/// When an id (UUIDv7) was made.
-fn instant_of(id: Uuid) -> i64 {
-    i64::try_from(id.as_u128() >> 80).unwrap_or(0)
-}
-
 /// What areas' names say about which file or job they are.
 fn of_area(aggregate: &str, area: &str) -> Option<Uuid> {
     area.strip_prefix("copy of ")?.strip_prefix(aggregate)?.trim_start().parse().ok()
@@ -348,7 +331,7 @@ mod tests {
     use service_kit::streams::EndOfStream;
     use uuid::Uuid;
 
-    use super::{STREAMS, area, in_turn, instant_of, made_at, of_area};
+    use super::{STREAMS, area, in_turn, of_area};
 
     #[test]
     fn rounds_take_all_of_a_page_in_turn() {
@@ -364,13 +347,6 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, page.iter().map(|end| end.id).collect::<Vec<_>>());
         }
-    }
-
-    #[test]
-    fn ids_tell_when_they_were_made() {
-        let (id, now) = (Uuid::now_v7(), epoch::Timestamp::now().as_millis());
-        assert!((now - 1_000..=now).contains(&instant_of(id)));
-        assert!(made_at(instant_of(id)) <= id && id < made_at(instant_of(id) + 1));
     }
 
     #[test]

@@ -383,6 +383,30 @@ async fn finds_what_the_owners_have_nothing_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owner_s_stream_with_a_hole_is_named_and_holds_up_no_other() {
+    let site = Site::start().await;
+    site.used().await;
+    let take = format!(
+        "create table taken as select * from events where aggregate_id = '{}' and version = 2; \
+         delete from events where event_id in (select event_id from taken)",
+        id(1)
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(take)).execute(&site.owners.pool).await.unwrap();
+    site.run(&format!("update storage_changes set delta_bytes = 78 where file_id = '{}'", id(2))).await;
+    let found = site.looked_at_all().await;
+    let mut places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap().to_owned()).collect();
+    places.sort_unstable();
+    assert_eq!(places.len(), 2, "{found:?}");
+    assert!(places[0].starts_with(&format!("storage_changes file {} event ", id(2))));
+    assert_eq!(places[1], format!("stream of file {} as its owner has it", id(1)));
+    let back = "insert into events overriding system value select * from taken";
+    sqlx::raw_sql(back).execute(&site.owners.pool).await.unwrap();
+    site.run("update storage_changes set delta_bytes = 77 where delta_bytes = 78").await;
+    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn finds_what_billing_never_heard_of() {
     let site = Site::start().await;
     site.used().await;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Where a step begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Place {
     /// How often all of the owner's streams have been walked.
     pub(super) round: i64,
@@ -66,22 +66,6 @@ pub(super) async fn unreachable(
          where aggregate = $1 and busy_until = $2";
     let query = sqlx::query(update).bind(aggregate).bind(claim).bind(now.as_millis());
     query.bind(error.to_string()).execute(pool).await?;
-    Ok(())
-}
-
-/// The step is passed over, or one organization would hold up all others.
-pub(super) async fn too_much(
-    pool: &PgPool,
-    aggregate: &str,
-    claim: i64,
-    last: Option<Uuid>,
-    now: Timestamp,
-) -> Result<(), ReadError> {
-    let organization = next_organization(pool, aggregate, last).await?;
-    let update = "update reconciliation_copies set busy_until = 0, organization = $3, last_check_at = $4, \
-             skipped = skipped + 1 where aggregate = $1 and busy_until = $2";
-    let query = sqlx::query(update).bind(aggregate).bind(claim).bind(organization).bind(now.as_millis());
-    query.execute(pool).await?;
     Ok(())
 }
 
