@@ -21,10 +21,15 @@ use std::sync::Arc;
 use epoch::{Repository, Timestamp};
 use epoch_postgres::PgHandler;
 use futures::FutureExt;
-use service_kit::service::{Assembled, Host, Service, ServiceError, Task};
+use service_kit::{
+    http_client::Peer,
+    operate::EventType,
+    service::{Assembled, Host, Service, ServiceError, Task},
+    streams::Owner,
+};
 use sqlx::migrate::Migrator;
 
-use crate::ledger::Ledger;
+use crate::{ledger::Ledger, reconciliation::copy::Copies};
 
 /// The service's own tables.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -44,18 +49,23 @@ impl Service for BillingService {
         contracts::schemas()
     }
 
+    fn events() -> Vec<EventType> {
+        use contracts::{billing_account, invoice, plan};
+        vec![
+            EventType::of::<billing_account::BillingAccountEvent>(billing_account::AGGREGATE),
+            EventType::of::<invoice::InvoiceEvent>(invoice::AGGREGATE),
+            EventType::of::<plan::PlanEvent>(plan::AGGREGATE),
+        ]
+    }
+
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let prices = settings::prices(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
         let prices = prices.map_err(ServiceError::failed)?;
         let standard = prices.plan();
         let open_accounts = sagas::OpenAccounts::new(Repository::new(host.store.clone()), standard.currency);
         let ledger = Ledger::new(host.store.clone(), standard, Arc::new(Timestamp::now));
-        let (router, openapi) = api::router(api::Api {
-            pool: host.pool().clone(),
-            secrets: host.secrets.clone(),
-            prices: Arc::new(prices),
-            ledger: ledger.clone(),
-        });
+        let (router, openapi) =
+            api::router(api::Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
             Arc::new(projections::storage_changes::StorageChanges),
             Arc::new(projections::runs::Runs),
@@ -68,8 +78,18 @@ impl Service for BillingService {
             let checks = reconciliation::run(pool.clone(), stop);
             Box::pin(async move { checks.await.map_err(ServiceError::failed) })
         });
+        let files = Peer::new(Self::NAME, host.peers.file_url.clone(), host.secrets.clone());
+        let files = Owner::new(files.map_err(ServiceError::failed)?, "file", contracts::file::AGGREGATE);
+        let jobs = Peer::new(Self::NAME, host.peers.job_url.clone(), host.secrets.clone());
+        let jobs = Owner::new(jobs.map_err(ServiceError::failed)?, "job", contracts::job::AGGREGATE);
+        let copies = Copies::new(host.pool().clone(), files, jobs);
+        let copies: Task = Arc::new(move |stop| {
+            let copies = copies.clone();
+            Box::pin(async move { copies.run(stop).await.map_err(ServiceError::failed) })
+        });
         let budgets: Task = Arc::new(move |stop| budgets::watch(ledger.clone(), stop).map(Ok).boxed());
-        let tasks = vec![("reconciliation", reconciliation), ("budgets", budgets)];
+        let tasks =
+            vec![("reconciliation", reconciliation), ("reconciliation-of-copies", copies), ("budgets", budgets)];
         Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks })
     }
 }

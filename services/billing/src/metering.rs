@@ -199,7 +199,7 @@ pub struct Snapshot {
 }
 
 /// Locks come before what is seen, so that a swap either is seen whole or waits.
-const AT_ONE_MOMENT: &str = "begin isolation level repeatable read read only; \
+pub(crate) const AT_ONE_MOMENT: &str = "begin isolation level repeatable read read only; \
      lock table storage_changes, metering_files, metering_storage_sums, job_moments, runs, metered_jobs, machine_types, \
          metering_run_sums, file_link_changes in access share mode";
 

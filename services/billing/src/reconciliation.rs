@@ -1,16 +1,16 @@
-//! Whether the sums that answers are read from are what recomputation gives.
+//! Whether the numbers that answers are read from are what the owners' events make.
 //!
 //! The problem: a sum that went wrong, by a fault in the code, in the database or by somebody's hand, looks like any other number.
 //!
-//! The invariant: sums are compared, all the time and organization by organization, with what the plain functions make of billing's own
-//! copy of the streams (`storage_changes` and `job_moments`, a row an event), in one snapshot, so that events that arrive meanwhile are
-//! no difference. Whether that copy has every event is not asked here: the gate's cursors answer for it, since an event is copied in
-//! the transaction that moves its cursor. Each step takes the next
-//! organization; each round takes another 32 days of it and other files and
+//! The invariant: two comparisons go on all the time, and together they go from an answer to the events. The sums are compared with what
+//! the plain functions make of billing's own copy of the streams (`storage_changes` and `job_moments`, a row an event), in
+//! one snapshot, so that events that arrive meanwhile are no difference. The [copy] is compared with what the services have whose events
+//! they are. Of the sums, each step takes the next organization; each round takes another 32 days of it and other files and
 //! jobs, and what was wrong before. Widths are compared with each other and files with
 //! the organization, all of them, so that what a sample of one misses another has. Differences stay on record until a later check
 //! finds the row right; nothing is repaired silently.
 
+pub mod copy;
 mod recompute;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -20,7 +20,7 @@ use sqlx::{PgConnection, PgPool, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::projections::ReadError;
+use crate::{metering::AT_ONE_MOMENT, projections::ReadError};
 
 /// The time between two steps.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +36,27 @@ pub struct Checked {
     pub rows: usize,
     /// How many of them differ.
     pub differences: usize,
+}
+
+/// What stands for a row that isn't there.
+const NOTHING: &str = "nothing";
+
+/// What is compared with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// Sums with billing's copy of the events.
+    Sums,
+    /// The copy with its owners.
+    Copy,
+}
+
+impl Side {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sums => "sums",
+            Self::Copy => "copy",
+        }
+    }
 }
 
 /// A row as it is kept, and as it should be.
@@ -65,10 +86,18 @@ pub async fn run(pool: PgPool, stop: CancellationToken) -> Result<(), ReadError>
             Err(ReadError::TooMuch { .. }) => "too_much",
             Err(error) => return Err(error),
         };
-        metrics::counter!("billing_reconciliation_checks_total", "result" => result).increment(1);
-        let open: i64 = sqlx::query_scalar("select count(*) from reconciliation_differences").fetch_one(&pool).await?;
-        metrics::gauge!("billing_reconciliation_differences").set(u32::try_from(open).unwrap_or(u32::MAX));
+        metrics::counter!("billing_reconciliation_checks_total", "side" => "sums", "result" => result).increment(1);
+        report(&pool, Side::Sums).await?;
     }
+    Ok(())
+}
+
+/// Says how many differences there are on a side.
+async fn report(pool: &PgPool, side: Side) -> Result<(), sqlx::Error> {
+    let query = "select count(*) from reconciliation_differences where side = $1";
+    let open: i64 = sqlx::query_scalar(query).bind(side.name()).fetch_one(pool).await?;
+    let open = u32::try_from(open).unwrap_or(u32::MAX);
+    metrics::gauge!("billing_reconciliation_differences", "side" => side.name()).set(open);
     Ok(())
 }
 
@@ -111,7 +140,7 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
     .execute(&mut *turn)
     .await?;
     let differences = match &compared {
-        Ok(areas) => note(&mut turn, organization, areas, now).await?,
+        Ok(areas) => note(&mut turn, Side::Sums, |_| organization, areas, now).await?,
         Err(_) => 0,
     };
     turn.commit().await?;
@@ -121,9 +150,9 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
 
 /// Compares a part of an organization's rows, and again those that are known to be wrong.
 async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Areas, ReadError> {
-    let mut tx = epoch_postgres::begin(pool, "begin isolation level repeatable read read only").await?;
-    let query =
-        "select distinct area from reconciliation_differences where organization_id = $1 order by area limit $2";
+    let mut tx = epoch_postgres::begin(pool, AT_ONE_MOMENT).await?;
+    let query = "select distinct area from reconciliation_differences \
+         where side = 'sums' and organization_id = $1 order by area limit $2";
     let limit = i64::try_from(MAX_FOUND).unwrap_or(i64::MAX);
     let wrong: Vec<String> = sqlx::query_scalar(query).bind(organization).bind(limit).fetch_all(&mut *tx).await?;
     let mut areas = Areas::new();
@@ -137,28 +166,40 @@ async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Areas,
     Ok(areas)
 }
 
-/// Notes what differs, and forgets what no longer does.
-async fn note(connection: &mut PgConnection, organization: Uuid, areas: &Areas, now: i64) -> Result<usize, ReadError> {
+/// Notes what differs on a side, and forgets what no longer does. `organization` says whose an area is; an area of the copy is one
+/// stream, of the sums it is the same words for every organization.
+async fn note(
+    connection: &mut PgConnection,
+    side: Side,
+    organization: impl Fn(&str) -> Uuid,
+    areas: &Areas,
+    now: i64,
+) -> Result<usize, ReadError> {
     let mut different = Vec::new();
     for (area, places) in areas {
         let of_area = places.iter().filter(|(_, row)| row.kept != row.recomputed);
         different.extend(of_area.map(|(place, row)| (area, place, row)));
     }
     let looked_at: Vec<&str> = areas.keys().map(String::as_str).collect();
+    let whose: Vec<Uuid> = looked_at.iter().map(|area| organization(area)).collect();
     let still: Vec<&str> = different.iter().map(|(_, place, _)| place.as_str()).collect();
     sqlx::query(
-        "delete from reconciliation_differences \
-         where organization_id = $1 and area = any($2) and not place = any($3)",
+        "delete from reconciliation_differences d using unnest($2::text[], $3::uuid[]) as l (area, organization_id) \
+         where d.side = $1 and d.area = l.area and (d.side = 'copy' or d.organization_id = l.organization_id) \
+             and not d.place = any($4)",
     )
-    .bind(organization)
+    .bind(side.name())
     .bind(looked_at)
+    .bind(whose)
     .bind(still)
     .execute(&mut *connection)
     .await?;
     for (area, place, Compared { kept, recomputed }) in different.iter().take(MAX_FOUND) {
-        tracing::error!(%organization, place, kept, recomputed, "metering is not what recomputation gives");
+        let organization = organization(area.as_str());
+        tracing::error!(side = side.name(), %organization, place, kept, recomputed, "metering is not what recomputation gives");
         let insert = "insert into reconciliation_differences \
-                 (organization_id, area, place, kept, recomputed, found_at, seen_at) values ($1, $2, $3, $4, $5, $6, $6) \
+                 (organization_id, area, place, kept, recomputed, found_at, seen_at, side) \
+             values ($1, $2, $3, $4, $5, $6, $6, $7) \
              on conflict (organization_id, place) \
              do update set kept = excluded.kept, recomputed = excluded.recomputed, seen_at = excluded.seen_at";
         sqlx::query(insert)
@@ -168,6 +209,7 @@ async fn note(connection: &mut PgConnection, organization: Uuid, areas: &Areas, 
             .bind(kept.as_str())
             .bind(recomputed.as_str())
             .bind(now)
+            .bind(side.name())
             .execute(&mut *connection)
             .await?;
     }

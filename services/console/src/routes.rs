@@ -43,8 +43,8 @@ const RESOURCES: [(&str, Target); 9] = [
 ];
 
 /// What operators do with billing, beneath `/api/v1/admin`.
-const BILLING_ADMIN: [&str; 4] =
-    ["plans", "simulations", "organizations/{org}/account", "organizations/{org}/invoices"];
+const BILLING_ADMIN: [&str; 5] =
+    ["plans", "simulations", "metering", "organizations/{org}/account", "organizations/{org}/invoices"];
 
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

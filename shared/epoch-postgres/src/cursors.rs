@@ -47,8 +47,13 @@ pub(crate) async fn lock(
 fn cursor(row: &PgRow) -> Result<(StreamKey, Cursor), HandlerError> {
     let (aggregate, id): (String, Uuid) = (row.try_get(0)?, row.try_get(1)?);
     let (version, parked): (i64, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
-    let parked = parked.map(|reason| if reason == "gap" { Parked::Gap } else { Parked::Failed });
+    let parked = parked.as_deref().map(self::parked);
     Ok((StreamKey { aggregate: aggregate.into(), id }, Cursor { version: Version::new(count(version)?), parked }))
+}
+
+/// Why a cursor is parked, as [`reason`] wrote it.
+pub(crate) fn parked(reason: &str) -> Parked {
+    if reason == "gap" { Parked::Gap } else { Parked::Failed }
 }
 
 /// What became of [`follow`].

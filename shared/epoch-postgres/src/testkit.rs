@@ -12,7 +12,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::{connect, loader, migrations::migrate, snapshots, states, store, streams};
+use crate::{connect, ends, loader, migrations::migrate, snapshots, states, store, streams};
 
 /// The queries of commands and pages, by name: each must cost the same however long the log is.
 #[must_use]
@@ -23,6 +23,7 @@ pub fn hot_queries() -> Vec<(&'static str, &'static str)> {
         ("stream", streams::STREAM),
         ("stream_all", streams::STREAM_ALL),
         ("end", streams::END),
+        ("ends", ends::ENDS),
         ("find_command", store::FIND_COMMAND),
         ("get_state", states::GET_STATE),
         ("put_state", states::PUT_STATE),

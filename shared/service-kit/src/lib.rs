@@ -26,6 +26,7 @@ pub mod saga;
 pub mod secrets;
 pub mod server;
 pub mod service;
+pub mod streams;
 pub mod supervisor;
 pub mod telemetry;
 #[cfg(feature = "testkit")]

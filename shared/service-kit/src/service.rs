@@ -36,7 +36,7 @@ use crate::{
     health::{Health, LiveFlag},
     operate::EventType,
     saga::{self, ServiceSaga},
-    server,
+    server, streams,
     supervisor::Supervisor,
 };
 
@@ -65,7 +65,7 @@ pub trait Service: 'static {
     /// The schemas of its events, earlier versions included, for a schema registry; those of others do no harm.
     fn schemas() -> Vec<&'static str>;
 
-    /// The events of its aggregates, for people who look at them.
+    /// The events of its aggregates, for people who look at them; the streams of these aggregates are [handed out](crate::streams).
     fn events() -> Vec<EventType> {
         Vec::new()
     }
@@ -284,7 +284,11 @@ pub async fn start<S: Service>(
             }
         }
     }
-    let router = assembled.router.merge(openapi_route::<S>(&assembled.openapi, &shared.secrets)?);
+    let aggregates = S::events().iter().map(EventType::aggregate).collect();
+    let router = assembled
+        .router
+        .merge(openapi_route::<S>(&assembled.openapi, &shared.secrets)?)
+        .merge(streams::routes(S::NAME, aggregates, store, shared.secrets.clone()));
     Ok(Running { router, openapi: assembled.openapi, appender })
 }
 

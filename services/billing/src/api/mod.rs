@@ -6,6 +6,7 @@ pub mod budget;
 pub mod costs;
 mod csv;
 pub mod explain;
+mod focus;
 pub mod invoices;
 pub mod plans;
 pub mod question;
@@ -13,8 +14,6 @@ pub mod reconciliation;
 pub mod rows;
 pub mod simulate;
 pub mod usage;
-
-use std::sync::Arc;
 
 use axum::{Router, extract::FromRef, routing::get};
 use epoch::{Timestamp, timestamp::ParseTimestampError};
@@ -25,7 +24,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use access::{Monthly, Operated, Viewed};
 
-use crate::{domain::prices::FlatPrices, ledger::Ledger, projections::ReadError};
+use crate::{ledger::Ledger, projections::ReadError};
 
 /// What the routes need.
 #[derive(Clone, FromRef)]
@@ -34,8 +33,6 @@ pub struct Api {
     pub pool: PgPool,
     /// Who may be believed.
     pub secrets: Secrets,
-    /// What usage costs.
-    pub prices: Arc<FlatPrices>,
     /// Plans, accounts and invoices.
     pub ledger: Ledger,
 }

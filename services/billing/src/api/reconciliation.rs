@@ -1,10 +1,12 @@
 //! Whether metering is what recomputation gives, as far as it was checked.
 
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::State};
 use epoch::Timestamp;
 use serde::Serialize;
 use service_kit::{Caller, Problem, Role};
-use sqlx::Row;
+use sqlx::{PgPool, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -13,13 +15,28 @@ use super::Api;
 /// The most differences that are listed.
 const LISTED: i64 = 200;
 
-/// How far the check is and what it found.
+/// How far the checks are and what they found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReconciliationAnswer {
-    /// Whether no difference is on record.
+    /// Whether no difference is on record, on either side. See `unreachable_since` for whether all owners could be asked.
     equal: bool,
+    /// What answers are read from, compared with billing's copy of the events.
+    sums: SumsAnswer,
+    /// The copy, compared with what the services have whose events they are, by aggregate.
+    copy: BTreeMap<String, CopyAnswer>,
+    /// How many differences are on record.
+    difference_count: i64,
+    /// The first 200 of them, by side, organization and place.
+    differences: Vec<DifferenceAnswer>,
+}
+
+/// The sums, compared with the copy.
+#[derive(Debug, Serialize, ToSchema)]
+struct SumsAnswer {
     /// How often all organizations have been looked at.
     round: i64,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    round_began_at: Option<String>,
     /// The organization that was looked at last in this round.
     organization: Option<Uuid>,
     /// How many looks there have been at an organization.
@@ -28,23 +45,52 @@ pub struct ReconciliationAnswer {
     rows_compared: i64,
     #[schema(value_type = Option<String>, format = DateTime)]
     last_check_at: Option<String>,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    round_began_at: Option<String>,
     /// How many differences are on record.
     difference_count: i64,
-    /// The first 200 of them, by organization and place.
-    differences: Vec<DifferenceAnswer>,
+}
+
+/// The copy of an aggregate's events, compared with its owner.
+#[derive(Debug, Serialize, ToSchema)]
+struct CopyAnswer {
+    /// How often all of the owner's streams have been walked.
+    round: i64,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    round_began_at: Option<String>,
+    /// The owner's stream that was reached last in this round.
+    stream: Option<Uuid>,
+    /// The organization that a sample was taken of last.
+    organization: Option<Uuid>,
+    /// How many looks there have been.
+    checks: i64,
+    /// How many rows have been compared, cursors among them.
+    rows_compared: i64,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_check_at: Option<String>,
+    /// How many times streams were passed over since there was more of them than one look compares.
+    skipped: i64,
+    /// How many looks the owner has given no answer to.
+    unreachable: i64,
+    /// Since when it gives none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    unreachable_since: Option<String>,
+    /// Why not.
+    unreachable_why: Option<String>,
+    /// How many differences are on record.
+    difference_count: i64,
 }
 
 /// A row that is not what recomputation gives.
 #[derive(Debug, Serialize, ToSchema)]
 struct DifferenceAnswer {
+    /// `sums` or `copy`.
+    side: String,
+    /// Nil where it isn't known.
     organization: Uuid,
     /// Which row of which table.
     place: String,
     /// What is kept there.
     kept: String,
-    /// What recomputation gives.
+    /// What recomputation gives, on the side of the copy from what the owner has.
     recomputed: String,
     #[schema(value_type = String, format = DateTime)]
     found_at: String,
@@ -55,8 +101,8 @@ struct DifferenceAnswer {
 
 /// Metering, reconciled
 ///
-/// A background task compares a rolling sample of what answers are read from with recomputation from the events
-/// as it took them over the bus. For operators.
+/// Background tasks compare a rolling sample of what answers are read from with recomputation from billing's copy of the events, and
+/// a rolling sample of the copy with the services whose events they are. For operators.
 #[utoipa::path(
     get,
     path = "/api/v1/admin/metering/reconciliation",
@@ -68,14 +114,13 @@ struct DifferenceAnswer {
 )]
 pub async fn reconciliation(State(api): State<Api>, caller: Caller) -> Result<Json<ReconciliationAnswer>, Problem> {
     caller.at_least(Role::Operator)?;
-    let query = "select state.*, (select count(*) from reconciliation_differences) as differences \
-         from reconciliation_state state";
-    let state = sqlx::query(query).fetch_one(&api.pool).await?;
-    let instant = |at: i64| Timestamp::from_millis(at).to_string();
-    let query = "select * from reconciliation_differences order by organization_id, place limit $1";
+    let sums = sums(&api.pool).await?;
+    let copy = copies(&api.pool).await?;
+    let query = "select * from reconciliation_differences order by side, organization_id, place limit $1";
     let mut differences = Vec::new();
     for row in sqlx::query(query).bind(LISTED).fetch_all(&api.pool).await? {
         differences.push(DifferenceAnswer {
+            side: row.try_get("side")?,
             organization: row.try_get("organization_id")?,
             place: row.try_get("place")?,
             kept: row.try_get("kept")?,
@@ -84,16 +129,52 @@ pub async fn reconciliation(State(api): State<Api>, caller: Caller) -> Result<Js
             seen_at: instant(row.try_get("seen_at")?),
         });
     }
-    let difference_count: i64 = state.try_get("differences")?;
-    Ok(Json(ReconciliationAnswer {
-        equal: difference_count == 0,
-        round: state.try_get("round")?,
-        organization: state.try_get("organization")?,
-        checks: state.try_get("checks")?,
-        rows_compared: state.try_get("rows_compared")?,
-        last_check_at: state.try_get::<Option<i64>, _>("last_check_at")?.map(instant),
-        round_began_at: state.try_get::<Option<i64>, _>("round_began_at")?.map(instant),
-        difference_count,
-        differences,
-    }))
+    let difference_count = copy.values().fold(sums.difference_count, |all, copy| all + copy.difference_count);
+    Ok(Json(ReconciliationAnswer { equal: difference_count == 0, sums, copy, difference_count, differences }))
+}
+
+fn instant(at: i64) -> String {
+    Timestamp::from_millis(at).to_string()
+}
+
+async fn sums(pool: &PgPool) -> Result<SumsAnswer, sqlx::Error> {
+    let query = "select *, (select count(*) from reconciliation_differences where side = 'sums') as differences \
+         from reconciliation_state";
+    let row = sqlx::query(query).fetch_one(pool).await?;
+    let at = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(instant));
+    Ok(SumsAnswer {
+        round: row.try_get("round")?,
+        round_began_at: at("round_began_at")?,
+        organization: row.try_get("organization")?,
+        checks: row.try_get("checks")?,
+        rows_compared: row.try_get("rows_compared")?,
+        last_check_at: at("last_check_at")?,
+        difference_count: row.try_get("differences")?,
+    })
+}
+
+async fn copies(pool: &PgPool) -> Result<BTreeMap<String, CopyAnswer>, sqlx::Error> {
+    let query = "select *, (select count(*) from reconciliation_differences d \
+             where d.side = 'copy' and d.area like 'copy of ' || c.aggregate || ' %') as differences \
+         from reconciliation_copies c";
+    let mut copies = BTreeMap::new();
+    for row in &sqlx::query(query).fetch_all(pool).await? {
+        let at = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(instant));
+        let copy = CopyAnswer {
+            round: row.try_get("round")?,
+            round_began_at: at("round_began_at")?,
+            stream: row.try_get("listed")?,
+            organization: row.try_get("organization")?,
+            checks: row.try_get("checks")?,
+            rows_compared: row.try_get("rows_compared")?,
+            last_check_at: at("last_check_at")?,
+            skipped: row.try_get("skipped")?,
+            unreachable: row.try_get("unreachable")?,
+            unreachable_since: at("unreachable_since")?,
+            unreachable_why: row.try_get("unreachable_why")?,
+            difference_count: row.try_get("differences")?,
+        };
+        copies.insert(row.try_get("aggregate")?, copy);
+    }
+    Ok(copies)
 }

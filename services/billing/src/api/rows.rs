@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    Api, Viewed, csv,
+    Api, Viewed, csv, focus,
     question::{Question, QuestionQuery, unprocessable},
 };
 use crate::{
@@ -34,6 +34,8 @@ use crate::{
 
 /// The most rows of an answer; a year of hours, or 200 keys in a hundred slots.
 pub const MAX_ROWS: usize = 20_000;
+
+const CSV: &str = "text/csv; charset=utf-8; header=present";
 
 /// How finely the period is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
@@ -77,7 +79,7 @@ pub enum Format {
     Json,
     /// CSV with the same columns.
     Csv,
-    /// CSV with the columns of FOCUS 1.2, at the installation's flat prices.
+    /// CSV with the columns of FOCUS 1.2, at the account's prices: all of the period, not a page of it.
     Focus,
 }
 
@@ -104,7 +106,7 @@ pub struct RowsQuery {
     /// In which form; JSON if not said.
     #[serde(default)]
     format: Format,
-    /// The most keys of a page, 1 to 200; 50 if not said.
+    /// The most keys of a page, 1 to 200; 50 if not said, of FOCUS as many as there is room for.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// `next` of the page before; the first page if not said.
@@ -158,8 +160,10 @@ pub(super) struct RowAnswer {
 
 /// Usage in rows
 ///
-/// By the hour, the day or the month of a zone, and by file, job, user, job configuration, machine or type of machine. As JSON or CSV; a page of CSV
-/// that isn't the last has a `Link` to the next.
+/// By the hour, the day or the month of a zone, and by file, job, user, job configuration, machine or type of machine. As JSON or CSV; a
+/// page of CSV that isn't the last has a `Link` to the next. In the columns of FOCUS, rows have what usage costs, and all of them together
+/// come to what `/costs` says, of a month of the account to what its invoice says; keys beyond `limit`, or beyond what an answer
+/// has room for, are told together, without a resource.
 #[utoipa::path(
     get,
     path = "/api/v1/organizations/{org}/usage/rows",
@@ -178,10 +182,23 @@ pub async fn rows(
     Viewed(organization): Viewed,
     ApiQuery(query): ApiQuery<RowsQuery>,
 ) -> Result<Response, Problem> {
-    let limit = query.limit()?;
+    let (limit, said_limit) = (query.limit()?, query.limit);
     let RowsQuery { from, to, time_zone, as_of, known_at, every, group_by, format, cursor, .. } = query;
     let question = QuestionQuery { from, to, time_zone, as_of, known_at }.question(Timestamp::now())?;
     let slots = slots(every.into(), question.window.period, &question.zone).map_err(unprocessable)?;
+    if format == Format::Focus {
+        if cursor.is_some() {
+            return Err(Problem::unprocessable("a data set of FOCUS is given as a whole, and not from a cursor on"));
+        }
+        if slots.len() > MAX_ROWS {
+            return Err(Problem::unprocessable(format!(
+                "{} parts of the period are more than {MAX_ROWS}",
+                slots.len()
+            )));
+        }
+        let text = focus::export(&api, organization, &question, &slots, group_by, said_limit).await?;
+        return Ok(([(header::CONTENT_TYPE, CSV)], text).into_response());
+    }
     let keys = if group_by.is_some() { limit.saturating_add(1) } else { 1 };
     if slots.len().saturating_mul(keys) > MAX_ROWS {
         let detail = format!("{} rows for each of {keys} keys are more than {MAX_ROWS}", slots.len());
@@ -210,10 +227,9 @@ pub async fn rows(
                 Json(answer(organization, question, every, group_by, provisional, rows, groups.next)).into_response()
             );
         }
-        Format::Csv => csv::own(&rows, group_by),
-        Format::Focus => csv::focus(&rows, group_by, organization, question.window.period, &api.prices),
+        Format::Csv | Format::Focus => csv::own(&rows, group_by),
     };
-    let mut response = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present")], body).into_response();
+    let mut response = ([(header::CONTENT_TYPE, CSV)], body).into_response();
     if let Some(next) = groups.next {
         let link = format!("<?cursor={next}>; rel=\"next\"").parse().map_err(Problem::internal)?;
         response.headers_mut().insert(header::LINK, link);

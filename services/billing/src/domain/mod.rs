@@ -21,6 +21,7 @@ pub mod money;
 pub mod month;
 pub mod pairing;
 pub mod plan;
+pub mod priced;
 pub mod prices;
 pub mod quantity;
 pub mod rating;

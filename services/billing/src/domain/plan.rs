@@ -40,6 +40,8 @@ pub struct Plan {
     pub charges: BTreeMap<Meter, Charge>,
     /// Those charges that are a customer's own, whatever the plan says.
     pub own: BTreeSet<Meter>,
+    /// What the plan charges for these, which is not what the customer pays.
+    pub replaced: BTreeMap<Meter, Charge>,
     /// How files are shared by the jobs that use them.
     pub split: Rule,
     /// What a month costs at least, before tax.
@@ -53,14 +55,17 @@ impl Plan {
     #[must_use]
     pub fn new(key: PlanVersion, currency: Currency, charges: BTreeMap<Meter, Charge>) -> Self {
         let (minimum, tax_percent) = (Decimal::zero(), Decimal::zero());
-        Self { key, currency, charges, own: BTreeSet::new(), split: Rule::default(), minimum, tax_percent }
+        let (own, replaced) = (BTreeSet::new(), BTreeMap::new());
+        Self { key, currency, charges, own, replaced, split: Rule::default(), minimum, tax_percent }
     }
 
     /// The plan with a customer's own price for a meter.
     #[must_use]
     pub fn with_own(mut self, charge: Charge) -> Self {
-        self.own.insert(charge.meter());
-        self.charges.insert(charge.meter(), charge);
+        let meter = charge.meter();
+        if let (Some(listed), true) = (self.charges.insert(meter, charge), self.own.insert(meter)) {
+            self.replaced.insert(meter, listed);
+        }
         self
     }
 }

@@ -4,10 +4,19 @@ use bigdecimal::num_bigint::BigInt;
 use contracts::invoice::{Correction, Day, InvoiceFinalized, Line};
 use epoch::{Aggregate, Timestamp, Version, store::Streamer as _};
 use futures::TryStreamExt;
+use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::{Ledger, LedgerError, Statement, When};
-use crate::domain::{account::Account, currency::Currency, invoice::InvoiceState, money::Amount, month::Month, rating};
+use crate::domain::{
+    account::Account,
+    currency::Currency,
+    invoice::InvoiceState,
+    money::Amount,
+    month::Month,
+    rating::{self, Adjustments, Metered, Term},
+    span::Span,
+};
 
 /// How many digits of the rounding are shown.
 const DIGITS: u8 = 12;
@@ -26,6 +35,53 @@ impl Ledger {
         let statement = used.statement(&account, &corrected)?;
         let document = document(organization, 0, &statement, corrections);
         Ok((statement, document))
+    }
+
+    /// What usage of a period comes to: of a month of the account as it would be frozen, or with what was added and taken off when it was,
+    /// and the corrections that are settled with it; of any other period its lines alone.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn invoiced(
+        &self,
+        organization: Uuid,
+        period: Span,
+        usage: &[(Term, Metered)],
+    ) -> Result<(rating::Invoice, Vec<Correction>), LedgerError> {
+        let account = self.accounts.load(organization).await?.state;
+        if let (Ok(currency), Some(month)) = (account.currency(), self.month_of(&account, period)?) {
+            let (id, state) = self.invoice_of(organization, month).await?;
+            let Some(frozen) = state.finalized() else {
+                let corrections = self.corrections(&account, id).await?;
+                let invoice = super::invoice(&account, usage, &sum(&corrections, currency)?)?;
+                return Ok((invoice, corrections));
+            };
+            let corrected = sum(&frozen.corrections, currency)?;
+            let invoice = super::invoice(&account, usage, &corrected)?;
+            let read = |text: &str| Amount::read(text, currency);
+            let invoice = rating::Invoice {
+                discount: read(&frozen.discount)?,
+                minimum_true_up: read(&frozen.minimum_true_up)?,
+                tax: read(&frozen.tax)?,
+                credit_applied: read(&frozen.credit_applied)?,
+                ..invoice
+            };
+            return Ok((invoice, frozen.corrections.clone()));
+        }
+        let invoice = rating::rate(usage, &Adjustments::default())?.ok_or(LedgerError::EmptyPeriod)?;
+        Ok((invoice, Vec::new()))
+    }
+
+    /// The month of an account that is this period.
+    fn month_of(&self, account: &Account, period: Span) -> Result<Option<Month>, LedgerError> {
+        // Zones differ by less than a month.
+        let here = Month::of(period.start(), &TimeZone::UTC)?;
+        for month in [here, here.next()?] {
+            if self.period(account, month)?.0 == period {
+                return Ok(Some(month));
+            }
+        }
+        Ok(None)
     }
 
     /// The corrections of earlier invoices that are settled with an invoice.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use contracts::job::{AGGREGATE, FileRole, JobEvent};
-use epoch::{Batch, Timestamp, handler::EventHandler};
+use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx, version_number};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -40,13 +40,7 @@ impl EventHandler<PgTx> for FileLinks {
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
-            let (organization, files, role, linked) = match event.decode::<JobEvent>()? {
-                JobEvent::JobFilesLinked(linked) => (linked.organization_id, linked.file_ids, linked.role, true),
-                JobEvent::JobFilesUnlinked(unlinked) => {
-                    (unlinked.organization_id, unlinked.file_ids, unlinked.role, false)
-                }
-                _ => continue,
-            };
+            let Some(Told { organization, files, role, linked }) = told(event)? else { continue };
             let insert = "insert into file_link_changes \
                      (organization_id, file_id, job_id, role, version, at, linked, recorded_at, event_id) \
                  select $1, file_id, $3, $4, $5, $6, $7, $8, $9 from unnest($2::uuid[]) as f (file_id) on conflict do nothing";
@@ -54,7 +48,7 @@ impl EventHandler<PgTx> for FileLinks {
                 .bind(organization)
                 .bind(files)
                 .bind(event.aggregate_id)
-                .bind(role_number(role))
+                .bind(role)
                 .bind(version_number(event.version))
                 .bind(event.occurred_at.as_millis())
                 .bind(linked)
@@ -65,6 +59,29 @@ impl EventHandler<PgTx> for FileLinks {
         }
         Ok(())
     }
+}
+
+/// What an event says about files of its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) organization: Uuid,
+    pub(crate) files: Vec<Uuid>,
+    /// As it is kept.
+    pub(crate) role: i16,
+    pub(crate) linked: bool,
+}
+
+/// Which files an event links or unlinks; `None` when it is about something else.
+///
+/// # Errors
+/// [`HandlerError`] when the event can't be read.
+pub(crate) fn told(event: &Envelope) -> Result<Option<Told>, HandlerError> {
+    let (organization, files, role, linked) = match event.decode::<JobEvent>()? {
+        JobEvent::JobFilesLinked(linked) => (linked.organization_id, linked.file_ids, linked.role, true),
+        JobEvent::JobFilesUnlinked(unlinked) => (unlinked.organization_id, unlinked.file_ids, unlinked.role, false),
+        _ => return Ok(None),
+    };
+    Ok(Some(Told { organization, files, role: role_number(role), linked }))
 }
 
 const fn role_number(role: FileRole) -> i16 {

@@ -12,13 +12,14 @@ mod moments;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use contracts::job::{AGGREGATE, JobEvent};
-use epoch::{Batch, Timestamp, handler::EventHandler};
+use contracts::job::{AGGREGATE, JobCreated, JobEvent, JobStarted};
+use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use self::moments::Notes;
+pub(crate) use self::moments::kind_number;
 pub use self::{
     kept::{KeptRun, RecordedRun, of_jobs, within},
     moments::{Known, known_at, paired},
@@ -51,20 +52,12 @@ impl EventHandler<PgTx> for Runs {
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut notes = Notes::default();
         for event in events {
-            match event.decode::<JobEvent>()? {
-                JobEvent::JobCreated(created) => notes.created(event, &created),
-                JobEvent::JobStarted(started) => {
-                    notes.moment(event, started.organization_id, Kind::Started, Some(started));
+            match told(event)? {
+                Some(Told::Created(created)) => notes.created(event, &created),
+                Some(Told::Moment { organization, kind, started }) => {
+                    notes.moment(event, organization, kind, started);
                 }
-                JobEvent::JobSucceeded(ended) => notes.moment(event, ended.organization_id, Kind::Completed, None),
-                JobEvent::JobTimedOut(ended) => notes.moment(event, ended.organization_id, Kind::Completed, None),
-                JobEvent::JobFailed(ended) => notes.moment(event, ended.organization_id, Kind::GivenUp, None),
-                JobEvent::JobCancelled(ended) => notes.moment(event, ended.organization_id, Kind::GivenUp, None),
-                JobEvent::JobLost(ended) => notes.moment(event, ended.organization_id, Kind::GivenUp, None),
-                JobEvent::JobFilesLinked(_)
-                | JobEvent::JobFilesUnlinked(_)
-                | JobEvent::JobQueued(_)
-                | JobEvent::JobAssigned(_) => {}
+                None => {}
             }
         }
         let jobs = notes.write(tx.connection()).await?;
@@ -73,6 +66,44 @@ impl EventHandler<PgTx> for Runs {
         }
         Ok(())
     }
+}
+
+/// What an event says about its job.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Told {
+    /// It was created.
+    Created(JobCreated),
+    /// It started or ended.
+    Moment {
+        organization: Uuid,
+        kind: Kind,
+        /// How, where it started.
+        started: Option<JobStarted>,
+    },
+}
+
+/// What an event says about its job; `None` when it is nothing that runs are made of.
+///
+/// # Errors
+/// [`HandlerError`] when the event can't be read.
+pub(crate) fn told(event: &Envelope) -> Result<Option<Told>, HandlerError> {
+    let (organization, kind) = match event.decode::<JobEvent>()? {
+        JobEvent::JobCreated(created) => return Ok(Some(Told::Created(created))),
+        JobEvent::JobStarted(started) => {
+            let (organization, kind) = (started.organization_id, Kind::Started);
+            return Ok(Some(Told::Moment { organization, kind, started: Some(started) }));
+        }
+        JobEvent::JobSucceeded(ended) => (ended.organization_id, Kind::Completed),
+        JobEvent::JobTimedOut(ended) => (ended.organization_id, Kind::Completed),
+        JobEvent::JobFailed(ended) => (ended.organization_id, Kind::GivenUp),
+        JobEvent::JobCancelled(ended) => (ended.organization_id, Kind::GivenUp),
+        JobEvent::JobLost(ended) => (ended.organization_id, Kind::GivenUp),
+        JobEvent::JobFilesLinked(_)
+        | JobEvent::JobFilesUnlinked(_)
+        | JobEvent::JobQueued(_)
+        | JobEvent::JobAssigned(_) => return Ok(None),
+    };
+    Ok(Some(Told::Moment { organization, kind, started: None }))
 }
 
 /// Makes the runs of these jobs what their moments say, and the sums what the runs say.

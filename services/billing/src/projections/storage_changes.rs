@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use contracts::file::{AGGREGATE, FileEvent};
-use epoch::{Batch, Timestamp, handler::EventHandler};
+use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx};
 use futures::TryStreamExt;
 use sqlx::{PgConnection, Row};
@@ -54,15 +54,7 @@ impl EventHandler<PgTx> for StorageChanges {
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut rows = Rows::default();
         for event in events {
-            let (organization, delta) = match event.decode::<FileEvent>()? {
-                FileEvent::FilePartUploaded(part) => (part.organization_id, size(part.bytes)?),
-                FileEvent::FileUploadAborted(aborted) => (aborted.organization_id, -size(aborted.bytes)?),
-                FileEvent::FileDeleted(deleted) => (deleted.organization_id, -size(deleted.bytes)?),
-                FileEvent::FileUploadStarted(_) | FileEvent::FileUploadCompleted(_) => continue,
-            };
-            if delta == 0 {
-                continue;
-            }
+            let Some((organization, delta)) = change(event)? else { continue };
             rows.organizations.push(organization);
             rows.files.push(event.aggregate_id);
             rows.instants.push(event.occurred_at.as_millis());
@@ -84,6 +76,20 @@ impl EventHandler<PgTx> for StorageChanges {
             .await?;
         Ok(())
     }
+}
+
+/// Whose file holds how much more, or if negative less, since an event; `None` when nothing changes.
+///
+/// # Errors
+/// [`HandlerError`] when the event can't be read, or says what makes no sense.
+pub(crate) fn change(event: &Envelope) -> Result<Option<(Uuid, i64)>, HandlerError> {
+    let (organization, delta) = match event.decode::<FileEvent>()? {
+        FileEvent::FilePartUploaded(part) => (part.organization_id, size(part.bytes)?),
+        FileEvent::FileUploadAborted(aborted) => (aborted.organization_id, -size(aborted.bytes)?),
+        FileEvent::FileDeleted(deleted) => (deleted.organization_id, -size(deleted.bytes)?),
+        FileEvent::FileUploadStarted(_) | FileEvent::FileUploadCompleted(_) => return Ok(None),
+    };
+    Ok((delta != 0).then_some((organization, delta)))
 }
 
 fn size(bytes: i64) -> Result<i64, HandlerError> {

@@ -6,7 +6,7 @@ use epoch::Timestamp;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Areas, Compared, Places};
+use super::{Areas, Compared, NOTHING, Places};
 use crate::{
     domain::{
         buckets::Width,
@@ -26,8 +26,6 @@ use crate::{
 const FILES: i64 = 20;
 /// How many jobs.
 const JOBS: i64 = 20;
-
-const NOTHING: &str = "nothing";
 
 /// The area of what is compared with other sums.
 pub(super) const WIDTHS: &str = "widths";

@@ -48,7 +48,6 @@ async fn all_parameters_are_described() {
         ledger: billing::ledger::Ledger::new(store, prices.plan(), std::sync::Arc::new(epoch::Timestamp::now)),
         pool: billing.service.pool.clone(),
         secrets: billing.service.secrets().clone(),
-        prices: std::sync::Arc::new(prices),
     });
     let document: Value = serde_json::to_value(document).unwrap();
     for what in ["usage", "costs"] {

@@ -1,14 +1,16 @@
-//! Rows in the columns of FOCUS, against the published list of them (`tests/focus`).
+//! What a period costs in the columns of FOCUS: against the published list of them (`tests/focus`), and against costs and invoices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bigdecimal::BigDecimal;
 use billing::domain::currency::Currency;
 use epoch::Timestamp;
+use serde_json::{Value, json};
 
-use crate::{rows::october, support::Billing};
+use crate::support::{Billing, id};
 
-const QUERY: &str = "from=2025-09-30T22:00:00Z&to=2025-10-31T23:00:00Z&time_zone=Europe/Madrid\
-    &as_of=2025-11-02T00:00:00Z&group_by=job&format=focus";
+const QUERY: &str =
+    "from=2025-10-01T00:00:00Z&to=2025-11-01T00:00:00Z&as_of=2025-11-02T00:00:00Z&group_by=job&format=focus";
 
 /// What FOCUS says of a column.
 struct Column {
@@ -40,6 +42,162 @@ fn is_instant(value: &str) -> bool {
     value.ends_with('Z') && value.parse::<Timestamp>().is_ok()
 }
 
+fn decimal(text: &str) -> BigDecimal {
+    text.parse().unwrap()
+}
+
+/// A data set: each row by column.
+fn rows(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut lines = text.trim_end().split("\r\n").map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    lines.map(|cells| header.iter().cloned().zip(cells).collect()).collect()
+}
+
+async fn asked(billing: &Billing, query: &str) -> Vec<BTreeMap<String, String>> {
+    let answer = billing.service.get(billing.path("usage/rows", query)).by(&billing.viewer).send().await.expect(200);
+    rows(std::str::from_utf8(&answer.bytes).unwrap())
+}
+
+fn sum<'r>(rows: impl IntoIterator<Item = &'r BTreeMap<String, String>>, column: &str) -> BigDecimal {
+    rows.into_iter().filter(|row| !row[column].is_empty()).map(|row| decimal(&row[column])).sum()
+}
+
+/// What isn't a line: what an invoice does with their sum.
+fn is_of_the_invoice(row: &BTreeMap<String, String>) -> bool {
+    ["Discount", "True-up to the minimum", "Tax", "Credit"].contains(&row["ChargeDescription"].as_str())
+}
+
+const CHARGED: &str = "from=2025-10-01T00:00:00Z&to=2025-11-01T00:00:00Z&as_of=2025-11-02T00:00:00Z";
+
+/// An account with everything that makes a price more than one number: tiers with a fee, packages, free units; on the 16th a plan with a
+/// volume price; on the 20th a price of its own; a discount, a minimum, tax and a credit.
+async fn charged(billing: &Billing) {
+    billing.account_opens().await;
+    for day in 1..=28 {
+        let job = id(100 + day);
+        billing.job(job, &format!("2025-10-{day:02}T08:00:00Z"), billing.job_created()).await;
+        billing.job(job, &format!("2025-10-{day:02}T08:00:00Z"), billing.job_started(Some(id(21 + day % 3)))).await;
+        billing.job(job, &format!("2025-10-{day:02}T08:{:02}:07.123Z", day * 2), billing.job_succeeded()).await;
+    }
+    for (file, bytes) in [(1, 1_234_567_891), (2, 77_777_777_777), (3, 1)] {
+        billing.file(id(file), &format!("2025-10-{:02}T05:06:07.891Z", file * 5), billing.part(0, bytes)).await;
+    }
+    billing.caught_up(3, 3 * 28).await;
+    let first = json!({
+        "name": "Tiers", "currency": "EUR", "tax_percent": "21", "minimum": "500",
+        "charges": [
+            { "meter": "compute", "unit": "s", "model": "package", "free": "700", "package_size": "3600", "package_price": "0.37" },
+            { "meter": "storage", "unit": "GiB.h", "model": "graduated",
+                "tiers": [{ "up_to": "30", "unit_price": "0.011" }, { "up_to": null, "unit_price": "0.0003", "flat_fee": "1.5" }] },
+        ],
+    });
+    billing.assigned(&first).await;
+    let second = json!({
+        "name": "Volume", "currency": "EUR", "tax_percent": "21", "minimum": "500",
+        "charges": [
+            { "meter": "compute", "unit": "s", "model": "volume",
+                "tiers": [{ "up_to": "20000", "unit_price": "0.0007" }, { "up_to": null, "unit_price": "0.0001", "flat_fee": "2" }] },
+            { "meter": "storage", "unit": "GB.h", "model": "flat", "unit_price": "0.0033" },
+        ],
+    });
+    let plan = billing.admin("plans", &second).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let assign = json!({ "plan": plan, "plan_version": 1, "from": "2025-10-16T12:34:56.789Z" });
+    billing.account("plan", &assign).await.is(200);
+    let own = json!({ "meter": "storage", "unit": "GB.h", "model": "flat", "unit_price": "0.0017" });
+    billing
+        .account("prices", &json!({ "meter": "storage", "charge": own, "from": "2025-10-20T00:00:00Z" }))
+        .await
+        .is(200);
+    billing.account("discount", &json!({ "percent": "12.5", "reason": "early" })).await.is(200);
+    billing.account("credits", &json!({ "amount": "5", "reason": "outage" })).await.is(200);
+}
+
+#[tokio::test]
+async fn rows_sum_to_costs_and_to_the_invoice_to_the_last_digit() {
+    let billing = Billing::start().await;
+    charged(&billing).await;
+    let (costs, usage) = (billing.ask("costs", CHARGED).await, billing.ask("usage", CHARGED).await);
+    assert_eq!(costs["lines"].as_array().unwrap().len(), 5, "{costs}");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let of_the_invoice = async |rows: &[BTreeMap<String, String>], what: &str| {
+        let invoice = billing.ask("invoices/2025-10", "").await;
+        for (description, field, sign) in [
+            ("Discount", "discount", -1),
+            ("True-up to the minimum", "minimum_true_up", 1),
+            ("Tax", "tax", 1),
+            ("Credit", "credit_applied", -1),
+        ] {
+            let told = sum(rows.iter().filter(|row| row["ChargeDescription"] == description), "BilledCost");
+            assert_eq!(told, decimal(&text(&invoice[field])) * BigDecimal::from(sign), "{what}: {description}");
+            assert_ne!(told, decimal("0"), "{description}");
+        }
+        assert_eq!(sum(rows, "BilledCost"), decimal(&text(&invoice["amount_due"])), "{what}");
+    };
+    for query in [
+        "every=day",
+        "every=hour",
+        "every=period",
+        "every=day&group_by=job",
+        "every=month&group_by=file",
+        "every=day&group_by=user&limit=1",
+        "every=period&group_by=job&limit=7",
+        "every=day&group_by=machine_type",
+    ] {
+        let rows = asked(&billing, &format!("{CHARGED}&format=focus&{query}")).await;
+        let lines: Vec<_> = rows.iter().filter(|row| !is_of_the_invoice(row)).collect();
+        assert_eq!(sum(lines.iter().copied(), "BilledCost"), decimal(&text(&costs["total"])), "{query}");
+        for (meter, metered) in [("storage", &usage["storage"]["byte_ms"]), ("compute", &usage["compute"]["run_ms"])] {
+            let of_meter: Vec<_> = lines.iter().copied().filter(|row| row["SkuId"] == meter).collect();
+            let shown = costs["lines"].as_array().unwrap().iter().filter(|line| line["meter"] == meter);
+            let shown: BigDecimal = shown.map(|line| decimal(&text(&line["amount"]))).sum();
+            assert_eq!(sum(of_meter.iter().copied(), "BilledCost"), shown, "{query}: {meter}");
+            assert_eq!(sum(of_meter.iter().copied(), "x_MeteredQuantity"), decimal(&text(metered)), "{query}: {meter}");
+        }
+        of_the_invoice(&rows, query).await;
+    }
+    // Frozen, the credit is used up and still told; a part of the month has no invoice.
+    billing
+        .admin(&format!("organizations/{}/invoices/2025-10/finalize", billing.organization), &json!(null))
+        .await
+        .is(200);
+    of_the_invoice(&asked(&billing, &format!("{CHARGED}&format=focus")).await, "frozen").await;
+    let part = "from=2025-10-01T00:00:00Z&to=2025-10-18T00:00:00Z&as_of=2025-11-02T00:00:00Z";
+    let rows = asked(&billing, &format!("{part}&format=focus&group_by=job")).await;
+    assert!(!rows.iter().any(is_of_the_invoice));
+    assert_eq!(sum(&rows, "BilledCost"), decimal(&text(&billing.ask("costs", part).await["total"])));
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn prices_are_the_account_s_and_the_list_is_the_plan_s() {
+    let billing = Billing::start().await;
+    charged(&billing).await;
+    let rows = asked(&billing, &format!("{CHARGED}&format=focus")).await;
+    let on = |day: &str, sku: &str| -> Vec<[String; 5]> {
+        let of_day = rows.iter().filter(|row| {
+            row["ChargePeriodStart"].starts_with(day) && row["SkuId"] == sku && !row["ContractedUnitPrice"].is_empty()
+        });
+        let names = ["ChargeCategory", "ContractedUnitPrice", "ListUnitPrice", "PricingUnit", "PricingQuantity"];
+        of_day.map(|row| names.map(|name| row[name].clone())).collect()
+    };
+    let row = |cells: [&str; 5]| cells.map(str::to_owned);
+    // 1.15 GiB from five o'clock on; 30 of these hours are at the first price.
+    assert_eq!(on("2025-10-06", "storage")[0][..4], row(["Usage", "0.011", "0.011", "GiB-Hours", ""])[..4]);
+    let second: Vec<_> = on("2025-10-06", "storage").into_iter().map(|cells| cells[..4].join(" ")).collect();
+    assert_eq!(
+        second,
+        ["Usage 0.011 0.011 GiB-Hours", "Usage 0.0003 0.0003 GiB-Hours", "Purchase 1.5 1.5 Fees"],
+        "a day in two tiers is two rows and the fee"
+    );
+    // The first package is begun on the fourth day, when more than 700 seconds have run; on the first, all is free.
+    assert_eq!(on("2025-10-01", "compute"), [row(["Usage", "0.37", "0.37", "3600 Seconds", "0"])]);
+    assert_eq!(on("2025-10-04", "compute")[0][..4], row(["Usage", "0.37", "0.37", "3600 Seconds", ""])[..4]);
+    // The price of its own, beside the plan's.
+    assert_eq!(on("2025-10-19", "storage")[0][1..4], row(["", "0.0033", "0.0033", "GB-Hours", ""])[1..4]);
+    assert_eq!(on("2025-10-20", "storage")[0][1..4], row(["", "0.0017", "0.0033", "GB-Hours", ""])[1..4]);
+    billing.service.close().await;
+}
+
 #[tokio::test]
 async fn columns_and_values_are_those_that_are_published() {
     let published = published();
@@ -47,7 +205,8 @@ async fn columns_and_values_are_those_that_are_published() {
     assert_eq!(published.values().filter(|column| column.level == "Mandatory").count(), 21);
 
     let billing = Billing::start().await;
-    october(&billing).await;
+    charged(&billing).await;
+    let mut categories = BTreeSet::new();
     let answer = billing.service.get(billing.path("usage/rows", QUERY)).by(&billing.viewer).send().await.expect(200);
     let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
     let mut lines = text.trim_end().split("\r\n").map(|line| line.split(',').collect::<Vec<_>>());
@@ -85,18 +244,36 @@ async fn columns_and_values_are_those_that_are_published() {
             assert_eq!(cell(one).is_empty(), cell(other).is_empty(), "{one} and {other}");
         }
         // What a charge for usage that isn't a correction must say.
-        for name in [
-            "PricingQuantity",
-            "PricingUnit",
-            "PricingCategory",
-            "SkuId",
-            "SkuPriceId",
-            "ListUnitPrice",
-            "ContractedUnitPrice",
-        ] {
+        let required = match cell("ChargeCategory") {
+            "Usage" => &[
+                "ConsumedQuantity",
+                "PricingQuantity",
+                "PricingCategory",
+                "SkuId",
+                "SkuPriceId",
+                "ListUnitPrice",
+                "ContractedUnitPrice",
+            ][..],
+            "Purchase" => {
+                &["PricingQuantity", "PricingCategory", "SkuId", "SkuPriceId", "ListUnitPrice", "ContractedUnitPrice"]
+            }
+            "Tax" => {
+                assert_eq!((cell("ListUnitPrice"), cell("ContractedUnitPrice"), cell("PricingQuantity")), ("", "", ""));
+                &[]
+            }
+            _ => &[],
+        };
+        for name in required {
             assert!(!cell(name).is_empty(), "{name} is null");
         }
-        assert_eq!((cell("ChargeCategory"), cell("ChargeClass")), ("Usage", ""));
+        for (price, cost) in [("ContractedUnitPrice", "ContractedCost"), ("ListUnitPrice", "ListCost")] {
+            if !cell(price).is_empty() {
+                let product = decimal(cell(price)) * decimal(cell("PricingQuantity"));
+                assert!((product - decimal(cell(cost))).abs() <= decimal("0.000000000000001"), "{cost}: {cells:?}");
+            }
+        }
+        assert_eq!(cell("ChargeClass"), "");
+        categories.insert(cell("ChargeCategory").to_owned());
         let subcategories = match cell("ServiceCategory") {
             "Storage" => [
                 "Backup Storage",
@@ -114,11 +291,16 @@ async fn columns_and_values_are_those_that_are_published() {
                 "Virtual Machines",
                 "Other (Compute)",
             ],
+            "Other" => {
+                assert_eq!(cell("ServiceSubcategory"), "Other (Other)");
+                continue;
+            }
             other => panic!("there is nothing of the category {other}"),
         };
         assert!(subcategories.contains(&cell("ServiceSubcategory")));
         rows += 1;
     }
-    assert_eq!(rows, 5, "three rows of storage and two of run time");
+    assert!(rows > 50, "{rows}");
+    assert_eq!(categories.into_iter().collect::<Vec<_>>(), ["Adjustment", "Credit", "Purchase", "Tax", "Usage"]);
     billing.service.close().await;
 }

@@ -5,6 +5,7 @@
 mod accounts;
 mod answers;
 mod bad_input;
+mod copies;
 mod costs;
 mod delivery;
 mod drafts;

@@ -26,7 +26,12 @@ pub(crate) struct Billing {
 
 impl Billing {
     pub(crate) async fn start() -> Self {
-        let service = TestService::start::<BillingService>().await;
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        let service = TestService::start_with::<BillingService>(arguments).await;
         let organization = Uuid::now_v7();
         let viewer = Caller::key(Uuid::now_v7(), organization, Role::Viewer);
         Self { service, organization, viewer }

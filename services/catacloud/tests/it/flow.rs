@@ -75,6 +75,26 @@ pub(crate) async fn run(stack: &Stack) {
     assert_eq!(output(&door, &base, &job_path, "stdout.txt").await, "done\n");
 
     usage_and_costs(&door, &base, &file, content.len() as i128, run_ms).await;
+    reconciled(stack).await;
+}
+
+/// Billing asks the services of files and of jobs for their logs, and has what they have.
+async fn reconciled(stack: &Stack) {
+    let state = async || stack.door.get("/api/v1/admin/metering/reconciliation").await;
+    let rounds = |state: &Value| ["file", "job"].map(|aggregate| state["copy"][aggregate]["round"].as_i64().unwrap());
+    let begun = rounds(&state().await);
+    let state = within(Duration::from_secs(60), "all streams to be compared", async || {
+        let state = state().await;
+        let walked = rounds(&state).into_iter().zip(begun).all(|(round, begun)| round >= begun + 2);
+        walked.then_some(state)
+    })
+    .await;
+    assert_eq!((&state["equal"], &state["differences"]), (&json!(true), &json!([])), "{state}");
+    for (aggregate, rows) in [("file", 3), ("job", 5)] {
+        let copy = &state["copy"][aggregate];
+        assert!(copy["rows_compared"].as_i64().unwrap() >= rows, "{state}");
+        assert_eq!(copy["unreachable_since"], Value::Null, "{state}");
+    }
 }
 
 async fn output(door: &Door, base: &str, job_path: &str, name: &str) -> String {

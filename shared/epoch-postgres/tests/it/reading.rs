@@ -236,6 +236,7 @@ fn arguments(query: &str) -> String {
         "stream" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50, 4000000"),
         "stream_all" => "25000, 9223372036854775807, '{tally}', 50, 4000000".to_owned(),
         "end" => String::new(),
+        "ends" => format!("'tally', '{}', 8", Uuid::nil()),
         "find_command" => format!("{ID}, '\\x00'"),
         "get_state" | "delete_state" | "newest_snapshot" | "discard_snapshot" => format!("{ID}, 'tally'"),
         "newest_snapshot_and_since" => format!("{ID}, 'tally', 50, 64000"),
@@ -243,6 +244,32 @@ fn arguments(query: &str) -> String {
         "save_snapshots" => format!("array[{ID}::uuid], '{{tally}}', '{{3}}', '{{1}}', array['\\x00'::bytea]"),
         other => panic!("arguments of {other}?"),
     }
+}
+
+/// Whoever compares a copy with the log must come by every stream, also where another aggregate's lie between them.
+#[tokio::test]
+async fn a_page_of_streams_goes_on_where_the_one_before_ended() {
+    let database = TestDatabase::create().await;
+    let pool = database.epoch().await;
+    insert(&pool, 8, 3).await;
+    let others = "update events set aggregate = 'other' where aggregate_id in (lpad('3', 32, '0')::uuid, lpad('4', 32, '0')::uuid)";
+    sqlx::raw_sql(others).execute(&pool).await.unwrap();
+    let store = store_on(pool);
+    let (mut after, mut pages, mut found) = (Uuid::nil(), 0, Vec::new());
+    loop {
+        let page = store.ends("tally", after, 2).await.unwrap();
+        (pages, after) = (pages + 1, page.next.unwrap_or_default());
+        found.extend(page.ends.iter().map(|end| (end.id.as_u128(), end.version.get(), end.recorded_at.as_millis())));
+        if page.next.is_none() {
+            break;
+        }
+    }
+    // The nil id is before all pages; ids 3 and 4 are another aggregate's, and one page has nothing else.
+    assert_eq!(found, [1, 2, 5, 6, 7].map(|id| (id, 3, 3)));
+    assert_eq!(pages, 4);
+    let other = store.ends("other", Uuid::nil(), 100).await.unwrap();
+    assert_eq!((other.ends.len(), other.next), (2, None));
+    database.drop().await;
 }
 
 /// A peer was 18 times slower until its table was first analysed. How much a query reads is what counts, not what its plan

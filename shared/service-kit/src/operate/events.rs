@@ -32,6 +32,11 @@ impl EventType {
     pub fn of<E: DomainEvent + Serialize>(aggregate: &'static str) -> Self {
         Self { aggregate, decode: decode::<E> }
     }
+
+    /// The aggregate.
+    pub(crate) fn aggregate(&self) -> &'static str {
+        self.aggregate
+    }
 }
 
 impl fmt::Debug for EventType {

@@ -10,4 +10,5 @@ mod metric_names;
 mod openapi;
 mod probes;
 mod sagas;
+mod streams;
 mod support;

@@ -105,7 +105,8 @@ impl Notes {
     }
 }
 
-const fn kind_number(kind: Kind) -> i16 {
+/// A kind as it is kept.
+pub(crate) const fn kind_number(kind: Kind) -> i16 {
     match kind {
         Kind::Started => 1,
         Kind::Completed => 2,

@@ -1,0 +1,496 @@
+//! Billing's copy of what files and jobs did, compared with the logs of those whose events they are: their own tables, handed out over
+//! HTTP as every service does it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use billing::reconciliation::copy::{Copies, Look};
+use contracts::{
+    file::{self, FileEvent},
+    job::{self, FileRole, JobEvent, JobFilesLinked, JobFilesUnlinked},
+};
+use epoch::{
+    CommandContext, DomainEvent, Envelope, Timestamp, Version, Versions,
+    bus::Bus,
+    local::LocalBus,
+    store::{Append, Appended, Appender, NewEvent, Streamer},
+};
+use epoch_postgres::{PgStore, testkit::TestDatabase};
+use futures::TryStreamExt;
+use serde_json::{Value, json};
+use service_kit::{
+    Caller, Secrets,
+    http_client::Peer,
+    server,
+    streams::{Owner, routes},
+    testkit::SECRET,
+};
+use sqlx::PgPool;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::{Billing, at, id};
+
+const DAY: i64 = 86_400_000;
+
+/// The services of files and of jobs, as far as their logs go.
+struct Owners {
+    database: TestDatabase,
+    pool: PgPool,
+    store: PgStore,
+    address: SocketAddr,
+    serving: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+impl Owners {
+    async fn start() -> Self {
+        let database = TestDatabase::create().await;
+        let pool = database.epoch().await;
+        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        tokio::spawn(appender.run());
+        let mut owners = Self { database, pool, store, address: SocketAddr::from(([127, 0, 0, 1], 0)), serving: None };
+        owners.answer().await;
+        owners
+    }
+
+    /// They answer, where they did before.
+    async fn answer(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let secrets = Secrets::new(SECRET).unwrap();
+        let files = routes("file", vec![file::AGGREGATE], self.store.clone(), secrets.clone());
+        let jobs = routes("job", vec![job::AGGREGATE], self.store.clone(), secrets);
+        let router = server::finish(files.merge(jobs));
+        let stop = CancellationToken::new();
+        let served = server::serve(listener, router, stop.clone());
+        self.serving = Some((stop, tokio::spawn(async move { served.await.unwrap() })));
+    }
+
+    /// They don't.
+    async fn fall_silent(&mut self) {
+        let (stop, served) = self.serving.take().unwrap();
+        stop.cancel();
+        served.await.unwrap();
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn append<E: DomainEvent>(
+        &self,
+        aggregate: &'static str,
+        (id, organization): (Uuid, Uuid),
+        when: &str,
+        event: E,
+    ) -> Arc<Envelope> {
+        let past: Vec<_> = self.store.read(aggregate, id, Versions::all()).try_collect().await.unwrap();
+        let append = Append {
+            aggregate,
+            aggregate_id: id,
+            expected: Version::ZERO.after(past.len()),
+            previous: None,
+            events: vec![NewEvent::encode(&event).unwrap()],
+            context: CommandContext::at(at(when)).for_tenant(organization).by("service:test"),
+        };
+        let Ok(Appended::Committed { events, .. }) = self.store.append(append).await else { panic!("not appended") };
+        events[0].clone()
+    }
+
+    /// What was recorded of these was recorded this long before.
+    async fn aged(&self, ids: &[Uuid], millis: i64) {
+        let update = "update events set recorded_at = recorded_at - $2 where aggregate_id = any($1)";
+        sqlx::query(update).bind(ids).bind(millis).execute(&self.pool).await.unwrap();
+    }
+
+    /// All that there is of an aggregate.
+    async fn all(&self, aggregate: &'static str, id: Uuid) -> Vec<Arc<Envelope>> {
+        self.store.read(aggregate, id, Versions::all()).map_ok(Arc::new).try_collect().await.unwrap()
+    }
+}
+
+/// Billing beside the owners.
+struct Site {
+    owners: Owners,
+    billing: Billing,
+    copies: Copies,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let owners = Owners::start().await;
+        let url = owners.url();
+        let billing = Billing::start_with(&["--file-url", &url, "--job-url", &url]).await;
+        let peer = || Peer::new("billing", url.parse().unwrap(), Secrets::new(SECRET).unwrap()).unwrap();
+        let files = Owner::new(peer(), "file", file::AGGREGATE);
+        let jobs = Owner::new(peer(), "job", job::AGGREGATE);
+        let copies = Copies::new(billing.service.pool.clone(), files, jobs);
+        Self { owners, billing, copies }
+    }
+
+    async fn publish(&self, events: &[Arc<Envelope>]) {
+        self.billing.service.shared.memory.publish(events).await.unwrap();
+    }
+
+    /// Something happens to a file, and billing hears of it.
+    async fn file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) -> Arc<Envelope> {
+        let event = self.kept_back_file(file, when, event).await;
+        self.publish(std::slice::from_ref(&event)).await;
+        event
+    }
+
+    async fn job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) -> Arc<Envelope> {
+        let event = self.kept_back_job(job, when, event).await;
+        self.publish(std::slice::from_ref(&event)).await;
+        event
+    }
+
+    /// Something happens to a file, and billing doesn't hear of it.
+    async fn kept_back_file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) -> Arc<Envelope> {
+        self.owners.append(file::AGGREGATE, (file, self.billing.organization), when, event.into()).await
+    }
+
+    async fn kept_back_job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) -> Arc<Envelope> {
+        self.owners.append(job::AGGREGATE, (job, self.billing.organization), when, event.into()).await
+    }
+
+    async fn used(&self) -> [Arc<Envelope>; 2] {
+        let (billing, organization_id) = (&self.billing, self.billing.organization);
+        self.file(id(1), "2025-10-26T10:00:00Z", billing.started()).await;
+        self.file(id(1), "2025-10-26T10:00:00Z", billing.part(0, 1_000)).await;
+        self.file(id(1), "2025-10-26T10:00:01Z", billing.completed(1_000)).await;
+        let freed = self.file(id(1), "2025-10-26T11:00:00Z", billing.deleted(1_000)).await;
+        self.file(id(2), "2025-10-26T10:00:00.123Z", billing.part(0, 77)).await;
+        self.job(id(11), "2025-10-26T10:00:00Z", billing.job_created()).await;
+        let links = JobFilesLinked { organization_id, file_ids: vec![id(1), id(2)], role: FileRole::Input };
+        self.job(id(11), "2025-10-26T10:00:00Z", links).await;
+        self.job(id(11), "2025-10-26T10:00:00Z", billing.job_started(Some(id(21)))).await;
+        let ended = self.job(id(11), "2025-10-26T12:00:00Z", billing.job_succeeded()).await;
+        let unlinked = JobFilesUnlinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
+        self.job(id(11), "2025-10-26T12:00:01Z", unlinked).await;
+        self.job(id(12), "2025-10-26T12:00:00Z", billing.job_started(None)).await;
+        self.heard(5, 6).await;
+        [freed, ended]
+    }
+
+    /// Waits until billing has applied as many events of files and jobs as that.
+    async fn heard(&self, files: i64, jobs: i64) {
+        self.billing.caught_up(files, jobs).await;
+        let linked = async || (self.billing.applied("file-links").await == jobs).then_some(());
+        self.billing.service.eventually(linked).await;
+    }
+
+    async fn state(&self) -> Value {
+        let path = "/api/v1/admin/metering/reconciliation";
+        self.billing.service.get(path).by(&Caller::operator()).send().await.expect(200).json()
+    }
+
+    /// Takes steps, beside those of the service itself, until all has been looked at once more; gives what differs of the copy.
+    async fn looked_at_all(&self) -> Vec<Value> {
+        let begun = self.state().await;
+        loop {
+            let state = self.state().await;
+            let round = |state: &Value, aggregate: &str| state["copy"][aggregate]["round"].as_i64().unwrap();
+            let to_do: Vec<_> = ["file", "job"]
+                .into_iter()
+                .filter(|aggregate| round(&state, aggregate) < round(&begun, aggregate) + 2)
+                .collect();
+            if to_do.is_empty() {
+                let all = state["differences"].as_array().unwrap().clone();
+                return all.into_iter().filter(|difference| difference["side"] == "copy").collect();
+            }
+            for aggregate in to_do {
+                assert_ne!(self.copies.check_next(aggregate).await.unwrap(), Look::Unreachable);
+            }
+        }
+    }
+
+    async fn run(&self, sql: &str) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&self.billing.service.pool).await.unwrap();
+    }
+
+    async fn close(mut self) {
+        self.billing.service.close().await;
+        self.owners.fall_silent().await;
+        self.owners.database.drop().await;
+    }
+}
+
+/// An id that was made this long ago.
+fn made(millis_ago: i64, number: u128) -> Uuid {
+    let at = u128::from((Timestamp::now().as_millis() - millis_ago).cast_unsigned());
+    Uuid::from_u128((at << 80) | 0x7000_8000_0000_0000_0000 | number)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_what_its_owners_have_is_equal() {
+    let site = Site::start().await;
+    site.used().await;
+    // A size that makes no sense is no row, also where it was passed over: here it holds its file back.
+    site.file(id(3), "2025-10-26T10:00:00Z", site.billing.part(0, -5)).await;
+    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    let state = site.state().await;
+    assert_eq!((&state["equal"], &state["copy"]["file"]["unreachable_since"]), (&json!(true), &Value::Null));
+    for (aggregate, rows) in [("file", 5), ("job", 10)] {
+        let copy = &state["copy"][aggregate];
+        assert!(copy["rows_compared"].as_i64().unwrap() >= rows && copy["checks"].as_i64().unwrap() >= 2, "{copy}");
+        assert!(copy["last_check_at"].is_string() && copy["skipped"] == 0, "{copy}");
+    }
+    // What was taken in before the ids of events were kept.
+    site.run(
+        "update storage_changes set event_id = null; update job_moments set event_id = null; \
+              update file_link_changes set event_id = null",
+    )
+    .await;
+    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finds_and_names_every_row_that_is_wrong() {
+    let site = Site::start().await;
+    let [freed, ended] = site.used().await;
+    let organization = site.billing.organization;
+    let (file, job) = (id(1), id(11));
+    let change = format!("storage_changes file {file} event {}", freed.event_id);
+    let created = format!("metered_jobs job {job}");
+    let end = format!("job_moments job {job} version {}", ended.version);
+    let link = format!("file_link_changes file {} job {job} role 1 version 2", id(2));
+    // Which rows are wrong is said by the place; what is kept instead, or should be, by a part of its text.
+    let wrong = [
+        (
+            "storage_changes",
+            "delete from storage_changes where delta_bytes < 0",
+            change.as_str(),
+            "nothing",
+            "delta -1000",
+        ),
+        (
+            "storage_changes",
+            "update storage_changes set delta_bytes = -999 where delta_bytes < 0",
+            &change,
+            "delta -999 ",
+            "delta -1000 ",
+        ),
+        (
+            "storage_changes",
+            "update storage_changes set at = at + 1 where delta_bytes < 0",
+            &change,
+            "at 1761476400001",
+            "at 1761476400000",
+        ),
+        (
+            "storage_changes",
+            "update storage_changes set recorded_at = 7 where delta_bytes < 0",
+            &change,
+            "recorded 7",
+            "delta -1000",
+        ),
+        (
+            "storage_changes",
+            "insert into storage_changes select * from storage_changes where delta_bytes < 0",
+            &change,
+            ", organization",
+            "delta -1000",
+        ),
+        (
+            "storage_changes",
+            "update storage_changes set organization_id = file_id where delta_bytes < 0",
+            &change,
+            "",
+            "delta -1000",
+        ),
+        (
+            "storage_changes",
+            "update storage_changes set event_id = file_id where delta_bytes < 0",
+            &change,
+            "nothing",
+            "delta -1000",
+        ),
+        ("storage_changes", "delete from storage_changes", &change, "nothing", "delta -1000"),
+        ("job_moments", "delete from job_moments where kind = 2", &end, "nothing", "kind 2"),
+        ("metered_jobs", "delete from metered_jobs", &created, "nothing", "user none"),
+        ("metered_jobs", "update metered_jobs set user_id = job_id", &created, "user 01990000", "user none"),
+        (
+            "job_moments",
+            "update job_moments set at = at - 1 where kind = 2",
+            &end,
+            "at 1761479999999",
+            "at 1761480000000",
+        ),
+        ("job_moments", "update job_moments set kind = 3 where kind = 2", &end, "kind 3", "kind 2"),
+        ("job_moments", "update job_moments set machine_type = 'big' where kind = 2", &end, "type big", "type none"),
+        ("file_link_changes", "delete from file_link_changes where version = 2", &link, "nothing", "linked true"),
+        (
+            "file_link_changes",
+            "update file_link_changes set linked = false where version = 2",
+            &link,
+            "linked false",
+            "linked true",
+        ),
+    ];
+    for (table, corrupt, place, kept, recomputed) in wrong {
+        site.run(&format!("create table saved as select * from {table}; {corrupt}")).await;
+        let found = site.looked_at_all().await;
+        let named = found.iter().find(|found| found["place"] == place);
+        let named = named.unwrap_or_else(|| panic!("{corrupt}: {found:?}"));
+        let text = |field: &str| named[field].as_str().unwrap();
+        assert!(text("kept").contains(kept) && text("recomputed").contains(recomputed), "{corrupt}: {named}");
+        assert_eq!(named["organization"], organization.to_string());
+        site.run(&format!("delete from {table}; insert into {table} select * from saved; drop table saved")).await;
+        assert_eq!(site.looked_at_all().await, Vec::<Value>::new(), "{corrupt}");
+    }
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finds_what_the_owners_have_nothing_of() {
+    let site = Site::start().await;
+    site.used().await;
+    let (organization, nobody) = (site.billing.organization, id(77));
+    let added = [
+        (
+            format!("insert into storage_changes values ('{organization}', '{nobody}', 5, 9, 5, '{nobody}')"),
+            format!("storage_changes file {nobody} event {nobody}"),
+            format!("delete from storage_changes where file_id = '{nobody}'"),
+        ),
+        (
+            format!("insert into metered_jobs values ('{nobody}', '{organization}', '{nobody}')"),
+            format!("metered_jobs job {nobody}"),
+            format!("delete from metered_jobs where job_id = '{nobody}'"),
+        ),
+        (
+            format!(
+                "update cursors set version = 9 where subscription = 'storage-changes' and aggregate_id = '{}'",
+                id(1)
+            ),
+            format!("cursors of storage-changes file {}", id(1)),
+            format!(
+                "update cursors set version = 4 where subscription = 'storage-changes' and aggregate_id = '{}'",
+                id(1)
+            ),
+        ),
+    ];
+    for (add, place, remove) in added {
+        site.run(&add).await;
+        let found = site.looked_at_all().await;
+        let places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap()).collect();
+        assert_eq!(places, [place]);
+        site.run(&remove).await;
+        assert_eq!(site.looked_at_all().await, Vec::<Value>::new(), "{remove}");
+    }
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_s_stream_with_a_hole_is_named_and_holds_up_no_other() {
+    let site = Site::start().await;
+    site.used().await;
+    let take = format!(
+        "create table taken as select * from events where aggregate_id = '{}' and version = 2; \
+         delete from events where event_id in (select event_id from taken)",
+        id(1)
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(take)).execute(&site.owners.pool).await.unwrap();
+    site.run(&format!("update storage_changes set delta_bytes = 78 where file_id = '{}'", id(2))).await;
+    let found = site.looked_at_all().await;
+    let mut places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap().to_owned()).collect();
+    places.sort_unstable();
+    assert_eq!(places.len(), 2, "{found:?}");
+    assert!(places[0].starts_with(&format!("storage_changes file {} event ", id(2))));
+    assert_eq!(places[1], format!("stream of file {} as its owner has it", id(1)));
+    let back = "insert into events overriding system value select * from taken";
+    sqlx::raw_sql(back).execute(&site.owners.pool).await.unwrap();
+    site.run("update storage_changes set delta_bytes = 77 where delta_bytes = 78").await;
+    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finds_what_billing_never_heard_of() {
+    let site = Site::start().await;
+    site.used().await;
+    let (file, job, tail) = (id(31), id(32), id(2));
+    site.kept_back_file(file, "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    site.kept_back_job(job, "2025-10-27T10:00:00Z", site.billing.job_created()).await;
+    site.kept_back_job(job, "2025-10-27T10:00:00Z", site.billing.job_started(None)).await;
+    let deleted = site.kept_back_file(tail, "2025-10-27T10:00:00Z", site.billing.deleted(77)).await;
+    // It may be on its way.
+    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+
+    site.owners.aged(&[file, job], 2 * DAY).await;
+    let update = "update events set recorded_at = recorded_at - $2 where event_id = $1";
+    sqlx::query(update).bind(deleted.event_id).bind(2 * DAY).execute(&site.owners.pool).await.unwrap();
+    let found = site.looked_at_all().await;
+    let mut found: Vec<_> =
+        found.iter().map(|found| ["place", "kept", "recomputed"].map(|field| found[field].as_str().unwrap())).collect();
+    found.sort_unstable();
+    let expected = [
+        [format!("cursors of file-links job {job}"), "version 0".into(), "version 2".into()],
+        [format!("cursors of runs job {job}"), "version 0".into(), "version 2".into()],
+        [format!("cursors of storage-changes file {tail}"), "version 1".into(), "version 2".into()],
+        [format!("cursors of storage-changes file {file}"), "version 0".into(), "version 1".into()],
+    ];
+    assert_eq!(found, expected);
+
+    // It comes after all.
+    for (aggregate, id) in [(file::AGGREGATE, file), (file::AGGREGATE, tail), (job::AGGREGATE, job)] {
+        site.publish(&site.owners.all(aggregate, id).await).await;
+    }
+    site.heard(7, 8).await;
+    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_behind_is_no_difference_and_what_was_overtaken_is() {
+    let site = Site::start().await;
+    let minutes = |minutes: i64| minutes * 60_000;
+    // Billing has heard of nothing for an hour: it is behind with what came since.
+    site.file(made(minutes(60), 1), "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    let late = made(minutes(25), 2);
+    site.kept_back_file(late, "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    site.owners.aged(&[late], minutes(25)).await;
+    site.heard(1, 0).await;
+    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    // It has since heard of what came after it.
+    site.file(made(minutes(1), 3), "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    site.heard(2, 0).await;
+    let found = site.looked_at_all().await;
+    let places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap()).collect();
+    assert_eq!(places, [format!("cursors of storage-changes file {late}")]);
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_gives_no_answer_is_counted_and_is_no_difference() {
+    let mut site = Site::start().await;
+    site.used().await;
+    site.looked_at_all().await;
+    site.owners.fall_silent().await;
+    // A step that began before has ended by now or fails.
+    let silent = async || {
+        let look = site.copies.check_next("file").await.unwrap();
+        (look == Look::Unreachable).then_some(())
+    };
+    site.billing.service.eventually(silent).await;
+    let before = site.state().await["copy"]["file"].clone();
+    site.run("delete from storage_changes").await;
+    for _ in 0..3 {
+        let look = site.copies.check_next("file").await.unwrap();
+        assert!(matches!(look, Look::Unreachable | Look::Elsewhere), "{look:?}");
+    }
+    let state = site.state().await;
+    let copy = &state["copy"]["file"];
+    assert!(copy["unreachable"].as_i64() > before["unreachable"].as_i64(), "{copy}");
+    assert_eq!(copy["unreachable_since"], before["unreachable_since"]);
+    assert!(copy["unreachable_why"].as_str().unwrap().contains("no answer from http://"), "{copy}");
+    assert_eq!((&copy["round"], &copy["stream"]), (&before["round"], &before["stream"]), "it isn't passed over");
+    assert_eq!(copy["difference_count"], 0);
+
+    site.owners.answer().await;
+    let found = site.looked_at_all().await;
+    assert_eq!(found.len(), 3, "what was wrong meanwhile is found: {found:?}");
+    assert_eq!(site.state().await["copy"]["file"]["unreachable_since"], Value::Null);
+    site.close().await;
+}
