@@ -152,7 +152,8 @@ async fn load(pool: &PgPool, events: usize) -> Result<()> {
     }
     sqlx::raw_sql(include_str!("metering.sql")).execute(pool).await?;
     let each = i32::try_from(events / ORGANIZATIONS)?;
-    let some = "insert into bench_organizations select gen_random_uuid(), n % $2, $3, $4, 364 from generate_series(1, $1) n";
+    let some =
+        "insert into bench_organizations select gen_random_uuid(), n % $2, $3, $4, 364 from generate_series(1, $1) n";
     sqlx::query(some).bind(i32::try_from(ORGANIZATIONS)?).bind(LOADERS).bind(each).bind(YEAR).execute(pool).await?;
     let many = sqlx::query("insert into bench_organizations values ($1, 0, $2, $3, 28)").bind(MANY_FILES);
     many.bind(MANY * 20 / 7).bind(YEAR + 181 * DAY).execute(pool).await?;

@@ -95,6 +95,28 @@ async fn an_answer_is_one_statement() {
     database.drop().await;
 }
 
+/// All the others take an hour.
+#[tokio::test]
+async fn a_run_that_began_long_before_the_period_and_ended_in_it_is_listed() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let (window, spans) = june("UTC");
+    let (start, job) = (window.period.start().as_millis(), Uuid::now_v7());
+    let long = "insert into runs (job_id, number, organization_id, started_at, ended_at, started_recorded_at, ended_recorded_at, \
+             machine_type_id) values ($1, 3, $2, $3, $4, $3, $4, machine_type_id('default'))";
+    let run = sqlx::query(long).bind(job).bind(organization).bind(start - 50 * DAY).bind(start + 2 * DAY);
+    run.execute(&pool).await.unwrap();
+    let asked = Asked { organization, window, known_at: None };
+    let all = Page { after: None, limit: 200 };
+    let usage = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+    let listed = usage.jobs.items.iter().find(|listed| listed.job == job).map(|listed| listed.run_ms);
+    assert_eq!(listed, Some(i128::from(2 * DAY)));
+    assert!(usage.jobs.items.len() > 1, "beside others");
+    pool.close().await;
+    database.drop().await;
+}
+
 /// More than an answer may read are gone since long, each of them shared. Something has changed since the month.
 #[tokio::test]
 async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() {

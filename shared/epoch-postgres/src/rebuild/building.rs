@@ -145,9 +145,11 @@ impl Building {
     }
 
     /// Lets others build.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(mut self) {
         self.subscription.store.pool().close().await;
-        // Closing may fail when the server has gone; then it has closed the connection itself.
+        // A server notices a farewell when it gets to it, and the next rebuild may come sooner. Both may fail when the server has
+        // gone; then it has let go by itself.
+        let _ = sqlx::query("select pg_advisory_unlock_all()").execute(&mut self.lock).await;
         let _ = self.lock.close().await;
     }
 

@@ -311,12 +311,15 @@ async fn indexes_constraints_and_grants_keep_their_names() {
     let change = "alter table seen add primary key (number); create unique index seen_once on seen (id, version desc); \
          alter table balances add constraint not_mad check (balance < 1000000); \
          alter table seen add constraint of_balance foreign key (id) references balances (id) deferrable initially deferred; \
-         create index balances_rich on balances (balance) where balance > 10; grant select on seen to public";
+         create index balances_rich on balances (balance) where balance > 10; grant select on seen to public; \
+         alter table balances set (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05)";
     sqlx::raw_sql(change).execute(bank.store.pool()).await.unwrap();
     let shape = "select epoch_table_shape('test', '{balances,seen}')";
     let before: String = query(&bank, shape).await;
     assert!(
-        ["seen_once", "not_mad", "of_balance", "balances_rich", "seen_pkey"].iter().all(|name| before.contains(name))
+        ["seen_once", "not_mad", "of_balance", "balances_rich", "seen_pkey", "fillfactor=85"]
+            .iter()
+            .all(|name| before.contains(name))
     );
     run(bank.subscription(), None).await.unwrap();
     assert_eq!(query::<String>(&bank, shape).await, before);
@@ -336,6 +339,22 @@ async fn what_can_not_be_swapped_is_refused_at_the_start() {
     for (change, reason, undo) in [
         ("create view rich as select * from balances", "view rich", "drop view rich"),
         ("create table other (id uuid references balances (id))", "foreign key", "drop table other"),
+        (
+            "create function rich(balances) returns boolean language sql as 'select true'",
+            "rows of balances",
+            "drop function rich",
+        ),
+        (
+            "create function rich(balances[]) returns boolean language sql as 'select true'",
+            "rows of balances",
+            "drop function rich",
+        ),
+        (
+            "create function rich() returns bigint language sql begin atomic select count(*) from balances; end",
+            "reads balances",
+            "drop function rich",
+        ),
+        ("create table other (one balances)", "rows of balances", "drop table other"),
         ("alter table balances add n serial", "serial", "alter table balances drop n"),
         ("alter table seen rename to saw", "seen", "alter table saw rename to seen"),
     ] {
