@@ -321,6 +321,30 @@ async fn hot_queries_read_little_on_tables_that_were_never_analysed() {
     database.drop().await;
 }
 
+/// However much of a table one stream is: whoever sorts it has read all of it before the first event comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_stream_comes_in_the_order_of_its_index() {
+    let database = TestDatabase::create().await;
+    let pool = database.epoch().await;
+    insert(&pool, 3, 5_000).await;
+    let mut connection = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
+    run(&mut connection, "analyze events".to_owned()).await;
+    let (_, visit) = hot_queries().into_iter().find(|(name, _)| *name == "visit").unwrap();
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        run(&mut connection, format!("set plan_cache_mode = {mode}; prepare visit as {visit}")).await;
+        let id = "'00000000-0000-0000-0000-000000000002'";
+        let explain =
+            format!("explain (analyze, format json) execute visit({id}, 'tally', 128, 9223372036854775807, null)");
+        let row = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
+        let plan = row.get::<sqlx::types::Json<serde_json::Value>, _>(0).0;
+        assert_eq!(plan[0]["Plan"]["Actual Rows"].as_f64(), Some(4_872.0), "{plan}");
+        let plan = plan.to_string();
+        assert!(plan.contains("Index Scan") && !plan.contains("Sort") && !plan.contains("Seq Scan"), "{mode}: {plan}");
+        run(&mut connection, "deallocate visit".to_owned()).await;
+    }
+    database.drop().await;
+}
+
 fn execute(name: &str) -> String {
     let arguments = arguments(name);
     if arguments.is_empty() { format!("execute q_{name}") } else { format!("execute q_{name}({arguments})") }
