@@ -11,6 +11,7 @@ use epoch::{
     snapshot::{Since, SinceEvent, Snapshot, SnapshotStore},
     store::StoreError,
 };
+use futures::TryStreamExt;
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -37,15 +38,11 @@ impl PgSnapshots {
 pub(crate) const NEWEST: &str =
     "select version, schema, state from snapshots where aggregate_id = $1 and aggregate = $2";
 
-/// The snapshot, then the first events from its own last one on: a snapshot is seldom further behind than its policy allows.
-pub(crate) const NEWEST_AND_SINCE: &str = "with snapshot as materialized (\
-     select version, schema, state from snapshots where aggregate_id = $1 and aggregate = $2) \
-     select version, null as event_name, schema, state from snapshot union all \
-     select e.version, e.event_name, e.schema, e.payload from snapshot s cross join lateral (\
-     select *, sum(octet_length(payload)) over (order by version rows unbounded preceding) - octet_length(payload) as before \
-     from (select version, event_name, schema, payload from events \
-     where aggregate_id = $1 and aggregate = $2 and version >= s.version order by version limit $3) as first) as e \
-     where e.before < $4";
+/// The snapshot, and the first events from its own last one on: a snapshot is seldom further behind than its policy allows.
+pub(crate) const NEWEST_AND_SINCE: &str = "select version, null as event_name, schema, state from snapshots \
+     where aggregate_id = $1 and aggregate = $2 union all \
+     (select version, event_name, schema, payload from events where aggregate_id = $1 and aggregate = $2 \
+     and version >= (select version from snapshots where aggregate_id = $1 and aggregate = $2) order by version limit $3)";
 
 pub(crate) const SAVE: &str = "insert into snapshots (aggregate_id, aggregate, version, schema, state) \
      select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[]) \
@@ -91,23 +88,26 @@ impl SnapshotStore for PgSnapshots {
         aggregate: &'static str,
         id: Uuid,
     ) -> Result<Option<(Snapshot, Since)>, StoreError> {
-        let query = sqlx::query(NEWEST_AND_SINCE).bind(id).bind(aggregate).bind(SHORT).bind(BUDGET);
-        let rows = query.fetch_all(&self.pool).await.map_err(|error| store_error(&error))?;
-        let (mut kept, mut since) = (None, Since::default());
-        let mut bytes = 0;
-        for row in rows {
+        let mut rows = sqlx::query(NEWEST_AND_SINCE).bind(id).bind(aggregate).bind(SHORT).fetch(&self.pool);
+        let (mut kept, mut since, mut bytes) = (None, Since { all: true, ..Since::default() }, 0);
+        while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
             let (version, event_name, schema, payload) = part(&row).map_err(|error| store_error(&error))?;
             let Some(event_name) = event_name else {
                 kept = snapshot(aggregate, id, version, schema, payload)?;
                 continue;
             };
+            if number(bytes as u64) >= BUDGET {
+                // Whoever folds it reads on by itself.
+                since.all = false;
+                continue;
+            }
             bytes += payload.len();
             let (version, schema) = (Version::new(count(version)?), SchemaId::new(schema.cast_unsigned()));
             since.events.push(SinceEvent { version, event_name, schema, payload: Bytes::from(payload) });
         }
+        since.all &= number(since.events.len() as u64) < SHORT;
         // They come in order; nothing promises it.
         since.events.sort_unstable_by_key(|event| event.version);
-        since.all = number(since.events.len() as u64) < SHORT && number(bytes as u64) < BUDGET;
         Ok(kept.map(|snapshot| (snapshot, since)))
     }
 

@@ -239,7 +239,7 @@ fn arguments(query: &str) -> String {
         "ends" => format!("'tally', '{}', 8", Uuid::nil()),
         "find_command" => format!("{ID}, '\\x00'"),
         "get_state" | "delete_state" | "newest_snapshot" | "discard_snapshot" => format!("{ID}, 'tally'"),
-        "newest_snapshot_and_since" => format!("{ID}, 'tally', 50, 64000"),
+        "newest_snapshot_and_since" => format!("{ID}, 'tally', 50"),
         "put_state" => format!("{ID}, 'tally', 3, 1, '\\x00'"),
         "save_snapshots" => format!("array[{ID}::uuid], '{{tally}}', '{{3}}', '{{1}}', array['\\x00'::bytea]"),
         other => panic!("arguments of {other}?"),
