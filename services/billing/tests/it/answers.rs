@@ -157,6 +157,29 @@ async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() 
     database.drop().await;
 }
 
+/// Its only change is in its sums already; what was known when is not.
+#[tokio::test]
+async fn a_file_that_was_not_known_yet_is_shared_by_nobody() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let [organization, file, job] = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    let load = "with linked as (insert into file_link_changes values ($1, $2, $3, 1, 2, $4, true, $4)) \
+         select metering_storage_add(array[$1], array[$2], array[$4], array[10::bigint], array[$5::bigint])";
+    let recorded = YEAR + 170 * DAY;
+    let load = sqlx::query(load).bind(organization).bind(file).bind(job).bind(YEAR).bind(recorded);
+    load.execute(&pool).await.unwrap();
+    let (window, spans) = june("UTC");
+    for (known_at, shares) in [(recorded - 1, 0), (recorded, 1)] {
+        let asked = Asked { organization, window, known_at: Some(Timestamp::from_millis(known_at)) };
+        let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
+        let by_job = snapshot.groups(GroupBy::Job, &spans, None, 50).await.unwrap().items;
+        assert_eq!(by_job.len(), shares, "{by_job:?}");
+        assert!(by_job.iter().all(|(key, usage)| *key == Some(job) && usage.byte_ms[0] == 10 * i128::from(DAY)));
+    }
+    pool.close().await;
+    database.drop().await;
+}
+
 /// Which indexes the kept plan of a statement reads; no table is read whole.
 async fn plan(connection: &mut PgConnection, types: &str, statement: &str, arguments: &str) -> String {
     // The plan that is kept for all questions. The tables are small here, so that reading them whole may look cheap.
