@@ -120,13 +120,13 @@ pub async fn usage(
             let late = Late::default();
             let mut connection = pool.acquire().await?;
             let found = asked.read(&mut connection, &late, TOTALS, &cut, pages).await?;
-            let users = users_of(&mut connection, rule, &found.links).await?;
+            let users = users_of(&mut connection, asked.organization, rule, &found.links).await?;
             (found, late, users)
         }
         Some(_) => {
             let mut snapshot = Snapshot::of(pool, asked).await?;
             let found = snapshot.read(TOTALS, &cut, pages).await?;
-            let users = users_of(&mut snapshot.tx, rule, &found.links).await?;
+            let users = users_of(&mut snapshot.tx, asked.organization, rule, &found.links).await?;
             (found, snapshot.late, users)
         }
     };
@@ -139,9 +139,8 @@ pub async fn usage(
     let mut shared = shared(found.links, found.changes, &[asked.window.counted()], rule, &users);
     let mut files = Vec::with_capacity(items.len());
     for (file, byte_ms) in items {
-        let shares = shared.remove(&file).and_then(|spans| spans.into_iter().next());
-        let (unattributed_byte_ms, jobs) = match shares {
-            Some(shares) => (shares.unattributed_byte_ms, shares.jobs),
+        let (unattributed_byte_ms, jobs) = match shared.remove(&file).map(Shares::together) {
+            Some((of_file, jobs)) => (of_file.unattributed_byte_ms, jobs),
             None => (byte_ms, Vec::new()),
         };
         files.push(FileUsage { file, byte_ms, unattributed_byte_ms, jobs });
@@ -153,7 +152,12 @@ pub async fn usage(
 type Users = BTreeMap<Uuid, Option<Uuid>>;
 
 /// Who created the jobs that use files, where the rule asks whose they are. Jobs of nobody known are of one nobody.
-async fn users_of(connection: &mut PgConnection, rule: Rule, links: &Links) -> Result<Users, ReadError> {
+async fn users_of(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    rule: Rule,
+    links: &Links,
+) -> Result<Users, ReadError> {
     if rule == Rule::Split {
         return Ok(Users::new());
     }
@@ -164,8 +168,9 @@ async fn users_of(connection: &mut PgConnection, rule: Rule, links: &Links) -> R
         }
     }
     let jobs: Vec<_> = jobs.into_iter().collect();
-    let known = sqlx::query_as("select job_id, user_id from metered_jobs where job_id = any($1)");
-    let users: Vec<(Uuid, Option<Uuid>)> = known.bind(jobs).fetch_all(connection).await?;
+    let known =
+        sqlx::query_as("select job_id, user_id from metered_jobs where organization_id = $1 and job_id = any($2)");
+    let users: Vec<(Uuid, Option<Uuid>)> = known.bind(organization).bind(jobs).fetch_all(connection).await?;
     Ok(users.into_iter().collect())
 }
 
@@ -176,7 +181,7 @@ fn shared(
     spans: &[Span],
     rule: Rule,
     users: &Users,
-) -> BTreeMap<Uuid, Vec<Shares<Uuid>>> {
+) -> BTreeMap<Uuid, Shares<Uuid>> {
     let mut shared = BTreeMap::new();
     for (file, mut changes) in links {
         for LevelChange { at, delta } in levels.remove(&file).unwrap_or_default() {
@@ -248,13 +253,15 @@ impl Snapshot {
         &mut self,
         jobs: Option<&[Uuid]>,
         spans: &[Span],
-    ) -> Result<BTreeMap<Uuid, Vec<Shares<Uuid>>>, ReadError> {
+    ) -> Result<BTreeMap<Uuid, Shares<Uuid>>, ReadError> {
         let Asked { organization, window, known_at } = self.asked;
         let (period, unclear) = (window.needed(), &self.late.files[..]);
         let (max_files, max_changes) = (MAX_SHARED_FILES, MAX_CHANGES);
-        let wanted = shared_files::Wanted { organization, period, known_at, unclear, jobs, max_files, max_changes };
+        let many_links = shared_files::MANY_LINKS;
+        let wanted =
+            shared_files::Wanted { organization, period, known_at, unclear, jobs, max_files, max_changes, many_links };
         let found = shared_files::read(&mut self.tx, &wanted).await?;
-        let users = users_of(&mut self.tx, self.rule, &found.links).await?;
+        let users = users_of(&mut self.tx, organization, self.rule, &found.links).await?;
         Ok(shared(found.links, found.changes, spans, self.rule, &users))
     }
 }

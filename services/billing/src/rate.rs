@@ -30,7 +30,7 @@ use crate::domain::{
     rating::{Metered, rate, terms},
     refused::Refused,
     runs::Run,
-    sharing::{Rule, shares},
+    sharing::{InSpan, Rule, shares},
     storage::{FileUsage, StorageOfJobs},
 };
 use history::{History, JobMoment};
@@ -144,16 +144,11 @@ fn stored<'d>(
         if file.odd.iter().any(|at| counted.start() <= *at && *at < counted.end()) {
             storage.flags.push(Flagged { flag: Flag::NegativeLevel, id: *id });
         }
-        for shares in shares(&file.changes, &[counted], rule, &user) {
-            storage.byte_ms += shares.byte_ms;
-            if shares.stored {
-                storage.files.push(FileUsage {
-                    file: *id,
-                    byte_ms: shares.byte_ms,
-                    unattributed_byte_ms: shares.unattributed_byte_ms,
-                    jobs: shares.jobs,
-                });
-            }
+        let (InSpan { byte_ms, unattributed_byte_ms, stored, .. }, jobs) =
+            shares(&file.changes, &[counted], rule, &user).together();
+        storage.byte_ms += byte_ms;
+        if stored {
+            storage.files.push(FileUsage { file: *id, byte_ms, unattributed_byte_ms, jobs });
         }
     }
     (storage, all)

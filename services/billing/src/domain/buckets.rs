@@ -7,6 +7,9 @@
 //! summed up in one bucket of each. A span is a few buckets, the widest that fit, and at its ends what is left of an hour, where
 //! the changes themselves are read; together these [pieces](Piece) have each instant of the span once and no other.
 //! So no zone's rules are built into what is kept, and a change, however late, belongs to one bucket of each width.
+//!
+//! The days of a zone begin in the middle of UTC days, and of hours they would be hundreds in a month. Of spans as long as days,
+//! whole UTC days are read instead, and what lies between their edges and the midnights next to them is [put right](ByDays).
 
 use epoch::Timestamp;
 
@@ -118,6 +121,50 @@ pub fn before(until: Timestamp) -> Vec<Piece> {
     pieces
 }
 
+/// Spans by whole UTC days: the days from the midnight next to where they begin up to the one next to where they end.
+///
+/// A day counts in the span that has the middle of it ([`MIDDLE_OF_DAY`]). What lies between an edge, where one span ends and the
+/// next begins, and the midnight next to it is less than a day: it is taken out of the span that has its day, and put into its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByDays {
+    /// The number of the first UTC day, and of the one after the last.
+    pub days: (i64, i64),
+    /// What lies between edges and their midnights.
+    pub at_edges: Vec<Piece>,
+}
+
+/// From a midnight to the last instant that has it as the next one.
+pub const MIDDLE_OF_DAY: i64 = Width::Day.millis() / 2 - 1;
+
+/// By whole UTC days, several spans that follow each other without a gap and are about as long as days, or longer.
+#[must_use]
+pub fn by_days(spans: &[Span]) -> Option<ByDays> {
+    let [first, .., last] = spans else { return None };
+    let follow = spans.windows(2).all(|pair| matches!(pair, [left, right] if left.end() == right.start()));
+    let about_a_day = i128::from(Width::Day.millis()) * 5 / 6;
+    let of_all = Span::new(first.start(), last.end()).millis();
+    if !follow || i128::try_from(spans.len()).is_ok_and(|spans| of_all < about_a_day * spans) {
+        return None;
+    }
+    let next_to =
+        |at: Timestamp| Width::Day.bucket(Timestamp::from_millis(at.as_millis().saturating_add(MIDDLE_OF_DAY + 1)));
+    let mut edges = spans.iter().map(|span| span.start()).chain([last.end()]).peekable();
+    let (mut at_edges, mut before) = (Vec::new(), Timestamp::from_millis(i64::MIN));
+    while let Some(edge) = edges.next() {
+        let midnight = Width::Day.span(next_to(edge)).start();
+        // What lies between a midnight and several edges is cut at each, and had once.
+        let between = match edges.peek() {
+            Some(after) if edge < midnight => Span::new(edge, midnight.min(*after)),
+            None if edge < midnight => Span::new(edge, midnight),
+            _ => Span::new(midnight.max(before), edge),
+        };
+        at_edges.extend(within(between));
+        before = edge;
+    }
+    let days = (next_to(first.start()), next_to(last.end()));
+    Some(ByDays { days, at_edges })
+}
+
 /// The areas over spans that follow each other without a gap, from the sums of all changes before the first and of those in each.
 #[must_use]
 pub fn areas(before: LevelSums, spans: &[Span], within: &[LevelSums]) -> Vec<i128> {
@@ -138,7 +185,7 @@ mod tests {
     use epoch::Timestamp;
     use proptest::{collection::vec, prelude::*, sample::select};
 
-    use super::{Piece, Width, areas, before, within};
+    use super::{ByDays, MIDDLE_OF_DAY, Piece, Width, areas, before, by_days, within};
     use crate::domain::{
         days::{days, zone},
         metering::{LevelChange, LevelSums, area},
@@ -251,6 +298,50 @@ mod tests {
             let plain: Vec<_> = days.iter().map(|day| area(&changes, *day)).collect();
             prop_assert_eq!(&read, &plain);
             prop_assert_eq!(read.iter().sum::<i128>(), area(&changes, period), "days sum to the period");
+        }
+
+        /// Also those of which several begin in one UTC day.
+        #[test]
+        fn spans_by_whole_days_are_those_of_the_plain_integral(
+            changes in changes(), start in START - 5 * DAY..START + 40 * DAY,
+            lengths in vec(prop_oneof![4 => DAY..3 * DAY, 2 => Just(DAY), 1 => Just(HOUR / 2), 1 => 0..1_000_i64], 2..20),
+        ) {
+            let mut spans: Vec<Span> = Vec::new();
+            for length in lengths {
+                let from = spans.last().map_or(at(start), |last| last.end());
+                spans.push(Span::new(from, at(from.as_millis() + length)));
+            }
+            let Some(ByDays { days, at_edges }) = by_days(&spans) else { return Err(TestCaseError::reject("short")) };
+            let kept = Kept::of(&changes);
+            let mut sums = vec![LevelSums::default(); spans.len()];
+            let has = |at: i64| spans.iter().position(|span| span.start().as_millis() <= at && at < span.end().as_millis());
+            let middle = |at: i64| at.div_euclid(DAY) * DAY + MIDDLE_OF_DAY;
+            for day in days.0..days.1 {
+                let index = has(middle(day * DAY)).unwrap();
+                let one = [Piece::Buckets { width: Width::Day, first: day, end: day + 1 }];
+                sums[index] = sums[index].merge(kept.read(&changes, &one));
+            }
+            for piece in at_edges {
+                let parts: Vec<_> = match piece {
+                    Piece::Buckets { width: Width::Hour, first, end } => (first..end)
+                        .map(|first| (first * HOUR, Piece::Buckets { width: Width::Hour, first, end: first + 1 }))
+                        .collect(),
+                    Piece::Buckets { .. } => panic!("{piece:?} is no hours"),
+                    Piece::Changes(span) => vec![(span.start().as_millis(), piece)],
+                };
+                for (start, part) in parts {
+                    let part = kept.read(&changes, &[part]);
+                    if let Some(own) = has(start) {
+                        sums[own] = sums[own].merge(part);
+                    }
+                    if let Some(of_day) = has(middle(start)) {
+                        sums[of_day] = sums[of_day].without(part);
+                    }
+                }
+            }
+            let read = areas(kept.read(&changes, &before(at(start))), &spans, &sums);
+            let plain: Vec<_> = spans.iter().map(|span| area(&changes, *span)).collect();
+            prop_assert_eq!(read, plain);
         }
 
         #[test]

@@ -16,7 +16,7 @@
 mod shares;
 mod tree;
 
-pub use shares::{Shares, shares};
+pub use shares::{InSpan, Shares, shares};
 
 use epoch::Timestamp;
 

@@ -3,7 +3,7 @@
 //! The invariant: in each span, the rows of all keys sum to the organization's usage of the meters that are told: storage by file,
 //! run time by machine and by its type, both by the others. What is nobody's, or attributed to no job, has no key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -150,16 +150,11 @@ impl Snapshot {
     ) -> Result<(BTreeMap<Uuid, Vec<i128>>, Vec<i128>), ReadError> {
         let mut by_job: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
         let mut attributed = vec![0; spans.len()];
-        for in_spans in self.shares(jobs, spans).await?.into_values() {
-            for (index, shares) in in_spans.into_iter().enumerate() {
-                for (job, byte_ms) in shares.jobs {
-                    let of_job = by_job.entry(job).or_insert_with(|| vec![0; spans.len()]);
-                    for sums in [of_job, &mut attributed] {
-                        if let Some(sum) = sums.get_mut(index) {
-                            *sum += byte_ms;
-                        }
-                    }
-                }
+        for (job, byte_ms) in self.shares(jobs, spans).await?.into_values().flat_map(|shares| shares.jobs) {
+            add(&mut attributed, &byte_ms);
+            match by_job.entry(job) {
+                Entry::Occupied(mut of_job) => add(of_job.get_mut(), &byte_ms),
+                Entry::Vacant(of_job) => drop(of_job.insert(byte_ms)),
             }
         }
         Ok((by_job, attributed))
@@ -175,18 +170,16 @@ impl Snapshot {
     ) -> Result<ByKey, ReadError> {
         let (by_job, attributed) = self.shares_of_jobs(None, spans).await?;
         let jobs: Vec<_> = by_job.keys().copied().collect();
-        let known = "select job_id, user_id, configuration_id from metered_jobs where job_id = any($1)";
+        let known = "select job_id, user_id, configuration_id from metered_jobs \
+             where organization_id = $1 and job_id = any($2)";
         let mut keys: BTreeMap<Uuid, Option<Uuid>> = BTreeMap::new();
-        for row in &sqlx::query(known).bind(jobs).fetch_all(&mut *self.tx).await? {
+        for row in &sqlx::query(known).bind(self.asked.organization).bind(jobs).fetch_all(&mut *self.tx).await? {
             keys.insert(row.try_get("job_id")?, row.try_get(column)?);
         }
         let mut by_key = ByKey::from([(None, unattributed(found, cut, &attributed, spans))]);
         for (job, byte_ms) in by_job {
             let key = keys.get(&job).copied().flatten();
-            let sums = by_key.entry(key).or_insert_with(|| vec![0; spans.len()]);
-            for (sum, byte_ms) in sums.iter_mut().zip(byte_ms) {
-                *sum += byte_ms;
-            }
+            add(by_key.entry(key).or_insert_with(|| vec![0; spans.len()]), &byte_ms);
         }
         Ok(by_key)
     }
@@ -241,6 +234,12 @@ impl Snapshot {
             items.push((key, usage));
         }
         Ok(Part { items, next: last.filter(|_| more) })
+    }
+}
+
+fn add(sums: &mut [i128], more: &[i128]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += more;
     }
 }
 

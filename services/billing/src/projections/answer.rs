@@ -107,7 +107,8 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
     let mut pieces = Pieces::within(wanted.spans);
     pieces.add(wanted.scopes, wanted.from, wanted.spans);
     let ends = wanted.spans.iter().map(|span| span.end()).max().unwrap_or(wanted.from);
-    pieces.add(wanted.whole, wanted.from, &[Span::new(wanted.from, ends)]);
+    pieces.add_whole(wanted.whole, wanted.from, ends);
+    let Pieces { edges, buckets, changes: cut, at_edges } = pieces;
     // Beyond what counts there is nothing, though the period has begun to be known.
     let files = if wanted.window.counted().is_empty() { 0 } else { wanted.files.limit };
     let rows = sqlx::query(STATEMENT)
@@ -122,17 +123,24 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
         .bind(wanted.unclear)
         .bind(wanted.max_odd.saturating_add(1))
         .bind(wanted.max_changes.saturating_add(1))
-        .bind(pieces.starts)
-        .bind(pieces.meters)
-        .bind(pieces.scopes)
-        .bind(pieces.widths)
-        .bind(pieces.millis)
-        .bind(pieces.firsts)
-        .bind(pieces.ends)
-        .bind(pieces.cut_meters)
-        .bind(pieces.cut_scopes)
-        .bind(pieces.cut_firsts)
-        .bind(pieces.cut_ends)
+        .bind(edges)
+        .bind(buckets.meters)
+        .bind(buckets.scopes)
+        .bind(buckets.widths)
+        .bind(buckets.millis)
+        .bind(buckets.shifts)
+        .bind(buckets.firsts)
+        .bind(buckets.ends)
+        .bind(buckets.places)
+        .bind(cut.meters)
+        .bind(cut.scopes)
+        .bind(cut.firsts)
+        .bind(cut.ends)
+        .bind(cut.places)
+        .bind(cut.at_edges)
+        .bind(at_edges.hours)
+        .bind(at_edges.storage)
+        .bind(at_edges.scopes)
         .fetch_all(connection)
         .await?;
     let mut found = Found::default();

@@ -19,6 +19,17 @@ use crate::domain::metering::LevelChange;
 /// The statement.
 pub const STATEMENT: &str = include_str!("sql/shared_files.sql");
 
+/// Its columns, by place.
+const PART: usize = 0;
+const FILE: usize = 1;
+const JOB: usize = 2;
+const ROLE: usize = 3;
+const VERSION: usize = 4;
+const AT: usize = 5;
+const LINKED: usize = 6;
+const HELD: usize = 7;
+const SINCE: usize = 8;
+
 /// Which files.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -36,10 +47,15 @@ pub struct Wanted<'a> {
     pub max_files: usize,
     /// The most changes of files, and the most links.
     pub max_changes: i64,
+    /// An organization that ever had fewer links has all of them read at once; of one with more, the links of each file are looked for.
+    pub many_links: i64,
 }
 
+/// Reading so many links that don't matter costs less than looking for each of a thousand files.
+pub const MANY_LINKS: i64 = 5_000;
+
 /// Files that jobs were ever linked to, up to and with the last instant that was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// From when to when jobs used them.
     pub links: Links,
@@ -62,17 +78,23 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
         .bind(wanted.jobs)
         .bind(wanted.max_changes.saturating_add(1))
         .bind(wanted.max_changes.saturating_add(1))
+        .bind(wanted.many_links)
         .fetch_all(connection)
         .await?;
-    let (mut all_links, mut changes, mut count) = (Vec::new(), Changes::new(), 0);
+    let (mut all_links, mut changes, mut count) = (Vec::with_capacity(rows.len()), Changes::new(), 0);
     for row in &rows {
-        let (part, file): (i32, Uuid) = (row.try_get(0)?, row.try_get(1)?);
-        let (number, at) = (row.try_get(4)?, Timestamp::from_millis(row.try_get(5)?));
-        if part == 1 {
-            let (job, role, linked) = (row.try_get(2)?, row.try_get::<i16, _>(3)?.into(), row.try_get(6)?);
-            all_links.push(Link { file, at, job, version: number, role, linked });
-        } else {
-            changes.entry(file).or_default().push(LevelChange { at, delta: number });
+        let file: Uuid = row.try_get(FILE)?;
+        let at = Timestamp::from_millis(row.try_get(AT)?);
+        let held: Option<i64> = row.try_get(HELD)?;
+        if row.try_get::<i32, _>(PART)? == 1 {
+            let (job, role, version) = (row.try_get(JOB)?, row.try_get::<i16, _>(ROLE)?.into(), row.try_get(VERSION)?);
+            all_links.push(Link { file, at, job, version, role, linked: row.try_get(LINKED)? });
+            if let Some(delta) = held {
+                let since = Timestamp::from_millis(row.try_get(SINCE)?);
+                changes.entry(file).or_insert_with(|| vec![LevelChange { at: since, delta }]);
+            }
+        } else if let Some(delta) = held {
+            changes.entry(file).or_default().push(LevelChange { at, delta });
             count += 1;
         }
     }

@@ -15,7 +15,7 @@ use sqlx::{ColumnIndex, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::domain::{
-    buckets::{Piece, areas, before, within},
+    buckets::{MIDDLE_OF_DAY, Piece, Width, areas, before, by_days, within},
     metering::{LevelChange, LevelSums},
     span::Span,
 };
@@ -204,64 +204,158 @@ pub(crate) fn whole(row: &PgRow, column: impl ColumnIndex<PgRow>) -> Result<i128
 /// What is read of the sums, as the statement of an answer takes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pieces {
-    pub(crate) starts: Vec<i64>,
+    /// Where spans start, and where the last one ends.
+    pub(crate) edges: Vec<i64>,
+    pub(crate) buckets: Buckets,
+    pub(crate) changes: Changes,
+    pub(crate) at_edges: AtEdges,
+}
+
+/// Ranges of buckets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Buckets {
     pub(crate) meters: Vec<i16>,
     pub(crate) scopes: Vec<i16>,
     pub(crate) widths: Vec<i16>,
     pub(crate) millis: Vec<i64>,
+    /// How long after its start the instant is that says in which span a bucket counts.
+    pub(crate) shifts: Vec<i64>,
     pub(crate) firsts: Vec<i64>,
     pub(crate) ends: Vec<i64>,
-    pub(crate) cut_meters: Vec<i16>,
-    pub(crate) cut_scopes: Vec<i16>,
-    pub(crate) cut_firsts: Vec<i64>,
-    pub(crate) cut_ends: Vec<i64>,
+    /// Where they count, if it isn't where they lie.
+    pub(crate) places: Vec<Option<i32>>,
+}
+
+/// The changes themselves, of hours that are cut.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) meters: Vec<i16>,
+    pub(crate) scopes: Vec<i16>,
+    pub(crate) firsts: Vec<i64>,
+    pub(crate) ends: Vec<i64>,
+    /// Where they count, if it isn't where they lie.
+    pub(crate) places: Vec<Option<i32>>,
+    /// Whether they lie between an edge and its midnight, and so count in another span than their day.
+    pub(crate) at_edges: Vec<bool>,
+}
+
+/// The hours between edges and their midnights, which count in another span than their day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AtEdges {
+    pub(crate) hours: Vec<i64>,
+    /// Whether storage is read.
+    pub(crate) storage: bool,
+    /// What of runs is read.
+    pub(crate) scopes: Vec<i16>,
+}
+
+/// Where what a piece has counts.
+#[derive(Debug, Clone, Copy)]
+enum Counts {
+    /// Where it lies, as far as this instant after its start says so.
+    Within(i64),
+    /// There.
+    In(i32),
+    /// Where it lies, instead of where its day does.
+    AtEdge,
 }
 
 impl Pieces {
     /// For spans that follow each other; no sums yet.
     pub(crate) fn within(spans: &[Span]) -> Self {
-        Self { starts: spans.iter().map(|span| span.start().as_millis()).collect(), ..Self::default() }
+        let ends = spans.iter().map(|span| span.start()).chain(spans.last().map(|last| last.end()));
+        Self { edges: ends.map(Timestamp::as_millis).collect(), ..Self::default() }
     }
 
-    /// Adds sums of these scopes: all before `from`, and all in spans that follow each other from there on.
-    ///
-    /// What lies side by side is read as one range, of whichever span it is: where the spans start tells what belongs to which. So
-    /// a month in a zone whose midnight no bucket has is one range of hours.
+    /// Adds sums of these scopes, in each of the spans, which begin at `from`, and of all before.
     pub(crate) fn add(&mut self, scopes: &[Scope], from: Timestamp, spans: &[Span]) {
-        let mut pieces = before(from);
-        for piece in spans.iter().flat_map(|span| within(*span)) {
-            match (pieces.last_mut(), piece) {
-                (Some(Piece::Buckets { width: last, end: reached, .. }), Piece::Buckets { width, first, end })
-                    if *last == width && *reached == first =>
-                {
-                    *reached = end;
-                }
-                (Some(Piece::Changes(last)), Piece::Changes(next)) if last.end() == next.start() => {
-                    *last = Span::new(last.start(), next.end());
-                }
-                _ => pieces.push(piece),
+        let Some(by_days) = by_days(spans) else {
+            for piece in side_by_side(from, spans) {
+                self.push(scopes, piece, Counts::Within(0));
+            }
+            return;
+        };
+        for piece in before(from) {
+            self.push(scopes, piece, Counts::Within(0));
+        }
+        let days = Piece::Buckets { width: Width::Day, first: by_days.days.0, end: by_days.days.1 };
+        self.push(scopes, days, Counts::Within(MIDDLE_OF_DAY));
+        for piece in by_days.at_edges {
+            match piece {
+                Piece::Buckets { first, end, .. } => self.at_edges.hours.extend(first..end),
+                Piece::Changes(_) => self.push(scopes, piece, Counts::AtEdge),
             }
         }
-        for (piece, scope) in pieces.iter().flat_map(|piece| scopes.iter().map(move |scope| (piece, scope))) {
-            let (meter, number) = scope.numbers();
-            match *piece {
+        for (meter, scope) in scopes.iter().map(|scope| scope.numbers()) {
+            match meter {
+                1 => self.at_edges.storage = true,
+                _ => self.at_edges.scopes.push(scope),
+            }
+        }
+    }
+
+    /// Adds sums of these scopes: all before `from`, and all from there to `end`, as if they lay in the first span.
+    pub(crate) fn add_whole(&mut self, scopes: &[Scope], from: Timestamp, end: Timestamp) {
+        for piece in before(from) {
+            self.push(scopes, piece, Counts::In(0));
+        }
+        for piece in within(Span::new(from, end)) {
+            self.push(scopes, piece, Counts::In(1));
+        }
+    }
+
+    fn push(&mut self, scopes: &[Scope], piece: Piece, counts: Counts) {
+        let (shift, place) = match counts {
+            Counts::Within(shift) => (shift, None),
+            Counts::In(place) => (0, Some(place)),
+            Counts::AtEdge => (0, None),
+        };
+        for (meter, scope) in scopes.iter().map(|scope| scope.numbers()) {
+            match piece {
                 Piece::Buckets { width, first, end } => {
-                    self.meters.push(meter);
-                    self.scopes.push(number);
-                    self.widths.push(width.number());
-                    self.millis.push(width.millis());
-                    self.firsts.push(first);
-                    self.ends.push(end);
+                    let to = &mut self.buckets;
+                    to.meters.push(meter);
+                    to.scopes.push(scope);
+                    to.widths.push(width.number());
+                    to.millis.push(width.millis());
+                    to.shifts.push(shift);
+                    to.firsts.push(first);
+                    to.ends.push(end);
+                    to.places.push(place);
                 }
                 Piece::Changes(span) => {
-                    self.cut_meters.push(meter);
-                    self.cut_scopes.push(number);
-                    self.cut_firsts.push(span.start().as_millis());
-                    self.cut_ends.push(span.end().as_millis());
+                    let to = &mut self.changes;
+                    to.meters.push(meter);
+                    to.scopes.push(scope);
+                    to.firsts.push(span.start().as_millis());
+                    to.ends.push(span.end().as_millis());
+                    to.places.push(place);
+                    to.at_edges.push(matches!(counts, Counts::AtEdge));
                 }
             }
         }
     }
+}
+
+/// The pieces of all time before `from`, and of spans that follow each other from there on.
+///
+/// What lies side by side is read as one range, of whichever span it is: where the spans start tells what belongs to which.
+fn side_by_side(from: Timestamp, spans: &[Span]) -> Vec<Piece> {
+    let mut pieces = before(from);
+    for piece in spans.iter().flat_map(|span| within(*span)) {
+        match (pieces.last_mut(), piece) {
+            (Some(Piece::Buckets { width: last, end: reached, .. }), Piece::Buckets { width, first, end })
+                if *last == width && *reached == first =>
+            {
+                *reached = end;
+            }
+            (Some(Piece::Changes(last)), Piece::Changes(next)) if last.end() == next.start() => {
+                *last = Span::new(last.start(), next.end());
+            }
+            _ => pieces.push(piece),
+        }
+    }
+    pieces
 }
 
 #[cfg(test)]
@@ -274,20 +368,24 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     #[test]
-    fn a_month_is_a_few_ranges_in_every_zone() {
-        // October 2025, beginning on the hour, on the half and in the middle of nowhere.
-        for (shift, cuts) in [(0, 0), (-2 * HOUR, 0), (-11 * HOUR / 2, 32), (-1, 32)] {
+    fn a_month_is_its_days_and_few_hours_in_every_zone() {
+        // October 2025, beginning on the hour, on the half, beyond noon and in the middle of nowhere.
+        for (shift, hours, cuts) in
+            [(0, 0, 0), (-2 * HOUR, 2, 0), (-11 * HOUR / 2, 5, 32), (14 * HOUR, 10, 0), (-1, 0, 32)]
+        {
             let day = |number: i64| Timestamp::from_millis(1_759_276_800_000 + shift + number * 24 * HOUR);
             let days: Vec<_> = (0..31).map(|number| Span::new(day(number), day(number + 1))).collect();
             let mut pieces = Pieces::within(&days);
-            pieces.add(&[Scope::Storage, Scope::Running], day(0), &days);
-            assert_eq!((pieces.starts.len(), pieces.cut_firsts.len()), (31, 2 * cuts), "{shift}");
-            assert!(cuts > 0 || pieces.firsts.len() <= 2 * 6, "{shift}: {} ranges", pieces.firsts.len());
-            let whole = Span::new(day(0), day(31));
+            pieces.add(&[Scope::Storage], day(0), &days);
+            assert_eq!(pieces.at_edges.hours.len(), 32 * hours, "{shift}");
+            let ranges = pieces.buckets.firsts.iter().zip(&pieces.buckets.ends);
+            let buckets: i64 = ranges.map(|(first, end)| end.saturating_sub((*first).max(0))).sum();
+            assert!(buckets < 31 + 100, "{shift}: {buckets} buckets");
+            assert_eq!((pieces.edges.len(), pieces.changes.firsts.len() / 32 * 32), (32, cuts), "{shift}");
             let mut pieces = Pieces::within(&days);
-            pieces.add(&[Scope::RunningByUser], day(0), &[whole]);
-            assert!(pieces.firsts.len() <= 9, "{shift}: {} ranges", pieces.firsts.len());
-            assert!(pieces.cut_firsts.len() <= 2, "{shift}");
+            pieces.add_whole(&[Scope::RunningByUser], day(0), day(31));
+            assert!(pieces.buckets.firsts.len() <= 9, "{shift}: {} ranges", pieces.buckets.firsts.len());
+            assert!(pieces.changes.firsts.len() <= 3, "{shift}");
         }
     }
 }

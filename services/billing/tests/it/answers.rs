@@ -180,20 +180,78 @@ async fn a_file_that_was_not_known_yet_is_shared_by_nobody() {
     database.drop().await;
 }
 
+#[tokio::test]
+async fn links_are_the_same_read_at_once_or_looked_for_file_by_file() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let mut connection = pool.acquire().await.unwrap();
+    for (month, known) in [(0, None), (1, Some(20)), (3, None), (5, None), (5, Some(100)), (11, None)] {
+        let period = [month * 30, month * 30 + 30].map(|day| Timestamp::from_millis(YEAR + day * DAY));
+        let known_at = known.map(|day| Timestamp::from_millis(YEAR + day * DAY));
+        let mut found = Vec::new();
+        for many_links in [0, 5_000] {
+            let wanted = shared_files::Wanted {
+                organization,
+                period: (period[0], period[1]),
+                known_at,
+                unclear: &[],
+                jobs: None,
+                max_files: 100,
+                max_changes: 1_000,
+                many_links,
+            };
+            found.push(shared_files::read(&mut connection, &wanted).await.unwrap());
+        }
+        assert_eq!(found[0], found[1], "month {month}, known at {known:?}");
+        assert!(!found[0].links.is_empty() && found[0].links.len() == found[0].changes.len(), "{:?}", found[0]);
+    }
+    drop(connection);
+    pool.close().await;
+    database.drop().await;
+}
+
+/// An organization's links ever are 60 here.
+#[tokio::test]
+async fn only_few_links_are_read_at_once() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let mut connection = pool.acquire().await.unwrap();
+    let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
+    for (many_links, at_once) in [(60, false), (61, true)] {
+        let arguments = format!("'{organization}', {first}, {last}, null, '{{}}', null, 1001, 1001, {many_links}");
+        let plan =
+            explained(&mut connection, SHARED_TYPES, shared_files::STATEMENT, "analyze, timing off", &arguments).await;
+        let joined = plan.lines().find(|line| line.contains("Full Join")).unwrap();
+        assert_eq!(!joined.contains("never executed"), at_once, "{plan}");
+    }
+    drop(connection);
+    pool.close().await;
+    database.drop().await;
+}
+
+/// What `shared_files::STATEMENT` takes.
+const SHARED_TYPES: &str = "uuid, bigint, bigint, bigint, uuid[], uuid[], bigint, bigint, bigint";
+
 /// Which indexes the kept plan of a statement reads; no table is read whole.
 async fn plan(connection: &mut PgConnection, types: &str, statement: &str, arguments: &str) -> String {
+    let plan = explained(connection, types, statement, "costs off", arguments).await;
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+    plan
+}
+
+async fn explained(connection: &mut PgConnection, types: &str, statement: &str, how: &str, arguments: &str) -> String {
     // The plan that is kept for all questions. The tables are small here, so that reading them whole may look cheap.
     let prepare = format!(
         "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; prepare asked ({types}) as {statement}"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
-    let explain = format!("explain (costs off) execute asked ({arguments})");
+    let explain = format!("explain ({how}) execute asked ({arguments})");
     let lines: Vec<String> =
         sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
     sqlx::raw_sql("deallocate asked").execute(connection).await.unwrap();
-    let plan = lines.join("\n");
-    assert!(!plan.contains("Seq Scan"), "{plan}");
-    plan
+    lines.join("\n")
 }
 
 #[tokio::test]
@@ -202,10 +260,9 @@ async fn files_that_jobs_share_are_read_from_indexes() {
     let pool = database.pool("billing", BillingService::migrations()).await;
     let organization = filled(&pool).await;
     let mut connection = pool.acquire().await.unwrap();
-    let types = "uuid, bigint, bigint, bigint, uuid[], uuid[], bigint, bigint";
     let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
-    let of_all = format!("'{organization}', {first}, {last}, null, '{{}}', null, 200001, 200001");
-    let plan = plan(&mut connection, types, shared_files::STATEMENT, &of_all).await;
+    let of_all = format!("'{organization}', {first}, {last}, null, '{{}}', null, 200001, 200001, 5000");
+    let plan = plan(&mut connection, SHARED_TYPES, shared_files::STATEMENT, &of_all).await;
     for index in [
         "Index Only Scan using metering_files_stored on",
         "Index Only Scan using metering_files_freed on",
@@ -227,12 +284,14 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
     let organization = filled(&pool).await;
     let mut connection = pool.acquire().await.unwrap();
     let types = "uuid, bigint, bigint, bigint, uuid, bigint, uuid, bigint, uuid[], bigint, bigint, bigint[], smallint[], \
-        smallint[], smallint[], bigint[], bigint[], bigint[], smallint[], smallint[], bigint[], bigint[]";
+        smallint[], smallint[], bigint[], bigint[], bigint[], bigint[], integer[], smallint[], smallint[], bigint[], \
+        bigint[], integer[], boolean[], bigint[], boolean, smallint[]";
     let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
     let nil = Uuid::nil();
     let arguments = format!(
         "'{organization}', {first}, {last}, null, '{nil}', 201, '{nil}', 201, '{{}}', 10001, 200001, '{{{first}}}', '{{1}}', '{{0}}', \
-         '{{1}}', '{{86400000}}', '{{20240}}', '{{20269}}', '{{1,2}}', '{{0,1}}', '{{{first},{first}}}', '{{{last},{last}}}'"
+         '{{1}}', '{{86400000}}', '{{0}}', '{{20240}}', '{{20269}}', '{{null}}', '{{1,2}}', '{{0,1}}', \
+         '{{{first},{first}}}', '{{{last},{last}}}', '{{null,null}}', '{{false,false}}', '{{485760,485784}}', true, '{{0,1}}'"
     );
     let plan = plan(&mut connection, types, STATEMENT, &arguments).await;
     for index in [

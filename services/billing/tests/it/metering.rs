@@ -235,9 +235,9 @@ impl Truth {
                 changes.push(FileChange { at, change: Change::Level(delta) });
             }
             changes.sort_by_key(|change| change.at);
-            let parts = shares(&changes, &[span], Rule::Split, |job| *job);
-            if parts[0].byte_ms != 0 || parts[0].stored {
-                files.insert(file, (parts[0].unattributed_byte_ms, parts[0].jobs.clone()));
+            let (of_file, jobs) = shares(&changes, &[span], Rule::Split, |job| *job).together();
+            if of_file.stored {
+                files.insert(file, (of_file.unattributed_byte_ms, jobs));
             }
         }
         files

@@ -1,24 +1,43 @@
 //! A file's shares over spans.
 
-use std::collections::BTreeMap;
-
 use epoch::Timestamp;
 
 use super::{Change, FileChange, Rule, tree::Tree};
 use crate::domain::span::Span;
 
-/// A file in a span.
+/// How jobs share a file, in spans that follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shares<J> {
+    /// The file itself, in each span.
+    pub spans: Vec<InSpan>,
+    /// The jobs that used it while it held something, by id, and their shares in each span.
+    pub jobs: Vec<(J, Vec<i128>)>,
+}
+
+impl<J> Shares<J> {
+    /// The same of all spans together.
+    #[must_use]
+    pub fn together(self) -> (InSpan, Vec<(J, i128)>) {
+        let file = self.spans.into_iter().fold(InSpan::default(), |sum, span| InSpan {
+            byte_ms: sum.byte_ms + span.byte_ms,
+            unattributed_byte_ms: sum.unattributed_byte_ms + span.unattributed_byte_ms,
+            stored: sum.stored || span.stored,
+            negative: sum.negative || span.negative,
+        });
+        (file, self.jobs.into_iter().map(|(job, shares)| (job, shares.into_iter().sum())).collect())
+    }
+}
+
+/// A file in a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InSpan {
     /// Its area.
     pub byte_ms: i128,
     /// What of it is no job's.
     pub unattributed_byte_ms: i128,
-    /// The jobs that used it while it held something, by id, and their shares.
-    pub jobs: Vec<(J, i128)>,
-    /// Whether it held something at any time in the span.
+    /// Whether it held something at any time.
     pub stored: bool,
-    /// Whether it held less than nothing at any time in the span.
+    /// Whether it held less than nothing at any time.
     pub negative: bool,
 }
 
@@ -28,16 +47,14 @@ pub fn shares<J: Ord + Clone, U: Ord>(
     spans: &[Span],
     rule: Rule,
     user: impl Fn(&J) -> U,
-) -> Vec<Shares<J>> {
-    let mut file = File::new(changes, rule, user);
+) -> Shares<J> {
+    let mut file = File::new(changes, spans.len(), rule, user);
     let mut coming = changes.chunk_by(|left, right| left.at == right.at).peekable();
-    let mut answers = Vec::new();
     for span in spans {
         let mut reached = span.start();
         while let Some(instant) = coming.next_if(|instant| instant.first().is_some_and(|first| first.at <= reached)) {
             file.apply(instant);
         }
-        file.begin();
         loop {
             let next = coming.peek().and_then(|instant| instant.first()).map_or(span.end(), |first| first.at);
             let until = next.min(span.end());
@@ -50,20 +67,20 @@ pub fn shares<J: Ord + Clone, U: Ord>(
                 file.apply(instant);
             }
         }
-        answers.push(file.answer());
+        file.end_span();
     }
-    answers
+    file.answer()
 }
 
 /// A job that the file is linked to at some time, at its place among them by id.
 struct Place {
     linked: bool,
-    /// What every linked job had together when this one was linked, and what this place alone had.
+    /// What every linked job had together when this one was looked at last, and what this place alone had.
     since: (i128, i128),
     /// In how many spans of time something had been shared by then.
     since_shared: u64,
-    /// What it has of the present span, up to `since`.
-    share: i128,
+    /// What it has of each span.
+    shares: Vec<i128>,
     shared: bool,
 }
 
@@ -76,8 +93,9 @@ struct File<J> {
     linked_count: i128,
     /// Whose job each is: the place of the user's first job stands for the user.
     user_of: Vec<usize>,
-    /// How many linked jobs each user has, of those who have one.
-    users: BTreeMap<usize, usize>,
+    /// How many linked jobs each user has, by the place that stands for the user; and how many users have one.
+    jobs_of_user: Vec<usize>,
+    users: usize,
     level: i128,
     segment_start: Timestamp,
     /// What every linked job has got: the sum of all q.
@@ -86,20 +104,14 @@ struct File<J> {
     more: Tree,
     more_count: i128,
     shared: u64,
-    present: Present,
-}
-
-/// What is known of the present span.
-#[derive(Default)]
-struct Present {
-    byte_ms: i128,
-    unattributed_byte_ms: i128,
-    stored: bool,
-    negative: bool,
+    /// How much was shared when the present span began.
+    shared_before: u64,
+    present: InSpan,
+    spans: Vec<InSpan>,
 }
 
 impl<J: Ord + Clone> File<J> {
-    fn new<U: Ord>(changes: &[FileChange<J>], rule: Rule, user: impl Fn(&J) -> U) -> Self {
+    fn new<U: Ord>(changes: &[FileChange<J>], spans: usize, rule: Rule, user: impl Fn(&J) -> U) -> Self {
         let mut jobs = Vec::new();
         for change in changes {
             if let Change::Link(job) = &change.change {
@@ -108,47 +120,61 @@ impl<J: Ord + Clone> File<J> {
         }
         jobs.sort_unstable();
         jobs.dedup();
-        let mut first = BTreeMap::new();
-        let user_of = jobs.iter().enumerate().map(|(index, job)| *first.entry(user(job)).or_insert(index)).collect();
-        let place = |_: &J| Place { linked: false, since: (0, 0), since_shared: 0, share: 0, shared: false };
-        let places: Vec<_> = jobs.iter().map(place).collect();
-        let count = places.len();
+        let count = jobs.len();
+        let mut by_user: Vec<_> = jobs.iter().map(user).zip(0..count).collect();
+        by_user.sort_unstable();
+        let mut user_of = vec![0; count];
+        for of_user in by_user.chunk_by(|(left, _), (right, _)| left == right) {
+            for (_, place) in of_user {
+                if let (Some(user), Some((_, first))) = (user_of.get_mut(*place), of_user.first()) {
+                    *user = *first;
+                }
+            }
+        }
+        let place = |_| Place { linked: false, since: (0, 0), since_shared: 0, shares: vec![0; spans], shared: false };
         Self {
             rule,
             jobs,
-            places,
+            places: (0..count).map(place).collect(),
             linked: Tree::new(count),
             linked_count: 0,
             user_of,
-            users: BTreeMap::new(),
+            jobs_of_user: vec![0; count],
+            users: 0,
             level: 0,
             segment_start: Timestamp::from_millis(0),
             together: 0,
             more: Tree::new(count),
             more_count: 0,
             shared: 0,
-            present: Present::default(),
+            shared_before: 0,
+            present: InSpan::default(),
+            spans: Vec::with_capacity(spans),
         }
     }
 
     /// Applies the changes of one instant, which are one change.
     fn apply(&mut self, instant: &[FileChange<J>]) {
         let level_before = self.level;
-        let mut touched: BTreeMap<usize, bool> = BTreeMap::new();
+        let mut touched = Vec::new();
         for change in instant {
             match &change.change {
                 Change::Level(delta) => self.level += i128::from(*delta),
                 Change::Link(job) | Change::Unlink(job) => {
                     // A job that is never linked has no place, and unlinking it changes nothing.
                     if let Ok(place) = self.jobs.binary_search(job) {
-                        touched.insert(place, matches!(change.change, Change::Link(_)));
+                        touched.push((place, matches!(change.change, Change::Link(_))));
                     }
                 }
             }
         }
         let mut changed = self.level != level_before;
-        for (place, linked) in touched {
-            changed |= self.set(place, linked);
+        // Of what is said of a job, the last counts.
+        touched.sort_by_key(|(place, _)| *place);
+        for of_place in touched.chunk_by(|(left, _), (right, _)| left == right) {
+            if let Some((place, linked)) = of_place.last() {
+                changed |= self.set(*place, *linked);
+            }
         }
         if changed && let Some(first) = instant.first() {
             self.segment_start = first.at;
@@ -167,12 +193,10 @@ impl<J: Ord + Clone> File<J> {
         let one = if linked { 1 } else { -1 };
         self.linked.add(index, one);
         self.linked_count += one;
-        if let Some(user) = self.user_of.get(index) {
-            let jobs = self.users.entry(*user).or_insert(0);
-            *jobs = if linked { *jobs + 1 } else { jobs.saturating_sub(1) };
-            if *jobs == 0 {
-                self.users.remove(user);
-            }
+        if let Some(jobs) = self.user_of.get(index).and_then(|user| self.jobs_of_user.get_mut(*user)) {
+            let had = *jobs;
+            *jobs = if linked { had + 1 } else { had.saturating_sub(1) };
+            self.users = self.users + usize::from(had == 0) - usize::from(*jobs == 0);
         }
         true
     }
@@ -181,10 +205,13 @@ impl<J: Ord + Clone> File<J> {
     fn settle(&mut self, index: usize) {
         let now = (self.together, self.more_count - self.more.before(index));
         let shared = self.shared;
+        let span = self.spans.len();
         let Some(place) = self.places.get_mut(index) else { return };
-        if place.linked {
-            place.share += now.0 - place.since.0 + now.1 - place.since.1;
-            place.shared |= shared > place.since_shared;
+        if place.linked && shared > place.since_shared {
+            place.shared = true;
+            if let Some(share) = place.shares.get_mut(span) {
+                *share += now.0 - place.since.0 + now.1 - place.since.1;
+            }
         }
         (place.since, place.since_shared) = (now, shared);
     }
@@ -199,16 +226,20 @@ impl<J: Ord + Clone> File<J> {
         self.present.byte_ms += after - before;
         self.present.stored = true;
         self.present.negative |= self.level < 0;
-        let attributed = self.linked_count > 0 && (self.rule == Rule::Split || self.users.len() == 1);
+        let attributed = self.linked_count > 0 && (self.rule == Rule::Split || self.users == 1);
         if !attributed {
             self.present.unattributed_byte_ms += after - before;
             return;
         }
         let jobs = self.linked_count;
+        self.shared += 1;
+        if jobs == 1 {
+            self.together += after - before;
+            return;
+        }
         self.together += after.div_euclid(jobs) - before.div_euclid(jobs);
         self.one_more(after.rem_euclid(jobs), 1);
         self.one_more(before.rem_euclid(jobs), -1);
-        self.shared += 1;
     }
 
     /// The first `jobs` of the linked ones get one more.
@@ -219,25 +250,20 @@ impl<J: Ord + Clone> File<J> {
         }
     }
 
-    /// A new span begins.
-    fn begin(&mut self) {
-        self.present = Present::default();
-        for index in 0..self.places.len() {
-            self.settle(index);
-            if let Some(place) = self.places.get_mut(index) {
-                (place.share, place.shared) = (0, false);
+    /// The present span ends; what is linked has its share of it.
+    fn end_span(&mut self) {
+        if self.shared > self.shared_before {
+            for index in 0..self.places.len() {
+                self.settle(index);
             }
+            self.shared_before = self.shared;
         }
+        self.spans.push(std::mem::take(&mut self.present));
     }
 
-    fn answer(&mut self) -> Shares<J> {
-        for index in 0..self.places.len() {
-            self.settle(index);
-        }
-        let of_jobs = self.jobs.iter().zip(&self.places).filter(|(_, place)| place.shared);
-        let jobs = of_jobs.map(|(job, place)| (job.clone(), place.share)).collect();
-        let Present { byte_ms, unattributed_byte_ms, stored, negative } = self.present;
-        Shares { byte_ms, unattributed_byte_ms, jobs, stored, negative }
+    fn answer(self) -> Shares<J> {
+        let of_jobs = self.jobs.into_iter().zip(self.places).filter(|(_, place)| place.shared);
+        Shares { spans: self.spans, jobs: of_jobs.map(|(job, place)| (job, place.shares)).collect() }
     }
 }
 
@@ -248,7 +274,7 @@ mod tests {
     use epoch::Timestamp;
     use proptest::{collection::vec, prelude::*};
 
-    use super::{Shares, shares};
+    use super::{InSpan, shares};
     use crate::domain::{
         sharing::{Change, FileChange, Rule, cumulative_share},
         span::Span,
@@ -267,8 +293,14 @@ mod tests {
         job / 2
     }
 
+    type Whole = (InSpan, Vec<(u8, i128)>);
+
+    fn whole(changes: &[FileChange<u8>], span: Span, rule: Rule) -> Whole {
+        shares(changes, &[span], rule, user).together()
+    }
+
     /// The rule, word for word: maximal segments, and each linked job's share of each.
-    fn naive(changes: &[FileChange<u8>], span: Span, rule: Rule) -> Shares<u8> {
+    fn naive(changes: &[FileChange<u8>], span: Span, rule: Rule) -> Whole {
         let mut segments: Vec<(i64, i64, BTreeSet<u8>)> = Vec::new();
         let (mut level, mut jobs) = (0_i64, BTreeSet::new());
         for change in changes {
@@ -307,7 +339,7 @@ mod tests {
                 *of_jobs.entry(*job).or_insert(0) += share(after) - share(before);
             }
         }
-        Shares { byte_ms, unattributed_byte_ms, jobs: of_jobs.into_iter().collect(), stored, negative }
+        (InSpan { byte_ms, unattributed_byte_ms, stored, negative }, of_jobs.into_iter().collect())
     }
 
     #[test]
@@ -320,10 +352,8 @@ mod tests {
             change(35, Change::Unlink(2)),
             change(40, Change::Unlink(1)),
         ];
-        let shares = shares(&changes, &[Span::new(at(0), at(50))], Rule::Split, user);
-        let expected =
-            Shares { byte_ms: 70 + 100, unattributed_byte_ms: 50, jobs: vec![(1, 120)], stored: true, negative: false };
-        assert_eq!(shares, [expected]);
+        let file = InSpan { byte_ms: 70 + 100, unattributed_byte_ms: 50, stored: true, negative: false };
+        assert_eq!(whole(&changes, Span::new(at(0), at(50)), Rule::Split), (file, vec![(1, 120)]));
     }
 
     #[test]
@@ -340,8 +370,8 @@ mod tests {
             change(1, Change::Level(1)),
             change(3, Change::Unlink(2)),
         ];
-        let shares = shares(&changes, &[Span::new(at(0), at(3))], Rule::Split, user);
-        assert_eq!(shares[0].jobs, [(1, 2), (2, 1)]);
+        let (_, jobs) = whole(&changes, Span::new(at(0), at(3)), Rule::Split);
+        assert_eq!(jobs, [(1, 2), (2, 1)]);
     }
 
     #[test]
@@ -352,8 +382,8 @@ mod tests {
             change(10, Change::Link(1)),
             change(20, Change::Link(2)),
         ];
-        let shares = shares(&changes, &[Span::new(at(0), at(30))], Rule::UnsharedOnly, user);
-        assert_eq!((shares[0].unattributed_byte_ms, &shares[0].jobs), (10, &vec![(0, 15), (1, 5)]));
+        let (file, jobs) = whole(&changes, Span::new(at(0), at(30)), Rule::UnsharedOnly);
+        assert_eq!((file.unattributed_byte_ms, jobs), (10, vec![(0, 15), (1, 5)]));
     }
 
     fn any_changes() -> impl Strategy<Value = Vec<FileChange<u8>>> {
@@ -379,27 +409,35 @@ mod tests {
         fn is_the_rule_word_for_word(changes in any_changes(), start in -5..40_i64, length in 0..50_i64, unshared: bool) {
             let rule = if unshared { Rule::UnsharedOnly } else { Rule::Split };
             let span = Span::new(at(start), at(start + length));
-            let found = shares(&changes, &[span], rule, user);
-            prop_assert_eq!(&found[0], &naive(&changes, span, rule));
-            let of_jobs: i128 = found[0].jobs.iter().map(|(_, share)| share).sum();
-            prop_assert_eq!(of_jobs + found[0].unattributed_byte_ms, found[0].byte_ms);
+            let (file, jobs) = whole(&changes, span, rule);
+            prop_assert_eq!((file, jobs.clone()), naive(&changes, span, rule));
+            let of_jobs: i128 = jobs.iter().map(|(_, share)| share).sum();
+            prop_assert_eq!(of_jobs + file.unattributed_byte_ms, file.byte_ms);
         }
 
+        /// And in every span, so that days sum to the whole, for every job.
         #[test]
-        fn days_sum_to_the_whole_for_every_job(changes in any_changes(), cuts in vec(-5..80_i64, 5)) {
+        fn each_span_is_as_if_it_were_asked_for_alone(
+            changes in any_changes(), cuts in vec(-5..80_i64, 2..8), unshared: bool,
+        ) {
+            let rule = if unshared { Rule::UnsharedOnly } else { Rule::Split };
             let mut cuts = cuts;
             cuts.sort_unstable();
             let spans: Vec<_> = cuts.windows(2).map(|ends| Span::new(at(ends[0]), at(ends[1]))).collect();
-            let whole = Span::new(at(cuts[0]), at(cuts[4]));
-            let days = shares(&changes, &spans, Rule::Split, user);
-            let whole = shares(&changes, &[whole], Rule::Split, user).remove(0);
-            let mut of_jobs: BTreeMap<u8, i128> = BTreeMap::new();
-            for (job, share) in days.iter().flat_map(|day| &day.jobs) {
-                *of_jobs.entry(*job).or_insert(0) += share;
+            let found = shares(&changes, &spans, rule, user);
+            for (index, span) in spans.iter().enumerate() {
+                let (file, jobs) = naive(&changes, *span, rule);
+                prop_assert_eq!(found.spans[index], file);
+                let of_jobs: BTreeMap<u8, i128> = jobs.into_iter().collect();
+                for (job, shares) in &found.jobs {
+                    prop_assert_eq!(shares[index], of_jobs.get(job).copied().unwrap_or(0), "job {}", job);
+                }
+                for job in of_jobs.keys() {
+                    prop_assert!(found.jobs.iter().any(|(found, _)| found == job), "job {}", job);
+                }
             }
-            prop_assert_eq!(of_jobs.into_iter().collect::<Vec<_>>(), whole.jobs);
-            prop_assert_eq!(days.iter().map(|day| day.byte_ms).sum::<i128>(), whole.byte_ms);
-            prop_assert_eq!(days.iter().map(|day| day.unattributed_byte_ms).sum::<i128>(), whole.unattributed_byte_ms);
+            let over_all = Span::new(at(cuts[0]), at(*cuts.last().unwrap()));
+            prop_assert_eq!(found.together(), naive(&changes, over_all, rule));
         }
     }
 }
