@@ -45,20 +45,21 @@ const DAY: i64 = 86_400_000;
 const LISTED: usize = 200;
 
 pub async fn run(server: &str) -> Result<()> {
-    println!("\n## a month of an organization by day, with its files, jobs and users ({QUESTIONS} questions)\n");
+    println!(
+        "\n## a month of an organization by day, with its files, jobs and users ({QUESTIONS} questions of each kind)\n"
+    );
     println!("| events | what | p50 | p99 |\n|---|---|---|---|");
-    let mut medians = Vec::new();
+    let mut measured = Vec::new();
     for events in [100_000, 10_000_000] {
         let pool = filled(server, events).await?;
-        medians.push(measure(&pool, events).await?);
+        measured.push(measure(&pool, events).await?);
         pool.close().await;
     }
-    if let [(small_p50, small_p99), (large_p50, large_p99)] = medians[..] {
-        println!(
-            "\n10,000,000 / 100,000 events: {:.1} at p50, {:.1} at p99",
-            large_p50 / small_p50,
-            large_p99 / small_p99
-        );
+    if let [small, large] = &measured[..] {
+        println!("\n| 10,000,000 / 100,000 events | p50 | p99 |\n|---|---|---|");
+        for (small, large) in small.iter().zip(large) {
+            println!("| {} | {:.1} | {:.1} |", small.what, large.p50 / small.p50, large.p99 / small.p99);
+        }
     }
     Ok(())
 }
@@ -91,39 +92,44 @@ async fn filled(server: &str, events: usize) -> Result<PgPool> {
     Ok(pool)
 }
 
-async fn measure(pool: &PgPool, events: usize) -> Result<(f64, f64)> {
+struct Measured {
+    what: &'static str,
+    p50: f64,
+    p99: f64,
+}
+
+async fn measure(pool: &PgPool, events: usize) -> Result<Vec<Measured>> {
     let organizations: Vec<Uuid> = sqlx::query_scalar(
         "select distinct organization_id from metering_files where organization_id <> $1 order by 1",
     )
     .bind(MANY_FILES)
     .fetch_all(pool)
     .await?;
-
-    let mut usage = Vec::new();
-    for number in 0..WARM_UP + QUESTIONS {
-        // Every organization and every month, in an order without a pattern.
-        let organization = organizations[number * 617 % organizations.len()];
-        let began = Instant::now();
-        ask_usage(pool, organization, number * 5 % 12).await?;
-        if number >= WARM_UP {
-            usage.push(u64::try_from(began.elapsed().as_micros())?);
-        }
-    }
-    row(events, "usage: days, files, jobs, users, flags", &usage);
-    for (what, by) in [
-        ("daily rows by file", GroupBy::File),
-        ("daily rows by machine", GroupBy::Machine),
-        ("daily rows by machine type", GroupBy::MachineType),
-        ("daily rows by job, with shares of files", GroupBy::Job),
-        ("daily rows by user, with shares of files", GroupBy::User),
-    ] {
+    let kinds = [
+        ("usage: days, files, jobs, users, flags", None),
+        ("daily rows by file", Some(GroupBy::File)),
+        ("daily rows by machine", Some(GroupBy::Machine)),
+        ("daily rows by machine type", Some(GroupBy::MachineType)),
+        ("daily rows by job, with shares of files", Some(GroupBy::Job)),
+        ("daily rows by user, with shares of files", Some(GroupBy::User)),
+        ("daily rows by configuration, with shares of files", Some(GroupBy::JobConfiguration)),
+    ];
+    let mut measured = Vec::new();
+    for (what, by) in kinds {
         let mut samples = Vec::new();
-        for number in 0..QUESTIONS / 10 {
+        for number in 0..WARM_UP + QUESTIONS {
+            // Every organization and every month, in an order without a pattern.
+            let (organization, month) = (organizations[number * 617 % organizations.len()], number * 5 % 12);
             let began = Instant::now();
-            ask_rows(pool, organizations[number * 617 % organizations.len()], number * 5 % 12, by).await?;
-            samples.push(u64::try_from(began.elapsed().as_micros())?);
+            match by {
+                None => ask_usage(pool, organization, month).await?,
+                Some(by) => ask_rows(pool, organization, month, by).await?,
+            }
+            if number >= WARM_UP {
+                samples.push(u64::try_from(began.elapsed().as_micros())?);
+            }
         }
-        row(events, what, &samples);
+        measured.push(row(events, what, &samples));
     }
     let mut of_many = Vec::new();
     for _ in 0..QUESTIONS / 5 {
@@ -132,11 +138,13 @@ async fn measure(pool: &PgPool, events: usize) -> Result<(f64, f64)> {
         of_many.push(u64::try_from(began.elapsed().as_micros())?);
     }
     row(events, "usage of a month with 5,000 files", &of_many);
-    Ok((percentile(&usage, 0.5), percentile(&usage, 0.99)))
+    Ok(measured)
 }
 
-fn row(events: usize, what: &str, samples: &[u64]) {
-    println!("| {events} | {what} | {:.2} ms | {:.2} ms |", percentile(samples, 0.5), percentile(samples, 0.99));
+fn row(events: usize, what: &'static str, samples: &[u64]) -> Measured {
+    let (p50, p99) = (percentile(samples, 0.5), percentile(samples, 0.99));
+    println!("| {events} | {what} | {p50:.2} ms | {p99:.2} ms |");
+    Measured { what, p50, p99 }
 }
 
 async fn load(pool: &PgPool, events: usize) -> Result<()> {

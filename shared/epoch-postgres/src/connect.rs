@@ -19,11 +19,15 @@ use tokio::runtime::Handle;
 
 /// Opens a pool whose connections have `schema` as their search path.
 ///
+/// They plan a statement once. Left to itself, the server plans the first five calls for what they ask, and goes on so for good where
+/// that looks cheaper: who happened to ask first on a connection would decide what later questions cost.
+///
 /// # Errors
 /// When the server can't be reached.
 pub async fn connect(pool: PgPoolOptions, server: PgConnectOptions, schema: &str) -> Result<PgPool, sqlx::Error> {
     // A connection that broke is found by its first use and replaced; asking each time would be one more round trip a query.
-    pool.test_before_acquire(false).connect_with(server.options([("search_path", schema)])).await
+    let settings = [("search_path", schema), ("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
+    pool.test_before_acquire(false).connect_with(server.options(settings)).await
 }
 
 /// A connection beside the pool: commands go on however busy that is. Its plans are made once, and without sequential scans: one

@@ -90,6 +90,18 @@ async fn an_answer_is_one_statement() {
     assert!(answer.files.items.len() > 20 && answer.files.items.iter().any(|file| !file.jobs.is_empty()));
     assert!(answer.jobs.items.len() > 3 && answer.totals.storage_provisional, "{:?}", answer.jobs);
     assert_eq!(sent, 1, "statements");
+    // Nor does it depend on the first questions how later ones are planned.
+    for month in 0..12 {
+        let period = [month * 30, month * 30 + 30].map(|day| Timestamp::from_millis(YEAR + day * DAY));
+        let window =
+            Window { period: Span::new(period[0], period[1]), as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
+        let asked = Asked { organization, window, known_at: None };
+        let none = Page { after: None, limit: 0 };
+        usage(&alone, asked, Rule::Split, &[window.period], none, none).await.unwrap();
+    }
+    let plans = "select generic_plans, custom_plans from pg_prepared_statements where statement like '%as part%'";
+    let plans: (i64, i64) = sqlx::query_as(plans).fetch_one(&alone).await.unwrap();
+    assert_eq!(plans, (13, 0));
     alone.close().await;
     pool.close().await;
     database.drop().await;
