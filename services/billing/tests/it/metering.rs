@@ -6,7 +6,7 @@ use billing::{
     domain::{
         compute::{JobRun, compute_usage},
         days::{days, zone},
-        metering::LevelChange,
+        metering::{LevelChange, area},
         runs::Run,
         sharing::{Change, FileChange, Rule, shares},
         span::{Span, Window},
@@ -41,9 +41,16 @@ fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// Instants at which much happens and is asked; the last quarter of an hour is a midnight in Kathmandu.
-const CROWDED: [i64; 5] =
-    [OCTOBER, OCTOBER + 33 * HOUR / 4, OCTOBER + 33 * HOUR / 4 + 1, OCTOBER + 73 * HOUR / 4, OCTOBER + DAY];
+/// Instants at which much happens and is asked: noon among them; the last quarter of an hour is a midnight in Kathmandu.
+const CROWDED: [i64; 7] = [
+    OCTOBER,
+    OCTOBER + 33 * HOUR / 4,
+    OCTOBER + 33 * HOUR / 4 + 1,
+    OCTOBER + 12 * HOUR - 1,
+    OCTOBER + 12 * HOUR,
+    OCTOBER + 73 * HOUR / 4,
+    OCTOBER + DAY,
+];
 
 /// Before, in and after the month; often on the edges of hours, and often at the same instant.
 fn instant() -> impl Strategy<Value = i64> {
@@ -111,7 +118,17 @@ struct Question {
 }
 
 fn question() -> impl Strategy<Value = Question> {
-    let zones = select(vec!["UTC", "Europe/Madrid", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"]);
+    // In the last two, days begin at noon UTC.
+    let zones = select(vec![
+        "UTC",
+        "Europe/Madrid",
+        "Asia/Kathmandu",
+        "Australia/Lord_Howe",
+        "America/St_Johns",
+        "Pacific/Kiritimati",
+        "Etc/GMT+12",
+        "Etc/GMT-12",
+    ]);
     (instant(), 0..40 * DAY, instant(), option::of(instant()), zones)
         .prop_map(|(start, length, as_of, known_at, zone)| Question { start, length, as_of, known_at, zone })
 }
@@ -125,6 +142,8 @@ struct Truth {
     levels: BTreeMap<Uuid, Vec<(i64, LevelChange)>>,
     runs: Vec<RecordedRun>,
     links: BTreeMap<Uuid, Vec<(i64, FileChange<Uuid>)>>,
+    /// Who created jobs, and from which configuration.
+    jobs: BTreeMap<Uuid, (Option<Uuid>, Uuid)>,
 }
 
 fn file_events(ledger: &mut Ledger, truth: &mut Truth, file: Uuid, plan: &FilePlan) -> Vec<Arc<Envelope>> {
@@ -147,9 +166,11 @@ fn file_events(ledger: &mut Ledger, truth: &mut Truth, file: Uuid, plan: &FilePl
 fn job_events(ledger: &mut Ledger, truth: &mut Truth, job: Uuid, plan: &JobPlan) -> Vec<Arc<Envelope>> {
     let organization_id = ledger.organization;
     let user_id = plan.user.map(|user| id(500 + user));
+    let job_configuration_id = id(700 + plan.configuration);
+    truth.jobs.insert(job, (user_id, job_configuration_id));
     let created = JobCreated {
         organization_id,
-        job_configuration_id: id(700 + plan.configuration),
+        job_configuration_id,
         name: "j".into(),
         command: vec!["true".into()],
         timeout_ms: 1,
@@ -242,7 +263,51 @@ impl Truth {
         }
         files
     }
+
+    /// Usage by key in each span, where there is any: storage told by file or by jobs, and run time by jobs.
+    fn rows(&self, question: &Question, by: GroupBy, window: Window, spans: &[Span]) -> Rows {
+        let mut rows = Rows::new();
+        let mut add = |key: Option<Uuid>, span: usize, byte_ms: i128, run_ms: i128| {
+            let row = rows.entry(key).or_insert_with(|| (vec![0; spans.len()], vec![0; spans.len()]));
+            (row.0[span], row.1[span]) = (row.0[span] + byte_ms, row.1[span] + run_ms);
+        };
+        let of_job = |job: Uuid| {
+            let (user, configuration) = self.jobs[&job];
+            match by {
+                GroupBy::Job => Some(job),
+                GroupBy::User => user,
+                _ => Some(configuration),
+            }
+        };
+        for (index, span) in spans.iter().enumerate() {
+            if by == GroupBy::File {
+                for (file, changes) in self.levels(question.known_at) {
+                    add(Some(file), index, area(&changes, *span), 0);
+                }
+                continue;
+            }
+            for run in self.runs(question.known_at) {
+                let key = match by {
+                    GroupBy::Machine => Some(id(900)),
+                    _ => of_job(run.job),
+                };
+                add(key, index, 0, run.run.millis_within(*span, window.as_of));
+            }
+            let shared = self.shared(question.known_at, window.needed().1, *span);
+            for (unattributed, jobs) in shared.into_values().filter(|_| by != GroupBy::Machine) {
+                add(None, index, unattributed, 0);
+                for (job, byte_ms) in jobs {
+                    add(of_job(job), index, byte_ms, 0);
+                }
+            }
+        }
+        rows.retain(|_, (byte_ms, run_ms)| byte_ms.iter().chain(run_ms.iter()).any(|sum| *sum != 0));
+        rows
+    }
 }
+
+/// Byte-milliseconds and run milliseconds, by key and in each span.
+type Rows = BTreeMap<Option<Uuid>, (Vec<i128>, Vec<i128>)>;
 
 const GROUPS: [GroupBy; 6] =
     [GroupBy::File, GroupBy::Job, GroupBy::User, GroupBy::JobConfiguration, GroupBy::Machine, GroupBy::MachineType];
@@ -306,23 +371,34 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     assert_eq!(jobs, compute.jobs, "jobs: {question:?}");
 
     for by in GROUPS {
-        let (mut byte_ms, mut run_ms, mut after) = (vec![0; spans.len()], vec![0; spans.len()], None);
+        let (mut rows, mut after) = (Rows::new(), None);
         loop {
             let page = snapshot.groups(by, &spans, after, 2).await.unwrap();
-            for (_, usage) in page.items {
-                byte_ms.iter_mut().zip(usage.byte_ms).for_each(|(sum, part)| *sum += part);
-                run_ms.iter_mut().zip(usage.run_ms).for_each(|(sum, part)| *sum += part);
+            for (key, usage) in page.items {
+                let told = |sums: Vec<i128>| if sums.is_empty() { vec![0; spans.len()] } else { sums };
+                let row = (told(usage.byte_ms), told(usage.run_ms));
+                assert_eq!(rows.insert(key, row), None, "{by:?} {key:?} twice: {question:?}");
             }
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
+        if by != GroupBy::MachineType {
+            assert_eq!(rows, truth.rows(question, by, window, &spans), "{by:?}: {question:?}");
+        }
+        let sum = |of: fn(&(Vec<i128>, Vec<i128>)) -> &Vec<i128>| {
+            let mut sums = vec![0; spans.len()];
+            for row in rows.values() {
+                sums.iter_mut().zip(of(row)).for_each(|(sum, part)| *sum += part);
+            }
+            sums
+        };
         if !matches!(by, GroupBy::Machine | GroupBy::MachineType) {
-            assert_eq!(byte_ms, totals.byte_ms, "bytes {by:?}: {question:?}");
+            assert_eq!(sum(|row| &row.0), totals.byte_ms, "bytes {by:?}: {question:?}");
         }
         if by != GroupBy::File {
-            assert_eq!(run_ms, totals.run_ms, "runs {by:?}: {question:?}");
+            assert_eq!(sum(|row| &row.1), totals.run_ms, "runs {by:?}: {question:?}");
         }
     }
 }
