@@ -108,8 +108,9 @@ impl Snapshot {
         let rows = i64::try_from(page.limit).unwrap_or(i64::MAX);
         let linked = file_links::jobs(&mut self.tx, organization, last, after, rows).await?;
         let mut jobs: BTreeSet<Uuid> = linked.into_iter().chain(runs.iter().map(|run| run.job)).collect();
-        let last_of_page = jobs.iter().nth(limit.saturating_sub(1)).copied();
-        let next = last_of_page.filter(|_| jobs.len() > limit || runs_next.is_some());
+        // Of runs, all are known only up to the end of their page.
+        let end_of_jobs = jobs.iter().nth(limit.saturating_sub(1)).filter(|_| jobs.len() > limit).copied();
+        let next = end_of_jobs.into_iter().chain(runs_next).min();
         if let Some(next) = next {
             jobs.retain(|job| *job <= next);
         }

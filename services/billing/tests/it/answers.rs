@@ -192,6 +192,37 @@ async fn a_file_that_was_not_known_yet_is_shared_by_nobody() {
     database.drop().await;
 }
 
+/// Those that are stored and those that were freed since, in one order of ids.
+#[tokio::test]
+async fn pages_of_files_join_whatever_their_size() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    filled(&pool).await;
+    let (window, spans) = june("UTC");
+    let some = "select md5('organization ' || n)::uuid from generate_series(1, 5) n";
+    let organizations: Vec<Uuid> = sqlx::query_scalar(some).fetch_all(&pool).await.unwrap();
+    for organization in organizations {
+        let asked = Asked { organization, window, known_at: None };
+        let page = async |after, limit| {
+            usage(&pool, asked, Rule::Split, &spans, Page::default(), Page { after, limit }).await.unwrap().files
+        };
+        let all = page(None, 200).await;
+        assert!(all.next.is_none() && all.items.len() > 20, "{all:?}");
+        for limit in 1..=all.items.len() {
+            let (mut joined, mut after) = (Vec::new(), None);
+            while joined.is_empty() || after.is_some() {
+                let part = page(after, limit).await;
+                assert!(part.items.len() <= limit);
+                joined.extend(part.items);
+                after = part.next;
+            }
+            assert_eq!(joined, all.items, "pages of {limit}");
+        }
+    }
+    pool.close().await;
+    database.drop().await;
+}
+
 #[tokio::test]
 async fn links_are_the_same_read_at_once_or_looked_for_file_by_file() {
     let database = TestDatabase::create().await;

@@ -129,7 +129,8 @@ fn question() -> impl Strategy<Value = Question> {
         "Etc/GMT+12",
         "Etc/GMT-12",
     ]);
-    (instant(), 0..40 * DAY, instant(), option::of(instant()), zones)
+    let as_of = prop_oneof![instant(), OCTOBER + 40 * DAY..OCTOBER + 50 * DAY];
+    (instant(), 0..40 * DAY, as_of, option::of(instant()), zones)
         .prop_map(|(start, length, as_of, known_at, zone)| Question { start, length, as_of, known_at, zone })
 }
 
@@ -409,7 +410,7 @@ async fn any_events_in_any_batches_give_what_the_plain_functions_give() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     for _ in 0..6 {
-        let plans = (vec(file_plan(), 1..6), vec(job_plan(), 0..9), vec(question(), 25), vec(any::<u32>(), 80));
+        let plans = (vec(file_plan(), 1..6), vec(job_plan(), 4..20), vec(question(), 30), vec(any::<u32>(), 80));
         let (files, jobs, questions, dice) = plans.new_tree(&mut runner).unwrap().current();
         let (mut ledger, mut truth) = (Ledger::new().await, Truth::default());
         let mut streams: Vec<_> = Vec::new();

@@ -363,15 +363,16 @@ mod tests {
             change(0, Change::Link(1)),
             change(0, Change::Link(2)),
             // Neither of these begins a new segment, in which job 1 would have the odd byte-millisecond again.
-            change(1, Change::Link(2)),
             change(1, Change::Unlink(1)),
+            change(1, Change::Link(2)),
             change(1, Change::Link(1)),
             change(1, Change::Level(-1)),
             change(1, Change::Level(1)),
-            change(3, Change::Unlink(2)),
+            change(2, Change::Unlink(2)),
+            change(2, Change::Unlink(1)),
         ];
         let (_, jobs) = whole(&changes, Span::new(at(0), at(3)), Rule::Split);
-        assert_eq!(jobs, [(1, 2), (2, 1)]);
+        assert_eq!(jobs, [(1, 1), (2, 1)]);
     }
 
     #[test]
