@@ -388,18 +388,16 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
         if by != GroupBy::MachineType {
             assert_eq!(rows, truth.rows(question, by, window, &spans), "{by:?}: {question:?}");
         }
-        let sum = |of: fn(&(Vec<i128>, Vec<i128>)) -> &Vec<i128>| {
-            let mut sums = vec![0; spans.len()];
-            for row in rows.values() {
-                sums.iter_mut().zip(of(row)).for_each(|(sum, part)| *sum += part);
-            }
-            sums
-        };
+        let (mut bytes, mut runs) = (vec![0; spans.len()], vec![0; spans.len()]);
+        for (byte_ms, run_ms) in rows.into_values() {
+            bytes.iter_mut().zip(byte_ms).for_each(|(sum, part)| *sum += part);
+            runs.iter_mut().zip(run_ms).for_each(|(sum, part)| *sum += part);
+        }
         if !matches!(by, GroupBy::Machine | GroupBy::MachineType) {
-            assert_eq!(sum(|row| &row.0), totals.byte_ms, "bytes {by:?}: {question:?}");
+            assert_eq!(bytes, totals.byte_ms, "bytes {by:?}: {question:?}");
         }
         if by != GroupBy::File {
-            assert_eq!(sum(|row| &row.1), totals.run_ms, "runs {by:?}: {question:?}");
+            assert_eq!(runs, totals.run_ms, "runs {by:?}: {question:?}");
         }
     }
 }
