@@ -38,6 +38,7 @@ use crate::{
     projections::{
         ReadError,
         answer::{Found, Page},
+        bounded,
         file_links::Links,
         shared_files,
         storage_changes::Changes,
@@ -48,6 +49,9 @@ use crate::{
 pub const MAX_CHANGES: i64 = 200_000;
 /// The most files and runs that are odd which one answer reads.
 pub const MAX_ODD: i64 = 10_000;
+/// The most sums that one answer is put together from: subjects, or files and the jobs that share each, times parts of the period.
+/// They take up to 160 MB, and some two seconds.
+pub const MAX_PARTS: i64 = 5_000_000;
 
 /// Whose usage, of when, and as far as it was known when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,6 +265,8 @@ impl Snapshot {
         let wanted =
             shared_files::Wanted { organization, period, known_at, unclear, jobs, max_files, max_changes, many_links };
         let found = shared_files::read(&mut self.tx, &wanted).await?;
+        let of_files = found.links.values().fold(0_usize, |sum, links| sum.saturating_add(links.len() + 1));
+        bounded(of_files.saturating_mul(spans.len()), MAX_PARTS, "parts of shared files")?;
         let users = users_of(&mut self.tx, organization, self.rule, &found.links).await?;
         Ok(shared(found.links, found.changes, spans, self.rule, &users))
     }

@@ -9,7 +9,7 @@ use epoch::Timestamp;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Asked, MAX_CHANGES, MAX_ODD, Part, Totals};
+use super::{Asked, MAX_CHANGES, MAX_ODD, MAX_PARTS, Part, Totals};
 use crate::{
     domain::{
         compute::JobRun,
@@ -154,6 +154,7 @@ impl Asked {
             jobs: pages.jobs,
             files: pages.files,
             unclear: &late.files,
+            max_sums: MAX_PARTS,
             max_odd: MAX_ODD,
             max_changes: MAX_CHANGES,
         };

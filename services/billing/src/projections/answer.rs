@@ -69,6 +69,8 @@ pub struct Wanted<'a> {
     pub files: Page,
     /// Files that are listed even if they seem not to have been stored, and whose changes are read.
     pub unclear: &'a [Uuid],
+    /// The most sums: subjects times spans.
+    pub max_sums: i64,
     /// The most files and runs that are odd.
     pub max_odd: i64,
     /// The most changes of files, and the most links.
@@ -152,6 +154,7 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
                 let sums = LevelSums::of(whole(row, X)?, whole(row, Y)?);
                 if let Some(scope) = Scope::of_numbers(row.try_get(A)?, row.try_get(B)?) {
                     found.sums.add(scope, id, row.try_get(PLACE)?, sums, wanted.spans.len());
+                    bounded(found.sums.len().saturating_mul(wanted.spans.len()), wanted.max_sums, "sums by subject")?;
                 }
             }
             2 => found.runs.push(run(row, id)?),

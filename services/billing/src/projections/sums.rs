@@ -160,6 +160,11 @@ impl Sums {
 pub struct Read(BTreeMap<(Scope, Uuid), Sums>);
 
 impl Read {
+    /// How many subjects there are, in all scopes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// A scope's sums, where it has only one subject.
     #[must_use]
     pub fn only(&self, scope: Scope, spans: usize) -> Sums {

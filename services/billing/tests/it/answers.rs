@@ -9,6 +9,7 @@ use billing::{
     },
     metering::{Asked, Snapshot, groups::GroupBy, usage},
     projections::{
+        ReadError,
         answer::{Page, STATEMENT},
         shared_files,
     },
@@ -165,6 +166,34 @@ async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() 
         assert_eq!((nobody.items[0].0, &nobody.items[0].1.byte_ms), (None, &totals.byte_ms));
     }
     drop(snapshot);
+    pool.close().await;
+    database.drop().await;
+}
+
+/// Of some twenty files that a job uses each, and of the runs of 5 users.
+#[tokio::test]
+async fn more_parts_than_are_put_together_at_once_are_refused() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let start = YEAR + 120 * DAY;
+    for (by, parts, refused) in [
+        (GroupBy::Job, 100, None),
+        (GroupBy::Job, 200_000, Some("parts of shared files")),
+        (GroupBy::User, 200_000, Some("parts of shared files")),
+        (GroupBy::User, 1_100_000, Some("sums by subject")),
+    ] {
+        let second = |number: i64| Timestamp::from_millis(start + number * 1_000);
+        let spans: Vec<_> = (0..parts).map(|number| Span::new(second(number), second(number + 1))).collect();
+        let window =
+            Window { period: Span::new(second(0), second(parts)), as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
+        let mut snapshot = Snapshot::of(&pool, Asked { organization, window, known_at: None }).await.unwrap();
+        match (snapshot.groups(by, &spans, None, 100).await, refused) {
+            (Ok(groups), None) => assert!(!groups.items.is_empty()),
+            (Err(ReadError::TooMuch { what, limit: 5_000_000 }), Some(expected)) => assert_eq!(what, expected),
+            (other, _) => panic!("{parts} by {by:?}: {:?}", other.map(|groups| groups.items.len())),
+        }
+    }
     pool.close().await;
     database.drop().await;
 }
