@@ -136,6 +136,26 @@ impl Ledger {
         Ok((Span::new(month.beginning(&here)?, next.beginning(&after)?), here))
     }
 
+    /// The months of an organization's account that a period lies in, in order of time.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn months(&self, organization: Uuid, period: Span) -> Result<Vec<Span>, LedgerError> {
+        let account = self.accounts.load(organization).await?.state;
+        // Zones differ by less than a month.
+        let (mut month, mut months) = (Month::of(period.start(), &TimeZone::UTC)?.previous()?, Vec::new());
+        loop {
+            let (span, _) = self.period(&account, month)?;
+            if span.start() >= period.end() {
+                return Ok(months);
+            }
+            if span.end() > period.start() {
+                months.push(span);
+            }
+            month = month.next()?;
+        }
+    }
+
     /// The plans that an account is or will be pinned to.
     pub(crate) async fn plans_of(&self, account: &Account) -> Result<BTreeMap<Pin, Plan>, LedgerError> {
         let mut plans = BTreeMap::new();

@@ -68,7 +68,8 @@ pub(super) async fn export(
     let period = question.window.period;
     let terms = api.ledger.terms(organization, period).await?;
     let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule_of(&terms));
-    let pieces = pieces(slots, &terms);
+    let months = api.ledger.months(organization, period).await?;
+    let pieces = pieces(slots, &months, &terms);
     let counted = snapshot.counted();
     let spans: Vec<Span> = pieces.iter().map(|piece| piece.span.intersect(counted)).collect();
     let totals = snapshot.totals(&spans).await?;
@@ -84,17 +85,19 @@ pub(super) async fn export(
     let (invoice, corrections) = api.ledger.invoiced(organization, period, &usage).await?;
     let priced = Priced::of(group_by, (&terms, &pieces), (&used, &whole));
     let charges = priced.charges(period, &invoice, &corrections);
-    Ok(text(organization, period, invoice.currency, &charges))
+    Ok(text(organization, &months, invoice.currency, &charges))
 }
 
-/// The slots, cut where another plan begins to apply. Both cover the period, in order of time.
-fn pieces(slots: &[Slot], terms: &[Term]) -> Vec<Piece> {
+/// The slots, cut where a month of the account ends and where another plan begins to apply. All cover the period, in order of time.
+fn pieces(slots: &[Slot], months: &[Span], terms: &[Term]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for slot in slots {
-        for (index, term) in terms.iter().enumerate() {
-            let span = slot.span.intersect(term.span);
-            if !span.is_empty() {
-                pieces.push(Piece { span, term: index });
+        for within in months.iter().map(|month| slot.span.intersect(*month)).filter(|within| !within.is_empty()) {
+            for (index, term) in terms.iter().enumerate() {
+                let span = within.intersect(term.span);
+                if !span.is_empty() {
+                    pieces.push(Piece { span, term: index });
+                }
             }
         }
     }

@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 
-use bigdecimal::num_bigint::BigInt;
+use bigdecimal::num_bigint::{BigInt, Sign};
 
 use super::{decimal::Decimal, quantity::Quantity};
 
@@ -77,6 +77,18 @@ impl Exact {
             0 => Self::zero(),
             whole if whole < 0 => self.part(-part, -whole),
             whole => Self { numerator: &self.numerator * part, denominator: &self.denominator * whole },
+        }
+    }
+
+    /// What it becomes where `whole` becomes `part`; nothing where the whole is nothing.
+    #[must_use]
+    pub fn in_proportion(&self, part: &Self, whole: &Self) -> Self {
+        let numerator = &self.numerator * &part.numerator * &whole.denominator;
+        let denominator = &self.denominator * &part.denominator * &whole.numerator;
+        match denominator.sign() {
+            Sign::NoSign => Self::zero(),
+            Sign::Minus => Self { numerator: -numerator, denominator: -denominator },
+            Sign::Plus => Self { numerator, denominator },
         }
     }
 

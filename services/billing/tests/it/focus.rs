@@ -195,6 +195,57 @@ async fn prices_are_the_account_s_and_the_list_is_the_plan_s() {
     // The price of its own, beside the plan's.
     assert_eq!(on("2025-10-19", "storage")[0][1..4], row(["", "0.0033", "0.0033", "GB-Hours", ""])[1..4]);
     assert_eq!(on("2025-10-20", "storage")[0][1..4], row(["", "0.0017", "0.0033", "GB-Hours", ""])[1..4]);
+    // It is the same item of the list.
+    let item = |day: &str| {
+        let row =
+            rows.iter().find(|row| row["ChargePeriodStart"].starts_with(day) && row["SkuId"] == "storage").unwrap();
+        ["SkuPriceId", "SkuMeter", "x_PlanVersion"].map(|name| row[name].clone())
+    };
+    assert_eq!(item("2025-10-19"), item("2025-10-20"));
+    assert_ne!(item("2025-10-01")[0], item("2025-10-19")[0]);
+    // What is computed from sums is listed as computed from what is listed.
+    let listed = |description: &str| sum(rows.iter().filter(|row| row["ChargeDescription"] == description), "ListCost");
+    let lines = sum(rows.iter().filter(|row| !is_of_the_invoice(row)), "ListCost");
+    assert!(lines > sum(rows.iter().filter(|row| !is_of_the_invoice(row)), "BilledCost"));
+    let close = |found: BigDecimal, expected: BigDecimal| {
+        assert!((found.clone() - &expected).abs() < decimal("0.02"), "{found}, not {expected}");
+    };
+    close(listed("Discount"), -(lines.clone() * decimal("0.125")));
+    let taxed = lines + listed("Discount") + listed("True-up to the minimum");
+    close(listed("Tax"), taxed * decimal("0.21"));
+    billing.service.close().await;
+}
+
+/// A row lies in one month of the account, which is the one that an invoice is of, whatever was asked for.
+#[tokio::test]
+async fn the_billing_period_is_the_month_of_the_account() {
+    let billing = Billing::start().await;
+    charged(&billing).await;
+    for (query, months) in [
+        ("from=2025-10-05T00:00:00Z&to=2025-10-18T00:00:00Z&every=day", &["2025-10"][..]),
+        ("from=2025-10-20T00:00:00Z&to=2025-12-10T00:00:00Z&every=period", &["2025-10", "2025-11", "2025-12"]),
+        (
+            "from=2025-10-20T00:00:00Z&to=2025-12-10T00:00:00Z&every=month&group_by=file",
+            &["2025-10", "2025-11", "2025-12"],
+        ),
+    ] {
+        let rows = asked(&billing, &format!("{query}&as_of=2026-01-02T00:00:00Z&format=focus")).await;
+        let mut found = BTreeSet::new();
+        for row in rows.iter().filter(|row| row["ChargeCategory"] == "Usage") {
+            let [start, end] = ["BillingPeriodStart", "BillingPeriodEnd"].map(|name| row[name].clone());
+            let next =
+                Timestamp::from_millis(start.parse::<Timestamp>().unwrap().as_millis() + 32 * 86_400_000).to_string();
+            assert_eq!(end, format!("{}-01T00:00:00Z", &next[..7]), "{query}");
+            assert!(
+                start.ends_with("-01T00:00:00Z") && start <= row["ChargePeriodStart"] && row["ChargePeriodEnd"] <= end
+            );
+            found.insert(start[..7].to_owned());
+        }
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), months, "{query}");
+        let asked = query.split("&every").next().unwrap();
+        let costs = billing.ask("costs", &format!("{asked}&as_of=2026-01-02T00:00:00Z")).await;
+        assert_eq!(sum(&rows, "BilledCost"), decimal(costs["total"].as_str().unwrap()), "{query}");
+    }
     billing.service.close().await;
 }
 
@@ -236,6 +287,12 @@ async fn columns_and_values_are_those_that_are_published() {
             assert!(column.allowed.is_empty() || column.allowed.contains(value), "{name} is {value}");
         }
         let cell = |name: &str| cells[header.iter().position(|column| *column == name).unwrap()];
+        assert!(
+            cell("ChargeCategory") == "Usage" || cell("ConsumedQuantity").is_empty(),
+            "only usage consumes: {cells:?}"
+        );
+        assert_eq!(cell("SkuMeter").is_empty(), cell("SkuId").is_empty());
+        assert_ne!(cell("BillingAccountName"), cell("BillingAccountId"), "an id is no name");
         assert!(cell("BillingCurrency").parse::<Currency>().is_ok());
         // What is null only together with something else.
         for (one, other) in

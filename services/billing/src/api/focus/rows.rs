@@ -39,9 +39,9 @@ struct Line {
 
 impl Line {
     /// What is written when the line has come to `exact`.
-    fn until(&mut self, exact: &Exact) -> String {
+    fn until(&mut self, exact: &Exact) -> Exact {
         let written = exact.rounded(DIGITS);
-        let cost = Exact::of_digits(&written - &self.written, DIGITS).cut(DIGITS);
+        let cost = Exact::of_digits(&written - &self.written, DIGITS);
         self.written = written;
         cost
     }
@@ -63,6 +63,8 @@ pub(super) struct Priced<'u> {
     /// By piece.
     pub(super) whole: &'u [Metered],
     lines: BTreeMap<LineKey, Line>,
+    /// How much more it would all cost at the prices of the list.
+    off_the_list: Exact,
     charges: Vec<Charge>,
 }
 
@@ -73,7 +75,8 @@ impl<'u> Priced<'u> {
         (terms, pieces): (&[Term], &[Piece]),
         (used, whole): (&'u [Used], &'u [Metered]),
     ) -> Self {
-        let mut priced = Self { group_by, used, whole, lines: BTreeMap::new(), charges: Vec::new() };
+        let mut priced =
+            Self { group_by, used, whole, lines: BTreeMap::new(), off_the_list: Exact::zero(), charges: Vec::new() };
         let mut before = Metered::default();
         for (number, term) in terms.iter().enumerate() {
             let of_term: Vec<_> = pieces.iter().enumerate().filter(|(_, piece)| piece.term == number).collect();
@@ -145,24 +148,25 @@ impl<'u> Priced<'u> {
             let before = line.exact.clone();
             line.exact = line.exact.plus(&part.amount);
             let price_id = price_id(metering, part);
-            let row = |cost: String, quantity: &Exact, description, consumed| {
-                let list = list_price(metering, part);
-                let list_cost =
-                    if list == part.unit_price { cost.clone() } else { quantity.times(&(&list).into()).cut(DIGITS) };
-                let is_less = *quantity < Exact::zero();
+            let list = list_price(metering, part);
+            let off_the_list = &mut self.off_the_list;
+            let mut row = |cost: Exact, quantity: &Exact, description, consumed| {
+                let list_cost = if list == part.unit_price { cost.clone() } else { quantity.times(&(&list).into()) };
+                *off_the_list = off_the_list.plus(&list_cost).minus(&cost);
+                // Usage may be less than nothing, where less is stored or run than was counted before.
                 let category = match part.counted {
-                    _ if is_less => Category::Adjustment,
                     Counted::Fee => Category::Purchase,
                     _ => Category::Usage,
                 };
                 Charge {
-                    list_cost,
+                    list_cost: list_cost.cut(DIGITS),
                     consumed,
                     priced: Some((quantity.cut(DIGITS), priced_unit(charge, part.counted))),
                     prices: Some((part.unit_price.to_string(), list.to_string())),
                     meter: Some(meter),
                     price_id: Some(price_id.clone()),
-                    ..Charge::plain(category, description, span, cost)
+                    plan_version: Some(plan.key.version),
+                    ..Charge::plain(category, description, span, cost.cut(DIGITS))
                 }
             };
             if part.counted == Counted::Fee {
@@ -213,16 +217,24 @@ impl<'u> Priced<'u> {
             let plain = Charge::plain(Category::Usage, description, period, correction.amount.clone());
             self.charges.push(Charge { meter, correction: true, ..plain });
         }
+        // What is computed from a sum is at the prices of the list what it comes to from the sum at these prices.
         let off = |amount: &Amount| Exact::zero().minus(&amount.exact());
+        let part = |of: &Exact, amount: &Amount, sum: &Amount| of.in_proportion(&amount.exact(), &sum.exact());
+        let Invoice { subtotal, discount, minimum_true_up, tax, credit_applied, .. } = invoice;
+        let listed = subtotal.exact().plus(&self.off_the_list);
+        let list_discount = Exact::zero().minus(&part(&listed, discount, subtotal));
+        let taxed = subtotal.minus(discount).plus(minimum_true_up);
+        let list_taxed = listed.plus(&list_discount).plus(&minimum_true_up.exact());
         let sums = [
-            (Category::Credit, "Discount", off(&invoice.discount)),
-            (Category::Adjustment, "True-up to the minimum", invoice.minimum_true_up.exact()),
-            (Category::Tax, "Tax", invoice.tax.exact()),
-            (Category::Credit, "Credit", off(&invoice.credit_applied)),
+            (Category::Credit, "Discount", off(discount), list_discount),
+            (Category::Adjustment, "True-up to the minimum", minimum_true_up.exact(), minimum_true_up.exact()),
+            (Category::Tax, "Tax", tax.exact(), part(&list_taxed, tax, &taxed)),
+            (Category::Credit, "Credit", off(credit_applied), off(credit_applied)),
         ];
-        for (category, description, amount) in sums {
-            if !amount.is_zero() {
-                self.charges.push(Charge::plain(category, description, period, amount.cut(DIGITS)));
+        for (category, description, cost, list_cost) in sums {
+            if !cost.is_zero() {
+                let plain = Charge::plain(category, description, period, cost.cut(DIGITS));
+                self.charges.push(Charge { list_cost: list_cost.cut(DIGITS), ..plain });
             }
         }
         self.charges
@@ -247,14 +259,13 @@ fn priced_unit(charge: &charge::Charge, counted: Counted) -> String {
 }
 
 fn price_id(Metering { term, meter, .. }: Metering<'_>, part: &priced::Piece) -> String {
-    let PlanVersion { plan, version } = &term.plan.key;
-    let own = if term.plan.own.contains(&meter) { "-own" } else { "" };
+    let plan = &term.plan.key.plan;
     let kind = match part.counted {
         Counted::Free => "-free",
         Counted::Fee => "-fee",
         Counted::Units | Counted::Packages => "",
     };
-    format!("{plan}-{version}-{}-{}{kind}{own}", meter.as_str(), part.tier)
+    format!("{plan}-{}-{}{kind}", meter.as_str(), part.tier)
 }
 
 /// What the plan lists for one of what is priced: for a customer's own price the plan's, where that is one price of the same unit. A

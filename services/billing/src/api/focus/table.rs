@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The columns of FOCUS 1.2, in the order of the alphabet.
-const FOCUS_COLUMNS: [&str; 34] = [
+const FOCUS_COLUMNS: [&str; 36] = [
     "BilledCost",
     "BillingAccountId",
     "BillingAccountName",
@@ -42,9 +42,11 @@ const FOCUS_COLUMNS: [&str; 34] = [
     "ServiceName",
     "ServiceSubcategory",
     "SkuId",
+    "SkuMeter",
+    "SkuPriceDetails",
     "SkuPriceId",
-    "SubAccountId",
     "x_MeteredQuantity",
+    "x_PlanVersion",
 ];
 
 /// What the FinOps Foundation calls what a charge is for.
@@ -88,8 +90,10 @@ pub(super) struct Charge {
     /// What one of what is priced costs, by contract and by the list.
     pub(super) prices: Option<(String, String)>,
     pub(super) meter: Option<Meter>,
-    /// Which price: plan, version, meter and tier.
+    /// Which price: plan, meter and tier; the same in all versions of the plan, and for all accounts.
     pub(super) price_id: Option<String>,
+    /// The version of the plan.
+    pub(super) plan_version: Option<u32>,
     pub(super) resource: Option<(String, GroupByName)>,
     /// What was metered, as an integer.
     pub(super) metered: String,
@@ -110,18 +114,20 @@ impl Charge {
             prices: None,
             meter: None,
             price_id: None,
+            plan_version: None,
             resource: None,
             metered: String::new(),
         }
     }
 }
 
-/// The charges of an organization in a period, as text.
-pub(super) fn text(organization: Uuid, period: Span, currency: Currency, charges: &[Charge]) -> String {
+/// The charges of an organization, as text; `months` are those of the account that they lie in, in order of time.
+///
+/// A name of the account isn't known here, and its id may not stand in for one.
+pub(super) fn text(organization: Uuid, months: &[Span], currency: Currency, charges: &[Charge]) -> String {
     let mut text = FOCUS_COLUMNS.join(",");
     text.push_str("\r\n");
     let organization = organization.to_string();
-    let (period_start, period_end) = (instant(period.start()), instant(period.end()));
     for charge in charges {
         let (category, name, subcategory) = service(charge.meter);
         let (consumed, consumed_unit) = charge.consumed.clone().unwrap_or_default();
@@ -132,11 +138,14 @@ pub(super) fn text(organization: Uuid, period: Span, currency: Currency, charges
             None => ("", ""),
         };
         let (start, end) = (instant(charge.period.start()), instant(charge.period.end()));
+        let billed = billed_in(months, charge.period);
+        let (period_start, period_end) = (instant(billed.start()), instant(billed.end()));
+        let plan_version = charge.plan_version.map(|version| version.to_string()).unwrap_or_default();
         let is_once = charge.metered.is_empty() && charge.category != Category::Usage;
-        let cells: [&str; 34] = [
+        let cells: [&str; 36] = [
             &charge.cost,
             &organization,
-            &organization,
+            "",
             currency.code(),
             &period_end,
             &period_start,
@@ -165,14 +174,23 @@ pub(super) fn text(organization: Uuid, period: Span, currency: Currency, charges
             name,
             subcategory,
             charge.meter.map_or("", Meter::as_str),
+            charge.meter.map_or("", |_| name),
+            "",
             charge.price_id.as_deref().unwrap_or_default(),
-            &organization,
             &charge.metered,
+            &plan_version,
         ];
         // Writing to a string doesn't fail.
         let _ = write!(text, "{}\r\n", cells.join(","));
     }
     text
+}
+
+/// From the beginning of the month that a charge begins in to the end of the one that it ends in.
+fn billed_in(months: &[Span], charged: Span) -> Span {
+    let first = months.iter().find(|month| month.end() > charged.start());
+    let last = months.iter().rev().find(|month| month.start() < charged.end());
+    Span::new(first.map_or(charged.start(), |month| month.start()), last.map_or(charged.end(), |month| month.end()))
 }
 
 const fn service(meter: Option<Meter>) -> (&'static str, &'static str, &'static str) {
