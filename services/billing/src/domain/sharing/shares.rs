@@ -203,6 +203,10 @@ impl<J: Ord + Clone> File<J> {
 
     /// Credits a job with what it got since the last time, if it is linked, and remembers where it is now.
     fn settle(&mut self, index: usize) {
+        if self.places.len() == 1 {
+            // All that is attributed is the one job's.
+            return;
+        }
         let now = (self.together, self.more_count - self.more.before(index));
         let shared = self.shared;
         let span = self.spans.len();
@@ -253,8 +257,14 @@ impl<J: Ord + Clone> File<J> {
     /// The present span ends; what is linked has its share of it.
     fn end_span(&mut self) {
         if self.shared > self.shared_before {
-            for index in 0..self.places.len() {
-                self.settle(index);
+            match &mut self.places[..] {
+                [alone] => {
+                    alone.shared = true;
+                    if let Some(share) = alone.shares.get_mut(self.spans.len()) {
+                        *share = self.present.byte_ms - self.present.unattributed_byte_ms;
+                    }
+                }
+                several => (0..several.len()).for_each(|index| self.settle(index)),
             }
             self.shared_before = self.shared;
         }

@@ -47,7 +47,11 @@ with stored as not materialized (
             where organization_id = $1 and at <= $3 and ($4::bigint is null or recorded_at <= $4)
         ) l on l.file_id = s.file_id
         where $6 is null
-            and (select count(*) < $9 from (select from file_link_changes where organization_id = $1 limit $9) as counted)
+            and (
+                -- In the order of the index that is read anyway.
+                select count(*) < $9
+                from (select from file_link_changes where organization_id = $1 order by file_id, at limit $9) as counted
+            )
         offset 0
     ) both_sides
     where file_id is not null and job_id is not null
@@ -60,7 +64,10 @@ with stored as not materialized (
         offset 0
     ) l
     where $6 is not null
-        or (select count(*) >= $9 from (select from file_link_changes where organization_id = $1 limit $9) as counted)
+        or (
+            select count(*) >= $9
+            from (select from file_link_changes where organization_id = $1 order by file_id, at limit $9) as counted
+        )
     limit $7)
 ), told as (
     -- What changed at one instant only is known by now.
