@@ -116,10 +116,14 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn current_month(&self, account: &Account) -> Result<Month, LedgerError> {
-        let now = self.now();
+        self.month_at(account, self.now())
+    }
+
+    /// The month of an account that an instant lies in.
+    fn month_at(&self, account: &Account, at: Timestamp) -> Result<Month, LedgerError> {
         // Zones differ by less than a month, so the month is this one of UTC, the one before, or the one after.
-        let mut month = Month::of(now, &TimeZone::UTC)?.previous()?;
-        while self.period(account, month)?.0.end() <= now {
+        let mut month = Month::of(at, &TimeZone::UTC)?.previous()?;
+        while self.period(account, month)?.0.end() <= at {
             month = month.next()?;
         }
         Ok(month)
@@ -142,18 +146,13 @@ impl Ledger {
     /// [`LedgerError`].
     pub async fn months(&self, organization: Uuid, period: Span) -> Result<Vec<Span>, LedgerError> {
         let account = self.accounts.load(organization).await?.state;
-        // Zones differ by less than a month.
-        let (mut month, mut months) = (Month::of(period.start(), &TimeZone::UTC)?.previous()?, Vec::new());
-        loop {
-            let (span, _) = self.period(&account, month)?;
-            if span.start() >= period.end() {
-                return Ok(months);
-            }
-            if span.end() > period.start() {
-                months.push(span);
-            }
+        let mut month = self.month_at(&account, period.start())?;
+        let mut months = vec![self.period(&account, month)?.0];
+        while months.last().is_some_and(|last| last.end() < period.end()) {
             month = month.next()?;
+            months.push(self.period(&account, month)?.0);
         }
+        Ok(months)
     }
 
     /// The plans that an account is or will be pinned to.

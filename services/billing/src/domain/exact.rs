@@ -221,6 +221,22 @@ mod tests {
             prop_assert!(off <= denominator && -off <= denominator);
         }
 
+        /// Also of less than nothing; comparing tells a denominator below 0.
+        #[test]
+        fn a_proportion_undoes_the_other_way_round(a in any::<i16>(), b in 1..i32::MAX, part in any::<i16>(), whole in any::<i16>()) {
+            let number = |numerator: i16| exact(i64::from(numerator).into(), b.into());
+            let (of, part, whole) = (number(a), number(part), number(whole));
+            let found = of.in_proportion(&part, &whole);
+            match whole.is_zero() {
+                true => prop_assert!(found.is_zero()),
+                false => {
+                    prop_assert_eq!(found.times(&whole), of.times(&part));
+                    let below = [&of, &part, &whole].into_iter().filter(|number| **number < Exact::zero()).count() % 2 == 1;
+                    prop_assert_eq!(found < Exact::zero(), below && !found.is_zero());
+                }
+            }
+        }
+
         #[test]
         fn sums_undo_differences(a in any::<i32>(), b in 1..i32::MAX, c in any::<i32>(), d in 1..i32::MAX) {
             let (left, right) = (exact(a.into(), b.into()), exact(c.into(), d.into()));

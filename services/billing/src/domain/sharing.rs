@@ -16,7 +16,7 @@
 mod shares;
 mod tree;
 
-pub use shares::{InSpan, Shares, shares};
+pub use shares::shares;
 
 use epoch::Timestamp;
 
@@ -73,6 +73,42 @@ pub enum Change<J> {
     Link(J),
     /// A job doesn't use it any more.
     Unlink(J),
+}
+
+/// How jobs share a file, in spans that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares<J> {
+    /// The file itself, in each span.
+    pub spans: Vec<InSpan>,
+    /// The jobs that used it while it held something, by id, and their shares in each span.
+    pub jobs: Vec<(J, Vec<i128>)>,
+}
+
+impl<J> Shares<J> {
+    /// The same of all spans together.
+    #[must_use]
+    pub fn together(self) -> (InSpan, Vec<(J, i128)>) {
+        let file = self.spans.into_iter().fold(InSpan::default(), |sum, span| InSpan {
+            byte_ms: sum.byte_ms + span.byte_ms,
+            unattributed_byte_ms: sum.unattributed_byte_ms + span.unattributed_byte_ms,
+            stored: sum.stored || span.stored,
+            negative: sum.negative || span.negative,
+        });
+        (file, self.jobs.into_iter().map(|(job, shares)| (job, shares.into_iter().sum())).collect())
+    }
+}
+
+/// A file in a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InSpan {
+    /// Its area.
+    pub byte_ms: i128,
+    /// What of it is no job's.
+    pub unattributed_byte_ms: i128,
+    /// Whether it held something at any time.
+    pub stored: bool,
+    /// Whether it held less than nothing at any time.
+    pub negative: bool,
 }
 
 /// A job's cumulative share of an area: `⌊(area + k − 1 − rank) / k⌋` for `jobs` = k jobs.

@@ -4,7 +4,6 @@ use bigdecimal::num_bigint::BigInt;
 use contracts::invoice::{Correction, Day, InvoiceFinalized, Line};
 use epoch::{Aggregate, Timestamp, Version, store::Streamer as _};
 use futures::TryStreamExt;
-use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::{Ledger, LedgerError, Statement, When};
@@ -74,14 +73,8 @@ impl Ledger {
 
     /// The month of an account that is this period.
     fn month_of(&self, account: &Account, period: Span) -> Result<Option<Month>, LedgerError> {
-        // Zones differ by less than a month.
-        let here = Month::of(period.start(), &TimeZone::UTC)?;
-        for month in [here, here.next()?] {
-            if self.period(account, month)?.0 == period {
-                return Ok(Some(month));
-            }
-        }
-        Ok(None)
+        let month = self.month_at(account, period.start())?;
+        Ok((self.period(account, month)?.0 == period).then_some(month))
     }
 
     /// The corrections of earlier invoices that are settled with an invoice.

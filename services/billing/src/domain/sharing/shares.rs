@@ -2,44 +2,8 @@
 
 use epoch::Timestamp;
 
-use super::{Change, FileChange, Rule, tree::Tree};
+use super::{Change, FileChange, InSpan, Rule, Shares, tree::Tree};
 use crate::domain::span::Span;
-
-/// How jobs share a file, in spans that follow each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shares<J> {
-    /// The file itself, in each span.
-    pub spans: Vec<InSpan>,
-    /// The jobs that used it while it held something, by id, and their shares in each span.
-    pub jobs: Vec<(J, Vec<i128>)>,
-}
-
-impl<J> Shares<J> {
-    /// The same of all spans together.
-    #[must_use]
-    pub fn together(self) -> (InSpan, Vec<(J, i128)>) {
-        let file = self.spans.into_iter().fold(InSpan::default(), |sum, span| InSpan {
-            byte_ms: sum.byte_ms + span.byte_ms,
-            unattributed_byte_ms: sum.unattributed_byte_ms + span.unattributed_byte_ms,
-            stored: sum.stored || span.stored,
-            negative: sum.negative || span.negative,
-        });
-        (file, self.jobs.into_iter().map(|(job, shares)| (job, shares.into_iter().sum())).collect())
-    }
-}
-
-/// A file in a span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct InSpan {
-    /// Its area.
-    pub byte_ms: i128,
-    /// What of it is no job's.
-    pub unattributed_byte_ms: i128,
-    /// Whether it held something at any time.
-    pub stored: bool,
-    /// Whether it held less than nothing at any time.
-    pub negative: bool,
-}
 
 /// A file's shares in spans that follow each other. Changes come in the order in which they apply; `user` says whose a job is.
 pub fn shares<J: Ord + Clone, U: Ord>(
@@ -203,10 +167,6 @@ impl<J: Ord + Clone> File<J> {
 
     /// Credits a job with what it got since the last time, if it is linked, and remembers where it is now.
     fn settle(&mut self, index: usize) {
-        if self.places.len() == 1 {
-            // All that is attributed is the one job's.
-            return;
-        }
         let now = (self.together, self.more_count - self.more.before(index));
         let shared = self.shared;
         let span = self.spans.len();
@@ -257,14 +217,8 @@ impl<J: Ord + Clone> File<J> {
     /// The present span ends; what is linked has its share of it.
     fn end_span(&mut self) {
         if self.shared > self.shared_before {
-            match &mut self.places[..] {
-                [alone] => {
-                    alone.shared = true;
-                    if let Some(share) = alone.shares.get_mut(self.spans.len()) {
-                        *share = self.present.byte_ms - self.present.unattributed_byte_ms;
-                    }
-                }
-                several => (0..several.len()).for_each(|index| self.settle(index)),
+            for index in 0..self.places.len() {
+                self.settle(index);
             }
             self.shared_before = self.shared;
         }
@@ -284,9 +238,9 @@ mod tests {
     use epoch::Timestamp;
     use proptest::{collection::vec, prelude::*};
 
-    use super::{InSpan, shares};
+    use super::shares;
     use crate::domain::{
-        sharing::{Change, FileChange, Rule, cumulative_share},
+        sharing::{Change, FileChange, InSpan, Rule, cumulative_share},
         span::Span,
     };
 
