@@ -224,7 +224,7 @@ mod tests {
         /// Also of less than nothing; comparing tells a denominator below 0.
         #[test]
         fn a_proportion_undoes_the_other_way_round(a in any::<i16>(), b in 1..i32::MAX, part in any::<i16>(), whole in any::<i16>()) {
-            let number = |numerator: i16| exact(i64::from(numerator).into(), b.into());
+            let number = |numerator: i16| exact(numerator.into(), b.into());
             let (of, part, whole) = (number(a), number(part), number(whole));
             let found = of.in_proportion(&part, &whole);
             match whole.is_zero() {
