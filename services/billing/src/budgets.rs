@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use bigdecimal::num_bigint::BigInt;
 use contracts::billing_account::UsageMetered;
 use epoch::{CommandContext, Timestamp};
 use sqlx::Row;
@@ -80,7 +79,7 @@ async fn look(ledger: &Ledger, organization: Uuid) -> Result<(), LedgerError> {
 /// [`LedgerError`].
 pub async fn check(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), LedgerError> {
     let (month, now) = (ledger.current_month(account)?, ledger.now());
-    let statement = ledger.statement(organization, account, month, When::as_of(now), &BigInt::from(0)).await?;
+    let statement = ledger.statement(organization, account, month, When::as_of(now), &[]).await?;
     let period = statement.used.period;
     let (gone, whole) = (Span::new(period.start(), now).millis(), period.millis());
     let forecast = match gone {

@@ -1,8 +1,8 @@
-//! Invoices as documents: JSON, CSV and HTML that prints well.
+//! Invoices and credit notes as documents: JSON, CSV and HTML that prints well.
 //!
 //! The problem: an invoice is read by people, by spreadsheets and by programs, and must say the same to all. The invariant: every
-//! form has the same rows from the same [`Document`]: lines, corrections, rounding, and then what follows from the subtotal in its
-//! order. Text of customers is escaped; a page needs nothing from anywhere else.
+//! form has the same rows from the same [`Document`]: lines, rounding, what follows from the subtotal in its order, and what was booked
+//! after it was frozen. Text of customers is escaped; a page needs nothing from anywhere else.
 
 use std::fmt::Write;
 
@@ -11,6 +11,8 @@ use epoch::Timestamp;
 use serde_json::{Value, json};
 use service_kit::html::Escaped;
 use uuid::Uuid;
+
+use crate::domain::invoice::InvoiceState;
 
 /// An invoice, frozen or not.
 #[derive(Debug, Clone)]
@@ -43,6 +45,12 @@ struct Row<'d> {
     detail: [String; 3],
     quantity: String,
     amount: &'d str,
+}
+
+impl<'d> Row<'d> {
+    fn sum((kind, amount): (&'static str, &'d String)) -> Self {
+        Self { kind, detail: Default::default(), quantity: String::new(), amount }
+    }
 }
 
 impl Document {
@@ -78,6 +86,7 @@ impl Document {
             "corrections": content.corrections,
             "rounding": content.rounding,
             "subtotal": content.subtotal,
+            "discount_percent": content.discount_percent,
             "discount": content.discount,
             "minimum_true_up": content.minimum_true_up,
             "tax": content.tax,
@@ -161,25 +170,115 @@ impl Document {
             let quantity = format!("{} {}", line.quantity, line.unit);
             rows.push(Row { kind: "usage", detail, quantity, amount: &line.amount });
         }
-        for correction in &content.corrections {
-            let meter = format!("{} of {}", correction.meter, correction.month);
-            let detail = [meter, correction.plan.clone(), correction.plan_version.to_string()];
-            rows.push(Row { kind: "correction", detail, quantity: String::new(), amount: &correction.amount });
-        }
-        let sums = [
+        let until_tax = [
             ("rounding, in the lines", &content.rounding),
             ("subtotal", &content.subtotal),
             ("discount, taken off", &content.discount),
             ("to the minimum", &content.minimum_true_up),
             ("tax", &content.tax),
+        ];
+        rows.extend(until_tax.map(Row::sum));
+        for correction in &content.corrections {
+            let meter = format!("{} of {}", correction.meter, correction.month);
+            let detail = changed(meter, &correction.plan, correction.plan_version);
+            rows.push(Row { kind: "correction", detail, quantity: String::new(), amount: &correction.amount });
+        }
+        let from_total = [
             ("total", &content.total),
             ("credit, taken off", &content.credit_applied),
             ("amount due", &content.amount_due),
         ];
-        for (kind, amount) in sums {
-            rows.push(Row { kind, detail: Default::default(), quantity: String::new(), amount });
+        rows.extend(from_total.map(Row::sum));
+        for booked in &self.adjustments {
+            let detail = changed(booked.meter.clone(), &booked.plan, booked.plan_version);
+            let kind = "booked later, settled with another invoice";
+            rows.push(Row { kind, detail, quantity: String::new(), amount: &booked.amount });
         }
         rows
+    }
+}
+
+/// Of which meter, plan and version a change is; what follows from the lines has no plan.
+fn changed(meter: String, plan: &str, version: i32) -> [String; 3] {
+    let version = if plan.is_empty() { String::new() } else { version.to_string() };
+    [meter, plan.to_owned(), version]
+}
+
+/// A credit note: what of an invoice is given back, under a number of the same series.
+#[derive(Debug, Clone)]
+pub struct CreditNote {
+    organization: Uuid,
+    number: i64,
+    invoice: Uuid,
+    invoice_number: i64,
+    month: String,
+    currency: String,
+    amount: String,
+    reason: String,
+}
+
+impl CreditNote {
+    /// The credit note that undoes an invoice, if one does.
+    #[must_use]
+    pub fn of(id: Uuid, invoice: &InvoiceState) -> Option<Self> {
+        let (voided, finalized) = (invoice.voided()?, invoice.finalized()?);
+        Some(Self {
+            organization: finalized.organization_id,
+            number: voided.credit_note?,
+            invoice: id,
+            invoice_number: finalized.number,
+            month: invoice.drafted()?.month.clone(),
+            currency: finalized.currency.clone(),
+            amount: voided.amount.clone()?,
+            reason: voided.reason.clone(),
+        })
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "organization": self.organization,
+            "number": self.number,
+            "invoice": self.invoice,
+            "invoice_number": self.invoice_number,
+            "month": self.month,
+            "currency": self.currency,
+            "amount": self.amount,
+            "reason": self.reason,
+        })
+    }
+
+    /// As CSV with a header (RFC 4180).
+    #[must_use]
+    pub fn csv(&self) -> String {
+        let (number, invoice) = (self.number.to_string(), self.invoice_number.to_string());
+        // An amount is a number, also one that begins with a minus.
+        let cells = [
+            cell(&number),
+            cell(&invoice),
+            cell(&self.month),
+            cell(&self.reason),
+            self.amount.clone(),
+            cell(&self.currency),
+        ];
+        format!("credit_note,invoice,month,reason,amount,currency\r\n{}\r\n", cells.join(","))
+    }
+
+    /// As a page to print.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let Self { number, invoice_number, organization, .. } = self;
+        format!(
+            "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>Credit note {number}</title>\n<style>{STYLE}</style>\n\
+             <h1>Credit note {number}</h1>\n<p>It undoes invoice {invoice_number} of {month}.</p>\n<p>Organization {organization}</p>\n\
+             <table>\n<thead><tr><th>Why<th class=n>{currency}</tr></thead>\n\
+             <tbody>\n<tr><td>{reason}</td><td class=n>{amount}</td></tr>\n</tbody>\n</table>\n</html>\n",
+            month = Escaped(&self.month),
+            currency = Escaped(&self.currency),
+            reason = Escaped(&self.reason),
+            amount = Escaped(&self.amount),
+        )
     }
 }
 
@@ -197,7 +296,7 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use contracts::invoice::{InvoiceFinalized, Line};
+    use contracts::invoice::{AdjustmentBooked, InvoiceFinalized, Line};
     use epoch::Timestamp;
     use uuid::Uuid;
 
@@ -229,6 +328,7 @@ mod tests {
             total: "2.50".into(),
             credit_applied: zero(),
             amount_due: "2.50".into(),
+            discount_percent: "0".into(),
         };
         Document {
             id: Uuid::nil(),
@@ -254,6 +354,25 @@ mod tests {
             document.csv()
         );
         assert!(document.html().contains("<td>rounding, in the lines</td>"));
+    }
+
+    #[test]
+    fn every_form_tells_what_was_booked_later() {
+        let booked = AdjustmentBooked {
+            organization_id: Uuid::nil(),
+            meter: "tax".into(),
+            plan: String::new(),
+            plan_version: 0,
+            metered: "0".into(),
+            amount: "-0.10".into(),
+            settled_in_id: Uuid::max(),
+            reason: "late".into(),
+        };
+        let document = Document { adjustments: vec![booked], ..document() };
+        assert_eq!(document.json()["adjustments"][0]["amount"], "-0.10");
+        let row = "7,2025-03,\"booked later, settled with another invoice\",tax,,,,-0.10,EUR\r\n";
+        assert!(document.csv().ends_with(row), "{}", document.csv());
+        assert!(document.html().contains("<td>tax</td><td></td><td></td><td class=n></td><td class=n>-0.10</td>"));
     }
 
     #[test]

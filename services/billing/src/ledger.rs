@@ -18,11 +18,13 @@ use std::{
 };
 
 use bigdecimal::num_bigint::BigInt;
+use contracts::invoice::Correction;
 use epoch::{Repository, Timestamp};
 use epoch_postgres::PgStore;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
+use draft::sum;
 pub use error::LedgerError;
 pub(crate) use error::at as refused_at;
 pub use simulate::{Effect, Effects};
@@ -65,6 +67,8 @@ pub struct Ledger {
 pub struct Statement {
     /// What was used.
     pub used: Used,
+    /// What is done with the sum of the lines.
+    pub adjustments: Adjustments,
     /// Lines and sums.
     pub invoice: Invoice,
 }
@@ -166,7 +170,7 @@ impl Ledger {
         Ok(plans)
     }
 
-    /// What a month comes to, with corrections of earlier invoices in the smallest unit of the currency.
+    /// What a month comes to, with corrections of earlier invoices.
     ///
     /// # Errors
     /// [`LedgerError`].
@@ -176,9 +180,10 @@ impl Ledger {
         account: &Account,
         month: Month,
         when: When,
-        corrections: &BigInt,
+        corrections: &[Correction],
     ) -> Result<Statement, LedgerError> {
-        self.used(organization, account, month, when).await?.statement(account, corrections)
+        let corrected = sum(corrections, account.currency()?)?;
+        self.used(organization, account, month, when).await?.statement(account, &corrected)
     }
 
     /// The invoice of a month that counts, or the one that would be made next; and its id.
@@ -202,14 +207,18 @@ fn invoice_id(organization: Uuid, month: Month, attempt: u32) -> Uuid {
     Uuid::new_v5(&organization, format!("invoice {month} {attempt}").as_bytes())
 }
 
-/// Lines and sums of what was used. The minimum and the tax are those of the last plan of the period.
-fn invoice(account: &Account, usage: &[(Term, Metered)], corrections: &BigInt) -> Result<Invoice, LedgerError> {
+/// What is done with the sum of the lines. The minimum and the tax are those of the last plan of the period.
+fn adjustments(account: &Account, usage: &[(Term, Metered)]) -> Result<Adjustments, LedgerError> {
     let Some((last, _)) = usage.last() else { return Err(LedgerError::EmptyPeriod) };
-    let adjustments = Adjustments {
+    Ok(Adjustments {
         discount_percent: account.discount_percent(),
         minimum: last.plan.minimum.clone(),
         tax_percent: last.plan.tax_percent.clone(),
         credit: account.credit()?.at_least_nothing().decimal(),
-    };
-    rate_with(usage, &adjustments, corrections)?.ok_or(LedgerError::EmptyPeriod)
+    })
+}
+
+/// Lines and sums of what was used.
+fn invoice(account: &Account, usage: &[(Term, Metered)], corrections: &BigInt) -> Result<Invoice, LedgerError> {
+    rate_with(usage, &adjustments(account, usage)?, corrections)?.ok_or(LedgerError::EmptyPeriod)
 }

@@ -3,7 +3,8 @@
 //! The problem: events come late, and an invoice that was sent can't change.
 //!
 //! The invariant: a draft is what usage makes it; a finalized invoice is frozen and has a number; what changes it later is booked
-//! as an adjustment of one of its lines and settled with a later invoice. Amounts are decimals of the invoice's currency.
+//! as an adjustment of one of its lines, or of what follows from them, and settled with a later invoice. Amounts are decimals of the
+//! invoice's currency.
 
 use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,10 @@ epoch::events! {
     /// What happens to an invoice.
     pub enum InvoiceEvent {
         InvoiceDrafted = [schema!("invoice/InvoiceDrafted")],
-        InvoiceFinalized = [schema!("invoice/InvoiceFinalized")],
+        InvoiceFinalized = [schema!("invoice/InvoiceFinalized"), schema!("invoice/InvoiceFinalized.1")],
         InvoiceVoided = [schema!("invoice/InvoiceVoided")],
         AdjustmentBooked = [schema!("invoice/AdjustmentBooked")],
+        AdjustmentReleased = [schema!("invoice/AdjustmentReleased")],
     }
 }
 
@@ -105,7 +107,7 @@ pub struct InvoiceFinalized {
     pub days: Vec<Day>,
     /// The sum of the lines without the exact sum, as a decimal that is cut after 12 digits.
     pub rounding: String,
-    /// The sum of lines and corrections.
+    /// The sum of the lines.
     pub subtotal: String,
     /// What is taken off.
     pub discount: String,
@@ -113,12 +115,14 @@ pub struct InvoiceFinalized {
     pub minimum_true_up: String,
     /// What is put on.
     pub tax: String,
-    /// The subtotal without the discount, with what is missing to the minimum and tax.
+    /// The subtotal without the discount, with what is missing to the minimum, tax and corrections.
     pub total: String,
     /// What of the account's credit is used up.
     pub credit_applied: String,
     /// What is left to pay.
     pub amount_due: String,
+    /// Hundredths of the subtotal that are taken off; empty where it was not written yet.
+    pub discount_percent: String,
 }
 
 /// The invoice doesn't count any more. A finalized one is undone by a credit note.
@@ -134,16 +138,16 @@ pub struct InvoiceVoided {
     pub amount: Option<String>,
 }
 
-/// What was heard after the invoice was finalized changes one of its lines.
+/// What was heard after the invoice was finalized changes one of its lines, or what follows from them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdjustmentBooked {
     /// Whose invoice it is.
     pub organization_id: Uuid,
-    /// The line's meter.
+    /// The line's meter; or what follows from the lines: `discount`, `minimum_true_up` or `tax`.
     pub meter: String,
-    /// The line's plan.
+    /// The line's plan; empty for what follows from the lines.
     pub plan: String,
-    /// The line's version.
+    /// The line's version; 0 for what follows from the lines.
     pub plan_version: i32,
     /// What is metered now, in byte-milliseconds or milliseconds, as an integer in digits.
     pub metered: String,
@@ -153,4 +157,21 @@ pub struct AdjustmentBooked {
     pub settled_in_id: Uuid,
     /// Why.
     pub reason: String,
+}
+
+/// The invoice that an adjustment was settled with is void: it isn't booked any more, and the next invoice settles what is left of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdjustmentReleased {
+    /// Whose invoice it is.
+    pub organization_id: Uuid,
+    /// The adjustment's meter.
+    pub meter: String,
+    /// The adjustment's plan.
+    pub plan: String,
+    /// The adjustment's version.
+    pub plan_version: i32,
+    /// What had been booked.
+    pub amount: String,
+    /// The void invoice.
+    pub settled_in_id: Uuid,
 }

@@ -203,6 +203,27 @@ impl PgTx {
         self.inner.connection()
     }
 
+    /// What a command was answered that was executed before under the same id; nothing for one that is new.
+    ///
+    /// [`PgTx::execute`] asks by itself. A transaction that does more than this one command (takes a number, chooses an aggregate) asks
+    /// before it does any of that.
+    ///
+    /// # Errors
+    /// [`ExecuteError::CommandReused`] when the id was used for another command; [`StoreError`] when the store can't be read.
+    pub async fn repeated<E: std::error::Error>(
+        &mut self,
+        context: &CommandContext,
+    ) -> Result<Option<Executed>, ExecuteError<E>> {
+        let Some(idempotency) = &context.idempotency else { return Ok(None) };
+        match find_command(self.inner.connection(), context.command_id, &idempotency.fingerprint).await? {
+            None => Ok(None),
+            Some(FoundCommand::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
+            Some(FoundCommand::Same(CommandRecord { aggregate_id, version })) => {
+                Ok(Some(Executed { aggregate_id, version, appended: 0, repeated: true }))
+            }
+        }
+    }
+
     /// Decides a command on what is committed and on what this transaction has decided before; its events are appended at commit.
     ///
     /// # Errors
@@ -215,17 +236,8 @@ impl PgTx {
         context: &CommandContext,
     ) -> Result<Executed, ExecuteError<A::Error>> {
         let id = id.uuid();
-        if let Some(idempotency) = &context.idempotency {
-            let found = find_command(self.inner.connection(), context.command_id, &idempotency.fingerprint).await?;
-            match found {
-                None => {}
-                Some(FoundCommand::Other) => {
-                    return Err(ExecuteError::CommandReused { command_id: context.command_id });
-                }
-                Some(FoundCommand::Same(CommandRecord { aggregate_id, version })) => {
-                    return Ok(Executed { aggregate_id, version, appended: 0, repeated: true });
-                }
-            }
+        if let Some(executed) = self.repeated(context).await? {
+            return Ok(executed);
         }
         let loaded = self.load(repository, id).await?;
         if let Some(expected) = context.expected

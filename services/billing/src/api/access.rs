@@ -28,6 +28,15 @@ pub struct Operated<T>(pub Command<T>);
 #[derive(Debug, Clone, Copy)]
 pub struct Monthly(pub Month);
 
+/// The invoice in the path, `{month}`: that of a month that counts, or one by its id, which may be void.
+#[derive(Debug, Clone, Copy)]
+pub enum Invoiced {
+    /// Of a month, as `2026-03`.
+    Of(Month),
+    /// By its id.
+    Id(Uuid),
+}
+
 #[derive(Deserialize)]
 struct OrganizationPath {
     org: Uuid,
@@ -66,5 +75,17 @@ impl FromRequestParts<Api> for Monthly {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let ApiPath(MonthPath { month }) = ApiPath::from_request_parts(parts, api).await?;
         month.parse().map(Self).map_err(|error: NotAMonth| Problem::unprocessable(error.to_string()))
+    }
+}
+
+impl FromRequestParts<Api> for Invoiced {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let ApiPath(MonthPath { month }) = ApiPath::from_request_parts(parts, api).await?;
+        if let Ok(id) = month.parse() {
+            return Ok(Self::Id(id));
+        }
+        month.parse().map(Self::Of).map_err(|error: NotAMonth| Problem::unprocessable(error.to_string()))
     }
 }

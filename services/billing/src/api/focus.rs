@@ -5,7 +5,7 @@
 //! free units and packages, change within the period, and be rounded once for all of a line.
 //!
 //! The invariant: all rows together come to what `/costs` says to the last digit, and, of a month of the account, to what its invoice
-//! says. Usage is priced in the order of time, by the rule of invoices; what of it lies in one tier of one version of a plan in one part of
+//! says; a frozen month is told as it was known when it was frozen, if not asked otherwise. Usage is priced in the order of time, by the rule of invoices; what of it lies in one tier of one version of a plan in one part of
 //! the period is a row, for each key its part of it. Rows are decimals of 18 digits, rounded so that those of a line sum to the exact
 //! line; what the line's own rounding adds is a row. What no key that is told stands for has a row without a resource, so that keys that
 //! are too many to be told cost nothing less.
@@ -31,7 +31,7 @@ use crate::{
         span::Span,
     },
     ledger::rule_of,
-    metering::{Part, Snapshot, groups::Usage},
+    metering::{Asked, Part, Snapshot, groups::Usage},
     projections::ReadError,
 };
 
@@ -67,7 +67,13 @@ pub(super) async fn export(
 ) -> Result<String, Problem> {
     let period = question.window.period;
     let terms = api.ledger.terms(organization, period).await?;
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule_of(&terms));
+    // What came late for a frozen month is a correction of the month that it was settled with.
+    let known_at = match question.known_at {
+        None => api.ledger.period_frozen_at(organization, period).await?,
+        said => said,
+    };
+    let asked = Asked { known_at, ..question.of(organization) };
+    let mut snapshot = Snapshot::of(&api.pool, asked).await?.sharing_by(rule_of(&terms));
     let months = api.ledger.months(organization, period).await?;
     let pieces = pieces(slots, &months, &terms);
     let counted = snapshot.counted();

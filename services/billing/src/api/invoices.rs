@@ -1,5 +1,7 @@
 //! Invoices: an organization sees its own, operators freeze and undo them.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -7,15 +9,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use service_kit::{ApiPath, ApiQuery, Changed, Page, PageQuery, Problem};
 use sqlx::FromRow;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, Monthly, Operated, Viewed, plans::ReasonBody};
+use super::{Api, Invoiced, Monthly, Operated, Viewed, plans::ReasonBody};
 use crate::{
-    documents::Document,
-    domain::{invoice::InvoiceState, month::Month},
+    documents::{CreditNote, Document},
+    domain::{
+        invoice::InvoiceState,
+        month::{Month, NotAMonth},
+    },
     ledger::Ledger,
 };
 
@@ -65,31 +71,61 @@ pub async fn list(
     Ok(Json(Page::of(rows, limit, |row| (row.month.clone(), row.id))?))
 }
 
-/// Shows a month's invoice: frozen, or as it would be now.
+/// Shows an invoice: of a month, frozen or as it would be now; or by its id, also a void one.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/invoices/{month}", tag = "billing",
-    params(("org" = Uuid, Path), ("month" = String, Path), FormatQuery),
+    params(("org" = Uuid, Path), ("month" = String, Path, description = "A month, or the id of an invoice"), FormatQuery),
     responses((status = 200, description = "JSON, CSV, or HTML that prints well", body = Object),
         (status = 404, body = Problem), (status = 422, body = Problem))
 )]
 pub async fn read(
     State(api): State<Api>,
     Viewed(organization): Viewed,
-    Monthly(month): Monthly,
+    invoiced: Invoiced,
     ApiQuery(query): ApiQuery<FormatQuery>,
 ) -> Result<Response, Problem> {
-    let document = document(&api.ledger, organization, month).await?;
-    match query.format.as_deref() {
-        None | Some("json") => Ok(Json(document.json()).into_response()),
-        Some("csv") => Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], document.csv()).into_response()),
-        Some("html") => {
-            let headers = [
-                (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-                (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
-            ];
-            Ok((headers, document.html()).into_response())
+    let document = document(&api.ledger, organization, found(&api.ledger, organization, invoiced).await?).await?;
+    query.told(|| document.json(), || document.csv(), || document.html())
+}
+
+/// Shows the credit note that undoes a void invoice.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/invoices/{month}/credit-note", tag = "billing",
+    params(("org" = Uuid, Path), ("month" = String, Path, description = "The id of an invoice"), FormatQuery),
+    responses((status = 200, description = "JSON, CSV, or HTML that prints well", body = Object),
+        (status = 404, body = Problem), (status = 422, body = Problem))
+)]
+pub async fn credit_note(
+    State(api): State<Api>,
+    Viewed(organization): Viewed,
+    invoiced: Invoiced,
+    ApiQuery(query): ApiQuery<FormatQuery>,
+) -> Result<Response, Problem> {
+    let Found { id, state, .. } = found(&api.ledger, organization, invoiced).await?;
+    let note = CreditNote::of(id, &state).ok_or_else(|| Problem::not_found("no credit note undoes this invoice"))?;
+    query.told(|| note.json(), || note.csv(), || note.html())
+}
+
+impl FormatQuery {
+    /// The form that is wanted.
+    fn told(
+        &self,
+        json: impl FnOnce() -> Value,
+        csv: impl FnOnce() -> String,
+        html: impl FnOnce() -> String,
+    ) -> Result<Response, Problem> {
+        match self.format.as_deref() {
+            None | Some("json") => Ok(Json(json()).into_response()),
+            Some("csv") => Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv()).into_response()),
+            Some("html") => {
+                let headers = [
+                    (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+                    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+                ];
+                Ok((headers, html()).into_response())
+            }
+            Some(other) => Err(Problem::unprocessable(format!("there is no format {other:?}"))),
         }
-        Some(other) => Err(Problem::unprocessable(format!("there is no format {other:?}"))),
     }
 }
 
@@ -128,9 +164,34 @@ pub async fn void(
     Ok(api.ledger.void(organization, month, &command.body.reason, &context).await?.into())
 }
 
-/// A month's invoice, frozen or as it would be now.
-pub(super) async fn document(ledger: &Ledger, organization: Uuid, month: Month) -> Result<Document, Problem> {
-    let (id, invoice) = ledger.invoice_of(organization, month).await?;
+/// An invoice that was asked for.
+pub(super) struct Found {
+    pub(super) id: Uuid,
+    pub(super) month: Month,
+    /// Of a month without an invoice, that of one that isn't begun.
+    pub(super) state: Arc<InvoiceState>,
+}
+
+/// An organization's invoice: of a month the one that counts or would be made next, or one by its id.
+pub(super) async fn found(ledger: &Ledger, organization: Uuid, invoiced: Invoiced) -> Result<Found, Problem> {
+    match invoiced {
+        Invoiced::Of(month) => {
+            let (id, state) = ledger.invoice_of(organization, month).await?;
+            Ok(Found { id, month, state })
+        }
+        Invoiced::Id(id) => {
+            let state = ledger.invoices.load(id).await?.state;
+            let drafted = state.drafted().filter(|drafted| drafted.organization_id == organization);
+            let drafted = drafted.ok_or_else(|| Problem::not_found("there is no such invoice"))?;
+            let month = drafted.month.parse().map_err(|error: NotAMonth| Problem::internal(error.to_string()))?;
+            Ok(Found { id, month, state })
+        }
+    }
+}
+
+/// An invoice, frozen or as it would be now.
+async fn document(ledger: &Ledger, organization: Uuid, found: Found) -> Result<Document, Problem> {
+    let Found { id, month, state: invoice } = found;
     if let Some(document) = frozen(id, &invoice) {
         return Ok(document);
     }

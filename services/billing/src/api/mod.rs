@@ -22,7 +22,7 @@ use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use access::{Monthly, Operated, Viewed};
+pub use access::{Invoiced, Monthly, Operated, Viewed};
 
 use crate::{ledger::Ledger, projections::ReadError};
 
@@ -48,6 +48,7 @@ pub fn router(api: Api) -> (Router, OpenApi) {
         .routes(routes!(budget::read, budget::set))
         .routes(routes!(invoices::list))
         .routes(routes!(invoices::read))
+        .routes(routes!(invoices::credit_note))
         .routes(routes!(explain::explain))
         .routes(routes!(plans::publish, plans::list))
         .routes(routes!(plans::read))

@@ -30,6 +30,7 @@ pub mod runs;
 pub mod sharing;
 pub mod slots;
 pub mod span;
+pub mod steps;
 pub mod storage;
 
 /// What is odd about a file or a job in an answer; its numbers are as its events say all the same.

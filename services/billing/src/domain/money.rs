@@ -66,16 +66,22 @@ impl Amount {
         }
     }
 
-    /// An amount as it is written, which may be less than nothing.
+    /// An amount as it is written, which may be less than nothing. Whatever was computed can be read: it has no most.
     ///
     /// # Errors
     /// [`NotAnAmount`].
     pub fn read(text: &str, currency: Currency) -> Result<Self, NotAnAmount> {
-        let digits = text.strip_prefix('-').unwrap_or(text);
         let not_an_amount = || NotAnAmount { text: text.chars().take(60).collect(), currency: currency.code() };
-        let decimal: Decimal = digits.parse().map_err(|_| not_an_amount())?;
-        let amount = Self::given(&decimal, currency).map_err(|_| not_an_amount())?;
-        Ok(if digits.len() < text.len() { Self::zero(currency).minus(&amount) } else { amount })
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(whole, part)| (whole, Some(part)));
+        let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let most = usize::from(currency.digits());
+        if !are_digits(whole) || fraction.is_some_and(|fraction| !are_digits(fraction) || fraction.len() > most) {
+            return Err(not_an_amount());
+        }
+        let digits = format!("{whole}{:0<most$}", fraction.unwrap_or_default());
+        let minor: BigInt = digits.parse().map_err(|_| not_an_amount())?;
+        Ok(Self::of_minor(if text.starts_with('-') { -minor } else { minor }, currency))
     }
 
     /// So many of the smallest unit of the currency.
@@ -196,6 +202,31 @@ mod tests {
         assert_eq!(Amount::zero(currency).minus(&one).to_string(), "-1.00");
         assert!(Amount::zero(currency).minus(&one).at_least_nothing().is_zero());
         assert_eq!(Amount::zero("JPY".parse().unwrap()).to_string(), "0");
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        let read = |text: &str, currency: &str| {
+            Amount::read(text, currency.parse().unwrap()).map(|amount| amount.to_string()).ok()
+        };
+        let long = format!("-{}.25", "9".repeat(40));
+        for (text, currency) in [("0.00", "EUR"), ("-0.05", "EUR"), ("-12", "JPY"), ("0.001", "KWD"), (&long, "EUR")] {
+            assert_eq!(read(text, currency), Some(text.to_owned()), "{text} {currency}");
+        }
+        assert_eq!((read("1.5", "EUR"), read("1", "EUR")), (Some("1.50".to_owned()), Some("1.00".to_owned())));
+        for (text, currency) in [
+            ("", "EUR"),
+            ("-", "EUR"),
+            ("--1", "EUR"),
+            ("1.", "EUR"),
+            (".5", "EUR"),
+            ("1.005", "EUR"),
+            ("1.5", "JPY"),
+            ("1e3", "EUR"),
+            ("+1", "EUR"),
+        ] {
+            assert_eq!(read(text, currency), None, "{text} {currency}");
+        }
     }
 
     #[test]

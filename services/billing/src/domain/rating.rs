@@ -3,7 +3,8 @@
 //! The problem: a customer changes plans within a period, and everyone must be able to add an invoice up by hand.
 //!
 //! The invariant: each line is exact until it is rounded once; what follows is done with what the lines show, in the order
-//! lines → discount → minimum → tax → credit. A change of plans within the period carries the volume: what a plan charges for u₂
+//! lines → discount → minimum → tax → credit. What earlier invoices are corrected by comes after tax: it has its own discount and tax,
+//! those of the month it corrects, and this month's minimum neither swallows nor lifts it. A change of plans within the period carries the volume: what a plan charges for u₂
 //! after u₁ was used under others is `P(u₁ + u₂) − P(u₁)`, whatever the model. So the free units, the tiers and the packages that
 //! u₁ would have used up under the new plan are used up, and a flat fee that it would have paid is not due again.
 
@@ -113,7 +114,7 @@ pub struct Invoice {
     pub currency: Currency,
     /// By meter, then by plan and version; those with usage.
     pub lines: Vec<Line>,
-    /// The sum of the lines, and of corrections of earlier invoices.
+    /// The sum of the lines.
     pub subtotal: Amount,
     /// What is due to rounding: the sum of the lines without the exact sum.
     pub rounding: Exact,
@@ -123,7 +124,9 @@ pub struct Invoice {
     pub minimum_true_up: Amount,
     /// What is put on.
     pub tax: Amount,
-    /// The subtotal without the discount, with what is missing to the minimum and tax.
+    /// What earlier invoices are corrected by.
+    pub corrections: Amount,
+    /// The subtotal without the discount, with what is missing to the minimum, tax and corrections.
     pub total: Amount,
     /// What of the credit is used up.
     pub credit_applied: Amount,
@@ -176,7 +179,7 @@ pub fn rate(usage: &[(Term, Metered)], adjustments: &Adjustments) -> Result<Opti
     rate_with(usage, adjustments, &BigInt::from(0))
 }
 
-/// The same, and corrections of earlier invoices, in the smallest unit of the currency, that come to the sum of the lines.
+/// The same, and corrections of earlier invoices, in the smallest unit of the currency, that come to the total.
 ///
 /// # Errors
 /// [`RatingError`].
@@ -199,8 +202,8 @@ pub fn rate_with(
     let subtotal = lines.iter().fold(Amount::zero(currency), |sum, line| sum.plus(&line.amount));
     let exact = lines.iter().fold(Exact::zero(), |sum, line| sum.plus(&line.exact));
     let rounding = subtotal.exact().minus(&exact);
-    let subtotal = subtotal.plus(&Amount::of_minor(corrections.clone(), currency));
-    adjusted(currency, lines, subtotal, rounding, adjustments).map(Some)
+    let corrections = Amount::of_minor(corrections.clone(), currency);
+    adjusted(currency, lines, Sums { subtotal, rounding, corrections }, adjustments).map(Some)
 }
 
 /// What has been added up under a plan and a meter.
@@ -243,12 +246,18 @@ fn lines(usage: &[(Term, Metered)], currency: Currency) -> Vec<Line> {
     sums.into_iter().map(line).collect()
 }
 
+/// The sum of the lines, what is due to rounding, and what earlier invoices are corrected by.
+struct Sums {
+    subtotal: Amount,
+    rounding: Exact,
+    corrections: Amount,
+}
+
 /// What follows from the sum of the lines. Of a sum below 0, which a volume price can make, nothing is discounted.
 fn adjusted(
     currency: Currency,
     lines: Vec<Line>,
-    subtotal: Amount,
-    rounding: Exact,
+    Sums { subtotal, rounding, corrections }: Sums,
     adjustments: &Adjustments,
 ) -> Result<Invoice, RatingError> {
     let given =
@@ -260,7 +269,7 @@ fn adjusted(
     let minimum_true_up = if minimum.is_zero() { minimum } else { minimum.minus(&discounted).at_least_nothing() };
     let before_tax = discounted.plus(&minimum_true_up);
     let tax = before_tax.percent(&adjustments.tax_percent);
-    let total = before_tax.plus(&tax);
+    let total = before_tax.plus(&tax).plus(&corrections);
     let credit_applied = credit.min(total.clone()).at_least_nothing();
     let amount_due = total.minus(&credit_applied);
     Ok(Invoice {
@@ -271,6 +280,7 @@ fn adjusted(
         discount,
         minimum_true_up,
         tax,
+        corrections,
         total,
         credit_applied,
         amount_due,

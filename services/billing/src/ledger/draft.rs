@@ -1,19 +1,22 @@
 //! What an invoice says, frozen or as it would be frozen now.
 
+use std::collections::BTreeMap;
+
 use bigdecimal::num_bigint::BigInt;
 use contracts::invoice::{Correction, Day, InvoiceFinalized, Line};
 use epoch::{Aggregate, Timestamp, Version, store::Streamer as _};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Statement, When};
+use super::{Ledger, LedgerError, Statement, Used, When};
 use crate::domain::{
     account::Account,
     currency::Currency,
-    invoice::InvoiceState,
+    invoice::{InvoiceState, LineNow},
     money::Amount,
     month::Month,
     rating::{self, Adjustments, Metered, Term},
+    refused::Refused,
     span::Span,
 };
 
@@ -21,17 +24,15 @@ use crate::domain::{
 const DIGITS: u8 = 12;
 
 impl Ledger {
-    /// A month as it would be frozen now: number 0, and with the corrections that are booked for it.
+    /// A month as it would be frozen now: number 0, and with the corrections that it would settle.
     ///
     /// # Errors
     /// [`LedgerError`].
     pub async fn draft(&self, organization: Uuid, month: Month) -> Result<(Statement, InvoiceFinalized), LedgerError> {
         let account = self.account(organization).await?;
-        let (id, _) = self.invoice_of(organization, month).await?;
-        let corrections = self.corrections(&account, id).await?;
-        let corrected = sum(&corrections, account.currency()?)?;
-        let used = self.used(organization, &account, month, When::as_of(self.now())).await?;
-        let statement = used.statement(&account, &corrected)?;
+        let when = When::as_of(self.now());
+        let corrections = self.pending(organization, &account, when).await?;
+        let statement = self.statement(organization, &account, month, when, &corrections).await?;
         let document = document(organization, 0, &statement, corrections);
         Ok((statement, document))
     }
@@ -49,9 +50,9 @@ impl Ledger {
     ) -> Result<(rating::Invoice, Vec<Correction>), LedgerError> {
         let account = self.accounts.load(organization).await?.state;
         if let (Ok(currency), Some(month)) = (account.currency(), self.month_of(&account, period)?) {
-            let (id, state) = self.invoice_of(organization, month).await?;
+            let (_, state) = self.invoice_of(organization, month).await?;
             let Some(frozen) = state.finalized() else {
-                let corrections = self.corrections(&account, id).await?;
+                let corrections = self.pending(organization, &account, When::as_of(self.now())).await?;
                 let invoice = super::invoice(&account, usage, &sum(&corrections, currency)?)?;
                 return Ok((invoice, corrections));
             };
@@ -71,20 +72,66 @@ impl Ledger {
         Ok((invoice, Vec::new()))
     }
 
+    /// When a period was frozen, if it is a month of the account that was.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn period_frozen_at(&self, organization: Uuid, period: Span) -> Result<Option<Timestamp>, LedgerError> {
+        let account = self.accounts.load(organization).await?.state;
+        let Some(month) = self.month_of(&account, period)? else { return Ok(None) };
+        let (id, invoice) = self.invoice_of(organization, month).await?;
+        if invoice.finalized().is_none() {
+            return Ok(None);
+        }
+        self.frozen_at(id).await
+    }
+
     /// The month of an account that is this period.
     fn month_of(&self, account: &Account, period: Span) -> Result<Option<Month>, LedgerError> {
         let month = self.month_at(account, period.start())?;
         Ok((self.period(account, month)?.0 == period).then_some(month))
     }
 
-    /// The corrections of earlier invoices that are settled with an invoice.
+    /// What was used in the months whose invoices count, by invoice.
+    pub(super) async fn invoiced_months(
+        &self,
+        organization: Uuid,
+        account: &Account,
+        when: When,
+    ) -> Result<BTreeMap<Uuid, Used>, LedgerError> {
+        let mut months = BTreeMap::new();
+        for id in account.invoices().keys() {
+            let invoice = self.invoices.load(*id).await?.state;
+            let Some(drafted) = invoice.drafted() else { continue };
+            let month = drafted.month.parse().map_err(|error| Refused::new("month", error))?;
+            months.insert(*id, self.used(organization, account, month, when).await?);
+        }
+        Ok(months)
+    }
+
+    /// The corrections of earlier invoices that the next one would settle: how they differ by what is known.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn corrections(&self, account: &Account, settled_in: Uuid) -> Result<Vec<Correction>, LedgerError> {
+    pub async fn pending(
+        &self,
+        organization: Uuid,
+        account: &Account,
+        when: When,
+    ) -> Result<Vec<Correction>, LedgerError> {
         let mut corrections = Vec::new();
-        for id in account.invoices().keys() {
-            corrections.extend(corrections_of(*id, &self.invoices.load(*id).await?.state, settled_in));
+        for (id, used) in self.invoiced_months(organization, account, when).await? {
+            let invoice = self.invoices.load(id).await?.state;
+            for LineNow { key, amount, .. } in invoice.differences(&known_now(account, &invoice, &used)?)? {
+                corrections.push(Correction {
+                    invoice_id: id,
+                    month: used.month.to_string(),
+                    meter: key.meter,
+                    plan: key.plan,
+                    plan_version: key.plan_version,
+                    amount: amount.to_string(),
+                });
+            }
         }
         Ok(corrections)
     }
@@ -104,6 +151,19 @@ impl Ledger {
     }
 }
 
+/// What the month of an invoice comes to by what is known now, at the discount it was frozen with.
+pub(super) fn known_now(account: &Account, invoice: &InvoiceState, used: &Used) -> Result<Vec<LineNow>, LedgerError> {
+    let frozen =
+        invoice.finalized().map(|frozen| frozen.discount_percent.as_str()).filter(|percent| !percent.is_empty());
+    let mut adjustments = super::adjustments(account, &used.terms)?;
+    if let Some(percent) = frozen {
+        adjustments.discount_percent = percent.parse().map_err(|error| Refused::new("discount_percent", error))?;
+    }
+    let now = rating::rate(&used.terms, &adjustments)?.ok_or(LedgerError::EmptyPeriod)?;
+    Ok(LineNow::all_of(&now))
+}
+
+/// The adjustments of an invoice that are settled with another one.
 pub(super) fn corrections_of(id: Uuid, invoice: &InvoiceState, settled_in: Uuid) -> Vec<Correction> {
     let month = invoice.drafted().map(|drafted| drafted.month.clone()).unwrap_or_default();
     let settled = invoice.adjustments().iter().filter(|booked| booked.settled_in_id == settled_in);
@@ -169,5 +229,6 @@ pub(super) fn document(
         total: invoice.total.to_string(),
         credit_applied: invoice.credit_applied.to_string(),
         amount_due: invoice.amount_due.to_string(),
+        discount_percent: statement.adjustments.discount_percent.to_string(),
     }
 }

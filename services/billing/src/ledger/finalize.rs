@@ -3,14 +3,18 @@
 //! The problem: numbers must have no holes, and what comes late for a frozen month must be charged or given back once.
 //!
 //! The invariant: whatever changes an account's invoices holds the account's lock until it commits. A number is taken by the
-//! transaction that commits its document, and by no other. Before a month is frozen all earlier invoices are compared with what
+//! transaction that commits its document, and by no other: a request that comes again is answered before anything else is done.
+//! Before a month is frozen all earlier invoices are compared with what
 //! is known now; the differences are booked on them and settled with it.
 //!
 //! Usage is read before the transaction begins, since a transaction that waits for another connection of its pool can wait for
 //! itself. What is read stands on one version of the account, which says what its invoices are; the transaction goes on only if
 //! the account is still at that version, and else it is read again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use contracts::invoice::InvoiceDrafted;
 use epoch::{CommandContext, Executed, Version};
@@ -20,15 +24,13 @@ use uuid::Uuid;
 
 use super::{
     Ledger, LedgerError, MAX_ATTEMPTS, Used, When,
-    draft::{corrections_of, document, sum},
-    invoice, invoice_id,
+    draft::{corrections_of, document, known_now, sum},
+    invoice_id,
 };
 use crate::domain::{
     account::{Account, AccountCommand},
-    invoice::{InvoiceCommand, InvoiceState, LineKey, LineNow},
+    invoice::{InvoiceCommand, InvoiceError, InvoiceState},
     month::Month,
-    rating,
-    refused::Refused,
 };
 
 /// The series of invoices and credit notes.
@@ -105,12 +107,7 @@ impl Ledger {
         if when.as_of < period.end() {
             return Err(LedgerError::NotOver { month, end: period.end() });
         }
-        for id in account.state.invoices().keys() {
-            let invoice = self.invoices.load(*id).await?.state;
-            let Some(drafted) = invoice.drafted() else { continue };
-            let month = drafted.month.parse().map_err(|error| Refused::new("month", error))?;
-            reading.earlier.insert(*id, self.used(organization, &account.state, month, when).await?);
-        }
+        reading.earlier = self.invoiced_months(organization, &account.state, when).await?;
         reading.month = Some(self.used(organization, &account.state, month, when).await?);
         Ok(reading)
     }
@@ -125,9 +122,12 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Option<Executed>, LedgerError> {
         lock(tx, organization).await?;
+        if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
+            return Ok(Some(executed));
+        }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
         if let Some(frozen) = invoice.finalized() {
-            // The same request again is answered as the first time; another one is refused.
+            // It refuses.
             let again = InvoiceCommand::Finalize(Box::new(frozen.clone()));
             return Ok(Some(tx.execute(&self.invoices, id, &again, context).await?));
         }
@@ -169,17 +169,8 @@ impl Ledger {
         settled_in: Uuid,
         context: &CommandContext,
     ) -> Result<(), LedgerError> {
-        let now = invoice(account, &used.terms, &0.into())?;
-        let line_now = |line: &rating::Line| LineNow {
-            key: LineKey {
-                meter: line.meter.as_str().to_owned(),
-                plan: line.plan.plan.clone(),
-                plan_version: i32::try_from(line.plan.version).unwrap_or(i32::MAX),
-            },
-            metered: line.quantity.metered,
-            amount: line.amount.clone(),
-        };
-        let lines = now.lines.iter().map(line_now).collect();
+        let state = tx.load(&self.invoices, id).await?.state;
+        let lines = known_now(account, &state, used)?;
         let adjust = InvoiceCommand::Adjust { lines, settled_in, reason: LATE.to_owned() };
         tx.execute(&self.invoices, id, &adjust, context).await?;
         Ok(())
@@ -194,11 +185,26 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Executed, LedgerError> {
         lock(tx, organization).await?;
+        if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
+            return Ok(executed);
+        }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
         let credit_note = if invoice.finalized().is_some() { take_number(tx).await? } else { 0 };
-        let executed = tx.execute(&self.invoices, id, &InvoiceCommand::Void { reason, credit_note }, context).await?;
+        // What it settled is settled with another invoice, or was given back by the credit note of the invoice it corrects.
+        let corrections = invoice.finalized().into_iter().flat_map(|frozen| &frozen.corrections);
+        let corrected: BTreeSet<Uuid> = corrections.map(|correction| correction.invoice_id).collect();
+        let (mut void, aside) = (Vec::new(), aside(context));
+        for earlier in corrected {
+            if tx.load(&self.invoices, earlier).await?.state.voided().is_some() {
+                void.push(earlier);
+            } else {
+                tx.execute(&self.invoices, earlier, &InvoiceCommand::Release { settled_in: id }, &aside).await?;
+            }
+        }
+        let void = InvoiceCommand::Void { reason, credit_note, void };
+        let executed = tx.execute(&self.invoices, id, &void, context).await?;
         let voided = AccountCommand::InvoiceVoided { invoice: id };
-        tx.execute(&self.accounts, organization, &voided, &aside(context)).await?;
+        tx.execute(&self.accounts, organization, &voided, &aside).await?;
         Ok(executed)
     }
 

@@ -6,14 +6,14 @@
 use epoch::Timestamp;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Statement, invoice};
+use super::{Ledger, LedgerError, Statement, adjustments};
 use crate::{
     domain::{
         account::Account,
         charging::terms_of,
         days::{Day, days},
         month::Month,
-        rating::{Metered, Term},
+        rating::{Metered, Term, rate_with},
         sharing::Rule,
         span::{Span, Window},
     },
@@ -53,8 +53,23 @@ pub struct Used {
     pub terms: Vec<(Term, Metered)>,
     /// What was metered, day by day.
     pub days: Vec<(Day, Metered)>,
+    /// The days cut where another term begins, in order of time.
+    pub parts: Vec<UsedPart>,
     /// Whether something still runs or is still stored that counts only up to `as_of`.
     pub provisional: bool,
+}
+
+/// What was used in the part of a day in which one term applies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedPart {
+    /// The day's place among the days.
+    pub day: usize,
+    /// The term's place among the terms.
+    pub term: usize,
+    /// From when to when.
+    pub span: Span,
+    /// What was metered.
+    pub metered: Metered,
 }
 
 impl Used {
@@ -63,8 +78,9 @@ impl Used {
     /// # Errors
     /// [`LedgerError`].
     pub fn statement(self, account: &Account, corrections: &BigInt) -> Result<Statement, LedgerError> {
-        let invoice = invoice(account, &self.terms, corrections)?;
-        Ok(Statement { used: self, invoice })
+        let adjustments = adjustments(account, &self.terms)?;
+        let invoice = rate_with(&self.terms, &adjustments, corrections)?.ok_or(LedgerError::EmptyPeriod)?;
+        Ok(Statement { used: self, adjustments, invoice })
     }
 }
 
@@ -84,8 +100,12 @@ impl Ledger {
         let terms = terms_of(account, &self.plans_of(account).await?, &self.standard, period)?;
         let days = days(period, &zone)?;
         let (of_terms, of_days): (Vec<_>, Vec<_>) = (spans(&terms), days.iter().map(|day| day.span).collect());
+        let cut = cut(&of_days, &of_terms);
+        let of_parts: Vec<_> = cut.iter().map(|(.., span)| *span).collect();
         let mut snapshot = self.snapshot(organization, period, when).await?;
-        let Charged { lists: [by_term, by_day], provisional } = snapshot.charged([&of_terms, &of_days]).await?;
+        let charged = snapshot.charged([&of_terms, &of_days, &of_parts]).await?;
+        let Charged { lists: [by_term, by_day, by_part], provisional } = charged;
+        let part = |((day, term, span), metered)| UsedPart { day, term, span, metered };
         Ok(Used {
             month,
             period,
@@ -93,6 +113,7 @@ impl Ledger {
             time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
             terms: terms.into_iter().zip(by_term).collect(),
             days: days.into_iter().zip(by_day).collect(),
+            parts: cut.into_iter().zip(by_part).map(part).collect(),
             provisional,
         })
     }
@@ -122,6 +143,20 @@ impl Ledger {
         let window = Window { period, as_of: when.as_of };
         Ok(Snapshot::of(self.store.pool(), Asked { organization, window, known_at: when.known_at }).await?)
     }
+}
+
+/// Days, cut where terms begin: the place of the day, that of the term, and what they have in common.
+fn cut(days: &[Span], terms: &[Span]) -> Vec<(usize, usize, Span)> {
+    let mut parts = Vec::with_capacity(days.len() + terms.len());
+    for (day, whole) in days.iter().enumerate() {
+        for (term, applies) in terms.iter().enumerate() {
+            let span = whole.intersect(*applies);
+            if !span.is_empty() {
+                parts.push((day, term, span));
+            }
+        }
+    }
+    parts
 }
 
 /// The spans of terms.

@@ -35,16 +35,25 @@ pub struct RunOrigin {
     /// From when to when, and whose.
     pub run: JobRun<Uuid, Uuid>,
     /// The event that started it.
-    pub started_by: Option<Uuid>,
+    pub started_by: Told,
     /// The event that ended it.
-    pub ended_by: Option<Uuid>,
+    pub ended_by: Told,
+}
+
+/// The event that says something, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Told {
+    /// The event.
+    pub event: Option<Uuid>,
+    /// When its service took it.
+    pub recorded_at: Option<Timestamp>,
 }
 
 const OF_FILES: &str = "select file_id, at, delta_bytes, event_id, recorded_at from storage_changes \
      where organization_id = $1 and file_id = any($2) and at < $3 and ($4::bigint is null or recorded_at <= $4) \
      order by file_id, at, recorded_at, event_id limit $5";
 
-const OF_RUNS: &str = "select job_id, kind = 1 as started, at, event_id from job_moments where job_id = any($1) \
+const OF_RUNS: &str = "select job_id, kind = 1 as started, at, event_id, recorded_at from job_moments where job_id = any($1) \
      order by job_id, version";
 
 impl Snapshot {
@@ -93,12 +102,16 @@ impl Snapshot {
         let mut jobs: Vec<_> = runs.iter().map(|run| run.job).collect();
         jobs.dedup();
         let rows = sqlx::query(OF_RUNS).bind(&jobs).fetch_all(&mut *self.tx).await?;
-        let mut events: BTreeMap<(Uuid, bool, Timestamp), Option<Uuid>> = BTreeMap::new();
+        let mut events: BTreeMap<(Uuid, bool, Timestamp), Told> = BTreeMap::new();
         for row in &rows {
             let (job, at) = (row.try_get("job_id")?, Timestamp::from_millis(row.try_get("at")?));
-            events.entry((job, row.try_get("started")?, at)).or_insert(row.try_get("event_id")?);
+            let recorded_at = Some(Timestamp::from_millis(row.try_get("recorded_at")?));
+            let told = Told { event: row.try_get("event_id")?, recorded_at };
+            events.entry((job, row.try_get("started")?, at)).or_insert(told);
         }
-        let event = |job, started, at: Option<Timestamp>| events.get(&(job, started, at?)).copied().flatten();
+        let event = |job, started, at: Option<Timestamp>| {
+            at.and_then(|at| events.get(&(job, started, at)).copied()).unwrap_or_default()
+        };
         let mut items = Vec::with_capacity(runs.len());
         for run in runs {
             let started_by = event(run.job, true, run.run.started_at);

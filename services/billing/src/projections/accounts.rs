@@ -122,6 +122,11 @@ async fn invoice(tx: &mut PgTx, event: &Envelope) -> Result<(), HandlerError> {
                 .bind(event.aggregate_id)
                 .bind(version)
         }
+        InvoiceEvent::AdjustmentReleased(_) => {
+            sqlx::query("update invoices set version = $2, adjustments = adjustments - 1 where id = $1")
+                .bind(event.aggregate_id)
+                .bind(version)
+        }
     };
     query.execute(tx.connection()).await?;
     Ok(())

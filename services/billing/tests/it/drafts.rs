@@ -258,6 +258,7 @@ impl Office {
             time_zone: "Europe/Madrid".into(),
             terms: terms.into_iter().zip(of_terms).collect(),
             days: days.into_iter().zip(of_days).collect(),
+            parts: Vec::new(),
             provisional: false,
         };
         used.statement(&account, &0.into()).unwrap()

@@ -94,3 +94,31 @@ async fn a_frozen_invoice_is_explained_by_what_was_known_then() {
     assert_eq!(now["unexplained"][0]["metered"], "-100000", "that isn't what was frozen, and it says so");
     billing.service.close().await;
 }
+
+#[tokio::test]
+async fn a_line_is_explained_by_the_days_of_its_own_plan() {
+    let billing = customer().await;
+    let team = billing.assigned(&plan("0.01")).await;
+    billing.admin(&format!("plans/{team}/versions"), &plan("0.02")).await.is(200);
+    // In the middle of the job's hour, and of the file's day.
+    let assign = json!({ "plan": team, "plan_version": 2, "from": "2025-10-02T08:30:00Z" });
+    billing.account("plan", &assign).await.is(200);
+    let said = billing.ask("invoices/2025-10/explanation", "date=2025-10-02").await;
+    let days = |line: usize| {
+        let line = &said["lines"][line];
+        let days = line["days"].as_array().unwrap().iter();
+        let told =
+            days.map(|day| format!("{} {} {}", day["date"], day["metered"], day["exact_amount"]).replace('"', ""));
+        (line["plan_version"].clone(), line["exact_amount"].clone(), told.collect::<Vec<_>>())
+    };
+    assert_eq!(days(0), (json!(1), json!("18"), vec!["2025-10-02 1800000 18".to_owned()]));
+    assert_eq!(days(1), (json!(2), json!("36"), vec!["2025-10-02 1800000 36".to_owned()]));
+    // Half past eight: 8.5 of 24 gigabyte-hours.
+    assert_eq!(days(2), (json!(1), json!("0.08585"), vec!["2025-10-02 30600000000000000 0.08585".to_owned()]));
+    assert_eq!(days(3), (json!(2), json!("0.15655"), vec!["2025-10-02 55800000000000000 0.15655".to_owned()]));
+    let ran = said["intervals"]["ran"].as_array().unwrap();
+    assert_eq!(ran.iter().map(|run| run["run_ms"].clone()).collect::<Vec<_>>(), [json!("1800000"), json!("1800000")]);
+    let stored = said["intervals"]["stored"].as_array().unwrap();
+    assert_eq!((stored.len(), &stored[1]["start"]), (2, &json!("2025-10-02T08:30:00.000Z")));
+    billing.service.close().await;
+}

@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod bad_input;
 mod copies;
+mod corrections;
 mod costs;
 mod delivery;
 mod drafts;

@@ -11,7 +11,8 @@ use contracts::{
     },
     file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
     invoice::{
-        self, AdjustmentBooked, Correction, Day, InvoiceDrafted, InvoiceEvent, InvoiceFinalized, InvoiceVoided, Line,
+        self, AdjustmentBooked, AdjustmentReleased, Correction, Day, InvoiceDrafted, InvoiceEvent, InvoiceFinalized,
+        InvoiceVoided, Line,
     },
     job::{
         self, FileRole, JobAssigned, JobCancelled, JobCreated, JobEvent, JobFailed, JobFilesLinked, JobFilesUnlinked,
@@ -374,7 +375,7 @@ fn day() -> impl Strategy<Value = Day> {
 }
 
 fn finalized() -> impl Strategy<Value = InvoiceFinalized> {
-    let amounts = vec("[0-9]{1,9}", 8);
+    let amounts = vec("[0-9]{1,9}", 9);
     (id(), number(), text(), vec(line(), 0..3), vec(correction(), 0..3), vec(day(), 0..3), amounts).prop_map(
         |(organization_id, number, currency, lines, corrections, days, amounts)| {
             let amount = |index: usize| amounts[index].clone();
@@ -393,6 +394,7 @@ fn finalized() -> impl Strategy<Value = InvoiceFinalized> {
                 total: amount(5),
                 credit_applied: amount(6),
                 amount_due: amount(7),
+                discount_percent: amount(8),
             }
         },
     )
@@ -424,6 +426,14 @@ fn invoice_events() {
             amount: text(),
             settled_in_id: id(),
             reason: text(),
+        }))
+        .each(payload!(AdjustmentReleased {
+            organization_id: id(),
+            meter: text(),
+            plan: text(),
+            plan_version: any::<i32>(),
+            amount: text(),
+            settled_in_id: id(),
         }))
         .all();
 }

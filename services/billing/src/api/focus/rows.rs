@@ -15,6 +15,7 @@ use crate::{
         charge::{self, Meter, Model},
         decimal::Decimal,
         exact::Exact,
+        invoice,
         money::Amount,
         plan::PlanVersion,
         priced::{self, Counted, pieces_between},
@@ -199,8 +200,8 @@ impl<'u> Priced<'u> {
     }
 
     /// All charges of the period: for usage, and what an invoice does with their sum.
-    pub(super) fn charges(mut self, period: Span, invoice: &Invoice, corrections: &[Correction]) -> Vec<Charge> {
-        for line in &invoice.lines {
+    pub(super) fn charges(mut self, period: Span, invoiced: &Invoice, corrections: &[Correction]) -> Vec<Charge> {
+        for line in &invoiced.lines {
             let key = (line.meter, line.plan.clone(), line.own);
             let written = self.lines.get(&key).map_or_else(|| BigInt::from(0), |line| line.written.clone());
             let rounding = line.amount.exact().minus(&Exact::of_digits(written, DIGITS));
@@ -214,13 +215,19 @@ impl<'u> Priced<'u> {
         for correction in corrections {
             let meter = [Meter::Storage, Meter::Compute].into_iter().find(|meter| meter.as_str() == correction.meter);
             let description = "Correction of an earlier invoice";
-            let plain = Charge::plain(Category::Usage, description, period, correction.amount.clone());
+            let category = match correction.meter.as_str() {
+                invoice::DISCOUNT => Category::Credit,
+                invoice::MINIMUM => Category::Adjustment,
+                invoice::TAX => Category::Tax,
+                _ => Category::Usage,
+            };
+            let plain = Charge::plain(category, description, period, correction.amount.clone());
             self.charges.push(Charge { meter, correction: true, ..plain });
         }
         // What is computed from a sum is at the prices of the list what it comes to from the sum at these prices.
         let off = |amount: &Amount| Exact::zero().minus(&amount.exact());
         let part = |of: &Exact, amount: &Amount, sum: &Amount| of.in_proportion(&amount.exact(), &sum.exact());
-        let Invoice { subtotal, discount, minimum_true_up, tax, credit_applied, .. } = invoice;
+        let Invoice { subtotal, discount, minimum_true_up, tax, credit_applied, .. } = invoiced;
         let listed = subtotal.exact().plus(&self.off_the_list);
         let list_discount = Exact::zero().minus(&part(&listed, discount, subtotal));
         let taxed = subtotal.minus(discount).plus(minimum_true_up);
