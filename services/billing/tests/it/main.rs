@@ -16,6 +16,7 @@ mod golden;
 mod ledger;
 mod machine_types;
 mod metering;
+mod opening;
 mod organizations;
 mod pairing;
 mod rate;
