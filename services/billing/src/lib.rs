@@ -87,9 +87,18 @@ impl Service for BillingService {
             let copies = copies.clone();
             Box::pin(async move { copies.run(stop).await.map_err(ServiceError::failed) })
         });
+        let store = host.store.clone();
+        let accounts: Task = Arc::new(move |stop| {
+            let checks = reconciliation::accounts::run(store.clone(), stop);
+            Box::pin(async move { checks.await.map_err(ServiceError::failed) })
+        });
         let budgets: Task = Arc::new(move |stop| budgets::watch(ledger.clone(), stop).map(Ok).boxed());
-        let tasks =
-            vec![("reconciliation", reconciliation), ("reconciliation-of-copies", copies), ("budgets", budgets)];
+        let tasks = vec![
+            ("reconciliation", reconciliation),
+            ("reconciliation-of-copies", copies),
+            ("reconciliation-of-accounts", accounts),
+            ("budgets", budgets),
+        ];
         Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks })
     }
 }

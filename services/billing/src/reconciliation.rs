@@ -2,15 +2,18 @@
 //!
 //! The problem: a sum that went wrong, by a fault in the code, in the database or by somebody's hand, looks like any other number.
 //!
-//! The invariant: two comparisons go on all the time, and together they go from an answer to the events. The sums are compared with what
+//! The invariant: three comparisons go on all the time, and together they go from an answer to the events. The sums are compared with what
 //! the plain functions make of billing's own copy of the streams (`storage_changes` and `job_moments`, a row an event), in
 //! one snapshot, so that events that arrive meanwhile are no difference. The [copy] is compared with what the services have whose events
-//! they are. Of the sums, each step takes the next organization; each round takes another 32 days of it and other files and
-//! jobs, and what was wrong before. Widths are compared with each other and files with
+//! they are. The read models of [accounts], plans and invoices are compared with billing's own log. Of the sums, each step takes the next organization; each round takes another 32 days of it and other files and
+//! jobs, and what was wrong before; the types of machines are looked at between two
+//! rounds, all of them. Widths are compared with each other and files with
 //! the organization, all of them, so that what a sample of one misses another has. Differences stay on record until a later check
 //! finds the row right; nothing is repaired silently.
 
+pub mod accounts;
 pub mod copy;
+mod due;
 mod recompute;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -30,7 +33,7 @@ const MAX_FOUND: usize = 100;
 /// What one step came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// The organization; `None` at the end of a round.
+    /// The organization; `None` at the end of a round, where the types of machines are looked at.
     pub organization: Option<Uuid>,
     /// How many rows were compared.
     pub rows: usize,
@@ -48,6 +51,8 @@ enum Side {
     Sums,
     /// The copy with its owners.
     Copy,
+    /// The read models of accounts, plans and invoices with billing's log.
+    Accounts,
 }
 
 impl Side {
@@ -55,6 +60,7 @@ impl Side {
         match self {
             Self::Sums => "sums",
             Self::Copy => "copy",
+            Self::Accounts => "accounts",
         }
     }
 }
@@ -71,6 +77,10 @@ type Places = BTreeMap<String, Compared>;
 
 /// Areas, in words, and all rows of each.
 type Areas = BTreeMap<String, Places>;
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// Checks until it is told to stop.
 ///
@@ -121,31 +131,37 @@ pub async fn check_next(pool: &PgPool) -> Result<Option<Checked>, ReadError> {
     let (round, last): (i64, Option<Uuid>) = (state.try_get("round")?, state.try_get("organization")?);
     let next: Option<Uuid> = sqlx::query_scalar(NEXT).bind(last.unwrap_or_default()).fetch_one(&mut *turn).await?;
     let now = Timestamp::now().as_millis();
-    let Some(organization) = next else {
-        let update = "update reconciliation_state set round = round + 1, organization = null, round_began_at = $1";
-        sqlx::query(update).bind(now).execute(&mut *turn).await?;
-        turn.commit().await?;
-        return Ok(Some(Checked { organization: None, rows: 0, differences: 0 }));
-    };
     // The step is taken also if it fails, or one organization would hold up all others.
-    let compared = compare(pool, organization, round).await;
+    let compared = match next {
+        Some(organization) => compare(pool, organization, round).await,
+        None => compare_machine_types(pool).await,
+    };
     let rows = compared.as_ref().map_or(0, |areas| areas.values().map(BTreeMap::len).sum());
     sqlx::query(
         "update reconciliation_state set organization = $1, checks = checks + 1, rows_compared = rows_compared + $2, \
-             last_check_at = $3, round_began_at = coalesce(round_began_at, $3)",
+             last_check_at = $3, round = round + case when $1 is null then 1 else 0 end, \
+             round_began_at = case when $1 is null then $3 else coalesce(round_began_at, $3) end",
     )
-    .bind(organization)
+    .bind(next)
     .bind(i64::try_from(rows).unwrap_or(i64::MAX))
     .bind(now)
     .execute(&mut *turn)
     .await?;
     let differences = match &compared {
-        Ok(areas) => note(&mut turn, Side::Sums, |_| organization, areas, now).await?,
+        Ok(areas) => note(&mut turn, Side::Sums, |_| next.unwrap_or_default(), areas, now).await?,
         Err(_) => 0,
     };
     turn.commit().await?;
     compared?;
-    Ok(Some(Checked { organization: Some(organization), rows, differences }))
+    Ok(Some(Checked { organization: next, rows, differences }))
+}
+
+/// Compares all types of machines, which are no organization's.
+async fn compare_machine_types(pool: &PgPool) -> Result<Areas, ReadError> {
+    let mut tx = epoch_postgres::begin(pool, AT_ONE_MOMENT).await?;
+    let places = recompute::machine_types(&mut tx).await?;
+    tx.commit().await?;
+    Ok(Areas::from([(recompute::MACHINE_TYPES.to_owned(), places)]))
 }
 
 /// Compares a part of an organization's rows, and again those that are known to be wrong.
@@ -166,8 +182,8 @@ async fn compare(pool: &PgPool, organization: Uuid, round: i64) -> Result<Areas,
     Ok(areas)
 }
 
-/// Notes what differs on a side, and forgets what no longer does. `organization` says whose an area is; an area of the copy is one
-/// stream, of the sums it is the same words for every organization.
+/// Notes what differs on a side, and forgets what no longer does. `organization` says whose an area is; an area of the sums is the same
+/// words for every organization, of the others it is one stream.
 async fn note(
     connection: &mut PgConnection,
     side: Side,
@@ -185,7 +201,7 @@ async fn note(
     let still: Vec<&str> = different.iter().map(|(_, place, _)| place.as_str()).collect();
     sqlx::query(
         "delete from reconciliation_differences d using unnest($2::text[], $3::uuid[]) as l (area, organization_id) \
-         where d.side = $1 and d.area = l.area and (d.side = 'copy' or d.organization_id = l.organization_id) \
+         where d.side = $1 and d.area = l.area and (d.side <> 'sums' or d.organization_id = l.organization_id) \
              and not d.place = any($4)",
     )
     .bind(side.name())
@@ -196,7 +212,7 @@ async fn note(
     .await?;
     for (area, place, Compared { kept, recomputed }) in different.iter().take(MAX_FOUND) {
         let organization = organization(area.as_str());
-        tracing::error!(side = side.name(), %organization, place, kept, recomputed, "metering is not what recomputation gives");
+        tracing::error!(side = side.name(), %organization, place, kept, recomputed, "what is kept is not what recomputation gives");
         let insert = "insert into reconciliation_differences \
                  (organization_id, area, place, kept, recomputed, found_at, seen_at, side) \
              values ($1, $2, $3, $4, $5, $6, $6, $7) \

@@ -18,12 +18,14 @@ const LISTED: i64 = 200;
 /// How far the checks are and what they found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReconciliationAnswer {
-    /// Whether no difference is on record, on either side. See `unreachable_since` for whether all owners could be asked.
+    /// Whether no difference is on record, on any side. See `unreachable_since` for whether all owners could be asked.
     equal: bool,
     /// What answers are read from, compared with billing's copy of the events.
     sums: SumsAnswer,
     /// The copy, compared with what the services have whose events they are, by aggregate.
     copy: BTreeMap<String, CopyAnswer>,
+    /// The read models of accounts, plans and invoices, compared with billing's own events.
+    accounts: AccountsAnswer,
     /// How many differences are on record.
     difference_count: i64,
     /// The first 200 of them, by side, organization and place.
@@ -39,7 +41,7 @@ struct SumsAnswer {
     round_began_at: Option<String>,
     /// The organization that was looked at last in this round.
     organization: Option<Uuid>,
-    /// How many looks there have been at an organization.
+    /// How many looks there have been, at an organization or, at the end of a round, at the types of machines.
     checks: i64,
     /// How many rows have been compared.
     rows_compared: i64,
@@ -79,10 +81,29 @@ struct CopyAnswer {
     difference_count: i64,
 }
 
+/// The read models of accounts, plans and invoices, compared with billing's own events.
+#[derive(Debug, Serialize, ToSchema)]
+struct AccountsAnswer {
+    /// How often all of them have been walked.
+    round: i64,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    round_began_at: Option<String>,
+    /// The last id that was reached in this round.
+    stream: Option<Uuid>,
+    /// How many looks there have been.
+    checks: i64,
+    /// How many rows have been compared, cursors among them.
+    rows_compared: i64,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_check_at: Option<String>,
+    /// How many differences are on record.
+    difference_count: i64,
+}
+
 /// A row that is not what recomputation gives.
 #[derive(Debug, Serialize, ToSchema)]
 struct DifferenceAnswer {
-    /// `sums` or `copy`.
+    /// `sums`, `copy` or `accounts`.
     side: String,
     /// Nil where it isn't known.
     organization: Uuid,
@@ -102,7 +123,8 @@ struct DifferenceAnswer {
 /// Metering, reconciled
 ///
 /// Background tasks compare a rolling sample of what answers are read from with recomputation from billing's copy of the events, and
-/// a rolling sample of the copy with the services whose events they are. For operators.
+/// a rolling sample of the copy with the services whose events they are; and the rows of accounts, plans and invoices with billing's own
+/// events. For operators.
 #[utoipa::path(
     get,
     path = "/api/v1/admin/metering/reconciliation",
@@ -116,6 +138,7 @@ pub async fn reconciliation(State(api): State<Api>, caller: Caller) -> Result<Js
     caller.at_least(Role::Operator)?;
     let sums = sums(&api.pool).await?;
     let copy = copies(&api.pool).await?;
+    let accounts = accounts(&api.pool).await?;
     let query = "select * from reconciliation_differences order by side, organization_id, place limit $1";
     let mut differences = Vec::new();
     for row in sqlx::query(query).bind(LISTED).fetch_all(&api.pool).await? {
@@ -129,8 +152,9 @@ pub async fn reconciliation(State(api): State<Api>, caller: Caller) -> Result<Js
             seen_at: instant(row.try_get("seen_at")?),
         });
     }
-    let difference_count = copy.values().fold(sums.difference_count, |all, copy| all + copy.difference_count);
-    Ok(Json(ReconciliationAnswer { equal: difference_count == 0, sums, copy, difference_count, differences }))
+    let own = sums.difference_count + accounts.difference_count;
+    let difference_count = copy.values().fold(own, |all, copy| all + copy.difference_count);
+    Ok(Json(ReconciliationAnswer { equal: difference_count == 0, sums, copy, accounts, difference_count, differences }))
 }
 
 fn instant(at: i64) -> String {
@@ -146,6 +170,22 @@ async fn sums(pool: &PgPool) -> Result<SumsAnswer, sqlx::Error> {
         round: row.try_get("round")?,
         round_began_at: at("round_began_at")?,
         organization: row.try_get("organization")?,
+        checks: row.try_get("checks")?,
+        rows_compared: row.try_get("rows_compared")?,
+        last_check_at: at("last_check_at")?,
+        difference_count: row.try_get("differences")?,
+    })
+}
+
+async fn accounts(pool: &PgPool) -> Result<AccountsAnswer, sqlx::Error> {
+    let query = "select *, (select count(*) from reconciliation_differences where side = 'accounts') as differences \
+         from reconciliation_accounts";
+    let row = sqlx::query(query).fetch_one(pool).await?;
+    let at = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(instant));
+    Ok(AccountsAnswer {
+        round: row.try_get("round")?,
+        round_began_at: at("round_began_at")?,
+        stream: row.try_get("listed")?,
         checks: row.try_get("checks")?,
         rows_compared: row.try_get("rows_compared")?,
         last_check_at: at("last_check_at")?,

@@ -10,7 +10,6 @@
 //! billing never heard of shows. An owner that gives no answer is counted and shown, and is no difference. A step has one request under
 //! way at a time, and bounds on time, streams and events; no lock is held and no transaction is open while the owner is asked.
 
-mod due;
 mod rows;
 mod state;
 mod stream;
@@ -30,12 +29,15 @@ use uuid::Uuid;
 
 pub use self::stream::OwnerError;
 use self::{
-    due::{OVERTAKEN, due, versions},
     rows::{compared, kept},
     state::Place,
     stream::Stream,
 };
-use super::{Areas, Compared, INTERVAL, Places};
+use super::{
+    Areas, Compared, INTERVAL, Places,
+    due::{OVERTAKEN, due, versions},
+    millis,
+};
 use crate::{
     metering::AT_ONE_MOMENT,
     projections::{ReadError, file_links, runs, storage_changes},
@@ -88,7 +90,7 @@ pub enum Look {
 }
 
 impl Look {
-    const fn result(self) -> &'static str {
+    pub(super) const fn result(self) -> &'static str {
         match self {
             Self::Elsewhere => "elsewhere",
             Self::Unreachable => "unreachable",
@@ -292,7 +294,7 @@ impl Copies {
             let mut should_be = Vec::new();
             for (subscription, cursors, due) in &cursors {
                 let cursor = applied(cursors);
-                let of_cursor = versions(stream, cursor, *due);
+                let of_cursor = versions(&stream.recorded, cursor, *due);
                 places.insert(format!("cursors of {subscription} {aggregate} {id}"), of_cursor);
                 let had = stream
                     .made
@@ -315,10 +317,6 @@ fn in_turn(page: &[EndOfStream], round: i64) -> Vec<Uuid> {
     let stride = page.len().div_ceil(STREAMS).max(1);
     let first = usize::try_from(round).unwrap_or(0) % stride;
     page.iter().skip(first).step_by(stride).map(|end| end.id).collect()
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What areas' names say about which file or job they are.

@@ -15,7 +15,7 @@ use crate::{
     },
     metering::MAX_CHANGES,
     projections::{
-        ReadError,
+        ReadError, bounded,
         runs::{self, KeptRun},
         storage_changes,
         sums::{Scope, whole},
@@ -26,6 +26,12 @@ use crate::{
 const FILES: i64 = 20;
 /// How many jobs.
 const JOBS: i64 = 20;
+
+/// The most types of machines.
+const MAX_MACHINE_TYPES: i64 = 10_000;
+
+/// The area of the types of machines.
+pub(super) const MACHINE_TYPES: &str = "machine types";
 
 /// The area of what is compared with other sums.
 pub(super) const WIDTHS: &str = "widths";
@@ -216,6 +222,31 @@ pub(super) async fn jobs(
         areas.insert(format!("job {job}"), Places::from([(format!("runs job {job}"), compared)]));
     }
     Ok(areas)
+}
+
+/// The types that jobs were told to start on, one look-up in an index each, beside those that are kept.
+const OF_STARTS: &str = "with recursive told as ( \
+         (select machine_type as name, 1::bigint as number from job_moments where machine_type is not null \
+             order by machine_type limit 1) \
+         union all \
+         select (select m.machine_type from job_moments m where m.machine_type > told.name order by m.machine_type limit 1), \
+             number + 1 \
+         from told where told.name is not null and number < $1 \
+     ) select coalesce(k.id, machine_type_id(t.name)) as id, coalesce(k.name, $2) as kept, coalesce(t.name, $2) as recomputed \
+     from (select name from told where name is not null) t full join machine_types k on k.id = machine_type_id(t.name) \
+     limit $1";
+
+/// All types of machines: a name each, under the id that is made of it.
+pub(super) async fn machine_types(connection: &mut PgConnection) -> Result<Places, ReadError> {
+    let mut places = Places::new();
+    let query = sqlx::query(OF_STARTS).bind(MAX_MACHINE_TYPES.saturating_add(1)).bind(NOTHING);
+    for row in &query.fetch_all(connection).await? {
+        let id: Uuid = row.try_get("id")?;
+        let compared = Compared { kept: row.try_get("kept")?, recomputed: row.try_get("recomputed")? };
+        places.insert(format!("machine_types {id}"), compared);
+    }
+    bounded(places.len(), MAX_MACHINE_TYPES, "types of machines")?;
+    Ok(places)
 }
 
 fn of_file(changes: &[LevelChange]) -> String {

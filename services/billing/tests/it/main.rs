@@ -17,6 +17,7 @@ mod golden;
 mod ledger;
 mod machine_types;
 mod metering;
+mod opening;
 mod organizations;
 mod pairing;
 mod rate;

@@ -11,10 +11,10 @@ use epoch::Timestamp;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use super::{Looked, OwnerError, millis, of_area};
+use super::{Looked, OwnerError, of_area};
 use crate::{
     projections::ReadError,
-    reconciliation::{Side, note},
+    reconciliation::{Side, millis, note},
 };
 
 /// Where a step begins.

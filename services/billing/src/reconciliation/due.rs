@@ -12,13 +12,12 @@ use epoch_postgres::newest_reached;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{millis, stream::Stream};
-use crate::reconciliation::Compared;
+use super::{Compared, millis};
 
 /// An event that billing hasn't had must have come when it is so much older than the newest file or job that billing has heard of.
 pub(super) const OVERTAKEN: Duration = Duration::from_secs(600);
 /// It must have come after so long in any case.
-const AT_MOST: Duration = Duration::from_secs(86_400);
+pub(super) const AT_MOST: Duration = Duration::from_secs(86_400);
 
 /// Up to when what was recorded must have come.
 pub(super) async fn due(connection: &mut PgConnection, subscription: &str, aggregate: &str) -> Result<i64, StoreError> {
@@ -30,12 +29,13 @@ pub(super) async fn due(connection: &mut PgConnection, subscription: &str, aggre
     Ok(newest.max(now.saturating_sub(millis(AT_MOST))))
 }
 
-/// How far billing is with a stream, beside how far it must be by now. What is parked is held back by a handler, and shown elsewhere.
-pub(super) fn versions(stream: &Stream, cursor: Cursor, due: i64) -> Compared {
-    let had = cursor.version.get();
-    let must_have = stream.recorded.iter().rposition(|recorded_at| *recorded_at <= due).map_or(0, |index| index + 1);
+/// How far billing is with a stream, whose events were recorded then, beside how far it must be by now. What is parked is held back by a
+/// handler, and shown elsewhere.
+pub(super) fn versions(recorded: &[i64], cursor: Cursor, due: i64) -> Compared {
+    let (had, last) = (cursor.version.get(), recorded.len() as u64);
+    let must_have = recorded.iter().rposition(|recorded_at| *recorded_at <= due).map_or(0, |index| index + 1);
     let wanted = match () {
-        () if had > stream.last() => stream.last(),
+        () if had > last => last,
         () if cursor.parked.is_some() => had,
         () => had.max(must_have as u64),
     };
