@@ -4,9 +4,9 @@
 //! earlier time must still be told later.
 //!
 //! The invariant: everything in an answer is read at one moment, and if nothing is left out, in one statement ([`answer`]). Totals
-//! come from sums, so they cost days and not events. For an earlier `known_at`, what was recorded since is taken out of them again, which costs what was recorded since.
-//! Files that ever held less than nothing, and files of which something was not known yet, are computed from all their changes;
-//! of jobs of which something was not known yet, what was known is paired anew.
+//! come from sums, so they cost days and not events, and nothing that is odd keeps them from being told. For an earlier `known_at`, what
+//! was recorded since is taken out of them again, which costs what was recorded since. Listed files of which something was not known yet are
+//! computed from all their changes; of jobs of which something was not known yet, what was known is paired anew.
 //!
 //! A projection may be rebuilt meanwhile. One statement sees its tables before the swap or after it; a transaction of several holds
 //! them from its beginning, or it would see a table that came later without the rows that are younger than itself.
@@ -28,12 +28,12 @@ use self::{
 };
 use crate::{
     domain::{
-        Flagged,
+        Flag, Flagged,
         compute::{JobUsage, compute_usage},
         metering::LevelChange,
         sharing::{Change, FileChange, Rule, Shares, shares},
         span::{Span, Window},
-        storage::{FileUsage, storage_usage},
+        storage::FileUsage,
     },
     projections::{
         ReadError,
@@ -47,8 +47,8 @@ use crate::{
 
 /// The most changes of single files, links and runs that one answer reads.
 pub const MAX_CHANGES: i64 = 200_000;
-/// The most files and runs that are odd which one answer reads.
-pub const MAX_ODD: i64 = 10_000;
+/// The most flags of files, and of jobs, in one answer; those after them are left out, and the answer says so.
+pub const MAX_FLAGS: usize = 10_000;
 /// The most sums that one answer is put together from: subjects, or files and the jobs that share each, times parts of the period.
 /// They take up to 160 MB, and some two seconds.
 pub const MAX_PARTS: i64 = 5_000_000;
@@ -97,10 +97,14 @@ pub struct Usage {
     pub jobs: Part<JobUsage<Uuid, Uuid>>,
     /// The files that were stored, and how jobs share each.
     pub files: Part<FileUsage<Uuid, Uuid>>,
-    /// What is odd about files.
+    /// What is odd about files, up to [`MAX_FLAGS`].
     pub odd_files: Vec<Flagged<Uuid>>,
-    /// What is odd about jobs.
+    /// Whether there are more.
+    pub more_odd_files: bool,
+    /// What is odd about jobs, up to [`MAX_FLAGS`].
     pub odd_jobs: Vec<Flagged<Uuid>>,
+    /// Whether there may be more.
+    pub more_odd_jobs: bool,
 }
 
 /// Usage in `spans`, which partition what of the period counts, and pages of the jobs and files that have part in it; files are
@@ -116,7 +120,7 @@ pub async fn usage(
     jobs: Page,
     files: Page,
 ) -> Result<Usage, ReadError> {
-    let pages = Pages { jobs: one_more(jobs), files: one_more(files) };
+    let pages = Pages { jobs: one_more(jobs), files: one_more(files), flags: MAX_FLAGS + 1 };
     let cut = Cut::of(asked.window, spans);
     let (found, late, users) = match asked.known_at {
         // One statement is one moment, without a transaction around it.
@@ -134,9 +138,12 @@ pub async fn usage(
             (found, snapshot.late, users)
         }
     };
-    let odd_files = storage_usage(&late.changes_of_unclear(&found), asked.window, &[]).flags;
+    let below_nothing = |id: &Uuid| Flagged { id: *id, flag: Flag::NegativeLevel };
+    let (odd_files, more_odd_files) = first_flags(found.below_nothing.iter().map(below_nothing).collect(), false);
     let odd_jobs = compute_usage(&late.odd_runs(&found), asked.window, &[]).flags;
-    let totals = asked.totals(&found, &late, &cut, spans);
+    // Not all runs that are read are odd in this period, so that there may be none among those that are left out.
+    let (odd_jobs, more_odd_jobs) = first_flags(odd_jobs, found.odd.len() > MAX_FLAGS);
+    let totals = asked.totals(&found, &cut, spans);
     let Part { items, next } = asked.runs_of_page(&found, &late, jobs);
     let jobs = Part { items: compute_usage(&items, asked.window, &[]).jobs, next };
     let Part { items, next } = asked.file_sums(&found, &late, files.limit);
@@ -149,7 +156,15 @@ pub async fn usage(
         };
         files.push(FileUsage { file, byte_ms, unattributed_byte_ms, jobs });
     }
-    Ok(Usage { totals, jobs, files: Part { items: files, next }, odd_files, odd_jobs })
+    let files = Part { items: files, next };
+    Ok(Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs })
+}
+
+/// As many flags as an answer has, and whether there are more.
+fn first_flags(mut flags: Vec<Flagged<Uuid>>, cut: bool) -> (Vec<Flagged<Uuid>>, bool) {
+    let more = cut || flags.len() > MAX_FLAGS;
+    flags.truncate(MAX_FLAGS);
+    (flags, more)
 }
 
 /// Who created jobs.
@@ -249,7 +264,7 @@ impl Snapshot {
     pub async fn totals(&mut self, spans: &[Span]) -> Result<Totals, ReadError> {
         let cut = Cut::of(self.asked.window, spans);
         let found = self.read(TOTALS, &cut, Pages::default()).await?;
-        Ok(self.asked.totals(&found, &self.late, &cut, spans))
+        Ok(self.asked.totals(&found, &cut, spans))
     }
 
     /// How jobs share files in each of `spans`; only of files that were ever linked, by all jobs or by these.

@@ -25,7 +25,7 @@ epoch::events! {
         DiscountGranted = [schema!("billing_account/DiscountGranted")],
         CreditGranted = [schema!("billing_account/CreditGranted")],
         UsageMetered = [schema!("billing_account/UsageMetered")],
-        BudgetSet = [schema!("billing_account/BudgetSet")],
+        BudgetSet = [schema!("billing_account/BudgetSet"), schema!("billing_account/BudgetSet.1")],
         BudgetExceeded = [schema!("billing_account/BudgetExceeded")],
         AccountInvoiced = [schema!("billing_account/AccountInvoiced")],
         AccountInvoiceVoided = [schema!("billing_account/AccountInvoiceVoided")],
@@ -125,6 +125,8 @@ pub struct BudgetSet {
     pub thresholds: Vec<i32>,
     /// Whether no new job is queued once the budget is used up.
     pub hard_stop: bool,
+    /// Since when: of months that were over then it says nothing; `None` where that was not kept.
+    pub set_at: Option<Timestamp>,
 }
 
 /// A threshold of the budget was reached; said once a month for each threshold and kind.

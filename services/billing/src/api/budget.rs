@@ -66,7 +66,7 @@ pub async fn set(
     command.caller.in_organization(organization)?;
     command.caller.at_least(Role::Admin)?;
     let BudgetBody { amount, thresholds, hard_stop } = command.body;
-    let set = AccountCommand::SetBudget { amount, thresholds, hard_stop };
+    let set = AccountCommand::SetBudget { amount, thresholds, hard_stop, now: api.ledger.now() };
     let context = command.context.for_tenant(organization);
     Ok(api.ledger.accounts.execute(organization, &set, &context).await?.into())
 }

@@ -56,7 +56,10 @@ struct StorageAnswer {
     gb_hours: String,
     /// Whether something is still stored that counts only up to `as_of`.
     provisional: bool,
+    /// What is odd, by file; at most 10,000.
     flags: Vec<FlagAnswer>,
+    /// Whether more is odd than is listed.
+    more_flags: bool,
     /// The days of the period, the first and the last clipped to it.
     days: Vec<StorageDay>,
     /// The first 200 files that were stored in the period, by id.
@@ -73,7 +76,10 @@ struct ComputeAnswer {
     run_ms: String,
     /// Whether something still runs that counts only up to `as_of`.
     provisional: bool,
+    /// What is odd, by job; at most 10,000.
     flags: Vec<FlagAnswer>,
+    /// Whether more may be odd than is listed.
+    more_flags: bool,
     /// The days of the period, the first and the last clipped to it.
     days: Vec<ComputeDay>,
     /// The first 200 jobs that ran in the period, by id.
@@ -194,7 +200,9 @@ struct Usage {
     jobs: Part<JobUsed<Uuid, Uuid>>,
     files: Part<FileUsed<Uuid, Uuid>>,
     odd_files: Vec<Flagged<Uuid>>,
+    more_odd_files: bool,
     odd_jobs: Vec<Flagged<Uuid>>,
+    more_odd_jobs: bool,
 }
 
 impl Usage {
@@ -203,8 +211,8 @@ impl Usage {
         let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
         let first = Page { after: None, limit: LISTED };
         let usage = metering::usage(pool, question.of(organization), rule, &spans, first, first).await?;
-        let metering::Usage { totals, jobs, files, odd_files, odd_jobs } = usage;
-        Ok(Self { totals, jobs, files, odd_files, odd_jobs })
+        let metering::Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs } = usage;
+        Ok(Self { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs })
     }
 
     fn byte_ms(&self) -> i128 {
@@ -234,6 +242,7 @@ impl Usage {
             gb_hours: Quantity { metered: byte_ms, unit: Unit::GbHour }.to_string(),
             provisional: self.totals.storage_provisional,
             flags: flags(self.odd_files),
+            more_flags: self.more_odd_files,
             days: storage_days,
             files: self.files.items.into_iter().map(FileUsage::from).collect(),
             more_files: self.files.next.is_some(),
@@ -242,6 +251,7 @@ impl Usage {
             run_ms: run_ms.to_string(),
             provisional: self.totals.compute_provisional,
             flags: flags(self.odd_jobs),
+            more_flags: self.more_odd_jobs,
             days: compute_days,
             jobs: self.jobs.items.into_iter().map(JobUsage::from).collect(),
             more_jobs: self.jobs.next.is_some(),

@@ -15,6 +15,7 @@ pub mod currency;
 pub mod days;
 pub mod decimal;
 pub mod exact;
+pub mod forecast;
 pub mod invoice;
 pub mod metering;
 pub mod money;

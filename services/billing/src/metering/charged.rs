@@ -4,17 +4,25 @@
 //!
 //! The invariant: whatever spans are wanted, the counted part of the period is cut where any of them begins or ends, and read as
 //! sums by these pieces; a wanted span is the sum of its pieces. So terms sum to the month and days do, and reading costs days.
+//! All that was [ever] used before an instant follows from the two sums of all changes before it, which are a few dozen rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::Row as _;
+use epoch::Timestamp;
+use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
-use super::Snapshot;
+use super::{Asked, Cut, Late, Pages, Snapshot, Sought};
 use crate::{
-    domain::{rating::Metered, span::Span},
-    projections::ReadError,
+    domain::{
+        rating::Metered,
+        span::{Span, Window},
+    },
+    projections::{ReadError, sums::Scope},
 };
+
+/// Of the whole organization.
+const BOTH: Sought<'static> = Sought { scopes: &[Scope::Storage, Scope::Running], whole: &[] };
 
 /// How much was used in lists of spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +33,33 @@ pub struct Charged<const LISTS: usize> {
     pub provisional: bool,
 }
 
+/// All that was used before an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ever {
+    /// Of each meter.
+    pub used: Metered,
+    /// How many bytes are stored at the instant, with what changes at that very instant.
+    pub stored_bytes: i128,
+}
+
+/// All that an organization used before an instant, and what it stores then.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn ever(pool: &PgPool, organization: Uuid, before: Timestamp) -> Result<Ever, ReadError> {
+    let after = |millis| Timestamp::from_millis(before.as_millis().saturating_add(millis));
+    let instant = Span::new(before, after(1));
+    // Nothing is cut off at the instant's end.
+    let window = Window { period: instant, as_of: after(2) };
+    let asked = Asked { organization, window, known_at: None };
+    let cut = Cut::of(window, &[instant]);
+    let mut connection = pool.acquire().await?;
+    let found = asked.read(&mut connection, &Late::default(), BOTH, &cut, Pages::default()).await?;
+    let [storage, running] = [Scope::Storage, Scope::Running].map(|scope| found.sums.only(scope, cut.spans.len()));
+    let used = Metered { byte_ms: storage.before.area_until(before), run_ms: running.before.area_until(before) };
+    Ok(Ever { used, stored_bytes: storage.level() })
+}
+
 impl Snapshot {
     /// How much of each meter in each of the spans wanted; the spans of several lists may overlap.
     ///
@@ -32,7 +67,9 @@ impl Snapshot {
     /// [`ReadError`].
     pub async fn charged<const LISTS: usize>(&mut self, wanted: [&[Span]; LISTS]) -> Result<Charged<LISTS>, ReadError> {
         let pieces = pieces(self.counted(), &wanted);
-        let totals = self.totals(&pieces).await?;
+        let cut = Cut::of(self.asked.window, &pieces);
+        let found = self.read(BOTH, &cut, Pages::default()).await?;
+        let totals = self.asked.totals(&found, &cut, &pieces);
         let both = totals.byte_ms.into_iter().zip(totals.run_ms);
         let metered: Vec<_> = both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
         Ok(Charged {

@@ -9,19 +9,18 @@ use epoch::Timestamp;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Asked, MAX_CHANGES, MAX_ODD, MAX_PARTS, Part, Totals};
+use super::{Asked, MAX_CHANGES, MAX_PARTS, Part, Totals};
 use crate::{
     domain::{
         compute::JobRun,
-        metering::{LevelChange, level_at},
+        metering::LevelChange,
         span::{Span, Window},
         storage::storage_usage,
     },
     projections::{
         ReadError,
-        answer::{self, Found, Page, Wanted},
-        runs,
-        storage_changes::{self, Changes},
+        answer::{self, Area, Found, Page, Wanted},
+        runs, storage_changes,
         sums::{Scope, Sums},
     },
 };
@@ -75,11 +74,12 @@ impl Cut {
     }
 }
 
-/// Which jobs and files are listed.
+/// Which jobs and files are listed, and how many flags of each at most.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pages {
     pub(super) jobs: Page,
     pub(super) files: Page,
+    pub(super) flags: usize,
 }
 
 /// What was not known yet.
@@ -121,17 +121,6 @@ impl Late {
         let as_kept = found.odd.iter().filter(|run| !self.jobs.contains(&run.job));
         as_kept.chain(&self.runs).cloned().collect()
     }
-
-    /// All changes, as far as they were known, of files whose sums don't say enough.
-    pub(super) fn changes_of_unclear(&self, found: &Found) -> Changes {
-        let mut unclear = Changes::new();
-        for file in found.negative.iter().chain(&self.files) {
-            if let Some(changes) = found.changes.get(file) {
-                unclear.insert(*file, changes.clone());
-            }
-        }
-        unclear
-    }
 }
 
 impl Asked {
@@ -153,9 +142,9 @@ impl Asked {
             spans: &cut.spans,
             jobs: pages.jobs,
             files: pages.files,
+            flags: pages.flags,
             unclear: &late.files,
             max_sums: MAX_PARTS,
-            max_odd: MAX_ODD,
             max_changes: MAX_CHANGES,
         };
         let mut found = answer::read(connection, &wanted).await?;
@@ -165,7 +154,7 @@ impl Asked {
         Ok(found)
     }
 
-    pub(super) fn totals(&self, found: &Found, late: &Late, cut: &Cut, spans: &[Span]) -> Totals {
+    pub(super) fn totals(&self, found: &Found, cut: &Cut, spans: &[Span]) -> Totals {
         let mut users = Vec::new();
         for (user, sums) in found.sums.of(Scope::RunningByUser) {
             let run_ms = cut.area(sums, self.window.counted().end());
@@ -175,20 +164,13 @@ impl Asked {
         }
         let storage = found.sums.only(Scope::Storage, cut.spans.len());
         let running = found.sums.only(Scope::Running, cut.spans.len());
-        // Among the other files none is below 0, so that they hold something together where one of them does.
-        let mut stored_by_others = storage.level();
-        let mut stored = false;
-        for changes in late.changes_of_unclear(found).values() {
-            let level = level_at(changes, self.window.as_of);
-            stored |= level != 0;
-            stored_by_others -= level;
-        }
         let is_cut = self.window.is_cut();
         Totals {
             byte_ms: cut.areas(&storage, spans),
             run_ms: cut.areas(&running, spans),
             users,
-            storage_provisional: is_cut && (stored || stored_by_others != 0),
+            // Where none of the files that were ever below 0 holds anything, the others do together what one of them does.
+            storage_provisional: is_cut && (found.hidden || storage.level() != 0),
             compute_provisional: is_cut && running.level() != 0,
         }
     }
@@ -214,18 +196,16 @@ impl Asked {
 
     /// The areas of up to `limit` files; one file more was read.
     pub(super) fn file_sums(&self, found: &Found, late: &Late, limit: usize) -> Part<(Uuid, i128)> {
-        let next = found.files.get(limit.saturating_sub(1)).map(|(file, _)| *file);
+        let next = found.files.get(limit.saturating_sub(1)).map(|area| area.file);
         let next = next.filter(|_| found.files.len() > limit);
+        let late: BTreeSet<_> = late.files.iter().collect();
         let mut files = Vec::with_capacity(found.files.len());
-        for (file, byte_ms) in found.files.iter().take(limit) {
-            let is_late = late.files.contains(file);
-            match found.changes.get(file) {
-                Some(changes) if is_late || found.negative.contains(file) => {
-                    let one = BTreeMap::from([(*file, changes.clone())]);
-                    files.extend(storage_usage(&one, self.window, &[]).files);
-                }
-                _ if *byte_ms != 0 && !is_late => files.push((*file, *byte_ms)),
-                _ => {}
+        for Area { file, byte_ms, stored } in found.files.iter().take(limit) {
+            if !late.contains(file) {
+                files.extend(stored.then_some((*file, *byte_ms)));
+            } else if let Some(changes) = found.changes.get(file) {
+                let one = BTreeMap::from([(*file, changes.clone())]);
+                files.extend(storage_usage(&one, self.window, &[]).files);
             }
         }
         Part { items: files, next }

@@ -4,7 +4,9 @@
 //! trip, and all of them a transaction that keeps them at one moment.
 //!
 //! The invariant: one statement reads all of it, from indexes, and what isn't wanted is not looked for. What is read is bounded;
-//! more than the bound is an error and never a part of the truth.
+//! more than the bound is an error and never a part of the truth. Only of what is odd, as much is read as was asked for: however much
+//! there is, it must not keep anyone from being charged. What files that ever held less than nothing hold is told by the database, which
+//! doesn't hand out their changes.
 
 use epoch::Timestamp;
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -67,14 +69,25 @@ pub struct Wanted<'a> {
     pub jobs: Page,
     /// Files that may have been stored in what counts of the period, with their links.
     pub files: Page,
+    /// How many of the files, and how many of the runs, that are odd; the first by id.
+    pub flags: usize,
     /// Files that are listed even if they seem not to have been stored, and whose changes are read.
     pub unclear: &'a [Uuid],
     /// The most sums: subjects times spans.
     pub max_sums: i64,
-    /// The most files and runs that are odd.
-    pub max_odd: i64,
     /// The most changes of files, and the most links.
     pub max_changes: i64,
+}
+
+/// How much a file held for how long, by its sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Area {
+    /// The file.
+    pub file: Uuid,
+    /// Byte-milliseconds.
+    pub byte_ms: i128,
+    /// Whether it was stored at all; what it held below nothing may make up for what it held above.
+    pub stored: bool,
 }
 
 /// What was read.
@@ -84,16 +97,18 @@ pub struct Found {
     pub sums: Read,
     /// By job.
     pub runs: Vec<JobRun<Uuid, Uuid>>,
-    /// Runs that are odd, by job.
+    /// Runs that may be odd, by job.
     pub odd: Vec<JobRun<Uuid, Uuid>>,
     /// Files and their areas, by id.
-    pub files: Vec<(Uuid, i128)>,
+    pub files: Vec<Area>,
     /// Links of these files.
     pub links: Links,
-    /// All changes of the files that have links, are unclear, or ever held less than nothing.
+    /// All changes of those of these files that have links or are unclear.
     pub changes: Changes,
-    /// The files that ever held less than nothing.
-    pub negative: Vec<Uuid>,
+    /// The files that held less than nothing in what counts of the period, by id.
+    pub below_nothing: Vec<Uuid>,
+    /// Whether a file is stored at `as_of` whose level may be missing in the sum of all: it was ever below nothing, or is unclear.
+    pub hidden: bool,
 }
 
 fn at_most(limit: usize) -> i64 {
@@ -113,6 +128,7 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
     let Pieces { edges, buckets, changes: cut, at_edges } = pieces;
     // Beyond what counts there is nothing, though the period has begun to be known.
     let files = if wanted.window.counted().is_empty() { 0 } else { wanted.files.limit };
+    let provisional = wanted.window.is_cut() && wanted.scopes.contains(&Scope::Storage);
     let rows = sqlx::query(STATEMENT)
         .bind(wanted.organization)
         .bind(first.as_millis())
@@ -123,7 +139,7 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
         .bind(wanted.files.after.unwrap_or_default())
         .bind(at_most(files))
         .bind(wanted.unclear)
-        .bind(wanted.max_odd.saturating_add(1))
+        .bind(at_most(wanted.flags))
         .bind(wanted.max_changes.saturating_add(1))
         .bind(edges)
         .bind(buckets.meters)
@@ -143,6 +159,7 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
         .bind(at_edges.hours)
         .bind(at_edges.storage)
         .bind(at_edges.scopes)
+        .bind(provisional)
         .fetch_all(connection)
         .await?;
     let mut found = Found::default();
@@ -159,7 +176,10 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
             }
             2 => found.runs.push(run(row, id)?),
             3 => found.odd.push(run(row, id)?),
-            4 => found.files.push((id, whole(row, X)?)),
+            4 => {
+                let byte_ms = whole(row, X)?;
+                found.files.push(Area { file: id, byte_ms, stored: row.try_get(SAID)? });
+            }
             5 => all_links.push(Link {
                 file: id,
                 at: Timestamp::from_millis(row.try_get(A)?),
@@ -174,16 +194,16 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
                 found.changes.entry(id).or_default().push(change);
                 changes += 1;
             }
-            _ => found.negative.push(id),
+            7 => found.below_nothing.push(id),
+            _ => found.hidden = true,
         }
     }
-    bounded(found.negative.len(), wanted.max_odd, "files with a negative level")?;
-    bounded(found.odd.len(), wanted.max_odd, "runs")?;
     bounded(changes, wanted.max_changes, "changes of files")?;
     bounded(all_links.len(), wanted.max_changes, "links of files")?;
     found.runs.sort_unstable_by_key(|run| run.job);
     found.odd.sort_unstable_by_key(|run| run.job);
     found.files.sort_unstable();
+    found.below_nothing.sort_unstable();
     found.links = links(all_links);
     Ok(found)
 }

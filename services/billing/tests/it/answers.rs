@@ -7,7 +7,7 @@ use billing::{
         sharing::Rule,
         span::{Span, Window},
     },
-    metering::{Asked, Snapshot, groups::GroupBy, usage},
+    metering::{Asked, MAX_FLAGS, Snapshot, groups::GroupBy, usage},
     projections::{
         ReadError,
         answer::{Page, STATEMENT},
@@ -166,6 +166,83 @@ async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() 
         assert_eq!((nobody.items[0].0, &nobody.items[0].1.byte_ms), (None, &totals.byte_ms));
     }
     drop(snapshot);
+    pool.close().await;
+    database.drop().await;
+}
+
+/// More files than are flagged were below nothing for an hour each, one of them 100,001 times, and as many runs never started; a file was
+/// as much below nothing as above.
+#[tokio::test]
+async fn nothing_that_is_odd_keeps_usage_from_being_told() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = Uuid::now_v7();
+    let (window, spans) = june("UTC");
+    let start = window.period.start().as_millis();
+    let load = "with odd as ( \
+             select md5('file ' || n)::uuid as file, $2 + c.after as at, c.delta from generate_series(1, 10000) n \
+                 cross join (values (0, -5::bigint), (3600000, 5)) as c (after, delta) \
+             union all \
+             select $3, $2 + n, case n % 2 when 1 then -1 else 1 end from generate_series(1, 200002) n \
+             union all \
+             select $4, $2 + c.after, c.delta from (values (1, -7::bigint), (2, 14), (3, -7)) as c (after, delta) \
+         ), ran as ( \
+             insert into runs (job_id, number, organization_id, ended_at, ended_recorded_at, machine_type_id) \
+             select md5('job ' || n)::uuid, 3, $1, $2 + n, $2 + n, machine_type_id('default') from generate_series(1, 10001) n \
+         ) \
+         select metering_storage_add(array_agg($1), array_agg(file), array_agg(at), array_agg(delta), array_agg(at)) from odd";
+    let (often, evenly) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let load = sqlx::query(load).bind(organization).bind(start).bind(often).bind(evenly);
+    load.execute(&pool).await.unwrap();
+    let asked = Asked { organization, window, known_at: None };
+    let all = Page { after: None, limit: 200 };
+    let answer = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+    let used = -5 * 3_600_000 * 10_000 - 100_001;
+    assert_eq!((answer.totals.byte_ms[0], answer.totals.storage_provisional), (used, false));
+    assert_eq!((answer.odd_files.len(), answer.more_odd_files), (MAX_FLAGS, true));
+    assert_eq!((answer.odd_files[0].id, answer.odd_files[1].id), (often, evenly));
+    assert_eq!((answer.odd_jobs.len(), answer.more_odd_jobs), (MAX_FLAGS, true));
+    let listed: Vec<_> = answer.files.items.iter().take(2).map(|file| (file.file, file.byte_ms)).collect();
+    assert_eq!(listed, [(often, -100_001), (evenly, 0)]);
+    // In the month after, none of it is left.
+    let july = Span::new(window.period.end(), Timestamp::from_millis(YEAR + 212 * DAY));
+    let later = Asked { organization, window: Window { period: july, as_of: july.end() }, known_at: None };
+    let answer = usage(&pool, later, Rule::Split, &[july], all, all).await.unwrap();
+    assert!(answer.odd_files.is_empty() && !answer.more_odd_files && answer.files.items.is_empty(), "{answer:?}");
+    assert!(answer.odd_jobs.is_empty() && !answer.more_odd_jobs, "{answer:?}");
+    pool.close().await;
+    database.drop().await;
+}
+
+/// One file holds as much as another is below nothing, so that all of them hold nothing.
+#[tokio::test]
+async fn what_makes_up_for_each_other_is_provisional_all_the_same() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let (window, spans) = june("UTC");
+    let day = |number: i64| Timestamp::from_millis(YEAR + number * DAY);
+    // Of files, days, changes and days at which they were recorded; and what was known in the middle of all.
+    type Changes = &'static [(u128, i64, i64, i64)];
+    let cases: [(Changes, Option<i64>, bool); 6] = [
+        (&[(1, 10, 9, 10), (2, 11, -9, 11)], None, true),
+        (&[(1, 10, 9, 10), (2, 11, -9, 11), (2, 200, 9, 200), (1, 200, -9, 200)], None, true),
+        (&[(1, 10, -9, 10), (1, 11, 9, 11)], None, false),
+        (&[(1, 10, -9, 10), (1, 200, 9, 200), (2, 10, -1, 10), (2, 20, 1, 10)], None, true),
+        // That the second file held something before was not known.
+        (&[(1, 10, 9, 10), (2, 12, -9, 12), (2, 11, 9, 100)], Some(50), true),
+        (&[(1, 10, 9, 10), (1, 12, -9, 12), (2, 12, -9, 100), (2, 11, 9, 100)], Some(50), false),
+    ];
+    for (changes, known_at, provisional) in cases {
+        let organization = Uuid::now_v7();
+        for (file, at, delta, recorded) in changes {
+            let add = "select metering_storage_add(array[$1], array[$2], array[$3::bigint], array[$4::bigint], array[$5::bigint])";
+            let add = sqlx::query(add).bind(organization).bind(Uuid::from_u128(*file)).bind(day(*at).as_millis());
+            add.bind(delta).bind(day(*recorded).as_millis()).execute(&pool).await.unwrap();
+        }
+        let asked = Asked { organization, window, known_at: known_at.map(day) };
+        let totals = Snapshot::of(&pool, asked).await.unwrap().totals(&spans).await.unwrap();
+        assert_eq!(totals.storage_provisional, provisional, "{changes:?}");
+    }
     pool.close().await;
     database.drop().await;
 }
@@ -357,13 +434,13 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
     let mut connection = pool.acquire().await.unwrap();
     let types = "uuid, bigint, bigint, bigint, uuid, bigint, uuid, bigint, uuid[], bigint, bigint, bigint[], smallint[], \
         smallint[], smallint[], bigint[], bigint[], bigint[], bigint[], integer[], smallint[], smallint[], bigint[], \
-        bigint[], integer[], boolean[], bigint[], boolean, smallint[]";
+        bigint[], integer[], boolean[], bigint[], boolean, smallint[], boolean";
     let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
     let nil = Uuid::nil();
     let arguments = format!(
         "'{organization}', {first}, {last}, null, '{nil}', 201, '{nil}', 201, '{{}}', 10001, 200001, '{{{first}}}', '{{1}}', '{{0}}', \
          '{{1}}', '{{86400000}}', '{{0}}', '{{20240}}', '{{20269}}', '{{null}}', '{{1,2}}', '{{0,1}}', \
-         '{{{first},{first}}}', '{{{last},{last}}}', '{{null,null}}', '{{false,false}}', '{{485760,485784}}', true, '{{0,1}}'"
+         '{{{first},{first}}}', '{{{last},{last}}}', '{{null,null}}', '{{false,false}}', '{{485760,485784}}', true, '{{0,1}}', true"
     );
     let plan = plan(&mut connection, types, STATEMENT, &arguments).await;
     for index in [

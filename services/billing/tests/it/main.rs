@@ -5,6 +5,7 @@
 mod accounts;
 mod answers;
 mod bad_input;
+mod budgets;
 mod copies;
 mod corrections;
 mod costs;

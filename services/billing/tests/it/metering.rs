@@ -6,13 +6,18 @@ use billing::{
     domain::{
         compute::{JobRun, compute_usage},
         days::{days, zone},
-        metering::{LevelChange, area},
+        metering::{LevelChange, area, level_at},
         runs::Run,
         sharing::{Change, FileChange, Rule, shares},
         span::{Span, Window},
         storage::storage_usage,
     },
-    metering::{Asked, Snapshot, Usage, groups::GroupBy, usage},
+    metering::{
+        Asked, Snapshot, Usage,
+        charged::{Ever, ever},
+        groups::GroupBy,
+        usage,
+    },
     projections::answer::Page,
 };
 use contracts::{
@@ -339,11 +344,20 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     let provisional = (totals.storage_provisional, totals.compute_provisional);
     assert_eq!(provisional, (storage.provisional, compute.provisional), "{question:?}");
 
+    let (before, start) = (Span::new(at(0), period.start()), period.start());
+    let Ever { used, stored_bytes } = ever(&ledger.pool, ledger.organization, start).await.unwrap();
+    let levels = truth.levels(None);
+    assert_eq!(used.byte_ms, levels.values().map(|changes| area(changes, before)).sum::<i128>(), "{question:?}");
+    assert_eq!(stored_bytes, levels.values().map(|changes| level_at(changes, start)).sum::<i128>(), "{question:?}");
+    let run_ms = truth.runs(None).iter().map(|run| run.run.millis_within(before, start)).sum::<i128>();
+    assert_eq!(used.run_ms, run_ms, "{question:?}");
+
     let (mut files, mut after) = (Vec::new(), None);
     loop {
         let usage = listed(ledger, asked, &spans, Page::default(), Page { after, limit: 3 }).await;
         assert_eq!(usage.totals, totals, "in one statement: {question:?}");
         assert_eq!((&usage.odd_files, &usage.odd_jobs), (&storage.flags, &compute.flags), "{question:?}");
+        assert!(!usage.more_odd_files && !usage.more_odd_jobs);
         files.extend(usage.files.items);
         after = usage.files.next;
         if after.is_none() {

@@ -60,6 +60,7 @@ async fn is_told_by_day_file_job_and_user() {
                 "gb_hours": "21.600000432666",
                 "provisional": true,
                 "flags": [],
+                "more_flags": false,
                 "days": [
                     {
                         "date": "2025-10-26",
@@ -85,6 +86,7 @@ async fn is_told_by_day_file_job_and_user() {
                 "run_ms": "1020250",
                 "provisional": true,
                 "flags": [],
+                "more_flags": false,
                 "days": [
                     {
                         "date": "2025-10-26",

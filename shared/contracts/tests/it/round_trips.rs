@@ -328,6 +328,7 @@ fn billing_account_events() {
             amount: option::of(text()),
             thresholds: vec(any::<i32>(), 0..4),
             hard_stop: any::<bool>(),
+            set_at: option::of(instant()),
         }))
         .each(payload!(AccountInvoiced { invoice_id: id(), end_at: instant(), credit_used: text() }))
         .each(payload!(AccountInvoiceVoided { invoice_id: id(), credit_returned: text() }))

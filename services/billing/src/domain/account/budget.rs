@@ -3,11 +3,12 @@
 //! The problem: an alert must neither be missed nor come twice, and jobs stop only where somebody asked for that.
 //!
 //! The invariant: each threshold of a budget is said once a month for what was used and once for what is forecast. Another amount is
-//! another budget, of which everything is said anew.
+//! another budget, of which everything is said anew; of months that were over when a budget was set, it says nothing.
 
 use std::collections::BTreeSet;
 
 use contracts::billing_account::{BudgetExceeded, BudgetSet};
+use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Account, decide::Decision};
@@ -33,6 +34,13 @@ impl Account {
         self.spending.budget.as_ref()
     }
 
+    /// Whether it has a budget, and had it before an instant.
+    #[must_use]
+    pub fn had_budget(&self, before: Timestamp) -> bool {
+        let had = |set_at: Option<Timestamp>| set_at.is_none_or(|set_at| set_at < before);
+        self.budget().is_some_and(|budget| budget.amount.is_some() && had(budget.set_at))
+    }
+
     /// What was said of its budget: month, kind and threshold.
     pub fn said(&self) -> impl Iterator<Item = &(String, String, i32)> {
         self.spending.said.iter()
@@ -53,6 +61,7 @@ impl Spending {
         amount: Option<&Decimal>,
         thresholds: &[i32],
         hard_stop: bool,
+        now: Timestamp,
     ) -> Decision {
         if let Some(amount) = amount {
             let amount = Amount::given(amount, currency).map_err(|error| Refused::new("amount", error))?;
@@ -72,19 +81,28 @@ impl Spending {
             amount: amount.map(ToString::to_string),
             thresholds: ascending.into_iter().collect(),
             hard_stop,
+            set_at: Some(now),
         };
-        if self.budget.as_ref() == Some(&set) {
+        let same = |known: &BudgetSet| BudgetSet { set_at: known.set_at, ..set.clone() } == *known;
+        if self.budget.as_ref().is_some_and(same) {
             return Ok(vec![]);
         }
         Ok(vec![set.into()])
     }
 
-    pub(super) fn check(&self, currency: Currency, month: Month, actual: &Amount, forecast: &Amount) -> Decision {
+    pub(super) fn check(
+        &self,
+        currency: Currency,
+        month: Month,
+        actual: &Amount,
+        forecast: Option<&Amount>,
+    ) -> Decision {
         let Some(BudgetSet { amount: Some(amount), thresholds, .. }) = &self.budget else { return Ok(vec![]) };
         let budget: Decimal = amount.parse().map_err(|error| Refused::new("budget", error))?;
         let budget = Amount::given(&budget, currency).map_err(|error| Refused::new("budget", error))?;
         let mut events = Vec::new();
-        for (kind, reached) in [("actual", actual), ("forecast", forecast)] {
+        for (kind, reached) in [("actual", Some(actual)), ("forecast", forecast)] {
+            let Some(reached) = reached else { continue };
             for threshold in thresholds {
                 let due = budget.exact_percent(&Decimal::from(threshold.unsigned_abs()));
                 let key = (month.to_string(), kind.to_owned(), *threshold);
@@ -120,19 +138,25 @@ impl Spending {
 mod tests {
     use crate::domain::account::{
         AccountCommand,
-        decide::tests::{amount, apply, month, opened},
+        decide::tests::{amount, apply, at, month, opened},
     };
 
     #[test]
     fn a_threshold_is_said_once_a_month_for_each_kind() {
         let mut account = opened();
-        let budget = AccountCommand::SetBudget { amount: Some(100.into()), thresholds: vec![80, 50], hard_stop: true };
-        apply(&mut account, &budget).unwrap();
-        assert_eq!(apply(&mut account, &budget), Ok(0));
+        let budget = |amount: u32, thresholds: &[i32], now| AccountCommand::SetBudget {
+            amount: Some(amount.into()),
+            thresholds: thresholds.to_vec(),
+            hard_stop: true,
+            now: at(now),
+        };
+        apply(&mut account, &budget(100, &[80, 50], 7)).unwrap();
+        assert_eq!(apply(&mut account, &budget(100, &[80, 50], 8)), Ok(0));
+        assert_eq!((account.had_budget(at(7)), account.had_budget(at(8))), (false, true));
         let check = |month_, actual: &str, forecast: &str| AccountCommand::CheckBudget {
             month: month(month_),
             actual: amount(actual),
-            forecast: amount(forecast),
+            forecast: Some(amount(forecast)),
         };
         assert_eq!(apply(&mut account, &check("2025-03", "49.99", "79.99")), Ok(1));
         assert_eq!(apply(&mut account, &check("2025-03", "50.00", "79.99")), Ok(1));
@@ -141,8 +165,9 @@ mod tests {
         assert_eq!(apply(&mut account, &check("2025-03", "100.00", "200.00")), Ok(4));
         assert!(!account.jobs_allowed(month("2025-03")) && account.jobs_allowed(month("2025-04")));
         assert_eq!(apply(&mut account, &check("2025-04", "50.00", "0.00")), Ok(1));
-        let more = AccountCommand::SetBudget { amount: Some(500.into()), thresholds: vec![], hard_stop: true };
-        apply(&mut account, &more).unwrap();
+        let over = AccountCommand::CheckBudget { month: month("2025-04"), actual: amount("80.00"), forecast: None };
+        assert_eq!(apply(&mut account, &over), Ok(1), "a month that is over has no forecast");
+        apply(&mut account, &budget(500, &[], 9)).unwrap();
         assert!(account.jobs_allowed(month("2025-03")), "with a larger budget jobs go on");
     }
 }

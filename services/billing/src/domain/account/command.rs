@@ -84,6 +84,8 @@ pub enum AccountCommand {
         thresholds: Vec<i32>,
         /// Whether no new job is queued once it is used up.
         hard_stop: bool,
+        /// Since when.
+        now: Timestamp,
     },
     /// Remember that a period was invoiced.
     Invoiced {
@@ -105,8 +107,8 @@ pub enum AccountCommand {
         month: Month,
         /// What has been used.
         actual: Amount,
-        /// What will have been used at the month's end.
-        forecast: Amount,
+        /// What will have been used at the month's end, as long as it is not over.
+        forecast: Option<Amount>,
     },
 }
 

@@ -26,7 +26,7 @@ impl Aggregate for Account {
     type Command = AccountCommand;
     type Event = BillingAccountEvent;
     type Error = AccountError;
-    const STATE_SCHEMA: u32 = 2;
+    const STATE_SCHEMA: u32 = 3;
 
     fn decide(&self, command: &AccountCommand) -> Decision {
         if let AccountCommand::Open { currency, time_zone } = command {
@@ -89,8 +89,8 @@ impl Aggregate for Account {
                 let newer = self.metered.as_ref().is_none_or(|known| known.through_at < usage.through_at);
                 Ok(if newer { vec![usage.clone().into()] } else { vec![] })
             }
-            AccountCommand::SetBudget { amount, thresholds, hard_stop } => {
-                self.spending.set(currency, amount.as_ref(), thresholds, *hard_stop)
+            AccountCommand::SetBudget { amount, thresholds, hard_stop, now } => {
+                self.spending.set(currency, amount.as_ref(), thresholds, *hard_stop, *now)
             }
             AccountCommand::Invoiced { invoice, end, credit_used } => {
                 if self.invoices.contains_key(invoice) {
@@ -105,7 +105,7 @@ impl Aggregate for Account {
                 Ok(vec![AccountInvoiceVoided { invoice_id: *invoice, credit_returned }.into()])
             }
             AccountCommand::CheckBudget { month, actual, forecast } => {
-                self.spending.check(currency, *month, actual, forecast)
+                self.spending.check(currency, *month, actual, forecast.as_ref())
             }
         }
     }
@@ -307,6 +307,7 @@ pub(super) mod tests {
             amount: Some(amount.parse().unwrap()),
             thresholds,
             hard_stop: false,
+            now: at(0),
         };
         assert!(refused(budget("0.001", vec![])).starts_with("amount: 0.001 is finer"));
         assert!(refused(budget("0", vec![])).starts_with("amount: is nothing"));

@@ -1,19 +1,16 @@
 -- All that an answer about usage reads, in one statement and so at one moment. Each row says of which part it is:
--- 1 sums, 2 runs of a page of jobs, 3 odd runs, 4 a page of files, 5 their links, 6 changes of files, 7 negative files.
+-- 1 sums, 2 runs of a page of jobs, 3 odd runs, 4 a page of files, 5 their links, 6 changes of files, 7 files below nothing, 8 whether a
+-- file is stored that the sum of all may not show.
 --
 -- $1 organization · $2 first and $3 last instant that matter · $4 known at · $5 jobs after, $6 at most · $7 files after, $8 at most
--- $9 files to be looked at in any case · $10 at most so many odd ones · $11 at most so many changes
+-- $9 files that sums say too much of · $10 at most so many odd ones · $11 at most so many changes · $30 whether part 8 matters
 -- sums: $12 where spans start, and where the last one ends · $13 meters, $14 scopes, $15 widths, $16 their milliseconds, $17 from a
 -- bucket's start to what says where it counts, $18 first bucket, $19 the one after the last, $20 where they count (null: where they lie)
 -- within hours: $21 meters, $22 scopes, $23 from, $24 to, $25 where they count, $26 whether they lie at edges
 -- hours at edges: $27 which, $28 of storage, $29 of runs in which scopes
 --
 -- What lies between the edge of a span and the midnight next to it is added where it lies, and taken out of where its day counts.
-with negative as materialized (
-    select file_id from metering_files
-    where organization_id = $1 and lowest < 0 and first_at < $3
-    order by file_id limit $10
-), longest as (
+with longest as (
     -- How long the longest run took bounds how long before a period one can have started that ended in order and still ran in it.
     select coalesce(max(ended_at - started_at), 0) as millis from runs
     where organization_id = $1 and ended_at >= started_at
@@ -67,7 +64,7 @@ with negative as materialized (
     ) l
     limit $11
 ), changed as (
-    select file_id from links union select file_id from negative union select unnest($9::uuid[])
+    select file_id from links union select page.file_id from page join unnest($9::uuid[]) as u (id) on u.id = page.file_id
 )
 select 1 as part, coalesce(p.place, width_bucket(m.bucket * p.millis + p.shift, $12::bigint[])) as place,
     '00000000-0000-0000-0000-000000000000'::uuid as id, null::uuid as other, 1::bigint as a, 0::bigint as b,
@@ -161,24 +158,31 @@ union all
 from runs
 where organization_id = $1 and (started_at is null or ended_at < started_at)
     and (ended_at >= $2 or started_at >= $2) and least(started_at, ended_at) <= $3
-limit $10)
+order by job_id limit $10)
 union all
 -- A file's area follows from its sums, unless it changed on both sides of an edge: only then are its changes since then summed up.
-select 4, null, file_id, null, null, null,
-    case when last_at < $2 then s0 * ($3 - $2) else s0 * $3 - s1 end::text, null, null
-from page where last_at < $2 or (first_at >= $2 and last_at < $3)
-union all
-select 4, null, page.file_id, null, null, null,
-    ((page.s0 - coalesce(later.end0, 0)) * $3 - (page.s1 - coalesce(later.end1, 0))
-        - (page.s0 - coalesce(later.start0, 0)) * $2 + (page.s1 - coalesce(later.start1, 0)))::text,
-    null, null
-from page cross join lateral (
-    select sum(delta_bytes) as start0, sum(delta_bytes::numeric * at) as start1,
-        sum(delta_bytes) filter (where at >= $3) as end0,
-        sum(delta_bytes::numeric * at) filter (where at >= $3) as end1
-    from storage_changes where organization_id = $1 and file_id = page.file_id and at >= $2
-) later
-where page.last_at >= $2 and not (page.first_at >= $2 and page.last_at < $3)
+-- Where the area is 0, it was stored if its level changed between the edges all the same.
+select 4, null, areas.file_id, null, null, null, areas.area::text, null,
+    case when areas.area <> 0 then true else exists (
+        select from storage_changes
+        where organization_id = $1 and file_id = areas.file_id and at > $2 and at < $3
+        group by at having sum(delta_bytes) <> 0
+    ) end
+from (
+    select file_id, case when last_at < $2 then s0 * ($3 - $2) else s0 * $3 - s1 end as area
+    from page where last_at < $2 or (first_at >= $2 and last_at < $3)
+    union all
+    select page.file_id,
+        (page.s0 - coalesce(later.end0, 0)) * $3 - (page.s1 - coalesce(later.end1, 0))
+            - (page.s0 - coalesce(later.start0, 0)) * $2 + (page.s1 - coalesce(later.start1, 0))
+    from page cross join lateral (
+        select sum(delta_bytes) as start0, sum(delta_bytes::numeric * at) as start1,
+            sum(delta_bytes) filter (where at >= $3) as end0,
+            sum(delta_bytes::numeric * at) filter (where at >= $3) as end1
+        from storage_changes where organization_id = $1 and file_id = page.file_id and at >= $2
+    ) later
+    where page.last_at >= $2 and not (page.first_at >= $2 and page.last_at < $3)
+) areas
 union all
 select 5, role, file_id, job_id, at, version, null, null, linked from links
 union all
@@ -189,4 +193,39 @@ from changed cross join lateral (
 ) c
 limit $11)
 union all
-select 7, null, file_id, null, null, null, null, null, null from negative
+-- What of a file was not known may have kept it from being below nothing. Where it last changed before the period, its sums say enough.
+(select 7, null, odd.file_id, null, null, null, null, null, null
+from (
+    select file_id, s0, last_at from metering_files where organization_id = $1 and lowest < 0 and first_at < $3
+    union all
+    select f.file_id, f.s0, f.last_at from unnest($9::uuid[]) as u (id)
+        join metering_files f on f.organization_id = $1 and f.file_id = u.id
+    where f.lowest >= 0
+) odd
+where $2 < $3 and case when $4::bigint is null and odd.last_at <= $2 then odd.s0 < 0 else exists (
+    select from (
+        select sum(sum(delta_bytes)) over (order by at) as level, lead(at, 1, $3) over (order by at) as until
+        from storage_changes
+        where organization_id = $1 and file_id = odd.file_id and at < $3 and ($4::bigint is null or recorded_at <= $4)
+        group by at
+    ) levels
+    where level < 0 and until > $2
+) end
+order by odd.file_id limit $10)
+union all
+select 8, null, '00000000-0000-0000-0000-000000000000', null, null, null, null, null, null
+where $30::boolean and (
+    exists (
+        select from metering_files f
+        where f.organization_id = $1 and f.lowest < 0 and f.first_at <= $3
+            and case when $4::bigint is null and f.last_at <= $3 then f.s0 <> 0 else (
+                select sum(delta_bytes) <> 0 from storage_changes
+                where organization_id = $1 and file_id = f.file_id and at <= $3 and ($4::bigint is null or recorded_at <= $4)
+            ) end
+    ) or exists (
+        select from unnest($9::uuid[]) as u (id) where (
+            select sum(delta_bytes) <> 0 from storage_changes
+            where organization_id = $1 and file_id = u.id and at <= $3 and ($4::bigint is null or recorded_at <= $4)
+        )
+    )
+)
