@@ -56,7 +56,7 @@ pub struct CostsAnswer {
     /// Whether something still runs or is still stored that counts only up to `as_of`.
     provisional: bool,
     /// How the jobs that use a file share it: `split`, or `unshared_only`, by which a file that jobs of several users share is no
-    /// job's; as the last plan of the period says.
+    /// job's. It is what the last plan of the period says; before that plan applied, files were shared as the plan of that time says.
     split: &'static str,
     /// The first 200 jobs that ran or used files, by id.
     jobs: Vec<JobCost>,
@@ -139,8 +139,9 @@ pub async fn costs(
     let question = query.question(api.ledger.now())?;
     let period = question.window.period;
     let terms = api.ledger.terms(organization, period).await?;
-    let rule = rule_of(&terms);
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule);
+    let rules = rule_of(&terms);
+    let rule = rules.last();
+    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rules);
     let Charged { lists: [metered], provisional } = snapshot.charged([&spans(&terms)]).await?;
     let usage: Vec<_> = terms.into_iter().zip(metered).collect();
     let invoice = rate(&usage, &Adjustments::default()).map_err(LedgerError::from)?.ok_or(LedgerError::EmptyPeriod)?;

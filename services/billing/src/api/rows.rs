@@ -206,8 +206,8 @@ pub async fn rows(
             "{detail}; ask for a shorter period, longer parts or a lower limit"
         )));
     }
-    let rule = api.ledger.rule(organization, question.window.period).await?;
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule);
+    let rules = api.ledger.rules(organization, question.window.period).await?;
+    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rules);
     let counted = snapshot.counted();
     let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(counted)).collect();
     let totals = snapshot.totals(&spans).await?;

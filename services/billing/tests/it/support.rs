@@ -91,8 +91,13 @@ impl Billing {
 
     /// Publishes a plan and charges the account by it since October 2025; gives the plan's id.
     pub(crate) async fn assigned(&self, plan: &Value) -> String {
+        self.assigned_from("2025-10-01T00:00:00Z", plan).await
+    }
+
+    /// The same since an instant.
+    pub(crate) async fn assigned_from(&self, from: &str, plan: &Value) -> String {
         let plan = self.admin("plans", plan).await.expect(201).json()["id"].as_str().unwrap().to_owned();
-        let assign = json!({ "plan": plan, "plan_version": 1, "from": "2025-10-01T00:00:00Z" });
+        let assign = json!({ "plan": plan, "plan_version": 1, "from": from });
         self.account("plan", &assign).await.is(200);
         plan
     }
