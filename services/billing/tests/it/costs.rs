@@ -164,6 +164,35 @@ fn plan(split: &str, compute: &str) -> Value {
     })
 }
 
+#[tokio::test]
+async fn of_a_job_are_at_the_prices_of_its_time() {
+    let billing = Billing::start().await;
+    billing.account_opens().await;
+    billing.assigned(&plan("split", "1")).await;
+    billing.assigned_from("2025-10-16T00:00:00Z", &plan("split", "10")).await;
+    for (job, day) in [(11, 10), (12, 20)] {
+        billing.job(id(job), &format!("2025-10-{day}T08:00:00Z"), billing.job_started(None)).await;
+        billing.job(id(job), &format!("2025-10-{day}T08:01:40Z"), billing.job_succeeded()).await;
+    }
+    billing.caught_up(0, 4).await;
+    let told = |costs: &Value| {
+        let job = |job: &Value| format!("{} {} {}", job["run_ms"], job["amount"], job["share"]);
+        let jobs: Vec<_> = costs["jobs"].as_array().unwrap().iter().map(job).collect();
+        (jobs, costs["total"].as_str().unwrap().to_owned())
+    };
+    let jobs = [r#""100000" "100" "100.00""#, r#""100000" "1000" "1000.00""#].map(str::to_owned).to_vec();
+    assert_eq!(told(&billing.ask("costs", OCTOBER).await), (jobs, "1100.00".to_owned()));
+
+    // An own price that ends meanwhile is a line of its own plan's too.
+    let own = json!({ "meter": "compute", "unit": "s", "model": "flat", "unit_price": "2" });
+    for (from, charge) in [("2025-10-18T00:00:00Z", &own), ("2025-10-20T08:00:40Z", &Value::Null)] {
+        billing.account("prices", &json!({ "meter": "compute", "charge": charge, "from": from })).await.is(200);
+    }
+    let jobs = [r#""100000" "100" "100.00""#, r#""100000" "680" "680.00""#].map(str::to_owned).to_vec();
+    assert_eq!(told(&billing.ask("costs", OCTOBER).await), (jobs, "780.00".to_owned()));
+    billing.service.close().await;
+}
+
 /// Byte-milliseconds of jobs, and what is no job's, by file.
 type Shares = BTreeMap<(String, Option<String>), i128>;
 
@@ -267,5 +296,25 @@ async fn are_shared_by_the_rule_of_the_time_however_the_period_is_asked_for() {
     }
     assert_eq!(by_job, expected);
     assert_eq!(billing.ask("costs", &days[14]).await["split"], "split");
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn tell_who_ran_a_job_as_it_was_known() {
+    let billing = Billing::start().await;
+    let organization_id = billing.organization;
+    let linked = JobFilesLinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
+    billing.job(id(11), "2025-10-02T00:00:00Z", linked).await;
+    billing.job(id(11), "2025-10-05T00:00:00Z", billing.job_started(Some(id(21)))).await;
+    billing.file(id(1), "2025-10-01T00:00:00Z", billing.part(0, 1_000_000_000)).await;
+    billing.caught_up(1, 2).await;
+    let linked = async || (billing.applied("file-links").await == 2).then_some(());
+    billing.service.eventually(linked).await;
+    let user = async |as_of: &str| {
+        let query = format!("from=2025-10-01T00:00:00Z&to=2025-11-01T00:00:00Z&as_of={as_of}");
+        billing.ask("costs", &query).await["jobs"][0]["user"].clone()
+    };
+    assert_eq!(user("2025-10-04T00:00:00Z").await, Value::Null);
+    assert_eq!(user("2025-10-06T00:00:00Z").await, json!(id(21)));
     billing.service.close().await;
 }
