@@ -11,7 +11,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 use service_kit::{ApiQuery, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
@@ -184,7 +183,7 @@ pub async fn rows(
 ) -> Result<Response, Problem> {
     let (limit, said_limit) = (query.limit()?, query.limit);
     let RowsQuery { from, to, time_zone, as_of, known_at, every, group_by, format, cursor, .. } = query;
-    let question = QuestionQuery { from, to, time_zone, as_of, known_at }.question(Timestamp::now())?;
+    let question = QuestionQuery { from, to, time_zone, as_of, known_at }.question(api.ledger.now())?;
     let slots = slots(every.into(), question.window.period, &question.zone).map_err(unprocessable)?;
     if format == Format::Focus {
         if cursor.is_some() {

@@ -1,7 +1,6 @@
 //! What an organization stored and ran.
 
 use axum::{Json, extract::State};
-use epoch::Timestamp;
 use serde::Serialize;
 use service_kit::{ApiQuery, Problem};
 use sqlx::PgPool;
@@ -168,7 +167,7 @@ pub async fn usage(
     Viewed(organization): Viewed,
     ApiQuery(query): ApiQuery<QuestionQuery>,
 ) -> Result<Json<UsageAnswer>, Problem> {
-    let question = query.question(Timestamp::now())?;
+    let question = query.question(api.ledger.now())?;
     let rules = api.ledger.rules(organization, question.window.period).await?;
     let usage = Usage::read(&api.pool, organization, &question, rules).await?;
     let period = question.window.period;

@@ -300,6 +300,28 @@ async fn are_shared_by_the_rule_of_the_time_however_the_period_is_asked_for() {
 }
 
 #[tokio::test]
+async fn are_as_of_the_clock_of_the_service_as_all_answers_are() {
+    let mut billing = Billing::start().await;
+    billing.file(id(1), "2025-10-01T00:00:00Z", billing.part(0, 1_000_000_000)).await;
+    billing.caught_up(1, 0).await;
+    billing.it_is("2025-10-03T00:00:00Z");
+    for what in ["usage", "costs", "usage/rows"] {
+        let answer = billing.ask(what, "").await;
+        assert_eq!(
+            (&answer["as_of"], &answer["from"], &answer["to"]),
+            (
+                &json!("2025-10-03T00:00:00.000Z"),
+                &json!("2025-10-01T00:00:00.000Z"),
+                &json!("2025-10-03T00:00:00.000Z")
+            ),
+            "{what}"
+        );
+    }
+    assert_eq!(billing.ask("usage", "").await["storage"]["gb_hours"], "48");
+    billing.service.close().await;
+}
+
+#[tokio::test]
 async fn tell_who_ran_a_job_as_it_was_known() {
     let billing = Billing::start().await;
     let organization_id = billing.organization;
