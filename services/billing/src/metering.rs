@@ -8,6 +8,10 @@
 //! was recorded since is taken out of them again, which costs what was recorded since. Listed files of which something was not known yet are
 //! computed from all their changes; of jobs of which something was not known yet, what was known is paired anew.
 //!
+//! Whose a job is, where the rule of sharing asks, is what its creation says. It is the first event of the job and nothing changes it
+//! later, so whatever else happens or becomes known, the same question has the same users; only a creation that wasn't heard of yet
+//! leaves a job with nobody known until it is.
+//!
 //! A projection may be rebuilt meanwhile. One statement sees its tables before the swap or after it; a transaction of several holds
 //! them from its beginning, or it would see a table that came later without the rows that are younger than itself.
 
@@ -31,7 +35,7 @@ use crate::{
         Flag, Flagged,
         compute::{JobUsage, compute_usage},
         metering::LevelChange,
-        sharing::{Change, FileChange, Rule, Shares, shares},
+        sharing::{Change, FileChange, Rules, Shares, shares},
         span::{Span, Window},
         storage::FileUsage,
     },
@@ -108,18 +112,19 @@ pub struct Usage {
 }
 
 /// Usage in `spans`, which partition what of the period counts, and pages of the jobs and files that have part in it; files are
-/// shared by `rule`.
+/// shared by the rules.
 ///
 /// # Errors
 /// [`ReadError`].
 pub async fn usage(
     pool: &PgPool,
     asked: Asked,
-    rule: Rule,
+    rules: impl Into<Rules>,
     spans: &[Span],
     jobs: Page,
     files: Page,
 ) -> Result<Usage, ReadError> {
+    let rules = rules.into();
     let pages = Pages { jobs: one_more(jobs), files: one_more(files), flags: MAX_FLAGS + 1 };
     let cut = Cut::of(asked.window, spans);
     let (found, late, users) = match asked.known_at {
@@ -128,13 +133,13 @@ pub async fn usage(
             let late = Late::default();
             let mut connection = pool.acquire().await?;
             let found = asked.read(&mut connection, &late, TOTALS, &cut, pages).await?;
-            let users = users_of(&mut connection, asked.organization, rule, &found.links).await?;
+            let users = users_of(&mut connection, asked.organization, &rules, &found.links).await?;
             (found, late, users)
         }
         Some(_) => {
             let mut snapshot = Snapshot::of(pool, asked).await?;
             let found = snapshot.read(TOTALS, &cut, pages).await?;
-            let users = users_of(&mut snapshot.tx, asked.organization, rule, &found.links).await?;
+            let users = users_of(&mut snapshot.tx, asked.organization, &rules, &found.links).await?;
             (found, snapshot.late, users)
         }
     };
@@ -147,7 +152,7 @@ pub async fn usage(
     let Part { items, next } = asked.runs_of_page(&found, &late, jobs);
     let jobs = Part { items: compute_usage(&items, asked.window, &[]).jobs, next };
     let Part { items, next } = asked.file_sums(&found, &late, files.limit);
-    let mut shared = shared(found.links, found.changes, &[asked.window.counted()], rule, &users);
+    let mut shared = shared(found.links, found.changes, &[asked.window.counted()], &rules, &users);
     let mut files = Vec::with_capacity(items.len());
     for (file, byte_ms) in items {
         let (unattributed_byte_ms, jobs) = match shared.remove(&file).map(Shares::together) {
@@ -167,17 +172,17 @@ fn first_flags(mut flags: Vec<Flagged<Uuid>>, cut: bool) -> (Vec<Flagged<Uuid>>,
     (flags, more)
 }
 
-/// Who created jobs.
-type Users = BTreeMap<Uuid, Option<Uuid>>;
+/// Which users created jobs; nothing of jobs of nobody known.
+type Users = BTreeMap<Uuid, Uuid>;
 
-/// Who created the jobs that use files, where the rule asks whose they are. Jobs of nobody known are of one nobody.
+/// Who created the jobs that use files, where a rule asks whose they are.
 async fn users_of(
     connection: &mut PgConnection,
     organization: Uuid,
-    rule: Rule,
+    rules: &Rules,
     links: &Links,
 ) -> Result<Users, ReadError> {
-    if rule == Rule::Split {
+    if !rules.ask_whose() {
         return Ok(Users::new());
     }
     let mut jobs = BTreeSet::new();
@@ -187,9 +192,11 @@ async fn users_of(
         }
     }
     let jobs: Vec<_> = jobs.into_iter().collect();
-    let known =
-        sqlx::query_as("select job_id, user_id from metered_jobs where organization_id = $1 and job_id = any($2)");
-    let users: Vec<(Uuid, Option<Uuid>)> = known.bind(organization).bind(jobs).fetch_all(connection).await?;
+    let known = sqlx::query_as(
+        "select job_id, user_id from metered_jobs \
+         where organization_id = $1 and job_id = any($2) and user_id is not null",
+    );
+    let users: Vec<(Uuid, Uuid)> = known.bind(organization).bind(jobs).fetch_all(connection).await?;
     Ok(users.into_iter().collect())
 }
 
@@ -198,7 +205,7 @@ fn shared(
     links: Links,
     mut levels: Changes,
     spans: &[Span],
-    rule: Rule,
+    rules: &Rules,
     users: &Users,
 ) -> BTreeMap<Uuid, Shares<Uuid>> {
     let mut shared = BTreeMap::new();
@@ -208,7 +215,8 @@ fn shared(
         }
         // Those of one instant stay in the order of their events.
         changes.sort_by_key(|change| change.at);
-        shared.insert(file, shares(&changes, spans, rule, |job| users.get(job).copied().flatten()));
+        // A job of nobody known is of a user of its own.
+        shared.insert(file, shares(&changes, spans, rules, |job| users.get(job).copied().ok_or(*job)));
     }
     shared
 }
@@ -218,7 +226,7 @@ pub struct Snapshot {
     tx: Transaction<'static, Postgres>,
     asked: Asked,
     /// How jobs share files.
-    rule: Rule,
+    rules: Rules,
     late: Late,
 }
 
@@ -238,13 +246,13 @@ impl Snapshot {
             Some(known_at) => Late::of(&mut tx, asked, known_at).await?,
             None => Late::default(),
         };
-        Ok(Self { tx, asked, rule: Rule::Split, late })
+        Ok(Self { tx, asked, rules: Rules::default(), late })
     }
 
-    /// The same, with files shared by jobs by a rule other than [`Rule::Split`].
+    /// The same, with files shared by jobs by these rules and not always split.
     #[must_use]
-    pub fn sharing_by(self, rule: Rule) -> Self {
-        Self { rule, ..self }
+    pub fn sharing_by(self, rules: impl Into<Rules>) -> Self {
+        Self { rules: rules.into(), ..self }
     }
 
     /// What of the period counts.
@@ -282,8 +290,8 @@ impl Snapshot {
         let found = shared_files::read(&mut self.tx, &wanted).await?;
         let of_files = found.links.values().fold(0_usize, |sum, links| sum.saturating_add(links.len() + 1));
         bounded(of_files.saturating_mul(spans.len()), MAX_PARTS, "parts of shared files")?;
-        let users = users_of(&mut self.tx, organization, self.rule, &found.links).await?;
-        Ok(shared(found.links, found.changes, spans, self.rule, &users))
+        let users = users_of(&mut self.tx, organization, &self.rules, &found.links).await?;
+        Ok(shared(found.links, found.changes, spans, &self.rules, &users))
     }
 }
 

@@ -12,7 +12,6 @@ mod input;
 mod output;
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
@@ -30,7 +29,7 @@ use crate::domain::{
     rating::{Metered, rate, terms},
     refused::Refused,
     runs::Run,
-    sharing::{InSpan, Rule, shares},
+    sharing::{InSpan, Rules, shares},
     storage::{FileUsage, StorageOfJobs},
 };
 use history::{History, JobMoment};
@@ -98,20 +97,17 @@ pub fn answer(document: &[u8]) -> Result<Answer, Refused> {
     let Question { window, zone, subscriptions, adjustments } = &question;
     let days = days(window.period, zone).map_err(|error| Refused::new("period", error))?;
     let terms = terms(window.period, subscriptions);
-    let rule = terms.last().map_or(Rule::Split, |term| term.plan.split);
 
     let mut runs = Vec::new();
-    let mut users = BTreeMap::new();
     for (job, moments) in &history.jobs {
         for pair in pair(moments.iter().copied()) {
             let user = pair.last_start.and_then(|start| start.user);
-            users.entry(*job).or_insert(user);
             let at = |moment: Option<JobMoment<'_>>| moment.map(|moment| moment.at());
             runs.push(JobRun { job: *job, user, run: Run { started_at: at(pair.started), ended_at: at(pair.ended) } });
         }
     }
     let compute = compute_usage(&runs, *window, &days);
-    let (storage, changes) = stored(&history, &question, rule, |job| users.get(job).copied().flatten());
+    let (storage, changes) = stored(&history, &question, &Rules::of(&terms));
     let counted = window.counted();
     let stored_on = areas(&changes, days.iter().map(|day| day.span.intersect(counted)));
 
@@ -130,11 +126,12 @@ pub fn answer(document: &[u8]) -> Result<Answer, Refused> {
 fn stored<'d>(
     history: &History<'d>,
     question: &Question,
-    rule: Rule,
-    user: impl Fn(&&'d str) -> Option<&'d str>,
+    rules: &Rules,
 ) -> (StorageOfJobs<&'d str, &'d str>, Vec<LevelChange>) {
     let window = question.window;
     let counted = window.counted();
+    // As in the service, a job of nobody known is of a user of its own.
+    let user = |job: &&'d str| history.user(job, window.as_of).ok_or(*job);
     let mut storage = StorageOfJobs::default();
     let mut all = Vec::new();
     for (id, file) in &history.files {
@@ -145,7 +142,7 @@ fn stored<'d>(
             storage.flags.push(Flagged { flag: Flag::NegativeLevel, id: *id });
         }
         let (InSpan { byte_ms, unattributed_byte_ms, stored, .. }, jobs) =
-            shares(&file.changes, &[counted], rule, &user).together();
+            shares(&file.changes, &[counted], rules, user).together();
         storage.byte_ms += byte_ms;
         if stored {
             storage.files.push(FileUsage { file: *id, byte_ms, unattributed_byte_ms, jobs });

@@ -232,6 +232,11 @@ impl TestService {
         Self { database, shared, pool, router, running, supervisor, others: epoch::memory::MemoryStore::new() }
     }
 
+    /// From now on requests go into these routes of the service, as with a clock of the test's; all else goes on.
+    pub fn answer_by(&mut self, router: Router) {
+        self.router = server::finish(router);
+    }
+
     /// A request of `path`.
     #[must_use]
     pub fn request(&self, method: Method, path: impl Into<String>) -> TestRequest<'_> {

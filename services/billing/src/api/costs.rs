@@ -1,7 +1,8 @@
 //! What usage costs, and what of it is which job's.
 //!
 //! The invariant: lines are at the account's prices, before what belongs to an invoice only (discount, minimum, tax, credit). What
-//! is told by job, what no job uses, and all other jobs together sum to the usage and to the lines.
+//! is told by job, what no job uses, and all other jobs together sum to the usage and to the lines; each pays for what it used by the
+//! prices that applied then.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -16,11 +17,12 @@ use super::{
 };
 use crate::{
     domain::{
-        breakdown::{Cost, breakdown},
+        breakdown::{Cost, breakdown, is_of},
         charge::{Charge, Meter, Model},
         quantity::Quantity,
         rating::{Adjustments, Invoice, Line, Metered, Term, rate},
         sharing::Rule,
+        span::Span,
     },
     ledger::{LedgerError, rule_of, spans},
     metering::{Part, Snapshot, charged::Charged, groups::GroupBy},
@@ -56,7 +58,7 @@ pub struct CostsAnswer {
     /// Whether something still runs or is still stored that counts only up to `as_of`.
     provisional: bool,
     /// How the jobs that use a file share it: `split`, or `unshared_only`, by which a file that jobs of several users share is no
-    /// job's; as the last plan of the period says.
+    /// job's. It is what the last plan of the period says; before that plan applied, files were shared as the plan of that time says.
     split: &'static str,
     /// The first 200 jobs that ran or used files, by id.
     jobs: Vec<JobCost>,
@@ -106,7 +108,7 @@ struct PartCost {
     byte_ms: String,
     /// Milliseconds, exact.
     run_ms: String,
-    /// Its part of the lines before they were rounded, cut after 12 digits.
+    /// Its part of the lines before they were rounded, cut after 12 digits: of each line, by what it used while that price applied.
     #[schema(example = "0.3603625")]
     amount: String,
     /// Its share of what the lines show, by largest remainder: all parts sum to the total.
@@ -139,8 +141,9 @@ pub async fn costs(
     let question = query.question(api.ledger.now())?;
     let period = question.window.period;
     let terms = api.ledger.terms(organization, period).await?;
-    let rule = rule_of(&terms);
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule);
+    let rules = rule_of(&terms);
+    let rule = rules.last();
+    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rules);
     let Charged { lists: [metered], provisional } = snapshot.charged([&spans(&terms)]).await?;
     let usage: Vec<_> = terms.into_iter().zip(metered).collect();
     let invoice = rate(&usage, &Adjustments::default()).map_err(LedgerError::from)?.ok_or(LedgerError::EmptyPeriod)?;
@@ -148,39 +151,44 @@ pub async fn costs(
     Ok(Json(parts.answer(organization, question, &usage, &invoice, rule, provisional)))
 }
 
+/// What was used in each term.
+type ByTerm = Vec<Metered>;
+
 /// Usage in parts, which sum to the whole.
 struct Parts {
     /// None when it isn't known apart from the others.
-    unattributed: Option<Metered>,
-    jobs: Vec<(Uuid, Option<Uuid>, Metered)>,
+    unattributed: Option<ByTerm>,
+    jobs: Vec<(Uuid, Option<Uuid>, ByTerm)>,
     more_jobs: bool,
-    others: Metered,
+    others: ByTerm,
 }
 
 impl Parts {
     async fn read(snapshot: &mut Snapshot, usage: &[(Term, Metered)]) -> Result<Self, ReadError> {
-        let whole = usage.iter().fold(Metered::default(), |sum, (_, metered)| sum.plus(*metered));
-        let counted = [snapshot.counted()];
+        let whole: ByTerm = usage.iter().map(|(_, metered)| *metered).collect();
+        let counted = snapshot.counted();
+        let spans: Vec<Span> = usage.iter().map(|(term, _)| term.span.intersect(counted)).collect();
         let mut parts = Self { unattributed: None, jobs: Vec::new(), more_jobs: true, others: whole };
-        let Part { items, next } = match snapshot.groups(GroupBy::Job, &counted, None, LISTED).await {
+        let Part { items, next } = match snapshot.groups(GroupBy::Job, &spans, None, LISTED).await {
             // What all of it costs can be told all the same.
             Err(ReadError::TooMuch { .. }) => return Ok(parts),
             groups => groups?,
         };
         let jobs: Vec<_> = items.iter().filter_map(|(job, _)| *job).collect();
         let users = snapshot.ran_by(&jobs).await?;
-        parts.unattributed = Some(Metered::default());
+        parts.unattributed = Some(vec![Metered::default(); spans.len()]);
         parts.more_jobs = next.is_some();
         for (job, usage) in items {
-            let metered = Metered { byte_ms: usage.byte_ms.iter().sum(), run_ms: usage.run_ms.iter().sum() };
+            let both = usage.byte_ms.into_iter().zip(usage.run_ms);
+            let by_term: ByTerm = both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
+            for (other, told) in parts.others.iter_mut().zip(&by_term) {
+                *other = Metered { byte_ms: other.byte_ms - told.byte_ms, run_ms: other.run_ms - told.run_ms };
+            }
             match job {
-                None => parts.unattributed = Some(metered),
-                Some(job) => parts.jobs.push((job, users.get(&job).copied().flatten(), metered)),
+                None => parts.unattributed = Some(by_term),
+                Some(job) => parts.jobs.push((job, users.get(&job).copied().flatten(), by_term)),
             }
         }
-        let told = parts.jobs.iter().map(|(.., metered)| *metered).chain(parts.unattributed);
-        let told = told.fold(Metered::default(), Metered::plus);
-        parts.others = Metered { byte_ms: whole.byte_ms - told.byte_ms, run_ms: whole.run_ms - told.run_ms };
         Ok(parts)
     }
 
@@ -193,15 +201,19 @@ impl Parts {
         rule: Rule,
         provisional: bool,
     ) -> CostsAnswer {
-        let of_jobs = self.jobs.iter().map(|(.., metered)| *metered);
-        let all: Vec<_> = self.unattributed.into_iter().chain(of_jobs).chain([self.others]).collect();
-        let mut costs = all.iter().zip(breakdown(invoice, &all)).map(|(metered, cost)| PartCost::new(*metered, &cost));
-        let unattributed = self.unattributed.and_then(|_| costs.next());
-        let mut jobs = Vec::with_capacity(self.jobs.len());
-        for ((job, user, _), cost) in self.jobs.iter().zip(costs.by_ref()) {
-            jobs.push(JobCost { job: *job, user: *user, cost });
+        let has_unattributed = self.unattributed.is_some();
+        let has_others = self.others.iter().any(|metered| *metered != Metered::default());
+        let (of_jobs, by_term): (Vec<_>, Vec<_>) =
+            self.jobs.into_iter().map(|(job, user, by_term)| ((job, user), by_term)).unzip();
+        let all: Vec<ByTerm> = self.unattributed.into_iter().chain(by_term).chain([self.others]).collect();
+        let costs = breakdown(invoice, usage, &all);
+        let mut costs = all.iter().zip(&costs).map(|(by_term, cost)| PartCost::new(by_term, cost));
+        let unattributed = if has_unattributed { costs.next() } else { None };
+        let mut jobs = Vec::with_capacity(of_jobs.len());
+        for ((job, user), cost) in of_jobs.into_iter().zip(costs.by_ref()) {
+            jobs.push(JobCost { job, user, cost });
         }
-        let others = costs.next().filter(|_| self.others != Metered::default());
+        let others = costs.next().filter(|_| has_others);
         let period = question.window.period;
         CostsAnswer {
             organization,
@@ -224,7 +236,8 @@ impl Parts {
 }
 
 impl PartCost {
-    fn new(metered: Metered, cost: &Cost) -> Self {
+    fn new(by_term: &[Metered], cost: &Cost) -> Self {
+        let metered = by_term.iter().fold(Metered::default(), |sum, metered| sum.plus(*metered));
         Self {
             byte_ms: metered.byte_ms.to_string(),
             run_ms: metered.run_ms.to_string(),
@@ -240,9 +253,8 @@ fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
     for meter in [Meter::Storage, Meter::Compute] {
         let used = lines.len();
         for line in invoice.lines.iter().filter(|line| line.meter == meter) {
-            let is_its =
-                |(term, _): &&(Term, Metered)| term.plan.key == line.plan && term.plan.own.contains(&meter) == line.own;
-            let charge = usage.iter().find(is_its).and_then(|(term, _)| term.plan.charges.get(&meter));
+            let its_term = usage.iter().find(|(term, _)| is_of(line, term));
+            let charge = its_term.and_then(|(term, _)| term.plan.charges.get(&meter));
             lines.push(LineAnswer::new(line, charge));
         }
         let unused = usage.last().filter(|_| lines.len() == used);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::{ApiPath, ApiQuery, Caller, Changed, Page, PageQuery, Problem, Role};
@@ -164,7 +163,7 @@ pub async fn read(
         "id": plan,
         "retired": catalogue.retired(),
         "versions": catalogue.versions(),
-        "as_of": Timestamp::now().to_string(),
+        "as_of": api.ledger.now().to_string(),
     })))
 }
 

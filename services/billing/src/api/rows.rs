@@ -11,7 +11,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 use service_kit::{ApiQuery, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
@@ -184,7 +183,7 @@ pub async fn rows(
 ) -> Result<Response, Problem> {
     let (limit, said_limit) = (query.limit()?, query.limit);
     let RowsQuery { from, to, time_zone, as_of, known_at, every, group_by, format, cursor, .. } = query;
-    let question = QuestionQuery { from, to, time_zone, as_of, known_at }.question(Timestamp::now())?;
+    let question = QuestionQuery { from, to, time_zone, as_of, known_at }.question(api.ledger.now())?;
     let slots = slots(every.into(), question.window.period, &question.zone).map_err(unprocessable)?;
     if format == Format::Focus {
         if cursor.is_some() {
@@ -206,8 +205,8 @@ pub async fn rows(
             "{detail}; ask for a shorter period, longer parts or a lower limit"
         )));
     }
-    let rule = api.ledger.rule(organization, question.window.period).await?;
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rule);
+    let rules = api.ledger.rules(organization, question.window.period).await?;
+    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rules);
     let counted = snapshot.counted();
     let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(counted)).collect();
     let totals = snapshot.totals(&spans).await?;

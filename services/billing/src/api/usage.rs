@@ -1,7 +1,6 @@
 //! What an organization stored and ran.
 
 use axum::{Json, extract::State};
-use epoch::Timestamp;
 use serde::Serialize;
 use service_kit::{ApiQuery, Problem};
 use sqlx::PgPool;
@@ -18,7 +17,7 @@ use crate::{
         compute::JobUsage as JobUsed,
         days::Day,
         quantity::{Quantity, Unit},
-        sharing::Rule,
+        sharing::Rules,
         storage::FileUsage as FileUsed,
     },
     metering::{self, Part, Totals},
@@ -129,7 +128,7 @@ struct FileUsage {
     byte_ms: String,
     /// What of it no job uses; it and the jobs' shares sum to the file.
     unattributed_byte_ms: String,
-    /// The jobs that use it, by id, and their shares.
+    /// The jobs that use it, by id, and their shares, by the rule of the plan that applied at each instant.
     jobs: Vec<FileShare>,
 }
 
@@ -174,9 +173,9 @@ pub async fn usage(
     Viewed(organization): Viewed,
     ApiQuery(query): ApiQuery<QuestionQuery>,
 ) -> Result<Json<UsageAnswer>, Problem> {
-    let question = query.question(Timestamp::now())?;
-    let rule = api.ledger.rule(organization, question.window.period).await?;
-    let usage = Usage::read(&api.pool, organization, &question, rule).await?;
+    let question = query.question(api.ledger.now())?;
+    let rules = api.ledger.rules(organization, question.window.period).await?;
+    let usage = Usage::read(&api.pool, organization, &question, rules).await?;
     let period = question.window.period;
     let (storage, compute) = usage.answer(&question.days);
     Ok(Json(UsageAnswer {
@@ -206,11 +205,11 @@ struct Usage {
 }
 
 impl Usage {
-    async fn read(pool: &PgPool, organization: Uuid, question: &Question, rule: Rule) -> Result<Self, Problem> {
+    async fn read(pool: &PgPool, organization: Uuid, question: &Question, rules: Rules) -> Result<Self, Problem> {
         let counted = question.window.counted();
         let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
         let first = Page { after: None, limit: LISTED };
-        let usage = metering::usage(pool, question.of(organization), rule, &spans, first, first).await?;
+        let usage = metering::usage(pool, question.of(organization), rules, &spans, first, first).await?;
         let metering::Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs } = usage;
         Ok(Self { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs })
     }

@@ -7,8 +7,10 @@
 //! id, rank i from 0, and `A(t) = bytes·(t − segment start)`, job i's cumulative share is `⌊(A(t) + k − 1 − i) / k⌋`; its usage in
 //! `[a, b)` is the difference. What no job uses is unattributed.
 //!
+//! Which rule applies may change ([`Rules`]); at each instant it is the one of that instant, and the change begins no segment.
+//!
 //! The invariant: jobs and what is unattributed sum to the file exactly, and spans that follow each other sum to the whole exactly,
-//! for every job. That a file is deleted doesn't unlink it, and linking it before it is stored, or twice, changes nothing.
+//! for every job, through changes of the rule too. That a file is deleted doesn't unlink it, and linking it before it is stored, or twice, changes nothing.
 //!
 //! With `A = q·k + r` the share is `q`, and one more for the first r jobs. So a segment costs the logarithm of the number of jobs,
 //! not the number: all take part in one sum of q, and the ones more are kept in a tree over the jobs' ids ([`tree`]).
@@ -20,7 +22,7 @@ pub use shares::shares;
 
 use epoch::Timestamp;
 
-use super::refused::Refused;
+use super::{rating::Term, refused::Refused};
 
 /// How a file is shared by the jobs it is linked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -28,7 +30,8 @@ pub enum Rule {
     /// Among all of them.
     #[default]
     Split,
-    /// Only a file whose jobs are all of one user is attributed to them; one that users share is unattributed.
+    /// Only a file whose jobs are all of one user is attributed to them; one that users share is unattributed. A job of nobody known
+    /// counts as a user of its own: that two of them are of one isn't known.
     UnsharedOnly,
 }
 
@@ -52,6 +55,50 @@ impl Rule {
             Rule::Split => "split",
             Rule::UnsharedOnly => "unshared_only",
         }
+    }
+}
+
+/// Which rule applies when: each from its instant on; before the first, files are split.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules(Vec<(Timestamp, Rule)>);
+
+impl Rules {
+    /// Those of the plans that apply, in order of time.
+    #[must_use]
+    pub fn of(terms: &[Term]) -> Self {
+        terms.iter().map(|term| (term.span.start(), term.plan.split)).collect()
+    }
+
+    /// The one that applies in the end.
+    #[must_use]
+    pub fn last(&self) -> Rule {
+        self.0.last().map_or(Rule::Split, |(_, rule)| *rule)
+    }
+
+    /// Whether any of them asks whose the jobs are.
+    #[must_use]
+    pub fn ask_whose(&self) -> bool {
+        self.0.iter().any(|(_, rule)| *rule == Rule::UnsharedOnly)
+    }
+}
+
+/// One rule, always.
+impl From<Rule> for Rules {
+    fn from(rule: Rule) -> Self {
+        [(Timestamp::from_millis(i64::MIN), rule)].into_iter().collect()
+    }
+}
+
+/// In order of time.
+impl FromIterator<(Timestamp, Rule)> for Rules {
+    fn from_iter<I: IntoIterator<Item = (Timestamp, Rule)>>(all: I) -> Self {
+        let mut rules = Self::default();
+        for (from, rule) in all {
+            if rules.last() != rule {
+                rules.0.push((from, rule));
+            }
+        }
+        rules
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         days::{Day, days},
         month::Month,
         rating::{Metered, Term, rate_with},
-        sharing::Rule,
+        sharing::Rules,
         span::{Span, Window},
     },
     metering::{Asked, Snapshot, charged::Charged},
@@ -127,11 +127,11 @@ impl Ledger {
         Ok(terms_of(&account, &self.plans_of(&account).await?, &self.standard, period)?)
     }
 
-    /// How an organization's jobs share files in a period: as its last plan of the period says.
+    /// How an organization's jobs share files in a period: as the plan says that applies at each instant.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn rule(&self, organization: Uuid, period: Span) -> Result<Rule, LedgerError> {
+    pub async fn rules(&self, organization: Uuid, period: Span) -> Result<Rules, LedgerError> {
         Ok(rule_of(&self.terms(organization, period).await?))
     }
 
@@ -164,7 +164,7 @@ pub(crate) fn spans(terms: &[Term]) -> Vec<Span> {
     terms.iter().map(|term| term.span).collect()
 }
 
-/// How files are shared in a period: as the last plan that applies says.
-pub(crate) fn rule_of(terms: &[Term]) -> Rule {
-    terms.last().map_or(Rule::Split, |term| term.plan.split)
+/// How files are shared in a period: as the plan says that applies at each instant.
+pub(crate) fn rule_of(terms: &[Term]) -> Rules {
+    Rules::of(terms)
 }

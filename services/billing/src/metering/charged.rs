@@ -78,15 +78,19 @@ impl Snapshot {
         })
     }
 
-    /// Who ran jobs first; nothing of jobs that never ran.
+    /// For whom jobs ran first, by what had happened and was known; nothing of jobs that never ran.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn ran_by(&mut self, jobs: &[Uuid]) -> Result<BTreeMap<Uuid, Option<Uuid>>, ReadError> {
-        let query =
-            "select distinct on (job_id) job_id, user_id from runs where job_id = any($1) order by job_id, number";
+        let (_, last) = self.asked.window.needed();
+        let query = "select distinct on (job_id) job_id, user_id from job_moments \
+             where job_id = any($1) and kind = 1 and at <= $2 and ($3::bigint is null or recorded_at <= $3) \
+             order by job_id, version";
+        let query = sqlx::query(query).bind(jobs).bind(last.as_millis());
+        let known_at = self.asked.known_at.map(Timestamp::as_millis);
         let mut users = BTreeMap::new();
-        for row in &sqlx::query(query).bind(jobs).fetch_all(&mut *self.tx).await? {
+        for row in &query.bind(known_at).fetch_all(&mut *self.tx).await? {
             users.insert(row.try_get("job_id")?, row.try_get("user_id")?);
         }
         Ok(users)

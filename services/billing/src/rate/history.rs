@@ -30,18 +30,19 @@ pub(super) enum Kind<'d> {
     FileDeleted { file: &'d str },
     FileLinked { job: &'d str, file: &'d str },
     FileUnlinked { job: &'d str, file: &'d str },
+    JobCreated { job: &'d str, user: Option<&'d str> },
     JobStarted { job: &'d str, user: &'d str },
     JobCompleted { job: &'d str },
 }
 
 impl Kind<'_> {
-    /// Whether it has a file, a job, a user and a size.
+    /// Whether it may have a file, a job, a user and a size.
     pub(super) fn fields(&self) -> (bool, bool, bool, bool) {
         match self {
             Kind::FileStored { .. } => (true, false, false, true),
             Kind::FileDeleted { .. } => (true, false, false, false),
             Kind::FileLinked { .. } | Kind::FileUnlinked { .. } => (true, true, false, false),
-            Kind::JobStarted { .. } => (false, true, true, false),
+            Kind::JobCreated { .. } | Kind::JobStarted { .. } => (false, true, true, false),
             Kind::JobCompleted { .. } => (false, true, false, false),
         }
     }
@@ -77,6 +78,8 @@ impl Moment for JobMoment<'_> {
 pub(super) struct History<'d> {
     pub(super) files: BTreeMap<&'d str, FileHistory<'d>>,
     pub(super) jobs: BTreeMap<&'d str, Vec<JobMoment<'d>>>,
+    /// When each job was created, and by whom; the first time, if it was said of several times.
+    created: BTreeMap<&'d str, (Timestamp, Option<&'d str>)>,
 }
 
 /// What happened to a file, in order.
@@ -124,6 +127,9 @@ impl<'d> History<'d> {
                 }
                 Kind::FileLinked { job, file } => history.change(file, at, Change::Link(job)),
                 Kind::FileUnlinked { job, file } => history.change(file, at, Change::Unlink(job)),
+                Kind::JobCreated { job, user } => {
+                    history.created.entry(job).or_insert((at, user));
+                }
                 Kind::JobStarted { job, user } => {
                     let started = JobMoment { at, user: Some(user), kind: MomentKind::Started };
                     history.jobs.entry(job).or_default().push(started);
@@ -135,6 +141,12 @@ impl<'d> History<'d> {
             }
         }
         history
+    }
+
+    /// Who created a job, if that was a user and had happened.
+    pub(super) fn user(&self, job: &str, as_of: Timestamp) -> Option<&'d str> {
+        let (at, user) = self.created.get(job)?;
+        user.filter(|_| *at <= as_of)
     }
 
     fn change(&mut self, file: &'d str, at: Timestamp, change: Change<&'d str>) {

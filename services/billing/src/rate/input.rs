@@ -1,5 +1,8 @@
 //! The document that `billing rate` reads, and what is wrong with one that it can't use.
 //!
+//! Its format is described in `docs/operations/rating.md`. Beside what files and jobs did, it may say who created jobs, which is what
+//! the service goes by where a plan asks whose they are.
+//!
 //! The invariant: what is refused is refused with its place in the document, and what isn't refused is used. A field that doesn't
 //! belong where it stands is refused too: it may have been meant to matter.
 
@@ -292,6 +295,10 @@ impl EventInput {
             "FileDeleted" => Kind::FileDeleted { file: file()? },
             "FileLinked" => Kind::FileLinked { job: job()?, file: file()? },
             "FileUnlinked" => Kind::FileUnlinked { job: job()?, file: file()? },
+            "JobCreated" => {
+                let user = self.user.as_deref().map(|user| text("user", Some(user))).transpose()?;
+                Kind::JobCreated { job: job()?, user }
+            }
             "JobStarted" => Kind::JobStarted { job: job()?, user: text("user", self.user.as_deref())? },
             "JobCompleted" => Kind::JobCompleted { job: job()? },
             other => return Err(Refused::new("type", format!("there is no type {other:?}"))),

@@ -1,5 +1,7 @@
 //! What usage costs at the default prices.
 
+use std::collections::BTreeMap;
+
 use contracts::job::{FileRole, JobCreated, JobFilesLinked};
 use serde_json::{Value, json};
 
@@ -149,5 +151,192 @@ async fn are_at_the_prices_of_the_account() {
     assert_eq!((&costs["lines"], &costs["total"]), (&json!([line]), &json!("11.00")), "without minimum and tax");
     let shares: Vec<_> = costs["jobs"].as_array().unwrap().iter().map(|job| job["share"].as_str().unwrap()).collect();
     assert_eq!(shares, ["4.28", "2.44", "4.28"]);
+    billing.service.close().await;
+}
+
+fn plan(split: &str, compute: &str) -> Value {
+    json!({
+        "name": "P", "currency": "EUR", "split": split,
+        "charges": [
+            { "meter": "compute", "unit": "s", "model": "flat", "unit_price": compute },
+            { "meter": "storage", "unit": "GB.h", "model": "flat", "unit_price": "0.01" },
+        ],
+    })
+}
+
+#[tokio::test]
+async fn of_a_job_are_at_the_prices_of_its_time() {
+    let billing = Billing::start().await;
+    billing.account_opens().await;
+    billing.assigned(&plan("split", "1")).await;
+    billing.assigned_from("2025-10-16T00:00:00Z", &plan("split", "10")).await;
+    for (job, day) in [(11, 10), (12, 20)] {
+        billing.job(id(job), &format!("2025-10-{day}T08:00:00Z"), billing.job_started(None)).await;
+        billing.job(id(job), &format!("2025-10-{day}T08:01:40Z"), billing.job_succeeded()).await;
+    }
+    billing.caught_up(0, 4).await;
+    let told = |costs: &Value| {
+        let job = |job: &Value| format!("{} {} {}", job["run_ms"], job["amount"], job["share"]);
+        let jobs: Vec<_> = costs["jobs"].as_array().unwrap().iter().map(job).collect();
+        (jobs, costs["total"].as_str().unwrap().to_owned())
+    };
+    let jobs = [r#""100000" "100" "100.00""#, r#""100000" "1000" "1000.00""#].map(str::to_owned).to_vec();
+    assert_eq!(told(&billing.ask("costs", OCTOBER).await), (jobs, "1100.00".to_owned()));
+
+    // An own price that ends meanwhile is a line of its own plan's too.
+    let own = json!({ "meter": "compute", "unit": "s", "model": "flat", "unit_price": "2" });
+    for (from, charge) in [("2025-10-18T00:00:00Z", &own), ("2025-10-20T08:00:40Z", &Value::Null)] {
+        billing.account("prices", &json!({ "meter": "compute", "charge": charge, "from": from })).await.is(200);
+    }
+    let jobs = [r#""100000" "100" "100.00""#, r#""100000" "680" "680.00""#].map(str::to_owned).to_vec();
+    assert_eq!(told(&billing.ask("costs", OCTOBER).await), (jobs, "780.00".to_owned()));
+    billing.service.close().await;
+}
+
+/// Byte-milliseconds of jobs, and what is no job's, by file.
+type Shares = BTreeMap<(String, Option<String>), i128>;
+
+fn number(value: &Value) -> i128 {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+/// What usage says of a period; and that jobs and what is no job's sum to each file.
+async fn shares(billing: &Billing, period: &str) -> Shares {
+    let usage = billing.ask("usage", period).await;
+    let mut shares = Shares::new();
+    for file in usage["storage"]["files"].as_array().unwrap() {
+        let id = file["file"].as_str().unwrap().to_owned();
+        let mut sum = number(&file["unattributed_byte_ms"]);
+        shares.insert((id.clone(), None), sum);
+        for job in file["jobs"].as_array().unwrap() {
+            sum += number(&job["byte_ms"]);
+            shares.insert((id.clone(), Some(job["job"].as_str().unwrap().to_owned())), number(&job["byte_ms"]));
+        }
+        assert_eq!(sum, number(&file["byte_ms"]), "{file}");
+    }
+    shares
+}
+
+#[tokio::test]
+async fn are_shared_by_the_rule_of_the_time_however_the_period_is_asked_for() {
+    let billing = Billing::start().await;
+    billing.account_opens().await;
+    billing.assigned(&plan("split", "1")).await;
+    billing.assigned_from("2025-10-16T12:34:56.789Z", &plan("unshared_only", "1")).await;
+    let organization_id = billing.organization;
+    // Jobs 11 and 13 are of one user, and job 12 is of another; jobs 14 and 15 are of nobody known, so nobody knows whether of one.
+    for (job, user, files) in [
+        (11, Some(21), vec![1, 2]),
+        (12, Some(22), vec![1]),
+        (13, Some(21), vec![1, 2]),
+        (14, None, vec![3]),
+        (15, None, vec![3]),
+    ] {
+        let created = JobCreated { user_id: user.map(id), ..billing.job_created() };
+        billing.job(id(job), "2025-10-10T00:00:00Z", created).await;
+        let file_ids = files.into_iter().map(id).collect();
+        let linked = JobFilesLinked { organization_id, file_ids, role: FileRole::Input };
+        billing.job(id(job), "2025-10-10T00:00:00.001Z", linked).await;
+    }
+    for (file, bytes) in [(1, 100_000_000_001), (2, 50_000_000_003), (3, 7)] {
+        billing.file(id(file), "2025-10-10T01:00:00.001Z", billing.part(0, bytes)).await;
+    }
+    billing.caught_up(3, 10).await;
+    let linked = async || (billing.applied("file-links").await == 10).then_some(());
+    billing.service.eventually(linked).await;
+
+    let asked = |from: &str, to: &str| format!("from={from}&to={to}&as_of=2025-10-30T03:00:00Z");
+    let month = asked("2025-10-01T00:00:00Z", "2025-11-01T00:00:00Z");
+    let days =
+        (1..31).map(|day| asked(&format!("2025-10-{day:02}T00:00:00Z"), &format!("2025-10-{:02}T00:00:00Z", day + 1)));
+    let days: Vec<_> = days.collect();
+
+    let mut sum = Shares::new();
+    for day in &days {
+        for (key, byte_ms) in shares(&billing, day).await {
+            *sum.entry(key).or_insert(0) += byte_ms;
+        }
+    }
+    let of_month = shares(&billing, &month).await;
+    assert_eq!(sum, of_month, "days sum to the month, for each file and job");
+    let of =
+        |file, job: Option<u128>| of_month.get(&(id(file).to_string(), job.map(|job| id(job).to_string()))).copied();
+    // Up to the change, which is 6 days, 11 hours, 34 minutes and 56.788 seconds later; and from it on.
+    let (split, unshared) = (560_096_788, 1_175_103_211);
+    assert_eq!(of(1, Some(12)), Some(100_000_000_001 * split / 3 + 1), "the rest of three falls to the first two");
+    assert_eq!(
+        (of(1, None), of(2, None), of(3, None)),
+        (Some(100_000_000_001 * unshared), Some(0), Some(7 * unshared))
+    );
+    assert_eq!((of(3, Some(14)), of(3, Some(15))), (Some(7 * split / 2), Some(7 * split / 2)));
+
+    for group_by in ["job", "user", "job_configuration", "file"] {
+        let rows = async |period: &str| {
+            let rows =
+                billing.ask("usage/rows", &format!("{period}&every=day&group_by={group_by}")).await["rows"].clone();
+            let key = |row: &Value| (row["date"].to_string(), row["key"].to_string());
+            let rows = rows.as_array().unwrap().iter().map(|row| (key(row), number(&row["byte_ms"])));
+            rows.collect::<BTreeMap<_, _>>()
+        };
+        let mut one_by_one = BTreeMap::new();
+        for day in &days {
+            one_by_one.extend(rows(day).await);
+        }
+        assert!(one_by_one.len() > 20);
+        assert_eq!(rows(&month).await, one_by_one, "by {group_by}");
+    }
+
+    let costs = billing.ask("costs", &month).await;
+    assert_eq!(costs["split"], "unshared_only", "as the last plan says");
+    let of_job = |job: &Value| (job["job"].as_str().unwrap().to_owned(), number(&job["byte_ms"]));
+    let by_job: BTreeMap<_, _> = costs["jobs"].as_array().unwrap().iter().map(of_job).collect();
+    let mut expected = BTreeMap::new();
+    for ((_, job), byte_ms) in of_month.iter().filter(|((_, job), _)| job.is_some()) {
+        *expected.entry(job.clone().unwrap()).or_insert(0) += byte_ms;
+    }
+    assert_eq!(by_job, expected);
+    assert_eq!(billing.ask("costs", &days[14]).await["split"], "split");
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn are_as_of_the_clock_of_the_service_as_all_answers_are() {
+    let mut billing = Billing::start().await;
+    billing.file(id(1), "2025-10-01T00:00:00Z", billing.part(0, 1_000_000_000)).await;
+    billing.caught_up(1, 0).await;
+    billing.it_is("2025-10-03T00:00:00Z");
+    for what in ["usage", "costs", "usage/rows"] {
+        let answer = billing.ask(what, "").await;
+        assert_eq!(
+            (&answer["as_of"], &answer["from"], &answer["to"]),
+            (
+                &json!("2025-10-03T00:00:00.000Z"),
+                &json!("2025-10-01T00:00:00.000Z"),
+                &json!("2025-10-03T00:00:00.000Z")
+            ),
+            "{what}"
+        );
+    }
+    assert_eq!(billing.ask("usage", "").await["storage"]["gb_hours"], "48");
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn tell_who_ran_a_job_as_it_was_known() {
+    let billing = Billing::start().await;
+    let organization_id = billing.organization;
+    let linked = JobFilesLinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
+    billing.job(id(11), "2025-10-02T00:00:00Z", linked).await;
+    billing.job(id(11), "2025-10-05T00:00:00Z", billing.job_started(Some(id(21)))).await;
+    billing.file(id(1), "2025-10-01T00:00:00Z", billing.part(0, 1_000_000_000)).await;
+    billing.caught_up(1, 2).await;
+    let linked = async || (billing.applied("file-links").await == 2).then_some(());
+    billing.service.eventually(linked).await;
+    let user = async |as_of: &str| {
+        let query = format!("from=2025-10-01T00:00:00Z&to=2025-11-01T00:00:00Z&as_of={as_of}");
+        billing.ask("costs", &query).await["jobs"][0]["user"].clone()
+    };
+    assert_eq!(user("2025-10-04T00:00:00Z").await, Value::Null);
+    assert_eq!(user("2025-10-06T00:00:00Z").await, json!(id(21)));
     billing.service.close().await;
 }

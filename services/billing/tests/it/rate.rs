@@ -366,8 +366,8 @@ fn a_plan_may_attribute_only_what_users_do_not_share() {
         event("1", "00:00:00", "FileStored", json!({ "file": "f", "bytes": 1 })),
         linked("2", "00:00:00", "a"),
         linked("3", "12:00:00", "b"),
-        event("4", "00:00:00", "JobStarted", json!({ "job": "a", "user": "u" })),
-        event("5", "12:00:00", "JobStarted", json!({ "job": "b", "user": "v" })),
+        event("4", "00:00:00", "JobCreated", json!({ "job": "a", "user": "u" })),
+        event("5", "12:00:00", "JobCreated", json!({ "job": "b", "user": "v" })),
     ]);
     let mut more = subscribed("EUR", json!([flat("storage", "GB.h", "1")]));
     let split = answer(events.clone(), more.clone());
@@ -380,6 +380,66 @@ fn a_plan_may_attribute_only_what_users_do_not_share() {
         (&split["invoice"], &split["storage"]["byte_ms"]),
         (&unshared["invoice"], &unshared["storage"]["byte_ms"])
     );
+}
+
+#[test]
+fn a_job_is_of_the_user_who_created_it_or_of_nobody_known() {
+    let unattributed = |users: Value, more: Value| {
+        let mut events = vec![event("f", "00:00:00", "FileStored", json!({ "file": "f", "bytes": 1 }))];
+        for job in ["a", "b"] {
+            events.push(event(&format!("l{job}"), "00:00:00", "FileLinked", json!({ "job": job, "file": "f" })));
+        }
+        events.extend(users.as_array().unwrap().iter().cloned());
+        let mut of_plan = subscribed("EUR", json!([]));
+        of_plan["plans"][0]["split"] = json!("unshared_only");
+        for (name, value) in more.as_object().unwrap() {
+            of_plan[name] = value.clone();
+        }
+        answer(json!(events), of_plan)["storage"]["files"][0]["unattributed_byte_ms"].clone()
+    };
+    let created = |id: &str, time: &str, job: &str, user: Value| {
+        event(id, time, "JobCreated", json!({ "job": job, "user": user }))
+    };
+    let a = created("a", "00:00:00", "a", json!("u"));
+    let (all, none) = (json!("86400000"), json!("0"));
+    let now = json!({});
+    assert_eq!(unattributed(json!([a, created("b", "00:00:00", "b", json!("u"))]), now.clone()), none);
+    assert_eq!(unattributed(json!([a, created("b", "00:00:00", "b", json!("v"))]), now.clone()), all);
+    assert_eq!(unattributed(json!([]), now.clone()), all, "whether two of nobody known are of one isn't known");
+    let nobodys = json!([created("a", "00:00:00", "a", Value::Null), created("b", "00:00:00", "b", Value::Null)]);
+    assert_eq!(unattributed(nobodys, now.clone()), all);
+    let started = |job: &str| event(&format!("s{job}"), "00:00:00", "JobStarted", json!({ "job": job, "user": "u" }));
+    assert_eq!(unattributed(json!([started("a"), started("b")]), now.clone()), all, "whose a run is doesn't matter");
+    // Who creates a job that is there already changes nothing.
+    let again = json!([a, created("b", "00:00:00", "b", json!("u")), created("c", "01:00:00", "b", json!("v"))]);
+    assert_eq!(unattributed(again, now), none);
+    // What happened later, or was recorded later, isn't known.
+    let late = json!([a, created("b", "06:00:00", "b", json!("u"))]);
+    assert_eq!(unattributed(late.clone(), json!({ "as_of": "2025-06-01T05:00:00Z" })), json!("18000000"));
+    assert_eq!(unattributed(late.clone(), json!({ "as_of": "2025-06-01T06:00:00Z" })), json!("0"));
+    assert_eq!(unattributed(late, json!({ "known_at": "2025-06-01T05:00:00Z" })), all);
+}
+
+#[test]
+fn a_plan_shares_files_while_it_applies() {
+    let events = json!([
+        event("1", "00:00:00", "FileStored", json!({ "file": "f", "bytes": 1 })),
+        event("2", "00:00:00", "FileLinked", json!({ "job": "a", "file": "f" })),
+        event("3", "00:00:00", "FileLinked", json!({ "job": "b", "file": "f" })),
+    ]);
+    let plan = |version: u32, split: &str| json!({ "id": "p", "version": version, "currency": "EUR", "charges": [], "split": split });
+    let more = |hours: [&str; 2]| {
+        let term = |from: &str, version: u32| json!({ "from": format!("2025-06-01T{from}:00:00Z"), "plan": "p", "version": version });
+        json!({
+            "plans": [plan(1, "unshared_only"), plan(2, "split")],
+            "subscription": [term(hours[0], 1), term(hours[1], 2)],
+        })
+    };
+    // Before any plan applies, files are split.
+    for (hours, unattributed) in [(["06", "10"], "14400000"), (["00", "06"], "21600000"), (["10", "06"], "50400000")] {
+        let file = answer(events.clone(), more(hours))["storage"]["files"][0].clone();
+        assert_eq!(file["unattributed_byte_ms"], unattributed, "{hours:?}");
+    }
 }
 
 #[test]

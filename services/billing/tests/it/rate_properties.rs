@@ -1,5 +1,7 @@
 //! What holds for every document.
 
+use std::collections::BTreeMap;
+
 use billing::rate::answer;
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ fn at(quarters: u32) -> String {
 }
 
 fn any_event() -> impl Strategy<Value = Value> {
-    let (name, kind) = (0..4_u8, 0..6_u8);
+    let (name, kind) = (0..4_u8, 0..7_u8);
     (kind, name.clone(), name, 0..192_u32, 0..192_u32, 0..1_000_000_000_u32, 0..3_i8).prop_map(
         |(kind, file, job, occurred, late, bytes, seq)| {
             let (file, job) = (format!("file-{file}"), format!("job-{job}"));
@@ -22,7 +24,8 @@ fn any_event() -> impl Strategy<Value = Value> {
                 1 => json!({ "type": "FileDeleted", "file": file }),
                 2 => json!({ "type": "FileLinked", "file": file, "job": job }),
                 3 => json!({ "type": "FileUnlinked", "file": file, "job": job }),
-                4 => json!({ "type": "JobStarted", "job": job, "user": format!("user-{}", bytes % 3) }),
+                4 => json!({ "type": "JobCreated", "job": job, "user": format!("user-{}", bytes % 3) }),
+                5 => json!({ "type": "JobStarted", "job": job, "user": format!("user-{}", bytes % 3) }),
                 _ => json!({ "type": "JobCompleted", "job": job }),
             };
             event["occurred_at"] = json!(at(occurred));
@@ -48,7 +51,8 @@ fn more(start: u32, length: u32, as_of: u32) -> Value {
         json!({ "meter": "compute", "unit": "s", "model": "package", "package_size": "60", "package_price": "0.003" });
     let plan = |version: u32| {
         let storage = json!({ "meter": "storage", "unit": "GB.h", "model": "graduated", "tiers": tiers });
-        json!({ "id": "p", "version": version, "currency": "EUR", "charges": [storage, compute] })
+        let split = if version == 1 { "split" } else { "unshared_only" };
+        json!({ "id": "p", "version": version, "currency": "EUR", "charges": [storage, compute], "split": split })
     };
     json!({
         "period": { "start": at(start), "end": at((start + length).min(191)) },
@@ -137,11 +141,26 @@ proptest! {
     fn periods_that_follow_each_other_sum_to_the_whole(
         events in any_events(), start in 0..100_u32, first in 0..45_u32, second in 0..45_u32, as_of in 0..192_u32,
     ) {
-        let usage = |start, length| {
-            let said = said(&events, &more(start, length, as_of));
-            (number(&said["storage"]["byte_ms"]), number(&said["compute"]["run_ms"]))
+        // By file and job, of what is no job's, and in all.
+        let usage = |lengths: &[(u32, u32)]| {
+            let mut sums = BTreeMap::new();
+            for (start, length) in lengths {
+                let said = said(&events, &more(*start, *length, as_of));
+                let (storage, compute) = (&said["storage"], &said["compute"]);
+                let mut add = |key: [&Value; 2], byte_ms: &Value| {
+                    *sums.entry(key.map(Value::to_string)).or_insert(0) += number(byte_ms);
+                };
+                add([&json!("storage"), &Value::Null], &storage["byte_ms"]);
+                add([&json!("compute"), &Value::Null], &compute["run_ms"]);
+                for file in storage["files"].as_array().unwrap() {
+                    add([&file["file"], &Value::Null], &file["unattributed_byte_ms"]);
+                    for job in file["jobs"].as_array().unwrap() {
+                        add([&file["file"], &job["job"]], &job["byte_ms"]);
+                    }
+                }
+            }
+            sums
         };
-        let (left, right, whole) = (usage(start, first), usage(start + first, second), usage(start, first + second));
-        prop_assert_eq!((left.0 + right.0, left.1 + right.1), whole);
+        prop_assert_eq!(usage(&[(start, first), (start + first, second)]), usage(&[(start, first + second)]));
     }
 }

@@ -31,6 +31,9 @@ fn events() {
         (event("1", "00:00:00", "FileDeleted", json!({ "file": "f".repeat(257) })), "events[1].file: is longer than"),
         (event("1", "00:00:00", "FileDeleted", json!({ "file": "f", "bytes": 1 })), "events[1].bytes: doesn't belong"),
         (event("1", "00:00:00", "JobStarted", json!({ "job": "j" })), "events[1].user: is missing"),
+        (event("1", "00:00:00", "JobCreated", json!({ "user": "u" })), "events[1].job: is missing"),
+        (event("1", "00:00:00", "JobCreated", json!({ "job": "j", "user": "" })), "events[1].user: is empty"),
+        (event("1", "00:00:00", "JobCreated", json!({ "job": "j", "file": "f" })), "events[1].file: doesn't belong"),
         (event("1", "00:00:00", "FileDeleted", json!({ "file": "f", "colour": 1 })), "events[1].colour: unknown field"),
         (
             event("1", "00:00:00", "FileDeleted", json!({ "file": "f", "a\nb": 1 })),

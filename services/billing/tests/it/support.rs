@@ -1,12 +1,15 @@
 //! A billing service, and files and jobs that tell it what they do.
 
-use billing::BillingService;
+use std::sync::Arc;
+
+use billing::{BillingService, api, ledger::Ledger, settings};
 use contracts::{
     file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
     job::{self, JobCreated, JobEvent, JobQueued, JobStarted, JobSucceeded},
     organization::{OrganizationCreated, OrganizationEvent},
 };
-use epoch::Timestamp;
+use epoch::{Timestamp, local::LocalBus};
+use epoch_postgres::PgStore;
 use serde_json::{Value, json};
 use service_kit::{
     Caller, Role,
@@ -35,6 +38,15 @@ impl Billing {
         let organization = Uuid::now_v7();
         let viewer = Caller::key(Uuid::now_v7(), organization, Role::Viewer);
         Self { service, organization, viewer }
+    }
+
+    /// From now on it is this instant for all answers.
+    pub(crate) fn it_is(&mut self, when: &str) {
+        let now = at(when);
+        let (store, _) = PgStore::new(self.service.pool.clone(), LocalBus::new());
+        let ledger = Ledger::new(store, settings::prices(|_| None).unwrap().plan(), Arc::new(move || now));
+        let (pool, secrets) = (self.service.pool.clone(), self.service.secrets().clone());
+        self.service.answer_by(api::router(api::Api { pool, secrets, ledger }).0);
     }
 
     pub(crate) fn path(&self, what: &str, query: &str) -> String {
@@ -91,8 +103,13 @@ impl Billing {
 
     /// Publishes a plan and charges the account by it since October 2025; gives the plan's id.
     pub(crate) async fn assigned(&self, plan: &Value) -> String {
+        self.assigned_from("2025-10-01T00:00:00Z", plan).await
+    }
+
+    /// The same since an instant.
+    pub(crate) async fn assigned_from(&self, from: &str, plan: &Value) -> String {
         let plan = self.admin("plans", plan).await.expect(201).json()["id"].as_str().unwrap().to_owned();
-        let assign = json!({ "plan": plan, "plan_version": 1, "from": "2025-10-01T00:00:00Z" });
+        let assign = json!({ "plan": plan, "plan_version": 1, "from": from });
         self.account("plan", &assign).await.is(200);
         plan
     }

@@ -2,33 +2,36 @@
 
 use epoch::Timestamp;
 
-use super::{Change, FileChange, InSpan, Rule, Shares, tree::Tree};
+use super::{Change, FileChange, InSpan, Rule, Rules, Shares, tree::Tree};
 use crate::domain::span::Span;
 
 /// A file's shares in spans that follow each other. Changes come in the order in which they apply; `user` says whose a job is.
 pub fn shares<J: Ord + Clone, U: Ord>(
     changes: &[FileChange<J>],
     spans: &[Span],
-    rule: Rule,
+    rules: &Rules,
     user: impl Fn(&J) -> U,
 ) -> Shares<J> {
-    let mut file = File::new(changes, spans.len(), rule, user);
+    let mut file = File::new(changes, spans.len(), user);
     let mut coming = changes.chunk_by(|left, right| left.at == right.at).peekable();
+    let mut rules = rules.0.iter().peekable();
     for span in spans {
         let mut reached = span.start();
-        while let Some(instant) = coming.next_if(|instant| instant.first().is_some_and(|first| first.at <= reached)) {
-            file.apply(instant);
-        }
         loop {
-            let next = coming.peek().and_then(|instant| instant.first()).map_or(span.end(), |first| first.at);
-            let until = next.min(span.end());
-            file.pass(reached, until);
-            if next >= span.end() {
-                break;
-            }
-            reached = until;
-            if let Some(instant) = coming.next() {
+            while let Some(instant) = coming.next_if(|instant| instant.first().is_some_and(|first| first.at <= reached))
+            {
                 file.apply(instant);
+            }
+            while let Some((_, rule)) = rules.next_if(|(from, _)| *from <= reached) {
+                file.rule = *rule;
+            }
+            let change = coming.peek().and_then(|instant| instant.first()).map_or(span.end(), |first| first.at);
+            let rule = rules.peek().map_or(span.end(), |(from, _)| *from);
+            let until = span.end().min(change).min(rule);
+            file.pass(reached, until);
+            reached = until;
+            if reached >= span.end() {
+                break;
             }
         }
         file.end_span();
@@ -49,6 +52,7 @@ struct Place {
 }
 
 struct File<J> {
+    /// The one that applies now.
     rule: Rule,
     jobs: Vec<J>,
     places: Vec<Place>,
@@ -75,7 +79,7 @@ struct File<J> {
 }
 
 impl<J: Ord + Clone> File<J> {
-    fn new<U: Ord>(changes: &[FileChange<J>], spans: usize, rule: Rule, user: impl Fn(&J) -> U) -> Self {
+    fn new<U: Ord>(changes: &[FileChange<J>], spans: usize, user: impl Fn(&J) -> U) -> Self {
         let mut jobs = Vec::new();
         for change in changes {
             if let Change::Link(job) = &change.change {
@@ -97,7 +101,7 @@ impl<J: Ord + Clone> File<J> {
         }
         let place = |_| Place { linked: false, since: (0, 0), since_shared: 0, shares: vec![0; spans], shared: false };
         Self {
-            rule,
+            rule: Rule::Split,
             jobs,
             places: (0..count).map(place).collect(),
             linked: Tree::new(count),
@@ -240,7 +244,7 @@ mod tests {
 
     use super::shares;
     use crate::domain::{
-        sharing::{Change, FileChange, InSpan, Rule, cumulative_share},
+        sharing::{Change, FileChange, InSpan, Rule, Rules, cumulative_share},
         span::Span,
     };
 
@@ -259,12 +263,17 @@ mod tests {
 
     type Whole = (InSpan, Vec<(u8, i128)>);
 
-    fn whole(changes: &[FileChange<u8>], span: Span, rule: Rule) -> Whole {
-        shares(changes, &[span], rule, user).together()
+    fn whole(changes: &[FileChange<u8>], span: Span, rules: &Rules) -> Whole {
+        shares(changes, &[span], rules, user).together()
     }
 
-    /// The rule, word for word: maximal segments, and each linked job's share of each.
-    fn naive(changes: &[FileChange<u8>], span: Span, rule: Rule) -> Whole {
+    /// From these instants on, in order; the last of one instant counts.
+    fn rules(changes: &[(i64, Rule)]) -> Rules {
+        changes.iter().map(|(from, rule)| (at(*from), *rule)).collect()
+    }
+
+    /// The rule, word for word: maximal segments, and each linked job's share of each, a millisecond at a time by the rule of it.
+    fn naive(changes: &[FileChange<u8>], span: Span, rules: &[(i64, Rule)]) -> Whole {
         let mut segments: Vec<(i64, i64, BTreeSet<u8>)> = Vec::new();
         let (mut level, mut jobs) = (0_i64, BTreeSet::new());
         for change in changes {
@@ -290,17 +299,21 @@ mod tests {
                 continue;
             }
             (stored, negative) = (true, negative || *level < 0);
-            let area = |until: Timestamp| i128::from(*level) * i128::from(until.as_millis() - start);
-            let (before, after) = (area(within.start()), area(within.end()));
-            byte_ms += after - before;
             let users: BTreeSet<_> = jobs.iter().map(user).collect();
-            if jobs.is_empty() || (rule == Rule::UnsharedOnly && users.len() > 1) {
-                unattributed_byte_ms += after - before;
-                continue;
-            }
-            for (rank, job) in jobs.iter().enumerate() {
-                let share = |area| cumulative_share(area, jobs.len() as u32, rank as u32);
-                *of_jobs.entry(*job).or_insert(0) += share(after) - share(before);
+            for millisecond in within.start().as_millis()..within.end().as_millis() {
+                let area = |until: i64| i128::from(*level) * i128::from(until - start);
+                let (before, after) = (area(millisecond), area(millisecond + 1));
+                byte_ms += after - before;
+                let rule =
+                    rules.iter().rev().find(|(from, _)| *from <= millisecond).map_or(Rule::Split, |(_, rule)| *rule);
+                if jobs.is_empty() || (rule == Rule::UnsharedOnly && users.len() > 1) {
+                    unattributed_byte_ms += after - before;
+                    continue;
+                }
+                for (rank, job) in jobs.iter().enumerate() {
+                    let share = |area| cumulative_share(area, jobs.len() as u32, rank as u32);
+                    *of_jobs.entry(*job).or_insert(0) += share(after) - share(before);
+                }
             }
         }
         (InSpan { byte_ms, unattributed_byte_ms, stored, negative }, of_jobs.into_iter().collect())
@@ -317,7 +330,7 @@ mod tests {
             change(40, Change::Unlink(1)),
         ];
         let file = InSpan { byte_ms: 70 + 100, unattributed_byte_ms: 50, stored: true, negative: false };
-        assert_eq!(whole(&changes, Span::new(at(0), at(50)), Rule::Split), (file, vec![(1, 120)]));
+        assert_eq!(whole(&changes, Span::new(at(0), at(50)), &Rule::Split.into()), (file, vec![(1, 120)]));
     }
 
     #[test]
@@ -335,7 +348,7 @@ mod tests {
             change(2, Change::Unlink(2)),
             change(2, Change::Unlink(1)),
         ];
-        let (_, jobs) = whole(&changes, Span::new(at(0), at(3)), Rule::Split);
+        let (_, jobs) = whole(&changes, Span::new(at(0), at(3)), &Rule::Split.into());
         assert_eq!(jobs, [(1, 1), (2, 1)]);
     }
 
@@ -347,8 +360,14 @@ mod tests {
             change(10, Change::Link(1)),
             change(20, Change::Link(2)),
         ];
-        let (file, jobs) = whole(&changes, Span::new(at(0), at(30)), Rule::UnsharedOnly);
+        let month = Span::new(at(0), at(30));
+        let (file, jobs) = whole(&changes, month, &Rule::UnsharedOnly.into());
         assert_eq!((file.unattributed_byte_ms, jobs), (10, vec![(0, 15), (1, 5)]));
+        // From the middle of a segment on.
+        let (file, jobs) = whole(&changes, month, &rules(&[(26, Rule::UnsharedOnly)]));
+        assert_eq!((file.unattributed_byte_ms, jobs), (4, vec![(0, 17), (1, 7), (2, 2)]));
+        let (file, jobs) = whole(&changes, month, &rules(&[(0, Rule::UnsharedOnly), (26, Rule::Split)]));
+        assert_eq!((file.unattributed_byte_ms, jobs), (6, vec![(0, 17), (1, 6), (2, 1)]));
     }
 
     fn any_changes() -> impl Strategy<Value = Vec<FileChange<u8>>> {
@@ -369,13 +388,23 @@ mod tests {
         })
     }
 
+    /// Up to three changes of the rule; often none within the changes of the file.
+    fn any_rules() -> impl Strategy<Value = Vec<(i64, Rule)>> {
+        let rule = prop_oneof![Just(Rule::Split), Just(Rule::UnsharedOnly)];
+        vec((prop_oneof![Just(-10), -5..60_i64], rule), 0..4).prop_map(|mut rules| {
+            rules.sort_by_key(|(from, _)| *from);
+            rules
+        })
+    }
+
     proptest! {
         #[test]
-        fn is_the_rule_word_for_word(changes in any_changes(), start in -5..40_i64, length in 0..50_i64, unshared: bool) {
-            let rule = if unshared { Rule::UnsharedOnly } else { Rule::Split };
+        fn is_the_rule_word_for_word(
+            changes in any_changes(), start in -5..40_i64, length in 0..50_i64, of_terms in any_rules(),
+        ) {
             let span = Span::new(at(start), at(start + length));
-            let (file, jobs) = whole(&changes, span, rule);
-            prop_assert_eq!((file, jobs.clone()), naive(&changes, span, rule));
+            let (file, jobs) = whole(&changes, span, &rules(&of_terms));
+            prop_assert_eq!((file, jobs.clone()), naive(&changes, span, &of_terms));
             let of_jobs: i128 = jobs.iter().map(|(_, share)| share).sum();
             prop_assert_eq!(of_jobs + file.unattributed_byte_ms, file.byte_ms);
         }
@@ -383,15 +412,14 @@ mod tests {
         /// And in every span, so that days sum to the whole, for every job.
         #[test]
         fn each_span_is_as_if_it_were_asked_for_alone(
-            changes in any_changes(), cuts in vec(-5..80_i64, 2..8), unshared: bool,
+            changes in any_changes(), cuts in vec(-5..80_i64, 2..8), of_terms in any_rules(),
         ) {
-            let rule = if unshared { Rule::UnsharedOnly } else { Rule::Split };
             let mut cuts = cuts;
             cuts.sort_unstable();
             let spans: Vec<_> = cuts.windows(2).map(|ends| Span::new(at(ends[0]), at(ends[1]))).collect();
-            let found = shares(&changes, &spans, rule, user);
+            let found = shares(&changes, &spans, &rules(&of_terms), user);
             for (index, span) in spans.iter().enumerate() {
-                let (file, jobs) = naive(&changes, *span, rule);
+                let (file, jobs) = naive(&changes, *span, &of_terms);
                 prop_assert_eq!(found.spans[index], file);
                 let of_jobs: BTreeMap<u8, i128> = jobs.into_iter().collect();
                 for (job, shares) in &found.jobs {
@@ -402,7 +430,7 @@ mod tests {
                 }
             }
             let over_all = Span::new(at(cuts[0]), at(*cuts.last().unwrap()));
-            prop_assert_eq!(found.together(), naive(&changes, over_all, rule));
+            prop_assert_eq!(found.together(), naive(&changes, over_all, &of_terms));
         }
     }
 }
