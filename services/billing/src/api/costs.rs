@@ -253,9 +253,10 @@ fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
     for meter in [Meter::Storage, Meter::Compute] {
         let used = lines.len();
         for line in invoice.lines.iter().filter(|line| line.meter == meter) {
-            let its_term = usage.iter().find(|(term, _)| is_of(line, term));
-            let charge = its_term.and_then(|(term, _)| term.plan.charges.get(&meter));
-            lines.push(LineAnswer::new(line, charge));
+            let its_terms = usage.iter().filter(|(term, metered)| metered.of(meter) != 0 && is_of(line, term));
+            let mut prices = its_terms.map(|(term, _)| term.plan.charges.get(&meter).and_then(unit_price));
+            let first = prices.next().flatten();
+            lines.push(LineAnswer::new(line, first.filter(|first| prices.all(|other| other.as_ref() == Some(first)))));
         }
         let unused = usage.last().filter(|_| lines.len() == used);
         if let Some((charge, plan)) = unused.and_then(|(term, _)| Some((term.plan.charges.get(&meter)?, &term.plan))) {
@@ -274,14 +275,14 @@ fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
 }
 
 impl LineAnswer {
-    fn new(line: &Line, charge: Option<&Charge>) -> Self {
+    fn new(line: &Line, unit_price: Option<String>) -> Self {
         Self {
             meter: line.meter.as_str(),
             unit: line.quantity.unit.symbol(),
             plan: line.plan.plan.clone(),
             plan_version: line.plan.version,
             quantity: line.quantity.to_string(),
-            unit_price: charge.and_then(unit_price),
+            unit_price,
             amount: line.amount.to_string(),
         }
     }

@@ -183,13 +183,26 @@ async fn of_a_job_are_at_the_prices_of_its_time() {
     let jobs = [r#""100000" "100" "100.00""#, r#""100000" "1000" "1000.00""#].map(str::to_owned).to_vec();
     assert_eq!(told(&billing.ask("costs", OCTOBER).await), (jobs, "1100.00".to_owned()));
 
-    // An own price that ends meanwhile is a line of its own plan's too.
+    // What is used while an own price applies costs that; it is a line of its own.
     let own = json!({ "meter": "compute", "unit": "s", "model": "flat", "unit_price": "2" });
     for (from, charge) in [("2025-10-18T00:00:00Z", &own), ("2025-10-20T08:00:40Z", &Value::Null)] {
         billing.account("prices", &json!({ "meter": "compute", "charge": charge, "from": from })).await.is(200);
     }
     let jobs = [r#""100000" "100" "100.00""#, r#""100000" "680" "680.00""#].map(str::to_owned).to_vec();
     assert_eq!(told(&billing.ask("costs", OCTOBER).await), (jobs, "780.00".to_owned()));
+
+    // Another own price is the same line, which has no one price then.
+    let own = json!({ "meter": "compute", "unit": "s", "model": "flat", "unit_price": "4" });
+    let change = json!({ "meter": "compute", "charge": own, "from": "2025-10-20T08:01:20Z" });
+    billing.account("prices", &change).await.is(200);
+    let costs = billing.ask("costs", OCTOBER).await;
+    let jobs = [r#""100000" "100" "100.00""#, r#""100000" "560" "560.00""#].map(str::to_owned).to_vec();
+    assert_eq!(told(&costs), (jobs, "660.00".to_owned()));
+    let compute = costs["lines"].as_array().unwrap().iter().filter(|line| line["meter"] == "compute");
+    let mut lines: Vec<_> =
+        compute.map(|line| format!("{} {} {}", line["quantity"], line["unit_price"], line["amount"])).collect();
+    lines.sort();
+    assert_eq!(lines, [r#""100" "1" "100.00""#, r#""40" "10" "400.00""#, r#""60" null "160.00""#]);
     billing.service.close().await;
 }
 
