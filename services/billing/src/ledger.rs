@@ -9,6 +9,7 @@
 mod draft;
 mod error;
 mod finalize;
+mod open;
 mod simulate;
 mod usage;
 
@@ -27,17 +28,19 @@ use uuid::Uuid;
 use draft::sum;
 pub use error::LedgerError;
 pub(crate) use error::at as refused_at;
-pub use simulate::{Effect, Effects};
+pub use open::Opening;
+pub use simulate::{Effect, Effects, Sums};
 pub use usage::{Used, When};
 pub(crate) use usage::{rule_of, spans};
 
 use crate::domain::{
     account::{Account, Pin},
-    catalogue::PlanCatalogue,
+    catalogue::{PlanCatalogue, PlanDefinition},
     days::zone,
     invoice::InvoiceState,
     month::Month,
     plan::Plan,
+    prices::StandardPlan,
     rating::{Adjustments, Invoice, Metered, Term, rate_with},
     span::Span,
 };
@@ -59,6 +62,8 @@ pub struct Ledger {
     /// All invoices.
     pub invoices: Repository<InvoiceState, PgStore>,
     standard: Arc<Plan>,
+    /// What accounts are opened by.
+    offered: Arc<PlanDefinition>,
     clock: Clock,
 }
 
@@ -74,15 +79,16 @@ pub struct Statement {
 }
 
 impl Ledger {
-    /// The ledger on a store. Accounts without a plan are charged by `standard`.
+    /// The ledger on a store. Accounts are opened by `standard`, which also stands in where there is none or it has no plan.
     #[must_use]
-    pub fn new(store: PgStore, standard: Plan, clock: Clock) -> Self {
+    pub fn new(store: PgStore, standard: StandardPlan, clock: Clock) -> Self {
         Self {
             plans: Repository::new(store.clone()),
             accounts: Repository::new(store.clone()),
             invoices: Repository::new(store.clone()),
             store,
-            standard: Arc::new(standard),
+            standard: Arc::new(standard.plan),
+            offered: Arc::new(standard.definition),
             clock,
         }
     }
@@ -99,7 +105,7 @@ impl Ledger {
         &self.store
     }
 
-    /// The plan of accounts that have none.
+    /// The installation's prices: the plan of organizations without an account, and of accounts that were opened without a plan.
     #[must_use]
     pub fn standard(&self) -> &Plan {
         &self.standard
@@ -149,12 +155,15 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub async fn months(&self, organization: Uuid, period: Span) -> Result<Vec<Span>, LedgerError> {
-        let account = self.accounts.load(organization).await?.state;
-        let mut month = self.month_at(&account, period.start())?;
-        let mut months = vec![self.period(&account, month)?.0];
+        self.months_of(&self.accounts.load(organization).await?.state, period)
+    }
+
+    fn months_of(&self, account: &Account, period: Span) -> Result<Vec<Span>, LedgerError> {
+        let mut month = self.month_at(account, period.start())?;
+        let mut months = vec![self.period(account, month)?.0];
         while months.last().is_some_and(|last| last.end() < period.end()) {
             month = month.next()?;
-            months.push(self.period(&account, month)?.0);
+            months.push(self.period(account, month)?.0);
         }
         Ok(months)
     }

@@ -2,7 +2,7 @@
 //!
 //! The service listens to files and jobs, keeps what is metered of them ([`projections`]), and answers questions about any
 //! period with pure functions ([`domain`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
-//! ([`ledger`]) by an account's plan, or at the installation's flat prices ([`settings`]) while it has none.
+//! ([`ledger`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
 
 pub mod api;
 pub mod budgets;
@@ -18,7 +18,7 @@ pub mod settings;
 
 use std::sync::Arc;
 
-use epoch::{Repository, Timestamp};
+use epoch::Timestamp;
 use epoch_postgres::PgHandler;
 use futures::FutureExt;
 use service_kit::{
@@ -61,9 +61,7 @@ impl Service for BillingService {
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let prices = settings::prices(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
         let prices = prices.map_err(ServiceError::failed)?;
-        let standard = prices.plan();
-        let open_accounts = sagas::OpenAccounts::new(Repository::new(host.store.clone()), standard.currency);
-        let ledger = Ledger::new(host.store.clone(), standard, Arc::new(Timestamp::now));
+        let ledger = Ledger::new(host.store.clone(), prices.plan(), Arc::new(Timestamp::now));
         let (router, openapi) =
             api::router(api::Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
@@ -71,7 +69,7 @@ impl Service for BillingService {
             Arc::new(projections::runs::Runs),
             Arc::new(projections::file_links::FileLinks),
             Arc::new(projections::accounts::Accounts),
-            Arc::new(open_accounts),
+            Arc::new(sagas::OpenAccounts::new(ledger.clone())),
         ];
         let pool = host.pool().clone();
         let reconciliation: Task = Arc::new(move |stop| {

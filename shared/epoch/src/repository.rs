@@ -241,6 +241,22 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         self.run(id.uuid(), command, context, Loaded::default(), false).await
     }
 
+    /// What a command came to when it was committed before under its id; none if it wasn't, or can't come again.
+    ///
+    /// For whoever refuses a command before it is executed: what was done once is answered as it was then, whatever has
+    /// changed since.
+    ///
+    /// # Errors
+    /// [`ExecuteError::CommandReused`] and [`ExecuteError::Store`].
+    pub async fn repeated(&self, context: &CommandContext) -> Result<Option<Executed>, ExecuteError<A::Error>> {
+        let Some(idempotency) = &context.idempotency else { return Ok(None) };
+        match self.store.find_command(context.command_id, &idempotency.fingerprint).await? {
+            None => Ok(None),
+            Some(FoundCommand::Same(record)) => Ok(Some(repeated(record))),
+            Some(FoundCommand::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
+        }
+    }
+
     async fn run(
         &self,
         id: Uuid,
@@ -336,7 +352,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         decided: Result<Decided<A>, ExecuteError<A::Error>>,
         context: &CommandContext,
     ) -> Result<ControlFlow<Executed, Version>, ExecuteError<A::Error>> {
-        if let Some(first) = self.committed_before(context).await? {
+        if let Some(first) = self.repeated(context).await? {
             return Ok(ControlFlow::Break(first));
         }
         let Decided { append, change } = decided?;
@@ -383,15 +399,6 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             context: context.clone(),
         };
         Ok(Decided { append: Some(append), change })
-    }
-
-    async fn committed_before(&self, context: &CommandContext) -> Result<Option<Executed>, ExecuteError<A::Error>> {
-        let Some(idempotency) = &context.idempotency else { return Ok(None) };
-        match self.store.find_command(context.command_id, &idempotency.fingerprint).await? {
-            None => Ok(None),
-            Some(FoundCommand::Same(record)) => Ok(Some(repeated(record))),
-            Some(FoundCommand::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         plan::ChargeDefinition,
         span::Span,
     },
-    ledger::LedgerError,
+    ledger::{LedgerError, Opening, Sums},
 };
 
 /// An account to be opened by hand.
@@ -30,6 +30,11 @@ pub struct OpenBody {
     currency: String,
     /// The IANA time zone of its days and months.
     time_zone: String,
+    /// What it is charged by, with `plan_version`; the installation's prices if not said, which are in one currency.
+    #[serde(default)]
+    plan: Option<Uuid>,
+    #[serde(default)]
+    plan_version: Option<u32>,
 }
 
 /// Another time zone.
@@ -52,7 +57,7 @@ pub struct AssignBody {
     /// From when on, RFC 3339; now if not said.
     #[serde(default)]
     from: Option<String>,
-    /// What the customer is told; required when the change is scheduled.
+    /// What the customer is told; required when `from` lies in the future, and refused else.
     #[serde(default)]
     notice: Option<String>,
 }
@@ -133,19 +138,38 @@ macro_rules! admin_command {
             Operated($command): Operated<$body>,
         ) -> Result<Changed, Problem> {
             let context = $command.context.clone().for_tenant($org);
-            let made: AccountCommand = $make;
-            Ok($api.ledger.accounts.execute($org, &made, &context).await?.into())
+            let made: Result<AccountCommand, Problem> = async { $make }.await;
+            match made {
+                Ok(made) => Ok($api.ledger.accounts.execute($org, &made, &context).await?.into()),
+                // What was done before under this key is answered as it was then, whatever has changed since.
+                Err(refused) => $api.ledger.accounts.repeated(&context).await?.map(Changed::from).ok_or(refused),
+            }
         }
     };
 }
 
-admin_command! {
-    /// Opens an organization's account by hand, before it is opened by itself. For operators.
-    open, post, "/api/v1/admin/organizations/{org}/account", OpenBody, |api, org, command| {
-        let currency = command.body.currency.parse::<Currency>();
-        let currency = currency.map_err(|error| unprocessable("/currency", &error))?;
-        AccountCommand::Open { currency, time_zone: command.body.time_zone.clone() }
-    }
+/// Opens an organization's account by hand, before it is opened by itself. For operators.
+#[utoipa::path(
+    post, path = "/api/v1/admin/organizations/{org}/account", tag = "billing administration",
+    params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = OpenBody,
+    responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem))
+)]
+pub async fn open(
+    State(api): State<Api>,
+    ApiPath(organization): ApiPath<Uuid>,
+    Operated(command): Operated<OpenBody>,
+) -> Result<Changed, Problem> {
+    let OpenBody { currency, time_zone, plan, plan_version } = command.body;
+    let currency = currency.parse::<Currency>().map_err(|error| unprocessable("/currency", &error))?;
+    let plan = match (plan, plan_version) {
+        (None, None) => None,
+        (Some(plan), Some(version)) => Some(Pin { plan, version }),
+        (Some(_), None) => return Err(missing("/plan_version")),
+        (None, Some(_)) => return Err(missing("/plan")),
+    };
+    let context = command.context.for_tenant(organization);
+    Ok(api.ledger.open(organization, Opening { currency, time_zone, plan }, &context).await?.into())
 }
 
 admin_command! {
@@ -157,7 +181,7 @@ admin_command! {
             Some(month) => month.parse::<Month>().map_err(|error| unprocessable("/from", &error))?,
             None => current.next().map_err(LedgerError::from)?,
         };
-        AccountCommand::ChangeTimeZone { time_zone: command.body.time_zone.clone(), from, current }
+        Ok(AccountCommand::ChangeTimeZone { time_zone: command.body.time_zone.clone(), from, current })
     }
 }
 
@@ -170,12 +194,7 @@ admin_command! {
         let version = catalogue.version(*plan, *plan_version).map_err(LedgerError::from)?;
         let (pin, now) = (Pin { plan: *plan, version: *plan_version }, api.ledger.now());
         let from = instant("/from", from.as_deref())?.unwrap_or(now);
-        match notice {
-            Some(notice) => AccountCommand::SchedulePlanChange {
-                pin, currency: version.currency, from, now, notice: notice.clone(),
-            },
-            None => AccountCommand::AssignPlan { pin, currency: version.currency, from },
-        }
+        Ok(AccountCommand::AssignPlan { pin, currency: version.currency, from, now, notice: notice.clone() })
     }
 }
 
@@ -185,24 +204,24 @@ admin_command! {
         let meter = match command.body.meter.as_str() {
             "storage" => Meter::Storage,
             "compute" => Meter::Compute,
-            other => return Err(Problem::unprocessable(format!("there is no meter {other:?}"))),
+            other => return Err(Problem::unprocessable(format!("there is no meter {other:?}")).at("/meter", "is unknown")),
         };
         let from = instant("/from", command.body.from.as_deref())?.unwrap_or(api.ledger.now());
-        AccountCommand::OverridePrice { meter, charge: command.body.charge.clone(), from }
+        Ok(AccountCommand::OverridePrice { meter, charge: command.body.charge.clone(), from })
     }
 }
 
 admin_command! {
     /// Takes a part of each subtotal off. For operators.
     grant_discount, post, "/api/v1/admin/organizations/{org}/account/discount", DiscountBody, |api, org, command| {
-        AccountCommand::GrantDiscount { percent: command.body.percent.clone(), reason: command.body.reason.clone() }
+        Ok(AccountCommand::GrantDiscount { percent: command.body.percent.clone(), reason: command.body.reason.clone() })
     }
 }
 
 admin_command! {
     /// Gives an account credit to use up. For operators.
     grant_credit, post, "/api/v1/admin/organizations/{org}/account/credits", CreditBody, |api, org, command| {
-        AccountCommand::GrantCredit { amount: command.body.amount.clone(), reason: command.body.reason.clone() }
+        Ok(AccountCommand::GrantCredit { amount: command.body.amount.clone(), reason: command.body.reason.clone() })
     }
 }
 
@@ -224,16 +243,22 @@ pub async fn preview(
     let month = api.ledger.current_month(&account)?.previous().map_err(LedgerError::from)?;
     let (period, _): (Span, _) = api.ledger.period(&account, month)?;
     let now = api.ledger.now();
-    let effects = api.ledger.simulate(&[organization], &version.into(), period, now).await?;
-    let Some(effect) = effects.effects.first() else {
-        return Err(Problem::unprocessable("the plan is in another currency than the account"));
+    let none = Sums::none(version.currency);
+    let effects = api.ledger.simulate(&[organization], &version, period, now, none).await?.effects;
+    let Some(effect) = effects.first() else {
+        let detail = "the plan is in another currency than the account, or than what it was charged by";
+        return Err(Problem::unprocessable(detail).of_kind("/problems/other-currency", "another currency"));
     };
     Ok(Json(json!({
         "month": month.to_string(),
         "actual": effect.actual.to_string(),
         "simulated": effect.simulated.to_string(),
-        "difference": effect.simulated.minus(&effect.actual).to_string(),
+        "difference": effect.difference().to_string(),
     })))
+}
+
+fn missing(pointer: &'static str) -> Problem {
+    Problem::unprocessable("say plan and plan_version, or neither").at(pointer, "is missing")
 }
 
 fn unprocessable(pointer: &'static str, error: &dyn std::error::Error) -> Problem {

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::{Api, Operated};
 use crate::domain::{
-    catalogue::{PlanCatalogue, PlanCommand, PlanDefinition},
+    catalogue::{PlanCatalogue, PlanCommand, PlanDefinition, require_operators_own},
     decimal::Decimal,
     plan::{ChargeDefinition, PlanVersion},
     sharing::Rule,
 };
-use crate::ledger::refused_at;
+use crate::ledger::{LedgerError, refused_at};
 
 /// A version of a plan to be.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -97,7 +97,7 @@ pub async fn publish(State(api): State<Api>, Operated(command): Operated<PlanBod
     Ok(Changed::created(&executed, |id| format!("/api/v1/admin/plans/{id}")))
 }
 
-/// Publishes a new version of a plan. Whoever has an earlier one keeps it. For operators.
+/// Publishes a new version of a plan. Whoever has an earlier one keeps it. The standard plan's follow the settings. For operators.
 #[utoipa::path(
     post, path = "/api/v1/admin/plans/{plan}/versions", tag = "billing administration",
     params(("plan" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = PlanBody,
@@ -109,22 +109,24 @@ pub async fn publish_version(
     ApiPath(plan): ApiPath<Uuid>,
     Operated(command): Operated<PlanBody>,
 ) -> Result<Changed, Problem> {
+    require_operators_own(plan).map_err(LedgerError::from)?;
     require_plan(&api, plan).await?;
     let publish = PlanCommand::Publish(command.body.definition()?);
     Ok(api.ledger.plans.execute(plan, &publish, &command.context).await?.into())
 }
 
-/// Retires a plan: nobody new gets it; who has it keeps it. For operators.
+/// Retires a plan: nobody new gets it; who has it keeps it. The standard plan stays, since accounts are opened by it. For operators.
 #[utoipa::path(
     post, path = "/api/v1/admin/plans/{plan}/retire", tag = "billing administration",
     params(("plan" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = ReasonBody,
-    responses((status = 200, body = Changed), (status = 404, body = Problem))
+    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub async fn retire(
     State(api): State<Api>,
     ApiPath(plan): ApiPath<Uuid>,
     Operated(command): Operated<ReasonBody>,
 ) -> Result<Changed, Problem> {
+    require_operators_own(plan).map_err(LedgerError::from)?;
     let retire = PlanCommand::Retire { reason: command.body.reason };
     Ok(api.ledger.plans.execute(plan, &retire, &command.context).await?.into())
 }

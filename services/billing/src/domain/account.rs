@@ -3,9 +3,10 @@
 //! The problem: what was promised to a customer must be known for every instant, and a budget's alert must neither be missed nor
 //! come twice.
 //!
-//! The invariant: an account is pinned to a version of a plan from an instant on, until it is pinned to another; new versions of
-//! a plan change nothing for it. What has been invoiced is not charged otherwise any more ([`decide`]), and each threshold of a budget
-//! is said once a month for what was used and once for what is forecast ([`budget`]).
+//! The invariant: an account is pinned to a version of a plan from its opening on, for all that it ever used, until it is pinned to
+//! another; new versions of a plan change nothing for it. What has been invoiced is not charged otherwise any more, as long as the
+//! invoice counts ([`decide`]), and each threshold of a budget is said once a month for what was used and once for what is forecast
+//! ([`budget`]).
 
 mod budget;
 mod command;
@@ -43,11 +44,12 @@ pub struct Account {
     credits: Vec<String>,
     /// What each invoice that counts used up of the credit.
     invoices: BTreeMap<Uuid, Issued>,
-    /// In milliseconds.
-    invoiced_until: Option<i64>,
     spending: Spending,
     metered: Option<UsageMetered>,
 }
+
+/// From when on an account has the plan that it is opened by: the first instant of the year 1. Nothing was used before.
+pub const BEGINNING: Timestamp = Timestamp::from_millis(-62_135_596_800_000);
 
 /// A version of a plan that an account is pinned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,6 +70,12 @@ pub struct Issued {
 }
 
 impl Account {
+    /// Whether it has been opened.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.currency.is_some()
+    }
+
     /// Its currency.
     ///
     /// # Errors
@@ -134,6 +142,12 @@ impl Account {
     #[must_use]
     pub fn invoices(&self) -> &BTreeMap<Uuid, Issued> {
         &self.invoices
+    }
+
+    /// The first instant after all that has been invoiced, by the invoices that count.
+    #[must_use]
+    pub fn invoiced_until(&self) -> Option<Timestamp> {
+        self.invoices.values().map(|issued| issued.end).max()
     }
 
     /// The credit that was granted and not used up.

@@ -5,6 +5,9 @@
 //!
 //! The invariant: a version never changes once it is published, and can be read for ever. A plan that is retired gets no new
 //! versions and no new customers; whoever has it keeps it.
+//!
+//! One plan is the service's own, [`standard`]: the installation's prices. A version of it is published when an account is opened and
+//! the prices are others than those of its last version; operators can neither publish nor retire it, since accounts are opened by it.
 
 use contracts::plan::{self as contract, PlanEvent, PlanPublished, PlanRetired};
 use epoch::Aggregate;
@@ -22,6 +25,8 @@ use super::{
 
 /// The most versions of a plan.
 const MAX_VERSIONS: usize = 10_000;
+/// What ids of the service's own plans are made in.
+const OWN: Uuid = Uuid::from_u128(0x0b1c_53f4_6d0f_4f0e_9a4e_7c19_27d4_a1e5);
 /// The longest name and reason, in characters.
 pub(super) const MAX_TEXT: usize = 200;
 
@@ -54,6 +59,8 @@ pub struct PlanDefinition {
 pub enum PlanCommand {
     /// Get a new version.
     Publish(PlanDefinition),
+    /// Get a new version if this isn't its last one.
+    Offer(PlanDefinition),
     /// Take no new customers.
     Retire {
         /// Why.
@@ -79,12 +86,29 @@ pub enum PlanError {
         /// Why.
         reason: String,
     },
+    /// It is the service's own.
+    #[error("the standard plan is the installation's prices, by which accounts are opened: it follows the settings")]
+    Standard,
     /// It has too many versions.
     #[error("a plan has at most {MAX_VERSIONS} versions")]
     TooManyVersions,
     /// Something about the version can't be used.
     #[error(transparent)]
     Refused(#[from] Refused),
+}
+
+/// The plan of the installation's prices, which accounts are opened by.
+#[must_use]
+pub fn standard() -> Uuid {
+    Uuid::new_v5(&OWN, b"standard")
+}
+
+/// Checks that operators decide about a plan.
+///
+/// # Errors
+/// [`PlanError::Standard`].
+pub fn require_operators_own(plan: Uuid) -> Result<(), PlanError> {
+    if plan == standard() { Err(PlanError::Standard) } else { Ok(()) }
 }
 
 impl PlanDefinition {
@@ -176,6 +200,13 @@ impl PlanCatalogue {
         definition.plan(PlanVersion { plan: String::new(), version: 0 })?;
         let number = i32::try_from(self.versions.len() + 1).map_err(|_| PlanError::TooManyVersions)?;
         Ok(vec![published(definition, number).into()])
+    }
+
+    fn offer(&self, definition: &PlanDefinition) -> Result<Vec<PlanEvent>, PlanError> {
+        match self.versions.last() {
+            Some(last) if self.retired.is_none() && *last == published(definition, last.plan_version) => Ok(vec![]),
+            _ => self.publish(definition),
+        }
     }
 }
 
@@ -275,6 +306,7 @@ impl Aggregate for PlanCatalogue {
     fn decide(&self, command: &PlanCommand) -> Result<Vec<PlanEvent>, PlanError> {
         match command {
             PlanCommand::Publish(definition) => self.publish(definition),
+            PlanCommand::Offer(definition) => self.offer(definition),
             PlanCommand::Retire { .. } if !self.exists() => Err(PlanError::NotFound),
             PlanCommand::Retire { .. } if self.retired.is_some() => Ok(vec![]),
             PlanCommand::Retire { reason } => {
@@ -341,6 +373,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_offered_is_published_when_it_is_new() {
+        let mut plan = PlanCatalogue::default();
+        let mut offer = |price| apply(&mut plan, &PlanCommand::Offer(definition(price)));
+        assert_eq!((offer("1"), offer("1.00"), offer("2"), offer("2")), (Ok(1), Ok(0), Ok(1), Ok(0)));
+        assert_eq!((offer("1"), plan.versions().len()), (Ok(1), 3), "what comes again is a version, too");
+    }
+
+    #[test]
     fn who_has_a_retired_plan_keeps_it() {
         let (mut plan, id) = (PlanCatalogue::default(), Uuid::now_v7());
         let retire = PlanCommand::Retire { reason: "sold out".to_owned() };
@@ -350,7 +390,9 @@ mod tests {
         assert!(plan.version(id, 1).is_ok());
         let retired = PlanError::Retired { reason: "sold out".to_owned() };
         assert_eq!(plan.require_open(), Err(retired.clone()));
-        assert_eq!(apply(&mut plan, &PlanCommand::Publish(definition("2"))), Err(retired));
+        for command in [PlanCommand::Publish(definition("1")), PlanCommand::Offer(definition("1"))] {
+            assert_eq!(apply(&mut plan, &command), Err(retired.clone()));
+        }
     }
 
     #[test]

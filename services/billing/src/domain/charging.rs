@@ -1,30 +1,57 @@
 //! What an account is charged by, from when to when.
 //!
-//! The invariant: the terms of a period partition it. In each the account has one version of one plan, or the installation's
-//! standard plan while it is pinned to none, with those prices that are its own.
+//! The invariant: the terms of a period partition it. In each the account has one version of one plan with those prices that are its
+//! own, all in its own currency. An account is pinned from its opening on; the installation's prices stand in for those that were opened
+//! before that was so, and for organizations without an account.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use epoch::Timestamp;
 
 use super::{
-    account::{Account, Pin},
-    plan::Plan,
+    account::{Account, AccountError, Pin},
+    plan::{Plan, PlanVersion},
     rating::{Subscription, Term, terms},
     refused::Refused,
     span::Span,
 };
 
+/// Why it can't be said what an account is charged by.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChargingError {
+    /// The plan is in another currency, which happens where the installation's prices would have to stand in.
+    #[error(
+        "from {at} on plan {} version {} would apply, which is in {currency}, and the account is in {account}: assign it a plan in {account}",
+        plan.plan, plan.version
+    )]
+    OtherCurrency {
+        /// The account's.
+        account: &'static str,
+        /// Which plan.
+        plan: PlanVersion,
+        /// The plan's.
+        currency: &'static str,
+        /// From when on.
+        at: Timestamp,
+    },
+    /// What the account says can't be read.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// A plan isn't there, or a price can't be read.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
 /// What an account is charged by in a period; `plans` are those that it is pinned to.
 ///
 /// # Errors
-/// [`Refused`] when a plan isn't there or a price can't be read.
+/// [`ChargingError`].
 pub fn terms_of(
     account: &Account,
     plans: &BTreeMap<Pin, Plan>,
     standard: &Plan,
     period: Span,
-) -> Result<Vec<Term>, Refused> {
+) -> Result<Vec<Term>, ChargingError> {
     let mut subscriptions = vec![in_force(account, plans, standard, period.start())?];
     for at in account.changes() {
         if period.start() < at && at < period.end() {
@@ -39,7 +66,7 @@ fn in_force(
     plans: &BTreeMap<Pin, Plan>,
     standard: &Plan,
     at: Timestamp,
-) -> Result<Subscription, Refused> {
+) -> Result<Subscription, ChargingError> {
     let mut plan = match account.pin_at(at) {
         None => standard.clone(),
         Some(pin) => {
@@ -47,6 +74,12 @@ fn in_force(
             plan.ok_or_else(|| Refused::new("plan", format!("{} has no version {}", pin.plan, pin.version)))?
         }
     };
+    if account.is_open() {
+        let (account, currency) = (account.currency()?.code(), plan.currency.code());
+        if account != currency {
+            return Err(ChargingError::OtherCurrency { account, plan: plan.key, currency, at });
+        }
+    }
     for charge in account.own_charges_at(at)? {
         plan = plan.with_own(charge);
     }

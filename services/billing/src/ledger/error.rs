@@ -6,8 +6,8 @@ use service_kit::{IntoProblem, Problem};
 
 use crate::{
     domain::{
-        account::AccountError, catalogue::PlanError, days::DaysError, invoice::InvoiceError, money::NotAnAmount,
-        month::Month, rating::RatingError, refused::Refused,
+        account::AccountError, catalogue::PlanError, charging::ChargingError, days::DaysError, invoice::InvoiceError,
+        money::NotAnAmount, month::Month, rating::RatingError, refused::Refused,
     },
     projections::ReadError,
 };
@@ -24,6 +24,9 @@ pub enum LedgerError {
     /// An invoice said no.
     #[error(transparent)]
     Invoice(#[from] InvoiceError),
+    /// What an account is charged by can't be said.
+    #[error(transparent)]
+    Charging(#[from] ChargingError),
     /// Something that was written can't be read.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -97,6 +100,9 @@ impl From<LedgerError> for Problem {
             LedgerError::Account(error) => error.into_problem(),
             LedgerError::Plan(error) => error.into_problem(),
             LedgerError::Invoice(error) => error.into_problem(),
+            LedgerError::Charging(ChargingError::OtherCurrency { .. }) => {
+                Problem::conflict(detail).of_kind("/problems/no-plan", "the account has no plan in its currency")
+            }
             LedgerError::NotOver { .. } => {
                 Problem::conflict(detail).of_kind("/problems/period-not-over", "the period is not over")
             }
@@ -108,7 +114,9 @@ impl From<LedgerError> for Problem {
             LedgerError::Stale { .. } | LedgerError::TooManyAttempts { .. } | LedgerError::Changing => {
                 Problem::conflict(detail)
             }
-            LedgerError::EmptyPeriod | LedgerError::Refused(_) | LedgerError::Amount(_) => Problem::internal(detail),
+            LedgerError::EmptyPeriod | LedgerError::Charging(_) | LedgerError::Refused(_) | LedgerError::Amount(_) => {
+                Problem::internal(detail)
+            }
             LedgerError::Store(error) => error.into(),
             LedgerError::Tx(error) => error.into(),
             LedgerError::Sql(error) => error.into(),
@@ -140,6 +148,9 @@ impl IntoProblem for PlanError {
         match self {
             Self::NotFound | Self::NoSuchVersion { .. } => Problem::not_found(detail),
             Self::Retired { .. } => Problem::conflict(detail).of_kind("/problems/plan-retired", "the plan is retired"),
+            Self::Standard => {
+                Problem::conflict(detail).of_kind("/problems/standard-plan", "the standard plan follows the settings")
+            }
             Self::TooManyVersions => Problem::conflict(detail),
             Self::Refused(refused) => at(&refused),
         }

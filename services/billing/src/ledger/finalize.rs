@@ -226,7 +226,7 @@ impl Ledger {
 }
 
 /// The context of a command that goes with another one, which alone is repeatable.
-fn aside(context: &CommandContext) -> CommandContext {
+pub(super) fn aside(context: &CommandContext) -> CommandContext {
     CommandContext {
         command_id: Uuid::now_v7(),
         idempotency: None,

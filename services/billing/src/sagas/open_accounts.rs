@@ -1,16 +1,16 @@
 //! The saga `open_accounts`: each organization has a billing account from its beginning.
 //!
-//! The invariant: the account has its organization's id and is opened once, in the transaction that says that the event was
-//! taken; one that an operator opened before stays as it is.
+//! The invariant: the account has its organization's id and is opened once, by the standard plan as it is then, in the transaction
+//! that says that the event was taken; one that an operator opened before stays as it is.
 
 use async_trait::async_trait;
 use contracts::organization::{AGGREGATE, OrganizationEvent};
-use epoch::{Batch, CommandContext, ExecuteError, Repository, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgStore, PgTx};
+use epoch::{Batch, CommandContext, handler::EventHandler};
+use epoch_postgres::{HandlerError, PgTx};
 
-use crate::domain::{
-    account::{Account, AccountCommand, AccountError},
-    currency::Currency,
+use crate::{
+    domain::account::AccountError,
+    ledger::{Ledger, LedgerError, Opening},
 };
 
 /// Who opened the account, as its events remember.
@@ -18,18 +18,17 @@ const ACTOR: &str = "service:billing";
 
 /// The saga `open_accounts`.
 pub struct OpenAccounts {
-    accounts: Repository<Account, PgStore>,
-    currency: Currency,
+    ledger: Ledger,
 }
 
 impl OpenAccounts {
     /// The subscription's name.
     pub const NAME: &'static str = "open_accounts";
 
-    /// The saga that opens accounts in this currency.
+    /// The saga that opens accounts in this ledger.
     #[must_use]
-    pub fn new(accounts: Repository<Account, PgStore>, currency: Currency) -> Self {
-        Self { accounts, currency }
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger }
     }
 }
 
@@ -53,10 +52,13 @@ impl EventHandler<PgTx> for OpenAccounts {
             let organization = event.aggregate_id;
             let mut context = CommandContext::caused_by(event, ACTOR).for_tenant(organization);
             context.occurred_at = event.occurred_at;
-            let open = AccountCommand::Open { currency: self.currency, time_zone: "UTC".to_owned() };
-            match tx.execute(&self.accounts, organization, &open, &context).await {
-                Ok(_) | Err(ExecuteError::Rejected(AccountError::AlreadyExists)) => {}
-                Err(error) => return Err(error.into()),
+            let currency = self.ledger.standard().currency;
+            let opening = Opening { currency, time_zone: "UTC".to_owned(), plan: None };
+            match self.ledger.open_in(tx, organization, &opening, &context).await {
+                Ok(_) | Err(LedgerError::Account(AccountError::AlreadyExists)) => {}
+                Err(LedgerError::Store(error)) => return Err(error.into()),
+                Err(LedgerError::Sql(error)) => return Err(error.into()),
+                Err(error) => return Err(HandlerError::refused(error)),
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Plans, accounts, budgets and invoices through the door.
 
 use axum::http::Method;
-use billing::domain::month::Month;
+use billing::domain::{catalogue::standard, month::Month};
 use epoch::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -100,6 +100,48 @@ async fn who_is_pinned_is_untouched_by_a_new_version_and_by_retirement() {
 }
 
 #[tokio::test]
+async fn what_was_assigned_once_is_answered_as_it_was_then() {
+    let billing = customer().await;
+    let retired = billing.admin("plans", &plan("0.01")).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let key = |path: &str, key: &'static str, body: Value| {
+        let path = format!("/api/v1/admin/organizations/{}/account/{path}", billing.organization);
+        billing.service.post(path).by(&Caller::operator()).header("idempotency-key", key).json(&body)
+    };
+    let from = |from: &str| json!({ "plan": retired, "plan_version": 1, "from": from });
+    let october = from("2025-10-01T00:00:00Z");
+    let first = key("plan", "a", october.clone()).send().await.expect(200);
+    billing.admin(&format!("plans/{retired}/retire"), &json!({ "reason": "sold out" })).await.is(200);
+    let again = key("plan", "a", october.clone()).send().await.expect(200);
+    assert_eq!((again.json(), again.header("etag")), (first.json(), first.header("etag")));
+    let other = key("plan", "a", from("2025-10-02T00:00:00Z")).send().await.problem(422);
+    assert_eq!(other["type"], "/problems/idempotency-key-reused");
+    assert_eq!(key("plan", "b", october).send().await.problem(409)["type"], "/problems/plan-retired");
+
+    let moves = json!({ "time_zone": "Europe/Madrid" });
+    let first = key("time-zone", "a", moves.clone()).send().await.expect(200);
+    assert_eq!(key("time-zone", "a", moves).send().await.expect(200).json(), first.json());
+    billing.service.close().await;
+}
+
+#[tokio::test]
+async fn a_wrong_plan_is_put_right_after_the_invoice_was_undone() {
+    let billing = customer().await;
+    billing.assigned(&plan("0.01")).await;
+    let right = billing.admin("plans", &plan("0.02")).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    let assign = json!({ "plan": right, "plan_version": 1, "from": "2025-10-01T00:00:00Z" });
+    let invoice = format!("organizations/{}/invoices/2025-10", billing.organization);
+    billing.admin(&format!("{invoice}/finalize"), &json!(null)).await.is(200);
+    assert_eq!(billing.ask("invoices/2025-10", "").await["total"], "39.86");
+    assert_eq!(billing.account("plan", &assign).await.problem(409)["type"], "/problems/invoiced-already");
+    billing.admin(&format!("{invoice}/void"), &json!({ "reason": "the wrong plan" })).await.is(200);
+    billing.account("plan", &assign).await.is(200);
+    billing.admin(&format!("{invoice}/finalize"), &json!(null)).await.is(200);
+    let frozen = billing.ask("invoices/2025-10", "").await;
+    assert_eq!((&frozen["status"], &frozen["total"]), (&json!("finalized"), &json!("79.46")));
+    billing.service.close().await;
+}
+
+#[tokio::test]
 async fn a_simulation_tells_winners_and_losers() {
     let billing = customer().await;
     billing.assigned(&plan("0.01")).await;
@@ -111,10 +153,10 @@ async fn a_simulation_tells_winners_and_losers() {
     billing.service.eventually(listed).await;
     let simulate = |price: &str, organization: Option<Uuid>| json!({ "definition": plan(price), "from": "2025-10-01T00:00:00Z", "to": "2025-11-01T00:00:00Z", "organization": organization });
     let cheaper = billing.admin("simulations", &simulate("0.005", None)).await.expect(200).json();
-    assert_eq!((&cheaper["total_effect"], &cheaper["losers"]), (&json!("-19.80"), &json!([])));
+    assert_eq!((&cheaper["so_far"]["effect"], &cheaper["losers"]), (&json!("-19.80"), &json!([])));
     assert_eq!(cheaper["winners"][0]["simulated"], "20.06");
     let dearer = billing.admin("simulations", &simulate("0.02", Some(billing.organization))).await.expect(200).json();
-    assert_eq!((&dearer["losers"][0]["difference"], &dearer["total_effect"]), (&json!("39.60"), &json!("39.60")));
+    assert_eq!((&dearer["losers"][0]["difference"], &dearer["so_far"]["effect"]), (&json!("39.60"), &json!("39.60")));
     let nonsense = json!({ "from": "2025-10-01T00:00:00Z", "to": "2025-11-01T00:00:00Z" });
     billing.admin("simulations", &nonsense).await.problem(422);
     billing.service.close().await;
@@ -238,17 +280,21 @@ async fn a_change_of_plans_is_previewed_announced_and_seen() {
         (&preview["actual"], &preview["simulated"], &preview["difference"]),
         (&json!("11.00"), &json!("22.00"), &json!("11.00"))
     );
-    assert_eq!(billing.ask("account", "").await["plans"].as_array().unwrap().len(), 1, "a preview changes nothing");
+    assert_eq!(billing.ask("account", "").await["plans"].as_array().unwrap().len(), 2, "a preview changes nothing");
 
     // With notice a change lies in the future, and the customer sees both.
     let next_month = this_month.next().unwrap().beginning(&TimeZone::UTC).unwrap().to_string();
     let notice = "from next month on, version 2 applies";
-    billing.account("plan", &second(json!({ "from": next_month, "notice": " " }))).await.problem(422);
+    for silent in [json!({ "from": next_month }), json!({ "from": next_month, "notice": " " })] {
+        let refused = billing.account("plan", &second(silent)).await.problem(422);
+        assert_eq!(refused["errors"][0]["pointer"], "/notice", "{refused}");
+    }
     let past = second(json!({ "from": "2025-10-02T00:00:00Z", "notice": notice }));
     assert_eq!(billing.account("plan", &past).await.problem(422)["errors"][0]["pointer"], "/from");
     billing.account("plan", &second(json!({ "from": next_month, "notice": notice }))).await.is(200);
     let plans = billing.ask("account", "").await["plans"].clone();
     let expected = json!([
+        { "from": "0001-01-01T00:00:00.000Z", "plan": standard(), "plan_version": 1, "notice": null },
         { "from": "2025-10-01T00:00:00.000Z", "plan": team, "plan_version": 1, "notice": null },
         { "from": next_month, "plan": team, "plan_version": 2, "notice": notice },
     ]);

@@ -23,7 +23,7 @@ use billing::{
         sharing::Rule,
         span::Span,
     },
-    ledger::{Statement, Used, When},
+    ledger::{Opening, Statement, Used, When},
     settings,
 };
 use contracts::{
@@ -174,10 +174,13 @@ impl Office {
             pin: Pin { plan: self.plan, version },
             currency,
             from: at(from),
+            now: at(from),
+            notice: None,
         };
+        let opening = Opening { currency, time_zone: "Europe/Madrid".into(), plan: None };
+        self.ledger.open(organization, opening, &CommandContext::new()).await.unwrap();
         let own = r#"{"meter":"compute","unit":"s","model":"flat","unit_price":"0.000031"}"#;
         let commands = [
-            AccountCommand::Open { currency, time_zone: "Europe/Madrid".into() },
             pin(1, OCTOBER + 2 * DAY),
             pin(2, OCTOBER + 15 * DAY + 7),
             AccountCommand::OverridePrice {
@@ -241,9 +244,11 @@ impl Office {
     /// What the plain functions make of the same.
     async fn plain(&self, organization: Uuid, plain: &Plain) -> Statement {
         let account = self.ledger.account(organization).await.unwrap();
-        let catalogue = self.ledger.plans.load(self.plan).await.unwrap().state;
-        let version = |version| (Pin { plan: self.plan, version }, catalogue.version(self.plan, version).unwrap());
-        let plans = BTreeMap::from([version(1), version(2)]);
+        let mut plans = BTreeMap::new();
+        for (_, pin) in account.pins() {
+            let catalogue = self.ledger.plans.load(pin.plan).await.unwrap().state;
+            plans.insert(pin, catalogue.version(pin.plan, pin.version).unwrap());
+        }
         let period = self.ledger.period(&account, self.month).unwrap().0;
         let when = When::as_of(self.ledger.now());
         let counted = Span::new(period.start(), period.end().min(when.as_of));

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use billing::{
-    domain::{account::AccountCommand, month::Month},
-    settings,
-};
+use billing::{domain::month::Month, ledger::Opening, settings};
 use contracts::{
     file::{self, FileEvent, FilePartUploaded},
     job::{self, JobEvent, JobStarted, JobSucceeded},
@@ -51,8 +48,8 @@ async fn december(pool: PgPool, organization: Uuid) -> billing::ledger::Ledger {
     tokio::spawn(appender.run());
     let now: Timestamp = at("2025-12-02T00:00:00Z");
     let ledger = billing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), Arc::new(move || now));
-    let open = AccountCommand::Open { currency: "EUR".parse().unwrap(), time_zone: "UTC".into() };
-    ledger.accounts.execute(organization, &open, &CommandContext::new()).await.unwrap();
+    let opening = Opening { currency: "EUR".parse().unwrap(), time_zone: "UTC".into(), plan: None };
+    ledger.open(organization, opening, &CommandContext::new()).await.unwrap();
     ledger
 }
 

@@ -28,6 +28,8 @@ mod rebuild;
 mod reconciliation;
 mod rows;
 mod scenario;
+mod simulations;
+mod standard;
 mod support;
 mod upgrade;
 mod usage;

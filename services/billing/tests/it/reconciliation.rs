@@ -228,7 +228,7 @@ async fn accounts_plans_and_invoices_are_what_their_events_make() {
     assert!(side["rows_compared"].as_i64().unwrap() >= 12 && side["checks"].as_i64().unwrap() > 0, "{side}");
     assert_eq!((&state["equal"], &side["difference_count"]), (&json!(true), &json!(0)));
     assert!(side["last_check_at"].is_string() && side["round_began_at"].is_string(), "{side}");
-    let rows = "select count(*) from invoices where adjustments = 1 or status = 'void'";
+    let rows = "select count(*) from invoices where adjustments = 2 or status = 'void'";
     let rows: i64 = sqlx::query_scalar(rows).fetch_one(&billing.service.pool).await.unwrap();
     assert_eq!(rows, 2, "one is corrected and one is void");
     billing.service.close().await;
@@ -241,7 +241,7 @@ async fn finds_and_names_every_row_of_accounts_plans_and_invoices_that_is_wrong(
     let of_account = format!("billing_accounts {organization}");
     let team = format!("plans {}", one(&billing, "select id from plans where newest = 2").await);
     let old = format!("plans {}", one(&billing, "select id from plans where retired").await);
-    let corrected = format!("invoices {}", one(&billing, "select id from invoices where adjustments = 1").await);
+    let corrected = format!("invoices {}", one(&billing, "select id from invoices where adjustments = 2").await);
     let void = format!("invoices {}", one(&billing, "select id from invoices where status = 'void'").await);
     let [extra, plans, invoices] = [format!("billing_accounts {}", id(77)), "plans".to_owned(), "invoices".to_owned()];
     let (extra_plan, extra_invoice) = (format!("plans {}", id(77)), format!("invoices {}", id(77)));
@@ -289,38 +289,38 @@ async fn finds_and_names_every_row_of_accounts_plans_and_invoices_that_is_wrong(
         ),
         (
             &invoices,
-            "update T set status = 'draft' where adjustments = 1".into(),
+            "update T set status = 'draft' where adjustments = 2".into(),
             &corrected,
             "status \"draft\"",
             "status \"finalized\"",
         ),
-        (&invoices, "update T set number = 77 where adjustments = 1".into(), &corrected, "number 77", "number 1"),
+        (&invoices, "update T set number = 77 where adjustments = 2".into(), &corrected, "number 77", "number 1"),
         (
             &invoices,
-            "update T set total = '0.01' where adjustments = 1".into(),
+            "update T set total = '0.01' where adjustments = 2".into(),
             &corrected,
             "total \"0.01\"",
             "total \"39.86\"",
         ),
         (
             &invoices,
-            "update T set total = null where adjustments = 1".into(),
+            "update T set total = null where adjustments = 2".into(),
             &corrected,
             "total null",
             "total \"39.86\"",
         ),
-        (&invoices, "update T set currency = 'JPY' where adjustments = 1".into(), &corrected, "\"JPY\"", "\"EUR\""),
-        (&invoices, "update T set month = '2024-10' where adjustments = 1".into(), &corrected, "2024-10", "2025-10"),
+        (&invoices, "update T set currency = 'JPY' where adjustments = 2".into(), &corrected, "\"JPY\"", "\"EUR\""),
+        (&invoices, "update T set month = '2024-10' where adjustments = 2".into(), &corrected, "2024-10", "2025-10"),
         (
             &invoices,
-            "update T set adjustments = 0 where adjustments = 1".into(),
+            "update T set adjustments = 0 where adjustments = 2".into(),
             &corrected,
             "adjustments 0",
-            "adjustments 1",
+            "adjustments 2",
         ),
         (
             &invoices,
-            format!("update T set organization_id = '{nobody}' where adjustments = 1"),
+            format!("update T set organization_id = '{nobody}' where adjustments = 2"),
             &corrected,
             "00000000004d",
             "organization_id",

@@ -157,7 +157,9 @@ async fn two_years_of_a_customer() {
     customer.ledger.plans.create(team, &plan("0.001", "0.01"), &context).await.unwrap();
     let euro = "EUR".parse().unwrap();
     let first = Pin { plan: team, version: 1 };
-    customer.tell(AccountCommand::AssignPlan { pin: first, currency: euro, from: customer.ledger.now() }).await;
+    let now = customer.ledger.now();
+    let assign = AccountCommand::AssignPlan { pin: first, currency: euro, from: now, now, notice: None };
+    customer.tell(assign).await;
 
     // It stores an archive of 10 GB, and runs a report for an hour.
     customer.stores(archive, "2025-01-01T00:00:00Z", 10 * GB).await;
@@ -210,12 +212,12 @@ async fn two_years_of_a_customer() {
     // With notice, the customer gets version 2 in the middle of May 2026. Madrid is two hours ahead of UTC then.
     customer.it_is("2026-04-20T00:00:00Z");
     let second = Pin { plan: team, version: 2 };
-    let migrate = AccountCommand::SchedulePlanChange {
+    let migrate = AccountCommand::AssignPlan {
         pin: second,
         currency: euro,
         from: at("2026-05-15T22:00:00Z"),
         now: customer.ledger.now(),
-        notice: "from May 16 on, version 2 of Team applies".into(),
+        notice: Some("from May 16 on, version 2 of Team applies".into()),
     };
     customer.tell(migrate).await;
     customer.runs(id(3), "2026-05-15T21:30:00Z", "2026-05-15T22:30:00Z").await;

@@ -2,7 +2,9 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use epoch::{CommandContext, ExecuteError, Repository, Version, retry::RetryPolicy, testkit::given};
+use epoch::{
+    CommandContext, ExecuteError, Repository, Version, memory::MemoryStore, retry::RetryPolicy, testkit::given,
+};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -130,4 +132,19 @@ async fn creating_what_exists_is_decided_on_what_exists() {
     assert_eq!((reached.appended, reached.version.get()), (0, 1));
     let taken = counters.create(id, &CounterCommand::Take(5), &CommandContext::new()).await.unwrap();
     assert_eq!(taken.version.get(), 2, "refused on the empty state, decided again on the real one");
+}
+
+#[tokio::test]
+async fn what_a_command_came_to_can_be_asked_without_executing_it() {
+    let counters = Repository::<Counter, _>::new(MemoryStore::new());
+    let (id, first) = (Uuid::now_v7(), Uuid::now_v7());
+    let asked = |digest: &[u8]| CommandContext::new().repeatable(first, digest);
+    assert_eq!(counters.repeated(&asked(b"two")).await.unwrap(), None);
+    let executed = counters.execute(id, &CounterCommand::Count(2), &asked(b"two")).await.unwrap();
+    counters.execute(id, &CounterCommand::Count(3), &CommandContext::new()).await.unwrap();
+    let again = counters.repeated(&asked(b"two")).await.unwrap().unwrap();
+    assert_eq!((again.aggregate_id, again.version, again.appended, again.repeated), (id, executed.version, 0, true));
+    let reused = counters.repeated(&asked(b"three")).await;
+    assert!(matches!(reused, Err(ExecuteError::CommandReused { command_id }) if command_id == first), "{reused:?}");
+    assert_eq!(counters.repeated(&CommandContext::new()).await.unwrap(), None, "what can't come again");
 }

@@ -15,7 +15,9 @@ use crate::domain::{
 pub enum AccountCommand {
     /// Come to be.
     Open {
-        /// What everything is charged in.
+        /// What it is charged by from the beginning.
+        pin: Pin,
+        /// The plan's currency, in which everything is charged.
         currency: Currency,
         /// The IANA time zone of its days and months.
         time_zone: String,
@@ -37,19 +39,10 @@ pub enum AccountCommand {
         currency: Currency,
         /// From when on.
         from: Timestamp,
-    },
-    /// Be charged by another version or plan later.
-    SchedulePlanChange {
-        /// Which.
-        pin: Pin,
-        /// The plan's currency.
-        currency: Currency,
-        /// From when on.
-        from: Timestamp,
-        /// Now; the change lies after it.
+        /// Now.
         now: Timestamp,
-        /// What the customer is told.
-        notice: String,
+        /// What the customer is told of a change that lies in the future, and of no other.
+        notice: Option<String>,
     },
     /// Have a price of its own.
     OverridePrice {

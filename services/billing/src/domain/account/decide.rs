@@ -1,7 +1,7 @@
 //! How an account decides and evolves.
 //!
-//! The invariant: nothing that is charged by changes before the end of what has been invoiced, and everything an account is charged by is
-//! in its own currency.
+//! The invariant: nothing that is charged by changes before the end of what has been invoiced, as long as the invoice counts; everything an
+//! account is charged by is in its own currency; and no plan comes in the future without notice.
 
 use contracts::billing_account::{
     AGGREGATE, AccountInvoiceVoided, AccountInvoiced, AccountOpened, AccountTimeZoneChanged, BillingAccountEvent,
@@ -10,10 +10,9 @@ use contracts::billing_account::{
 use epoch::{Aggregate, Timestamp};
 use uuid::Uuid;
 
-use super::{Account, AccountCommand, AccountError, Issued, Pin};
+use super::{Account, AccountCommand, AccountError, BEGINNING, Issued, Pin};
 use crate::domain::{
     catalogue::{percent, text},
-    currency::Currency,
     days::zone,
     money::Amount,
     refused::Refused,
@@ -29,12 +28,13 @@ impl Aggregate for Account {
     const STATE_SCHEMA: u32 = 3;
 
     fn decide(&self, command: &AccountCommand) -> Decision {
-        if let AccountCommand::Open { currency, time_zone } = command {
-            if self.currency.is_some() {
+        if let AccountCommand::Open { pin, currency, time_zone } = command {
+            if self.is_open() {
                 return Err(AccountError::AlreadyExists);
             }
             let time_zone = known_zone(time_zone)?;
-            return Ok(vec![AccountOpened { currency: currency.code().to_owned(), time_zone }.into()]);
+            let opened = AccountOpened { currency: currency.code().to_owned(), time_zone };
+            return Ok(vec![opened.into(), assigned(*pin, BEGINNING)?.into()]);
         }
         let currency = self.currency()?;
         match command {
@@ -48,19 +48,27 @@ impl Aggregate for Account {
                 let time_zone = known_zone(time_zone)?;
                 Ok(vec![AccountTimeZoneChanged { time_zone, from_month: from.to_string() }.into()])
             }
-            AccountCommand::AssignPlan { pin, currency, from } => {
-                self.assign(*currency, *from)?;
-                let plan_version = number(pin.version)?;
-                Ok(vec![PlanAssigned { plan_id: pin.plan, plan_version, from_at: *from }.into()])
-            }
-            AccountCommand::SchedulePlanChange { pin, currency, from, now, notice } => {
-                self.assign(*currency, *from)?;
-                if from <= now {
-                    return Err(Refused::new("from", format!("{from} doesn't lie in the future")).into());
+            AccountCommand::AssignPlan { pin, currency: plan, from, now, notice } => {
+                if currency != *plan {
+                    let account = currency.code().to_owned();
+                    return Err(AccountError::OtherCurrency { account, plan: plan.code() });
                 }
-                text("notice", notice)?;
-                let (plan_version, notice) = (number(pin.version)?, notice.trim().to_owned());
-                Ok(vec![PlanChangeScheduled { plan_id: pin.plan, plan_version, from_at: *from, notice }.into()])
+                self.not_invoiced(*from)?;
+                match notice {
+                    None if from > now => {
+                        Err(Refused::new("notice", format!("is required, since {from} lies in the future")).into())
+                    }
+                    None => Ok(vec![assigned(*pin, *from)?.into()]),
+                    Some(_) if from <= now => {
+                        Err(Refused::new("from", format!("{from} doesn't lie in the future")).into())
+                    }
+                    Some(notice) => {
+                        text("notice", notice)?;
+                        let PlanAssigned { plan_id, plan_version, from_at } = assigned(*pin, *from)?;
+                        let notice = notice.trim().to_owned();
+                        Ok(vec![PlanChangeScheduled { plan_id, plan_version, from_at, notice }.into()])
+                    }
+                }
             }
             AccountCommand::OverridePrice { meter, charge, from } => {
                 self.not_invoiced(*from)?;
@@ -135,7 +143,6 @@ impl Aggregate for Account {
             BillingAccountEvent::AccountInvoiced(event) => {
                 let issued = Issued { end: event.end_at, credit_used: event.credit_used.clone() };
                 self.invoices.insert(event.invoice_id, issued);
-                self.invoiced_until = self.invoiced_until.max(Some(event.end_at.as_millis()));
             }
             BillingAccountEvent::AccountInvoiceVoided(event) => {
                 self.invoices.remove(&event.invoice_id);
@@ -146,16 +153,8 @@ impl Aggregate for Account {
 }
 
 impl Account {
-    fn assign(&self, currency: Currency, from: Timestamp) -> Result<(), AccountError> {
-        let account = self.currency()?;
-        if account != currency {
-            return Err(AccountError::OtherCurrency { account: account.code().to_owned(), plan: currency.code() });
-        }
-        self.not_invoiced(from)
-    }
-
     fn not_invoiced(&self, from: Timestamp) -> Result<(), AccountError> {
-        match self.invoiced_until.map(Timestamp::from_millis) {
+        match self.invoiced_until() {
             Some(invoiced_until) if from < invoiced_until => Err(AccountError::Invoiced { from, invoiced_until }),
             _ => Ok(()),
         }
@@ -172,8 +171,9 @@ fn known_zone(name: &str) -> Result<String, Refused> {
     Ok(zone.iana_name().unwrap_or("UTC").to_owned())
 }
 
-fn number(version: u32) -> Result<i32, Refused> {
-    i32::try_from(version).map_err(|error| Refused::new("version", error))
+fn assigned(pin: Pin, from_at: Timestamp) -> Result<PlanAssigned, Refused> {
+    let plan_version = i32::try_from(pin.version).map_err(|error| Refused::new("version", error))?;
+    Ok(PlanAssigned { plan_id: pin.plan, plan_version, from_at })
 }
 
 #[cfg(test)]
@@ -199,8 +199,14 @@ pub(super) mod tests {
 
     pub(in crate::domain::account) fn opened() -> Account {
         let mut account = Account::default();
-        apply(&mut account, &AccountCommand::Open { currency: euro(), time_zone: "europe/madrid".into() }).unwrap();
+        apply(&mut account, &open("europe/madrid")).unwrap();
         account
+    }
+
+    const FIRST: Pin = Pin { plan: Uuid::nil(), version: 1 };
+
+    fn open(time_zone: &str) -> AccountCommand {
+        AccountCommand::Open { pin: FIRST, currency: euro(), time_zone: time_zone.into() }
     }
 
     pub(in crate::domain::account) fn at(millis: i64) -> Timestamp {
@@ -216,13 +222,19 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn is_opened_once() {
+    fn is_opened_once_and_by_a_plan() {
         let mut account = opened();
+        let ever = [at(-62_135_596_800_000), at(0), at(i64::MAX)];
+        assert_eq!(ever.map(|at| account.pin_at(at)), [Some(FIRST); 3], "for all that it ever used");
         assert_eq!(account.time_zone(month("2025-01")), "Europe/Madrid");
-        let again = AccountCommand::Open { currency: euro(), time_zone: "UTC".into() };
-        assert_eq!(apply(&mut account, &again), Err(AccountError::AlreadyExists));
-        let nowhere = AccountCommand::Open { currency: euro(), time_zone: "Europe/Nowhere".into() };
-        assert!(Account::default().decide(&nowhere).unwrap_err().to_string().starts_with("time_zone: there is no"));
+        assert_eq!(apply(&mut account, &open("UTC")), Err(AccountError::AlreadyExists));
+        assert!(
+            Account::default()
+                .decide(&open("Europe/Nowhere"))
+                .unwrap_err()
+                .to_string()
+                .starts_with("time_zone: there is no")
+        );
         let credit = AccountCommand::GrantCredit { amount: 1.into(), reason: "r".into() };
         assert_eq!(Account::default().decide(&credit), Err(AccountError::NotFound));
     }
@@ -247,26 +259,54 @@ pub(super) mod tests {
     fn is_pinned_from_an_instant_on_and_not_before_what_was_invoiced() {
         let mut account = opened();
         let pin = Pin { plan: Uuid::now_v7(), version: 3 };
-        let assign = |from| AccountCommand::AssignPlan { pin, currency: euro(), from: at(from) };
+        let pinned = |pin, currency: &str, from, notice: Option<&str>| AccountCommand::AssignPlan {
+            pin,
+            currency: currency.parse().unwrap(),
+            from: at(from),
+            now: at(20),
+            notice: notice.map(Into::into),
+        };
+        let assign = |from| pinned(pin, "EUR", from, None);
         let invoiced = AccountCommand::Invoiced { invoice: Uuid::nil(), end: at(10), credit_used: amount("0") };
         apply(&mut account, &invoiced).unwrap();
         assert!(matches!(apply(&mut account, &assign(9)), Err(AccountError::Invoiced { .. })));
         apply(&mut account, &assign(10)).unwrap();
-        assert_eq!((account.pin_at(at(9)), account.pin_at(at(10))), (None, Some(pin)));
-        let yen = AccountCommand::AssignPlan { pin, currency: "JPY".parse().unwrap(), from: at(10) };
-        assert!(matches!(apply(&mut account, &yen), Err(AccountError::OtherCurrency { .. })));
+        assert_eq!((account.pin_at(at(9)), account.pin_at(at(10))), (Some(FIRST), Some(pin)));
+        assert!(matches!(apply(&mut account, &pinned(pin, "JPY", 10, None)), Err(AccountError::OtherCurrency { .. })));
         let later = Pin { version: 4, ..pin };
-        let schedule = |from, notice: &str| AccountCommand::SchedulePlanChange {
-            pin: later,
+        let mut refused = |from, notice| match apply(&mut account, &pinned(later, "EUR", from, notice)) {
+            Err(AccountError::Refused(refused)) => refused.place,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(20, Some("n")), "from");
+        assert_eq!((refused(21, None), refused(21, Some(" "))), ("notice".to_owned(), "notice".to_owned()));
+        apply(&mut account, &pinned(later, "EUR", 21, Some("new prices"))).unwrap();
+        assert_eq!((account.notice(at(10)), account.notice(at(21))), (None, Some("new prices")));
+        assert_eq!((account.pin_at(at(20)), account.pin_at(at(21))), (Some(pin), Some(later)));
+    }
+
+    #[test]
+    fn what_was_invoiced_may_change_once_the_invoice_is_void() {
+        let mut account = opened();
+        let assign = |from| AccountCommand::AssignPlan {
+            pin: Pin { version: 2, ..FIRST },
             currency: euro(),
             from: at(from),
-            now: at(20),
-            notice: notice.into(),
+            now: at(100),
+            notice: None,
         };
-        assert!(apply(&mut account, &schedule(20, "n")).is_err());
-        assert!(apply(&mut account, &schedule(21, " ")).is_err(), "without notice");
-        apply(&mut account, &schedule(21, "new prices")).unwrap();
-        assert_eq!((account.pin_at(at(20)), account.pin_at(at(21))), (Some(pin), Some(later)));
+        let invoices = [30, 10, 20].map(|end| (end, Uuid::from_u128(end)));
+        for (end, invoice) in invoices {
+            let end = at(i64::try_from(end).unwrap());
+            apply(&mut account, &AccountCommand::Invoiced { invoice, end, credit_used: amount("0") }).unwrap();
+        }
+        for (void, until) in [(10, Some(at(30))), (30, Some(at(20))), (20, None)] {
+            apply(&mut account, &AccountCommand::InvoiceVoided { invoice: Uuid::from_u128(void) }).unwrap();
+            assert_eq!(account.invoiced_until(), until);
+            let refused = until.map(|until| account.decide(&assign(until.as_millis() - 1)).is_err());
+            assert_ne!(refused, Some(false));
+            assert!(account.decide(&assign(until.map_or(0, Timestamp::as_millis))).is_ok());
+        }
     }
 
     #[test]
