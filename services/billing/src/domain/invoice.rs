@@ -471,7 +471,8 @@ mod tests {
         );
         let of = |seconds: i128, discount: &str, minimum: &str, tax: &str| {
             let span = Span::new(Timestamp::from_millis(0), Timestamp::from_millis(1));
-            let usage = [(Term { span, plan: price.plan().into() }, Metered { byte_ms: 0, run_ms: seconds * 1_000 })];
+            let usage =
+                [(Term { span, plan: price.plan().plan.into() }, Metered { byte_ms: 0, run_ms: seconds * 1_000 })];
             let adjustments = Adjustments {
                 discount_percent: discount.parse().unwrap(),
                 minimum: minimum.parse().unwrap(),
