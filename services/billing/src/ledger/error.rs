@@ -68,6 +68,12 @@ pub enum LedgerError {
         /// What was seen.
         detail: String,
     },
+    /// Others kept changing the aggregate.
+    #[error("{detail}")]
+    Conflict {
+        /// Which, and how.
+        detail: String,
+    },
     /// The event store gave no answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,7 +94,8 @@ impl<E: std::error::Error + Into<LedgerError>> From<ExecuteError<E>> for LedgerE
             ExecuteError::Rejected(refusal) => refusal.into(),
             ExecuteError::Store(error) => Self::Store(error),
             ExecuteError::CommandReused { .. } => Self::CommandReused,
-            other => Self::Stale { detail: other.to_string() },
+            stale @ ExecuteError::Stale { .. } => Self::Stale { detail: stale.to_string() },
+            conflict @ ExecuteError::Conflict { .. } => Self::Conflict { detail: conflict.to_string() },
         }
     }
 }
@@ -111,7 +118,8 @@ impl From<LedgerError> for Problem {
                 Problem::unprocessable("the Idempotency-Key was used before, for a request with another body")
                     .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
             }
-            LedgerError::Stale { .. } | LedgerError::TooManyAttempts { .. } | LedgerError::Changing => {
+            LedgerError::Stale { .. } => Problem::stale(detail),
+            LedgerError::Conflict { .. } | LedgerError::TooManyAttempts { .. } | LedgerError::Changing => {
                 Problem::conflict(detail)
             }
             LedgerError::EmptyPeriod | LedgerError::Charging(_) | LedgerError::Refused(_) | LedgerError::Amount(_) => {

@@ -48,13 +48,7 @@ impl Ledger {
             let (ledger, opening, context) = (ledger.clone(), Arc::clone(&opening), command.clone());
             async move { ledger.open_in(tx, organization, &opening, &context).await }.boxed()
         });
-        match opened.await {
-            Err(LedgerError::Account(AccountError::AlreadyExists)) => {
-                let first = self.accounts.repeated(context).await?;
-                first.ok_or(LedgerError::Account(AccountError::AlreadyExists))
-            }
-            opened => opened,
-        }
+        opened.await
     }
 
     /// The same in a transaction that does more.
@@ -69,7 +63,9 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Executed, LedgerError> {
         if tx.load(&self.accounts, organization).await?.state.is_open() {
-            return Err(AccountError::AlreadyExists.into());
+            // By this very request, perhaps.
+            let first = tx.repeated::<AccountError>(context).await?;
+            return first.ok_or(AccountError::AlreadyExists.into());
         }
         let pin = match opening.plan {
             Some(pin) => self.chosen(tx, pin, opening.currency).await?,

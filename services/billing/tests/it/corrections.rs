@@ -235,6 +235,9 @@ async fn a_request_that_comes_again_after_a_void_does_nothing() {
     operator.billing.assigned(&plan("0.01")).await;
     operator.billing.account("credits", &json!({ "amount": "10", "reason": "welcome" })).await.is(200);
     let first = operator.finalizes("2025-10", "f1").await;
+    let path = format!("/api/v1/admin/organizations/{}/invoices/2025-10/void", operator.billing.organization);
+    let stale = operator.billing.service.post(path).by(&Caller::operator()).header("if-match", "\"99\"");
+    stale.json(&json!({ "reason": "unseen" })).send().await.problem(412);
     let void = operator.voids("2025-10", "v1").await;
     assert_eq!(operator.finalizes("2025-10", "f1").await["version"], first["version"], "answered as the first time");
     assert_eq!(operator.invoice("2025-10").await["status"], "draft", "and nothing is frozen by it");

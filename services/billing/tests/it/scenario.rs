@@ -208,6 +208,9 @@ async fn two_years_of_a_customer() {
     assert_eq!(customer.owes("2025-10").await.0, ["storage v1 7450 74.50"]);
     let october = customer.finalize("2025-10").await.unwrap();
     assert_eq!(october.finalized().unwrap().total, "74.50");
+    let long = october.finalized().unwrap().days.iter().find(|day| day.date == "2025-10-26").unwrap().clone();
+    assert_eq!(long.end_at.as_millis() - long.start_at.as_millis(), 25 * 3_600_000);
+    assert_eq!(long.byte_milliseconds, (25 * 3_600_000 * i128::from(10 * GB)).to_string());
 
     // With notice, the customer gets version 2 in the middle of May 2026. Madrid is two hours ahead of UTC then.
     customer.it_is("2026-04-20T00:00:00Z");
