@@ -40,8 +40,10 @@
 
 pub mod bus;
 pub mod metrics;
+mod ports;
 mod saga;
 
+pub use ports::free_ports;
 pub use saga::{Did, GivenSaga, Reacted, given_saga};
 
 use futures::TryStreamExt;

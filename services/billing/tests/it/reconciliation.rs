@@ -2,14 +2,14 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::{Child, Command},
     time::Duration,
 };
 
 use axum::http::Method;
 use billing::reconciliation::{accounts, check_next};
-use epoch::local::LocalBus;
+use epoch::{local::LocalBus, testkit::free_ports};
 use epoch_postgres::PgStore;
 use serde_json::{Value, json};
 use service_kit::{Caller, Role, testkit::SECRET};
@@ -452,7 +452,7 @@ struct Checking {
 
 impl Checking {
     fn start(billing: &Billing) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_ports()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_billing"));
         command.args(["project", "--bus", "postgres", "--listen", &address.to_string()]);
         command.env("CATACLOUD_LOG", "off").env("CATACLOUD_SECRET", SECRET);

@@ -5,6 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use epoch::testkit::free_ports;
+
 pub(crate) struct Broker {
     directory: PathBuf,
     port: u16,
@@ -20,19 +22,9 @@ pub(crate) fn dev(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A port whose successor is free too: a broker takes both.
-fn two_free_ports() -> u16 {
-    loop {
-        let port = crate::stack::free_port();
-        if port < u16::MAX && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
-}
-
 impl Broker {
     pub(crate) fn start(directory: PathBuf) -> Self {
-        let port = two_free_ports();
+        let port = free_ports();
         let address = dev(&["kafka", "start", directory.to_str().unwrap(), &port.to_string()]);
         Self { directory, port, address }
     }

@@ -3,11 +3,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use epoch::testkit::free_ports;
 use serde_json::json;
 
 use crate::{
     broker::dev,
-    stack::{Site, Stack, free_port, test_kafka, within},
+    stack::{Site, Stack, test_kafka, within},
 };
 
 const COMMANDS: usize = 300;
@@ -16,7 +17,7 @@ const COMMANDS: usize = 300;
 async fn commands_are_whole_or_told_503_while_postgres_restarts() {
     let directory = tempfile::TempDir::new().unwrap();
     let postgres = directory.path().join("postgres");
-    let (server, port) = (postgres.to_str().unwrap().to_owned(), free_port());
+    let (server, port) = (postgres.to_str().unwrap().to_owned(), free_ports());
     let restart = {
         let (server, port) = (server.clone(), port.to_string());
         move || dev(&["postgres", "start", &server, &port])

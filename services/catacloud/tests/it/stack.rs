@@ -2,12 +2,12 @@
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
+use epoch::testkit::free_ports;
 use epoch_postgres::testkit::TestDatabase;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -230,12 +230,8 @@ pub(crate) fn test_kafka() -> Option<String> {
     std::env::var("EPOCH_TEST_KAFKA").ok().filter(|servers| !servers.is_empty())
 }
 
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn free_address() -> String {
-    format!("127.0.0.1:{}", free_port())
+    format!("127.0.0.1:{}", free_ports())
 }
 
 /// Asks until there is an answer.

@@ -2,6 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
+use epoch::testkit::free_ports;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -33,9 +34,7 @@ async fn runs_two_jobs_at_once_says_that_it_is_ready_and_stops_when_told() {
     let platform = Platform::new();
     let url = format!("http://{}", platform.serve(TcpListener::bind("127.0.0.1:0").await.unwrap()).await);
     let data = tempfile::tempdir().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let listen = free.local_addr().unwrap().to_string();
-    drop(free);
+    let listen = format!("127.0.0.1:{}", free_ports());
     let mut command = runner(&["all"], &listen);
     command.env("CATACLOUD_SECRET", SECRET).env("CATACLOUD_DATA_DIR", data.path());
     command.env("CATACLOUD_JOB_URL", &url).env("CATACLOUD_FILE_URL", &url).env("CATACLOUD_MACHINE_TYPE", "test-1");

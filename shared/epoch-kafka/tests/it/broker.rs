@@ -5,6 +5,7 @@ use std::{
     process::Command,
 };
 
+use epoch::testkit::free_ports;
 use epoch_kafka::KafkaConfig;
 
 use crate::support::MockBroker;
@@ -25,14 +26,7 @@ impl PrivateBroker {
         let path = std::env::var_os("CATACLOUD_DEV")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev"), PathBuf::from);
         let directory = std::env::temp_dir().join(format!("epoch-kafka-{}", uuid::Uuid::now_v7()));
-        // The port and the one after it, free a moment ago.
-        let port = loop {
-            let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = first.local_addr().unwrap().port();
-            if port < u16::MAX && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-                break port.to_string();
-            }
-        };
+        let port = free_ports().to_string();
         match dev(&path, &["start", &directory.to_string_lossy(), &port]) {
             Some(servers) => (Self::Kafka { dev: path, directory, port }, servers),
             None => {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use epoch::testkit::free_ports;
 use epoch::{
     bus::{Bus, PublishError},
     envelope::Envelope,
@@ -176,9 +177,8 @@ async fn an_event_that_is_too_large_holds_up_only_what_comes_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_ever_for_a_broker_that_is_not_there() {
-    // Nobody listens on it: the port was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = KafkaConfig { delivery_timeout: Duration::from_secs(1), ..private(format!("127.0.0.1:{port}")) };
+    let nobody = format!("127.0.0.1:{}", free_ports());
+    let config = KafkaConfig { delivery_timeout: Duration::from_secs(1), ..private(nobody) };
     let bus = Arc::new(KafkaBus::connect(config).unwrap());
     let consuming = Consuming::start(&bus, gate("nobody", &["file"]));
     let start = Instant::now();

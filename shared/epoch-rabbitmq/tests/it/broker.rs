@@ -5,23 +5,14 @@ use std::{
     process::Command,
 };
 
+use epoch::testkit::free_ports;
+
 /// A broker of this test's own, which it may kill.
 pub(crate) struct PrivateBroker {
     dev: PathBuf,
     directory: PathBuf,
     port: u16,
     tls: Option<PathBuf>,
-}
-
-/// A port whose two successors are free too: a broker takes all three.
-pub(crate) fn free_ports() -> u16 {
-    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-    loop {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if port < u16::MAX - 2 && (port..=port + 2).all(is_free) {
-            return port;
-        }
-    }
 }
 
 impl PrivateBroker {

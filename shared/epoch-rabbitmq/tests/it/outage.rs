@@ -5,13 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use epoch::bus::Bus;
+use epoch::{bus::Bus, testkit::free_ports};
 use epoch_rabbitmq::{Error, RabbitBus, RabbitConfig};
 
-use crate::{
-    broker::{PrivateBroker, free_ports},
-    support::*,
-};
+use crate::{broker::PrivateBroker, support::*};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_and_comes_back_loses_and_turns_round_nothing() {

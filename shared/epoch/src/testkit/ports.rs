@@ -1,0 +1,46 @@
+//! Ports for servers that a test starts.
+//!
+//! The problem: a port that is free now may be taken before a server listens on it, or while it is stopped for a moment: the kernel gives
+//! the ports of its own range (from 32768 on, on Linux) to outgoing connections, of which tests have many.
+//!
+//! The invariant: the ports are below that range, and no two calls in a process give the same ones.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+const FIRST: u16 = 20_000;
+const TRIPLES: u16 = 4_000;
+
+static CALLS: AtomicU16 = AtomicU16::new(0);
+
+/// A port on which nobody listens, as on the two after it.
+#[must_use]
+pub fn free_ports() -> u16 {
+    // Processes begin at places of their own, as far as there are any.
+    let first = std::process::id().wrapping_mul(7_919) % u32::from(TRIPLES);
+    let first = u16::try_from(first).unwrap_or_default();
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    loop {
+        let place = first.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % TRIPLES;
+        let port = FIRST + place * 3;
+        if (port..port + 3).all(is_free) {
+            return port;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{FIRST, TRIPLES, free_ports};
+
+    #[test]
+    fn no_two_calls_have_a_port_in_common_and_none_is_given_to_outgoing_connections() {
+        let all: BTreeSet<u16> = (0..50).map(|_| free_ports()).flat_map(|port| port..port + 3).collect();
+        assert_eq!(all.len(), 150);
+        assert!(all.iter().all(|port| (FIRST..FIRST + 3 * TRIPLES).contains(port)));
+    }
+}
