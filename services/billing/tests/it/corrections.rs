@@ -224,6 +224,19 @@ impl Operator {
     }
 }
 
+/// October is frozen, then a job of it is heard of, which November settles. Says when October was frozen.
+async fn heard_late() -> (Operator, Timestamp) {
+    let operator = Operator { billing: customer().await };
+    operator.billing.assigned(&plan("0.01")).await;
+    operator.finalizes("2025-10", "f1").await;
+    let explained = operator.billing.ask("invoices/2025-10/explanation", "").await;
+    let frozen_at: Timestamp = explained["known_at"].as_str().unwrap().parse().unwrap();
+    operator.billing.service.eventually(async || (Timestamp::now() > frozen_at).then_some(())).await;
+    operator.hears_of_a_job(12, 4).await;
+    operator.finalizes("2025-11", "f2").await;
+    (operator, frozen_at)
+}
+
 fn corrections(invoice: &Value) -> Vec<String> {
     let told = |one: &Value| format!("{} {} {}", one["month"], one["meter"], one["amount"]).replace('"', "");
     invoice["corrections"].as_array().unwrap().iter().map(told).collect()
@@ -374,14 +387,7 @@ async fn void_invoices_and_credit_notes_can_be_read_by_their_own() {
 
 #[tokio::test]
 async fn a_correction_leads_to_the_events_that_made_it() {
-    let operator = Operator { billing: customer().await };
-    operator.billing.assigned(&plan("0.01")).await;
-    operator.finalizes("2025-10", "f1").await;
-    let explained = operator.billing.ask("invoices/2025-10/explanation", "").await;
-    let frozen_at: Timestamp = explained["known_at"].as_str().unwrap().parse().unwrap();
-    operator.billing.service.eventually(async || (Timestamp::now() > frozen_at).then_some(())).await;
-    operator.hears_of_a_job(12, 4).await;
-    operator.finalizes("2025-11", "f2").await;
+    let (operator, frozen_at) = heard_late().await;
 
     let november = operator.billing.ask("invoices/2025-11/explanation", "").await;
     let sum = |what: &str| {
@@ -413,14 +419,7 @@ async fn a_correction_leads_to_the_events_that_made_it() {
 
 #[tokio::test]
 async fn a_frozen_month_in_focus_is_what_was_frozen() {
-    let operator = Operator { billing: customer().await };
-    operator.billing.assigned(&plan("0.01")).await;
-    operator.finalizes("2025-10", "f1").await;
-    let explained = operator.billing.ask("invoices/2025-10/explanation", "").await;
-    let frozen_at: Timestamp = explained["known_at"].as_str().unwrap().parse().unwrap();
-    operator.billing.service.eventually(async || (Timestamp::now() > frozen_at).then_some(())).await;
-    operator.hears_of_a_job(12, 4).await;
-    operator.finalizes("2025-11", "f2").await;
+    let (operator, _) = heard_late().await;
     let mut sum = bigdecimal::BigDecimal::from(0);
     for (from, to) in [("2025-10-01", "2025-11-01"), ("2025-11-01", "2025-12-01")] {
         let query = format!("from={from}T00:00:00Z&to={to}T00:00:00Z&format=focus");
