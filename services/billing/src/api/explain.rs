@@ -74,14 +74,15 @@ pub async fn explain(
 ) -> Result<Json<Value>, Problem> {
     let account = api.ledger.account(organization).await?;
     let Found { id, month, state: document } = found(&api.ledger, organization, invoiced).await?;
-    let mut known_at = said("known_at", query.known_at.as_deref())?;
-    if known_at.is_none() && document.finalized().is_some() {
-        known_at = api.ledger.frozen_at(id).await?;
-    }
+    let frozen_at = match document.finalized() {
+        Some(_) => api.ledger.frozen_at(id).await?,
+        None => None,
+    };
+    let known_at = said("known_at", query.known_at.as_deref())?.or(frozen_at);
     let when = When { as_of: api.ledger.now(), known_at };
     // Corrections that a frozen invoice settled were known when it was frozen; those of a draft, as late as its usage.
     let (corrections, corrected_at) = match document.finalized() {
-        Some(frozen) => (frozen.corrections.clone(), api.ledger.frozen_at(id).await?),
+        Some(frozen) => (frozen.corrections.clone(), frozen_at),
         None => (api.ledger.pending(organization, &account, when).await?, known_at),
     };
     let explained = Explained {
