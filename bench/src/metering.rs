@@ -1,17 +1,23 @@
 //! What an answer about a month of an organization costs, among 100,000 and among 10,000,000 events of a year.
 //!
 //! The problem: an answer that reads what happened costs more the more happens. The invariant: it reads sums; so among 10,000,000 events
-//! each kind of question has its 99th percentile under 20 ms and its median under five times that among 100,000. A limit that doesn't hold
-//! is told at the end and fails the run.
+//! each kind of question has its 99th percentile under 20 ms and its median under five times that among 100,000. Both databases are asked in turn,
+//! so that a machine that is slower for a while is so for both; and what holds is what the middle one of three rounds says. A limit that doesn't
+//! hold is told at the end and fails the run.
 //!
 //! Events are put in by the SQL functions of the projections, a day of all organizations at a time and not batch by batch as they
 //! would come, since it is reading that is measured: what an organization has lies as scattered as it would. The tables are
 //! unlogged meanwhile. The events are those of `metering.sql`: uploads,
-//! deletions, jobs created, linked, started and ended, of 1,000 organizations.
+//! deletions, jobs created, linked, started and ended, of 1,000 organizations. Two more, with many files and with files of many parts, are the
+//! same among few events and among many.
 
 mod door;
 
-use std::{fmt::Display, str::FromStr, time::Instant};
+use std::{
+    fmt::{self, Display, Formatter},
+    str::FromStr,
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 use billing::{
@@ -21,7 +27,11 @@ use billing::{
         slots::{Every, slots},
         span::{Span, Window},
     },
-    metering::{Asked, Snapshot, groups::GroupBy, usage},
+    metering::{
+        Asked,
+        groups::{GroupBy, groups},
+        usage,
+    },
     projections::answer::Page,
 };
 use epoch::Timestamp;
@@ -40,9 +50,14 @@ const ORGANIZATIONS: usize = 1_000;
 const LOADERS: i32 = 3;
 const QUESTIONS: usize = 1_000;
 const WARM_UP: usize = 100;
+const ROUNDS: usize = 3;
 /// Files of a month in the one organization that has many.
 const MANY: i32 = 5_000;
 const MANY_FILES: Uuid = Uuid::from_u128(0xffff_ffff_0000_7000_8000_0000_0000_0000);
+/// Parts of each of the uploads of a month in the one organization whose files have many.
+const PARTS: i64 = 5_000;
+const UPLOADS: i64 = 100;
+const MANY_PARTS: Uuid = Uuid::from_u128(0xffff_ffff_0000_7000_8000_0000_0000_0001);
 
 /// 2025-01-01, and a year.
 const YEAR: i64 = 1_735_689_600_000;
@@ -71,19 +86,14 @@ impl Limits {
     }
 
     /// What doesn't hold, in words.
-    fn missed(&self, small: &[Measured], large: &[Measured]) -> Vec<String> {
-        let mut missed = Vec::new();
-        for (small, large) in small.iter().zip(large) {
-            let (what, ratio) = (large.what, large.p50 / small.p50);
-            if large.p99 >= self.p99_ms {
-                missed.push(format!("{what}: p99 is {:.2} ms, and must be under {} ms", large.p99, self.p99_ms));
-            }
-            if ratio >= self.ratio {
-                missed.push(format!(
-                    "{what}: p50 is {ratio:.1} times that among {SMALL} events, and must be under {}",
-                    self.ratio
-                ));
-            }
+    fn missed(&self, what: &str, many: &Measured, ratio: f64) -> Vec<String> {
+        let (p99, mut missed) = (many.p99.middle, Vec::new());
+        if p99 >= self.p99_ms {
+            missed.push(format!("{what}: p99 is {p99:.2} ms, and must be under {} ms", self.p99_ms));
+        }
+        if ratio >= self.ratio {
+            let most = self.ratio;
+            missed.push(format!("{what}: p50 is {ratio:.1} times that among {SMALL} events, and must be under {most}"));
         }
         missed
     }
@@ -98,21 +108,67 @@ fn setting<T: FromStr<Err: Display>>(name: &str, default: T) -> Result<T> {
 /// Measures, prints, and gives the limits that don't hold.
 pub async fn run(server: &str) -> Result<Vec<String>> {
     let limits = Limits::read()?;
+    let few = Database::open(server, SMALL).await?;
+    let many = Database::open(server, limits.events).await?;
     println!(
-        "\n## a month of an organization by day, with its files, jobs and users ({QUESTIONS} questions of each kind)\n"
+        "\n## a month of an organization by day, with its files, jobs and users (of {ROUNDS} rounds of {QUESTIONS} questions of each kind, the \
+         one in the middle; the worst in brackets)\n"
     );
-    println!("| events | what | p50 | p99 |\n|---|---|---|---|");
-    let (mut small, mut large) = (Vec::new(), Vec::new());
-    for (events, measured) in [(SMALL, &mut small), (limits.events, &mut large)] {
+    let events = limits.events;
+    println!(
+        "| what | p50, {SMALL} events | p99 | p50, {events} events | p99 | p50, times |\n|---|---|---|---|---|---|"
+    );
+    let mut missed = Vec::new();
+    for (what, kind) in KINDS {
+        let [few, many] = measure([&few, &many], kind).await?;
+        let ratio = many.p50.middle / few.p50.middle;
+        println!("| {what} | {} | {} | {} | {} | {ratio:.1} |", few.p50, few.p99, many.p50, many.p99);
+        missed.extend(limits.missed(what, &many, ratio));
+    }
+    few.close().await?;
+    many.close().await?;
+    Ok(missed)
+}
+
+/// Where questions are asked.
+struct Database {
+    pool: PgPool,
+    organizations: Vec<Uuid>,
+    door: Door,
+}
+
+impl Database {
+    async fn open(server: &str, events: usize) -> Result<Self> {
         let (pool, url) = filled(server, events).await?;
-        *measured = measure(&pool, &url, events).await?;
-        pool.close().await;
+        let organizations: Vec<Uuid> = sqlx::query_scalar(
+            "select distinct organization_id from metering_files where organization_id <> all($1) order by 1",
+        )
+        .bind([MANY_FILES, MANY_PARTS])
+        .fetch_all(&pool)
+        .await?;
+        let door = Door::open(&url, &organizations).await?;
+        Ok(Self { pool, organizations, door })
     }
-    println!("\n| {} / {SMALL} events | p50 | p99 |\n|---|---|---|", limits.events);
-    for (small, large) in small.iter().zip(&large) {
-        println!("| {} | {:.1} | {:.1} |", small.what, large.p50 / small.p50, large.p99 / small.p99);
+
+    async fn close(self) -> Result<()> {
+        self.door.close().await?;
+        self.pool.close().await;
+        Ok(())
     }
-    Ok(limits.missed(&small, &large))
+
+    /// Asks about every organization and every month, in an order without a pattern.
+    async fn ask(&self, kind: Kind, number: usize) -> Result<()> {
+        let Self { pool, organizations, door } = self;
+        let (organization, month) = (organizations[number * 617 % organizations.len()], number * 5 % 12);
+        match kind {
+            Kind::Usage => ask_usage(pool, organization, month).await,
+            Kind::Rows(by) => ask_rows(pool, organization, month, by).await,
+            Kind::UsageOfMany => ask_usage(pool, MANY_FILES, 6).await,
+            Kind::UsageOfParts => ask_usage(pool, MANY_PARTS, 6).await,
+            Kind::RowsOfParts(by) => ask_rows(pool, MANY_PARTS, 6, by).await,
+            Kind::Door => door.usage(organization, self::month(month)?.0).await,
+        }
+    }
 }
 
 /// The database of so many events, and where it is; filled if it isn't there from an earlier run, which takes minutes.
@@ -144,10 +200,28 @@ async fn filled(server: &str, events: usize) -> Result<(PgPool, String)> {
     Ok((pool, url))
 }
 
+/// Of the rounds, the one in the middle and the worst; in milliseconds.
+struct Rounds {
+    middle: f64,
+    worst: f64,
+}
+
+impl Rounds {
+    fn of(mut each: [f64; ROUNDS]) -> Self {
+        each.sort_by(f64::total_cmp);
+        Self { middle: each[ROUNDS / 2], worst: each[ROUNDS - 1] }
+    }
+}
+
+impl Display for Rounds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} ({:.2}) ms", self.middle, self.worst)
+    }
+}
+
 struct Measured {
-    what: &'static str,
-    p50: f64,
-    p99: f64,
+    p50: Rounds,
+    p99: Rounds,
 }
 
 /// A kind of question.
@@ -157,11 +231,15 @@ enum Kind {
     Rows(GroupBy),
     /// Usage of the one organization that has many files in a month.
     UsageOfMany,
+    /// Of the one organization whose files have many parts.
+    UsageOfParts,
+    /// The same.
+    RowsOfParts(GroupBy),
     /// Usage, over HTTP.
     Door,
 }
 
-const KINDS: [(&str, Kind); 9] = [
+const KINDS: [(&str, Kind); 12] = [
     ("usage: days, files, jobs, users, flags", Kind::Usage),
     ("daily rows by file", Kind::Rows(GroupBy::File)),
     ("daily rows by machine", Kind::Rows(GroupBy::Machine)),
@@ -170,44 +248,33 @@ const KINDS: [(&str, Kind); 9] = [
     ("daily rows by user, with shares of files", Kind::Rows(GroupBy::User)),
     ("daily rows by configuration, with shares of files", Kind::Rows(GroupBy::JobConfiguration)),
     ("usage of a month with 5,000 files", Kind::UsageOfMany),
+    ("usage of a month with 100 uploads of 5,000 parts", Kind::UsageOfParts),
+    ("daily rows of these by file", Kind::RowsOfParts(GroupBy::File)),
+    ("daily rows of these by job, with shares of files", Kind::RowsOfParts(GroupBy::Job)),
     ("usage through the door, over HTTP", Kind::Door),
 ];
 
-async fn measure(pool: &PgPool, url: &str, events: usize) -> Result<Vec<Measured>> {
-    let organizations: Vec<Uuid> = sqlx::query_scalar(
-        "select distinct organization_id from metering_files where organization_id <> $1 order by 1",
-    )
-    .bind(MANY_FILES)
-    .fetch_all(pool)
-    .await?;
-    let door = Door::open(url, &organizations).await?;
-    let mut measured = Vec::new();
-    for (what, kind) in KINDS {
-        let mut samples = Vec::new();
+/// Asks both in turn, so that what else the machine does meets both; the same questions in each round.
+async fn measure(databases: [&Database; 2], kind: Kind) -> Result<[Measured; 2]> {
+    let mut measured = [[[0.0; ROUNDS]; 2]; 2];
+    for round in 0..ROUNDS {
+        let mut samples = [Vec::new(), Vec::new()];
         for number in 0..WARM_UP + QUESTIONS {
-            // Every organization and every month, in an order without a pattern.
-            let (organization, number_of_month) = (organizations[number * 617 % organizations.len()], number * 5 % 12);
-            let began = Instant::now();
-            match kind {
-                Kind::Usage => ask_usage(pool, organization, number_of_month).await?,
-                Kind::Rows(by) => ask_rows(pool, organization, number_of_month, by).await?,
-                Kind::UsageOfMany => ask_usage(pool, MANY_FILES, 6).await?,
-                Kind::Door => door.usage(organization, month(number_of_month)?.0).await?,
-            }
-            if number >= WARM_UP {
-                samples.push(u64::try_from(began.elapsed().as_micros())?);
+            for (database, samples) in databases.iter().zip(&mut samples) {
+                let began = Instant::now();
+                database.ask(kind, number).await?;
+                if number >= WARM_UP {
+                    samples.push(u64::try_from(began.elapsed().as_micros())?);
+                }
             }
         }
-        measured.push(row(events, what, &samples));
+        for (measured, samples) in measured.iter_mut().zip(&samples) {
+            for (rounds, of) in measured.iter_mut().zip([0.5, 0.99]) {
+                rounds[round] = percentile(samples, of);
+            }
+        }
     }
-    door.close().await?;
-    Ok(measured)
-}
-
-fn row(events: usize, what: &'static str, samples: &[u64]) -> Measured {
-    let (p50, p99) = (percentile(samples, 0.5), percentile(samples, 0.99));
-    println!("| {events} | {what} | {p50:.2} ms | {p99:.2} ms |");
-    Measured { what, p50, p99 }
+    Ok(measured.map(|[p50, p99]| Measured { p50: Rounds::of(p50), p99: Rounds::of(p99) }))
 }
 
 async fn load(pool: &PgPool, events: usize) -> Result<()> {
@@ -215,6 +282,7 @@ async fn load(pool: &PgPool, events: usize) -> Result<()> {
         "metering_storage_sums",
         "metering_run_sums",
         "metering_files",
+        "metering_file_sums",
         "storage_changes",
         "runs",
         "metered_jobs",
@@ -246,6 +314,12 @@ async fn load(pool: &PgPool, events: usize) -> Result<()> {
     while let Some(loaded) = loaders.join_next().await {
         loaded.context("loading")??;
     }
+    for first in (0..PARTS).step_by(500) {
+        let parts = sqlx::query("select bench_parts($1, $2, $3, $4, $5)").bind(MANY_PARTS).bind(UPLOADS);
+        parts.bind(YEAR + 181 * DAY).bind(first).bind(first + 500).execute(pool).await?;
+    }
+    let linked = sqlx::query("select bench_link_parts($1, $2, $3)").bind(MANY_PARTS).bind(UPLOADS);
+    linked.bind(YEAR + 181 * DAY).execute(pool).await?;
     sqlx::raw_sql("drop table bench_organizations, bench_changes, bench_jobs").execute(pool).await?;
     Ok(())
 }
@@ -273,7 +347,7 @@ async fn ask_usage(pool: &PgPool, organization: Uuid, number: usize) -> Result<(
 
 async fn ask_rows(pool: &PgPool, organization: Uuid, number: usize, by: GroupBy) -> Result<()> {
     let (window, spans) = month(number)?;
-    let mut snapshot = Snapshot::of(pool, Asked { organization, window, known_at: None }).await?;
-    snapshot.groups(by, &spans, None, 50).await?;
+    let asked = Asked { organization, window, known_at: None };
+    groups(pool, asked, Rule::Split, by, &spans, Page { after: None, limit: 50 }).await?;
     Ok(())
 }

@@ -73,3 +73,19 @@ begin
     from bench_jobs where loader = of_loader and day = of_day;
 end
 $$;
+
+-- Some parts of each of so many uploads, which begin six hours after one another and take two hours and a half.
+create function bench_parts(of_organization uuid, uploads bigint, start bigint, first bigint, after bigint) returns void language sql as $$
+    select metering_storage_add(array_agg(of_organization), array_agg(md5('upload ' || f)::uuid), array_agg(c.at), array_agg(1000000::bigint),
+        array_agg(c.at + 50))
+    from generate_series(0, uploads - 1) f cross join generate_series(first, after - 1) p
+        cross join lateral (select start + f * 21600000 + p * 1800 as at) c
+$$;
+
+-- Two jobs use each of them an hour after its last part.
+create function bench_link_parts(of_organization uuid, uploads bigint, start bigint) returns void language sql as $$
+    insert into file_link_changes
+    select of_organization, md5('upload ' || f)::uuid, md5('job ' || (f + j) % uploads)::uuid, 1, 2, start + f * 21600000 + 12600000, true,
+        start + f * 21600000 + 12600000
+    from generate_series(0, uploads - 1) f cross join generate_series(0, 1) j
+$$;
