@@ -20,10 +20,13 @@ pub mod groups;
 pub mod origins;
 mod reading;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
+};
 
 use epoch::Timestamp;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection};
 use uuid::Uuid;
 
 use self::{
@@ -33,7 +36,7 @@ use self::{
 use crate::{
     domain::{
         Flag, Flagged,
-        compute::{JobUsage, compute_usage},
+        compute::{JobRun, JobUsage, compute_usage},
         metering::LevelChange,
         sharing::{Change, FileChange, Rules, Shares, shares},
         span::{Span, Window},
@@ -44,8 +47,9 @@ use crate::{
         answer::{Found, Page},
         bounded,
         file_links::Links,
-        shared_files,
+        shared_files::{self, Owners},
         storage_changes::Changes,
+        sums::{Read, Scope},
     },
 };
 
@@ -139,7 +143,7 @@ pub async fn usage(
         Some(_) => {
             let mut snapshot = Snapshot::of(pool, asked).await?;
             let found = snapshot.read(TOTALS, &cut, pages).await?;
-            let users = users_of(&mut snapshot.tx, asked.organization, &rules, &found.links).await?;
+            let users = users_of(&mut snapshot.connection, asked.organization, &rules, &found.links).await?;
             (found, snapshot.late, users)
         }
     };
@@ -149,14 +153,15 @@ pub async fn usage(
     // Not all runs that are read are odd in this period, so that there may be none among those that are left out.
     let (odd_jobs, more_odd_jobs) = first_flags(odd_jobs, found.odd.len() > MAX_FLAGS);
     let totals = asked.totals(&found, &cut, spans);
-    let Part { items, next } = asked.runs_of_page(&found, &late, jobs);
+    let Part { items, next } = asked.runs_of_page(&found.runs, &late, jobs);
     let jobs = Part { items: compute_usage(&items, asked.window, &[]).jobs, next };
     let Part { items, next } = asked.file_sums(&found, &late, files.limit);
     let mut shared = shared(found.links, found.changes, &[asked.window.counted()], &rules, &users);
     let mut files = Vec::with_capacity(items.len());
     for (file, byte_ms) in items {
         let (unattributed_byte_ms, jobs) = match shared.remove(&file).map(Shares::together) {
-            Some((of_file, jobs)) => (of_file.unattributed_byte_ms, jobs),
+            // Of what was before the first link, only the sums know all.
+            Some((_, jobs)) => (byte_ms - jobs.iter().map(|(_, share)| share).sum::<i128>(), jobs),
             None => (byte_ms, Vec::new()),
         };
         files.push(FileUsage { file, byte_ms, unattributed_byte_ms, jobs });
@@ -223,16 +228,44 @@ fn shared(
 
 /// The read models as they were at one moment, for one question that takes several statements.
 pub struct Snapshot {
-    tx: Transaction<'static, Postgres>,
+    connection: AtOneMoment,
     asked: Asked,
     /// How jobs share files.
     rules: Rules,
     late: Late,
 }
 
+/// A connection on which all is read at one moment.
+enum AtOneMoment {
+    /// By a transaction, however many statements follow.
+    Transaction(Transaction<'static, Postgres>),
+    /// By sending one statement only.
+    Statement(PoolConnection<Postgres>),
+}
+
+impl Deref for AtOneMoment {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Transaction(tx) => tx,
+            Self::Statement(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for AtOneMoment {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Transaction(tx) => tx,
+            Self::Statement(connection) => connection,
+        }
+    }
+}
+
 /// Locks come before what is seen, so that a swap either is seen whole or waits.
 pub(crate) const AT_ONE_MOMENT: &str = "begin isolation level repeatable read read only; \
-     lock table storage_changes, metering_files, metering_storage_sums, job_moments, runs, metered_jobs, machine_types, \
+     lock table storage_changes, metering_files, metering_file_sums, metering_storage_sums, job_moments, runs, metered_jobs, machine_types, \
          metering_run_sums, file_link_changes in access share mode";
 
 impl Snapshot {
@@ -246,7 +279,13 @@ impl Snapshot {
             Some(known_at) => Late::of(&mut tx, asked, known_at).await?,
             None => Late::default(),
         };
-        Ok(Self { tx, asked, rules: Rules::default(), late })
+        Ok(Self { connection: AtOneMoment::Transaction(tx), asked, rules: Rules::default(), late })
+    }
+
+    /// For a question that takes one statement, and so no transaction around it.
+    async fn of_one_statement(pool: &PgPool, asked: Asked) -> Result<Self, ReadError> {
+        let connection = AtOneMoment::Statement(pool.acquire().await?);
+        Ok(Self { connection, asked, rules: Rules::default(), late: Late::default() })
     }
 
     /// The same, with files shared by jobs by these rules and not always split.
@@ -262,7 +301,7 @@ impl Snapshot {
     }
 
     async fn read(&mut self, sought: Sought<'_>, cut: &Cut, pages: Pages) -> Result<Found, ReadError> {
-        self.asked.read(&mut self.tx, &self.late, sought, cut, pages).await
+        self.asked.read(&mut self.connection, &self.late, sought, cut, pages).await
     }
 
     /// Usage in `spans`, which partition what of the period counts.
@@ -275,24 +314,50 @@ impl Snapshot {
         Ok(self.asked.totals(&found, &cut, spans))
     }
 
-    /// How jobs share files in each of `spans`; only of files that were ever linked, by all jobs or by these.
+    /// How jobs share files in each of `spans`, the sums of some scopes, and if it matters whose the jobs are; only of files that were ever linked,
+    /// by all jobs or by these. A page lists jobs, too.
     async fn shares(
         &mut self,
-        jobs: Option<&[Uuid]>,
-        spans: &[Span],
-    ) -> Result<BTreeMap<Uuid, Shares<Uuid>>, ReadError> {
+        (jobs, page): (Option<&[Uuid]>, Option<Page>),
+        (cut, spans): (&Cut, &[Span]),
+        scopes: &[Scope],
+        owners: bool,
+    ) -> Result<Shared, ReadError> {
         let Asked { organization, window, known_at } = self.asked;
-        let (period, unclear) = (window.needed(), &self.late.files[..]);
-        let (max_files, max_changes) = (MAX_SHARED_FILES, MAX_CHANGES);
-        let many_links = shared_files::MANY_LINKS;
-        let wanted =
-            shared_files::Wanted { organization, period, known_at, unclear, jobs, max_files, max_changes, many_links };
-        let found = shared_files::read(&mut self.tx, &wanted).await?;
-        let of_files = found.links.values().fold(0_usize, |sum, links| sum.saturating_add(links.len() + 1));
+        let wanted = shared_files::Wanted {
+            organization,
+            period: window.needed(),
+            known_at,
+            unclear: &self.late.files,
+            jobs,
+            max_files: MAX_SHARED_FILES,
+            max_changes: MAX_CHANGES,
+            many_links: shared_files::MANY_LINKS,
+            owners: owners || self.rules.ask_whose(),
+            page,
+            scopes,
+            from: cut.from,
+            spans: &cut.spans,
+            max_sums: MAX_PARTS,
+        };
+        let shared_files::Found { links, changes, owners, mut sums, runs, linked } =
+            shared_files::read(&mut self.connection, &wanted).await?;
+        self.late.forget(&mut sums, scopes, cut);
+        let of_files = links.values().fold(0_usize, |sum, links| sum.saturating_add(links.len() + 1));
         bounded(of_files.saturating_mul(spans.len()), MAX_PARTS, "parts of shared files")?;
-        let users = users_of(&mut self.tx, organization, &self.rules, &found.links).await?;
-        Ok(shared(found.links, found.changes, spans, &self.rules, &users))
+        let known = owners.iter().filter_map(|(job, owner)| Some((*job, owner.user?)));
+        let users = if self.rules.ask_whose() { known.collect() } else { Users::new() };
+        Ok(Shared { files: shared(links, changes, spans, &self.rules, &users), owners, sums, runs, linked })
     }
+}
+
+/// How jobs share files.
+struct Shared {
+    files: BTreeMap<Uuid, Shares<Uuid>>,
+    owners: Owners,
+    sums: Read,
+    runs: Vec<JobRun<Uuid, Uuid>>,
+    linked: Vec<Uuid>,
 }
 
 fn one_more(page: Page) -> Page {

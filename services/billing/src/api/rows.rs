@@ -27,8 +27,9 @@ use crate::{
     },
     metering::{
         Part, Snapshot,
-        groups::{GroupBy, Usage},
+        groups::{self, GroupBy, Usage},
     },
+    projections::answer::Page,
 };
 
 /// The most rows of an answer; a year of hours, or 200 keys in a hundred slots.
@@ -206,18 +207,33 @@ pub async fn rows(
         )));
     }
     let rules = api.ledger.rules(organization, question.window.period).await?;
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rules);
-    let counted = snapshot.counted();
-    let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(counted)).collect();
-    let totals = snapshot.totals(&spans).await?;
-    let provisional = totals.storage_provisional || totals.compute_provisional;
-    let groups = match group_by {
-        Some(by) => snapshot.groups(by.into(), &spans, cursor, limit).await?,
-        None => Part { items: vec![(None, Usage { byte_ms: totals.byte_ms, run_ms: totals.run_ms })], next: None },
-    };
-    let names = match group_by {
-        Some(GroupByName::MachineType) => snapshot.machine_types(&groups.items).await?,
-        _ => BTreeMap::new(),
+    let (asked, window) = (question.of(organization), question.window);
+    let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(window.counted())).collect();
+    // Of a period that is over nothing counts only in part, and only names of machine types take another look.
+    let alone = group_by.filter(|by| !window.is_cut() && *by != GroupByName::MachineType);
+    let (groups, provisional, names) = match alone {
+        Some(by) => {
+            let page = Page { after: cursor, limit };
+            let groups = groups::groups(&api.pool, asked, rules, by.into(), &spans, page).await?;
+            (groups, false, BTreeMap::new())
+        }
+        None => {
+            let mut snapshot = Snapshot::of(&api.pool, asked).await?.sharing_by(rules);
+            let totals = snapshot.totals(&spans).await?;
+            let provisional = totals.storage_provisional || totals.compute_provisional;
+            let groups = match group_by {
+                Some(by) => snapshot.groups(by.into(), &spans, cursor, limit).await?,
+                None => {
+                    let whole = Usage { byte_ms: totals.byte_ms, run_ms: totals.run_ms };
+                    Part { items: vec![(None, whole)], next: None }
+                }
+            };
+            let names = match group_by {
+                Some(GroupByName::MachineType) => snapshot.machine_types(&groups.items).await?,
+                _ => BTreeMap::new(),
+            };
+            (groups, provisional, names)
+        }
     };
     let rows = in_rows(&slots, &groups.items, &names, group_by.is_some());
     let body = match format {

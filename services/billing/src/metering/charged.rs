@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Of the whole organization.
-const BOTH: Sought<'static> = Sought { scopes: &[Scope::Storage, Scope::Running], whole: &[] };
+const BOTH: Sought<'static> = Sought { scopes: &[Scope::Storage, Scope::Running], whole: &[], hidden: true };
 
 /// How much was used in lists of spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Snapshot {
         let query = sqlx::query(query).bind(jobs).bind(last.as_millis());
         let known_at = self.asked.known_at.map(Timestamp::as_millis);
         let mut users = BTreeMap::new();
-        for row in &query.bind(known_at).fetch_all(&mut *self.tx).await? {
+        for row in &query.bind(known_at).fetch_all(&mut *self.connection).await? {
             users.insert(row.try_get("job_id")?, row.try_get("user_id")?);
         }
         Ok(users)

@@ -3,19 +3,27 @@
 //! The invariant: in each span, the rows of all keys sum to the organization's usage of the meters that are told: storage by file,
 //! run time by machine and by its type, both by the others. What is nobody's, or attributed to no job, has no key.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    mem,
+};
 
-use sqlx::Row as _;
+use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Cut, MAX_CHANGES, Pages, Part, Snapshot, Sought, one_more};
+use super::{Asked, Cut, MAX_CHANGES, Pages, Part, Shared, Snapshot, Sought, one_more};
 use crate::{
-    domain::{metering::areas, span::Span},
+    domain::{
+        metering::areas,
+        sharing::{Rules, Shares},
+        span::Span,
+    },
     projections::{
         ReadError,
-        answer::{Found, Page},
-        file_links, storage_changes,
-        sums::Scope,
+        answer::Page,
+        file_links, file_sums,
+        shared_files::Owner,
+        sums::{Read, Scope},
     },
 };
 
@@ -51,7 +59,40 @@ pub struct Usage {
 /// Usage by key.
 pub type Groups = Part<(Option<Uuid>, Usage)>;
 
+/// The key, by what is known of a job.
+type KnownAs = fn(&Owner) -> Option<Uuid>;
+
 type ByKey = BTreeMap<Option<Uuid>, Vec<i128>>;
+
+impl GroupBy {
+    /// Whether one statement has all of a page, if all is known.
+    const fn is_one_statement(self, page: Page) -> bool {
+        match self {
+            Self::File => false,
+            Self::Job => page.after.is_none(),
+            _ => true,
+        }
+    }
+}
+
+/// Usage by key, as [`Snapshot::groups`] tells it; of a question that is no more than that.
+///
+/// # Errors
+/// [`ReadError`], also when it takes more shared files than are read at once.
+pub async fn groups(
+    pool: &PgPool,
+    asked: Asked,
+    rules: impl Into<Rules>,
+    by: GroupBy,
+    spans: &[Span],
+    page: Page,
+) -> Result<Groups, ReadError> {
+    let snapshot = match asked.known_at {
+        None if by.is_one_statement(page) => Snapshot::of_one_statement(pool, asked).await?,
+        _ => Snapshot::of(pool, asked).await?,
+    };
+    snapshot.sharing_by(rules).groups(by, spans, page.after, page.limit).await
+}
 
 impl Snapshot {
     /// Usage by key in each of `spans`, which partition what of the period counts; of up to `limit` keys after `after`. What has
@@ -69,10 +110,13 @@ impl Snapshot {
         match by {
             GroupBy::File => self.by_file(spans, after, limit).await,
             GroupBy::Job => self.by_job(spans, after, limit).await,
-            GroupBy::User => self.by_subject(Scope::RunningByUser, Some("user_id"), spans, after, limit).await,
+            GroupBy::User => {
+                let known_as: KnownAs = |owner| owner.user;
+                self.by_subject(Scope::RunningByUser, Some(known_as), spans, after, limit).await
+            }
             GroupBy::JobConfiguration => {
-                let known_as = Some("configuration_id");
-                self.by_subject(Scope::RunningByConfiguration, known_as, spans, after, limit).await
+                let known_as: KnownAs = |owner| owner.configuration;
+                self.by_subject(Scope::RunningByConfiguration, Some(known_as), spans, after, limit).await
             }
             GroupBy::Machine => self.by_subject(Scope::RunningByMachine, None, spans, after, limit).await,
             GroupBy::MachineType => self.by_subject(Scope::RunningByMachineType, None, spans, after, limit).await,
@@ -86,11 +130,26 @@ impl Snapshot {
         let files: Vec<_> = items.into_iter().map(|(file, _)| file).collect();
         let (organization, known_at) = (self.asked.organization, self.asked.known_at);
         let (_, last) = self.asked.window.needed();
-        let changes =
-            storage_changes::of_files(&mut self.tx, organization, &files, last, known_at, MAX_CHANGES).await?;
+        let cut = self.cut(spans);
+        let wanted = file_sums::Wanted {
+            organization,
+            files: &files,
+            last,
+            known_at,
+            from: cut.from,
+            spans: &cut.spans,
+            max_changes: MAX_CHANGES,
+        };
+        let file_sums::Found { mut changes, mut sums } = file_sums::read(&mut self.connection, &wanted).await?;
         let mut groups = Vec::with_capacity(files.len());
-        for (file, changes) in changes {
-            let byte_ms = areas(&changes, spans.iter().copied());
+        for file in files {
+            let late = self.late.of_files.get(&file).map_or(&[][..], Vec::as_slice);
+            let sums = sums.take(Scope::Storage, file, late, cut.from, &cut.spans);
+            let byte_ms = match (changes.remove(&file), sums) {
+                (Some(changes), _) => areas(&changes, spans.iter().copied()),
+                (None, Some(sums)) => cut.areas(&sums, spans),
+                (None, None) => continue,
+            };
             groups.push((Some(file), Usage { byte_ms, run_ms: Vec::new() }));
         }
         Ok(Part { items: groups, next })
@@ -99,14 +158,22 @@ impl Snapshot {
     async fn by_job(&mut self, spans: &[Span], after: Option<Uuid>, limit: usize) -> Result<Groups, ReadError> {
         let organization = self.asked.organization;
         let (_, last) = self.asked.window.needed();
-        // The first page also has what no job uses.
-        let scopes: &[Scope] = if after.is_none() { &[Scope::Storage] } else { &[] };
-        let cut = self.cut(spans);
-        let page = one_more(Page { after, limit });
-        let found = self.read(Sought { scopes, whole: &[] }, &cut, Pages { jobs: page, ..Pages::default() }).await?;
-        let Part { items: runs, next: runs_next } = self.asked.runs_of_page(&found, &self.late, Page { after, limit });
-        let rows = i64::try_from(page.limit).unwrap_or(i64::MAX);
-        let linked = file_links::jobs(&mut self.tx, organization, last, after, rows).await?;
+        let (cut, page) = (self.cut(spans), one_more(Page { after, limit }));
+        // The first page also has what no job uses, which takes all jobs' files; so all of it is read at once.
+        let mut all = match after {
+            None => Some(self.shares((None, Some(page)), (&cut, spans), &[Scope::Storage], false).await?),
+            Some(_) => None,
+        };
+        let (read, linked) = match &mut all {
+            Some(all) => (mem::take(&mut all.runs), mem::take(&mut all.linked)),
+            None => {
+                let pages = Pages { jobs: page, ..Pages::default() };
+                let found = self.read(Sought::default(), &Cut::of(self.asked.window, &[]), pages).await?;
+                let rows = i64::try_from(page.limit).unwrap_or(i64::MAX);
+                (found.runs, file_links::jobs(&mut self.connection, organization, last, after, rows).await?)
+            }
+        };
+        let Part { items: runs, next: runs_next } = self.asked.runs_of_page(&read, &self.late, Page { after, limit });
         let mut jobs: BTreeSet<Uuid> = linked.into_iter().chain(runs.iter().map(|run| run.job)).collect();
         // Of runs, all are known only up to the end of their page.
         let end_of_jobs = jobs.iter().nth(limit.saturating_sub(1)).filter(|_| jobs.len() > limit).copied();
@@ -114,13 +181,17 @@ impl Snapshot {
         if let Some(next) = next {
             jobs.retain(|job| *job <= next);
         }
-        // What no job uses takes all jobs' files.
-        let asked_for: Vec<_> = jobs.iter().copied().collect();
-        let of_jobs = after.is_some().then_some(&asked_for[..]);
-        let (mut shares, attributed) = self.shares_of_jobs(of_jobs, spans).await?;
+        let Shared { files, sums, .. } = match all {
+            Some(all) => all,
+            None => {
+                let of_page: Vec<_> = jobs.iter().copied().collect();
+                self.shares((Some(&of_page), None), (&cut, spans), &[], false).await?
+            }
+        };
+        let (mut shares, attributed) = by_key(files, spans, |job| job);
         let mut groups = Vec::new();
         if after.is_none() {
-            let byte_ms = unattributed(&found, &cut, &attributed, spans);
+            let byte_ms = unattributed(&sums, &cut, &attributed, spans);
             groups.push((None, Usage { byte_ms, run_ms: vec![0; spans.len()] }));
         }
         let mut run_ms: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
@@ -143,48 +214,6 @@ impl Snapshot {
         Cut::of(self.asked.window, spans)
     }
 
-    /// Storage by job, and that of all these jobs together; of all jobs, or of these and those they share files with.
-    async fn shares_of_jobs(
-        &mut self,
-        jobs: Option<&[Uuid]>,
-        spans: &[Span],
-    ) -> Result<(BTreeMap<Uuid, Vec<i128>>, Vec<i128>), ReadError> {
-        let mut by_job: BTreeMap<Uuid, Vec<i128>> = BTreeMap::new();
-        let mut attributed = vec![0; spans.len()];
-        for (job, byte_ms) in self.shares(jobs, spans).await?.into_values().flat_map(|shares| shares.jobs) {
-            add(&mut attributed, &byte_ms);
-            match by_job.entry(job) {
-                Entry::Occupied(mut of_job) => add(of_job.get_mut(), &byte_ms),
-                Entry::Vacant(of_job) => drop(of_job.insert(byte_ms)),
-            }
-        }
-        Ok((by_job, attributed))
-    }
-
-    /// Storage by what is known of the jobs that use it; `found` says how much there is in all.
-    async fn shares_by(
-        &mut self,
-        column: &'static str,
-        found: &Found,
-        cut: &Cut,
-        spans: &[Span],
-    ) -> Result<ByKey, ReadError> {
-        let (by_job, attributed) = self.shares_of_jobs(None, spans).await?;
-        let jobs: Vec<_> = by_job.keys().copied().collect();
-        let known = "select job_id, user_id, configuration_id from metered_jobs \
-             where organization_id = $1 and job_id = any($2)";
-        let mut keys: BTreeMap<Uuid, Option<Uuid>> = BTreeMap::new();
-        for row in &sqlx::query(known).bind(self.asked.organization).bind(jobs).fetch_all(&mut *self.tx).await? {
-            keys.insert(row.try_get("job_id")?, row.try_get(column)?);
-        }
-        let mut by_key = ByKey::from([(None, unattributed(found, cut, &attributed, spans))]);
-        for (job, byte_ms) in by_job {
-            let key = keys.get(&job).copied().flatten();
-            add(by_key.entry(key).or_insert_with(|| vec![0; spans.len()]), &byte_ms);
-        }
-        Ok(by_key)
-    }
-
     /// What the machine types among keys are called.
     ///
     /// # Errors
@@ -195,27 +224,34 @@ impl Snapshot {
     ) -> Result<BTreeMap<Uuid, String>, ReadError> {
         let ids: Vec<Uuid> = groups.iter().filter_map(|(key, _)| *key).collect();
         let named = sqlx::query_as("select id, name from machine_types where id = any($1)");
-        let names: Vec<(Uuid, String)> = named.bind(ids).fetch_all(&mut *self.tx).await?;
+        let names: Vec<(Uuid, String)> = named.bind(ids).fetch_all(&mut *self.connection).await?;
         Ok(names.into_iter().collect())
     }
 
-    /// Run time by what `scope` says, and storage by the same column of what is known of jobs, if there is one.
+    /// Run time by what `scope` says, and storage by the same of what is known of jobs, if that is kept.
     async fn by_subject(
         &mut self,
         scope: Scope,
-        known_as: Option<&'static str>,
+        known_as: Option<KnownAs>,
         spans: &[Span],
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Groups, ReadError> {
         let cut = self.cut(spans);
-        let scopes: &[Scope] = if known_as.is_some() { &[Scope::Storage, scope] } else { &[scope] };
-        let found = self.read(Sought { scopes, whole: &[] }, &cut, Pages::default()).await?;
-        let mut storage = match known_as {
-            Some(column) => self.shares_by(column, &found, &cut, spans).await?,
-            None => ByKey::new(),
+        let (sums, mut storage) = match known_as {
+            Some(known_as) => {
+                let Shared { files, owners, sums, .. } =
+                    self.shares((None, None), (&cut, spans), &[Scope::Storage, scope], true).await?;
+                let (mut storage, attributed) = by_key(files, spans, |job| owners.get(&job).and_then(known_as));
+                add_to(&mut storage, None, unattributed(&sums, &cut, &attributed, spans));
+                (sums, storage)
+            }
+            None => {
+                let sought = Sought { scopes: &[scope], ..Sought::default() };
+                (self.read(sought, &cut, Pages::default()).await?.sums, ByKey::new())
+            }
         };
-        let mut run_ms: ByKey = found.sums.of(scope).map(|(subject, sums)| (subject, cut.areas(sums, spans))).collect();
+        let mut run_ms: ByKey = sums.of(scope).map(|(subject, sums)| (subject, cut.areas(sums, spans))).collect();
         let told = !storage.is_empty();
         let keys: BTreeSet<Option<Uuid>> = storage.keys().chain(run_ms.keys()).copied().collect();
         let (mut items, mut last, mut more, mut keyed) = (Vec::new(), None, false, 0);
@@ -238,6 +274,27 @@ impl Snapshot {
     }
 }
 
+/// Storage by the keys of the jobs that share files, and that of all of them together.
+fn by_key<K: Ord>(
+    files: BTreeMap<Uuid, Shares<Uuid>>,
+    spans: &[Span],
+    key: impl Fn(Uuid) -> K,
+) -> (BTreeMap<K, Vec<i128>>, Vec<i128>) {
+    let (mut by_key, mut attributed) = (BTreeMap::new(), vec![0; spans.len()]);
+    for (job, byte_ms) in files.into_values().flat_map(|shares| shares.jobs) {
+        add(&mut attributed, &byte_ms);
+        add_to(&mut by_key, key(job), byte_ms);
+    }
+    (by_key, attributed)
+}
+
+fn add_to<K: Ord>(sums: &mut BTreeMap<K, Vec<i128>>, key: K, more: Vec<i128>) {
+    match sums.entry(key) {
+        Entry::Occupied(mut of_key) => add(of_key.get_mut(), &more),
+        Entry::Vacant(of_key) => drop(of_key.insert(more)),
+    }
+}
+
 fn add(sums: &mut [i128], more: &[i128]) {
     for (sum, more) in sums.iter_mut().zip(more) {
         *sum += more;
@@ -245,8 +302,8 @@ fn add(sums: &mut [i128], more: &[i128]) {
 }
 
 /// Storage that is no job's: the organization's without what is some job's.
-fn unattributed(found: &Found, cut: &Cut, attributed: &[i128], spans: &[Span]) -> Vec<i128> {
-    let total = cut.areas(&found.sums.only(Scope::Storage, cut.spans.len()), spans);
+fn unattributed(sums: &Read, cut: &Cut, attributed: &[i128], spans: &[Span]) -> Vec<i128> {
+    let total = cut.areas(&sums.only(Scope::Storage, cut.spans.len()), spans);
     total.iter().zip(attributed).map(|(total, attributed)| total - attributed).collect()
 }
 

@@ -57,10 +57,11 @@ const OF_RUNS: &str = "select job_id, kind = 1 as started, at, event_id, recorde
      order by job_id, version";
 
 impl Snapshot {
-    /// All changes of up to `limit` files after `after` that were stored in the period, by file and in order of time.
+    /// All changes of up to `limit` files after `after` that were stored in the period, by file and in order of time; of fewer files if they have
+    /// more changes than are read at once.
     ///
     /// # Errors
-    /// [`ReadError`], also when there are too many.
+    /// [`ReadError`], also when a file alone has too many.
     pub async fn origins_of_files(
         &mut self,
         after: Option<Uuid>,
@@ -75,9 +76,8 @@ impl Snapshot {
             .bind(self.counted().end().as_millis())
             .bind(self.asked.known_at.map(Timestamp::as_millis))
             .bind(MAX_CHANGES.saturating_add(1))
-            .fetch_all(&mut *self.tx)
+            .fetch_all(&mut *self.connection)
             .await?;
-        bounded(rows.len(), MAX_CHANGES, "changes of files")?;
         let mut origins: BTreeMap<Uuid, Vec<Origin>> = BTreeMap::new();
         for row in &rows {
             let at = Timestamp::from_millis(row.try_get("at")?);
@@ -87,7 +87,16 @@ impl Snapshot {
                 recorded_at: Timestamp::from_millis(row.try_get("recorded_at")?),
             });
         }
-        Ok(Part { items: origins.into_iter().collect(), next })
+        if bounded(rows.len(), MAX_CHANGES, "changes of files").is_ok() {
+            return Ok(Part { items: origins.into_iter().collect(), next });
+        }
+        // Of the last file that was read not all was; the page ends before it.
+        origins.pop_last();
+        let next = origins.last_key_value().map(|(file, _)| *file);
+        match next {
+            Some(_) => Ok(Part { items: origins.into_iter().collect(), next }),
+            None => Err(ReadError::TooMuch { what: "changes of files", limit: MAX_CHANGES }),
+        }
     }
 
     /// The runs of up to `limit` jobs after `after` that the period's usage needs, by job.
@@ -98,10 +107,10 @@ impl Snapshot {
         let page = Page { after, limit };
         let pages = Pages { jobs: one_more(page), ..Pages::default() };
         let found = self.read(Sought::default(), &Cut::of(self.asked.window, &[]), pages).await?;
-        let Part { items: runs, next } = self.asked.runs_of_page(&found, &self.late, page);
+        let Part { items: runs, next } = self.asked.runs_of_page(&found.runs, &self.late, page);
         let mut jobs: Vec<_> = runs.iter().map(|run| run.job).collect();
         jobs.dedup();
-        let rows = sqlx::query(OF_RUNS).bind(&jobs).fetch_all(&mut *self.tx).await?;
+        let rows = sqlx::query(OF_RUNS).bind(&jobs).fetch_all(&mut *self.connection).await?;
         let mut events: BTreeMap<(Uuid, bool, Timestamp), Told> = BTreeMap::new();
         for row in &rows {
             let (job, at) = (row.try_get("job_id")?, Timestamp::from_millis(row.try_get("at")?));

@@ -20,26 +20,28 @@ use crate::{
     projections::{
         ReadError,
         answer::{self, Area, Found, Page, Wanted},
-        runs, storage_changes,
-        sums::{Scope, Sums},
+        runs,
+        storage_changes::{self, Changes},
+        sums::{Read, Scope, Sums},
     },
 };
 
 /// Of the organization, in each span; and of users, in all of them together.
 pub(super) const TOTALS: Sought<'static> =
-    Sought { scopes: &[Scope::Storage, Scope::Running], whole: &[Scope::RunningByUser] };
+    Sought { scopes: &[Scope::Storage, Scope::Running], whole: &[Scope::RunningByUser], hidden: true };
 
-/// Which sums are wanted: for each span, and for all together.
+/// Which sums are wanted: for each span, and for all together; and whether it matters what the sum of all files hides.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sought<'a> {
     pub(super) scopes: &'a [Scope],
     pub(super) whole: &'a [Scope],
+    pub(super) hidden: bool,
 }
 
 /// Which sums answer for spans. If something may still go on at `as_of`, what changes at that very instant is among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut {
-    from: Timestamp,
+    pub(super) from: Timestamp,
     pub(super) spans: Vec<Span>,
 }
 
@@ -87,6 +89,8 @@ pub(super) struct Pages {
 pub(super) struct Late {
     changes: Vec<(Scope, Option<Uuid>, LevelChange)>,
     pub(super) files: Vec<Uuid>,
+    /// By file.
+    pub(super) of_files: Changes,
     /// Jobs whose runs were others, or none yet.
     jobs: BTreeSet<Uuid>,
     /// The runs of these jobs as they were known.
@@ -103,10 +107,11 @@ impl Late {
         let (_, last) = window.needed();
         let mut late = Self::default();
         let changes = storage_changes::recorded_after(connection, organization, known_at, last, MAX_CHANGES).await?;
-        for (file, changes) in changes {
-            late.files.push(file);
-            late.changes.extend(changes.into_iter().map(|change| (Scope::Storage, None, change)));
+        for change in changes.values().flatten() {
+            late.changes.push((Scope::Storage, None, *change));
         }
+        late.files = changes.keys().copied().collect();
+        late.of_files = changes;
         let known = runs::known_at(connection, organization, known_at, last, MAX_CHANGES).await?;
         let kept = runs::of_jobs(connection, &known.jobs).await?;
         let difference = runs::difference(known.runs.iter(), kept.values());
@@ -114,6 +119,12 @@ impl Late {
         late.jobs = known.jobs.into_iter().collect();
         late.runs = known.runs.into_iter().map(|run| run.recorded.run).collect();
         Ok(late)
+    }
+
+    /// Takes what wasn't known yet out of sums of these scopes.
+    pub(super) fn forget(&self, sums: &mut Read, scopes: &[Scope], cut: &Cut) {
+        let of_scopes: Vec<_> = self.changes.iter().filter(|(scope, ..)| scopes.contains(scope)).copied().collect();
+        sums.forget(&of_scopes, cut.from, &cut.spans);
     }
 
     /// Runs that are odd, as far as they were known; and all others of jobs of which something wasn't known yet.
@@ -144,13 +155,12 @@ impl Asked {
             files: pages.files,
             flags: pages.flags,
             unclear: &late.files,
+            hidden: sought.hidden && self.window.is_cut(),
             max_sums: MAX_PARTS,
             max_changes: MAX_CHANGES,
         };
         let mut found = answer::read(connection, &wanted).await?;
-        let is_read = |scope: &Scope| sought.scopes.contains(scope) || sought.whole.contains(scope);
-        let of_scopes: Vec<_> = late.changes.iter().filter(|(scope, ..)| is_read(scope)).copied().collect();
-        found.sums.forget(&of_scopes, cut.from, &cut.spans);
+        late.forget(&mut found.sums, &[sought.scopes, sought.whole].concat(), cut);
         Ok(found)
     }
 
@@ -176,16 +186,21 @@ impl Asked {
     }
 
     /// The runs of a page of jobs that the period's usage needs; one job more was read.
-    pub(super) fn runs_of_page(&self, found: &Found, late: &Late, page: Page) -> Part<JobRun<Uuid, Uuid>> {
+    pub(super) fn runs_of_page(
+        &self,
+        read: &[JobRun<Uuid, Uuid>],
+        late: &Late,
+        page: Page,
+    ) -> Part<JobRun<Uuid, Uuid>> {
         let (counted, as_of) = (self.window.counted(), self.window.as_of);
         let is_listed = |run: &&JobRun<Uuid, Uuid>| {
             page.after.is_none_or(|after| run.job > after) && run.run.touches(counted, as_of)
         };
         let mut runs: Vec<_> = late.runs.iter().filter(is_listed).cloned().collect();
-        runs.extend(found.runs.iter().filter(|run| !late.jobs.contains(&run.job)).cloned());
+        runs.extend(read.iter().filter(|run| !late.jobs.contains(&run.job)).cloned());
         runs.sort_by_key(|run| run.job);
         // A page ends where the one that was read ends, also if nothing was known yet of some of its jobs.
-        let jobs: BTreeSet<Uuid> = runs.iter().chain(&found.runs).map(|run| run.job).collect();
+        let jobs: BTreeSet<Uuid> = runs.iter().chain(read).map(|run| run.job).collect();
         let limit = page.limit;
         let next = (jobs.len() > limit).then(|| jobs.iter().nth(limit.saturating_sub(1)).copied()).flatten();
         if let Some(next) = next {
@@ -198,10 +213,9 @@ impl Asked {
     pub(super) fn file_sums(&self, found: &Found, late: &Late, limit: usize) -> Part<(Uuid, i128)> {
         let next = found.files.get(limit.saturating_sub(1)).map(|area| area.file);
         let next = next.filter(|_| found.files.len() > limit);
-        let late: BTreeSet<_> = late.files.iter().collect();
         let mut files = Vec::with_capacity(found.files.len());
         for Area { file, byte_ms, stored } in found.files.iter().take(limit) {
-            if !late.contains(file) {
+            if !late.of_files.contains_key(file) {
                 files.extend(stored.then_some((*file, *byte_ms)));
             } else if let Some(changes) = found.changes.get(file) {
                 let one = BTreeMap::from([(*file, changes.clone())]);

@@ -16,28 +16,23 @@ use super::{
     ReadError, bounded,
     file_links::{Link, Links, links},
     storage_changes::Changes,
-    sums::{Pieces, Read, Scope, whole},
+    sums::{self, A, B, ID, OTHER, PART, PART_OF_SUMS, PLACE, Pieces, Read, SAID, Scope, X, whole},
 };
 use crate::domain::{
     compute::JobRun,
-    metering::{LevelChange, LevelSums},
+    metering::LevelChange,
     runs::Run,
     span::{Span, Window},
 };
 
-/// The statement.
-pub const STATEMENT: &str = include_str!("sql/answer.sql");
-
-/// Its columns, by place: names would be looked up for each value of each row.
-const PART: usize = 0;
-const PLACE: usize = 1;
-const ID: usize = 2;
-const OTHER: usize = 3;
-const A: usize = 4;
-const B: usize = 5;
-const X: usize = 6;
-const Y: usize = 7;
-const SAID: usize = 8;
+/// The statement of what is listed, of runs and of the sums. Where only sums are asked for, theirs is sent alone.
+pub const STATEMENT: &str = concat!(
+    include_str!("sql/listed.sql"),
+    "union all\n",
+    include_str!("sql/runs.sql"),
+    "union all\n",
+    include_str!("sql/sums.sql")
+);
 
 /// A page of a list: after which id, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,6 +68,8 @@ pub struct Wanted<'a> {
     pub flags: usize,
     /// Files that are listed even if they seem not to have been stored, and whose changes are read.
     pub unclear: &'a [Uuid],
+    /// Whether it matters what the sum of all hides.
+    pub hidden: bool,
     /// The most sums: subjects times spans.
     pub max_sums: i64,
     /// The most changes of files, and the most links.
@@ -103,15 +100,16 @@ pub struct Found {
     pub files: Vec<Area>,
     /// Links of these files.
     pub links: Links,
-    /// All changes of those of these files that have links or are unclear.
+    /// Changes of those of these files that have links or are unclear, as far as they matter: of one with links how it changed while it
+    /// had one, in the period; of an unclear one how it did in the period; and all that was before as one change.
     pub changes: Changes,
     /// The files that held less than nothing in what counts of the period, by id.
     pub below_nothing: Vec<Uuid>,
-    /// Whether a file is stored at `as_of` whose level may be missing in the sum of all: it was ever below nothing, or is unclear.
+    /// If it matters, whether a file is stored at `as_of` whose level may be missing in the sum of all: it was ever below nothing, or is unclear.
     pub hidden: bool,
 }
 
-fn at_most(limit: usize) -> i64 {
+pub(super) fn at_most(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
@@ -125,55 +123,31 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
     pieces.add(wanted.scopes, wanted.from, wanted.spans);
     let ends = wanted.spans.iter().map(|span| span.end()).max().unwrap_or(wanted.from);
     pieces.add_whole(wanted.whole, wanted.from, ends);
-    let Pieces { edges, buckets, changes: cut, at_edges } = pieces;
     // Beyond what counts there is nothing, though the period has begun to be known.
     let files = if wanted.window.counted().is_empty() { 0 } else { wanted.files.limit };
-    let provisional = wanted.window.is_cut() && wanted.scopes.contains(&Scope::Storage);
-    let rows = sqlx::query(STATEMENT)
-        .bind(wanted.organization)
-        .bind(first.as_millis())
-        .bind(last.as_millis())
-        .bind(wanted.known_at.map(Timestamp::as_millis))
-        .bind(wanted.jobs.after.unwrap_or_default())
-        .bind(at_most(wanted.jobs.limit))
-        .bind(wanted.files.after.unwrap_or_default())
-        .bind(at_most(files))
-        .bind(wanted.unclear)
-        .bind(at_most(wanted.flags))
-        .bind(wanted.max_changes.saturating_add(1))
-        .bind(edges)
-        .bind(buckets.meters)
-        .bind(buckets.scopes)
-        .bind(buckets.widths)
-        .bind(buckets.millis)
-        .bind(buckets.shifts)
-        .bind(buckets.firsts)
-        .bind(buckets.ends)
-        .bind(buckets.places)
-        .bind(cut.meters)
-        .bind(cut.scopes)
-        .bind(cut.firsts)
-        .bind(cut.ends)
-        .bind(cut.places)
-        .bind(cut.at_edges)
-        .bind(at_edges.hours)
-        .bind(at_edges.storage)
-        .bind(at_edges.scopes)
-        .bind(provisional)
-        .fetch_all(connection)
-        .await?;
+    let listed = wanted.jobs.limit > 0 || files > 0 || wanted.flags > 0 || wanted.hidden;
+    let mut query = pieces.bind(if listed { STATEMENT } else { sums::STATEMENT }, wanted.organization);
+    if listed {
+        query = query
+            .bind(first.as_millis())
+            .bind(last.as_millis())
+            .bind(wanted.known_at.map(Timestamp::as_millis))
+            .bind(wanted.files.after.unwrap_or_default())
+            .bind(at_most(files))
+            .bind(wanted.unclear)
+            .bind(at_most(wanted.flags))
+            .bind(wanted.max_changes.saturating_add(1))
+            .bind(wanted.hidden)
+            .bind(wanted.jobs.after.unwrap_or_default())
+            .bind(at_most(wanted.jobs.limit));
+    }
+    let rows = query.fetch_all(connection).await?;
     let mut found = Found::default();
     let (mut changes, mut all_links) = (0, Vec::new());
     for row in &rows {
         let id: Uuid = row.try_get(ID)?;
         match row.try_get::<i32, _>(PART)? {
-            1 => {
-                let sums = LevelSums::of(whole(row, X)?, whole(row, Y)?);
-                if let Some(scope) = Scope::of_numbers(row.try_get(A)?, row.try_get(B)?) {
-                    found.sums.add(scope, id, row.try_get(PLACE)?, sums, wanted.spans.len());
-                    bounded(found.sums.len().saturating_mul(wanted.spans.len()), wanted.max_sums, "sums by subject")?;
-                }
-            }
+            PART_OF_SUMS => found.sums.take_in(row, wanted.spans.len(), wanted.max_sums)?,
             2 => found.runs.push(run(row, id)?),
             3 => found.odd.push(run(row, id)?),
             4 => {
@@ -208,7 +182,8 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
     Ok(found)
 }
 
-fn run(row: &PgRow, job: Uuid) -> Result<JobRun<Uuid, Uuid>, sqlx::Error> {
+/// The run that a row tells.
+pub(super) fn run(row: &PgRow, job: Uuid) -> Result<JobRun<Uuid, Uuid>, sqlx::Error> {
     let instant = |column: usize| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
     let run = Run { started_at: instant(A)?, ended_at: instant(B)? };
     Ok(JobRun { job, user: row.try_get(OTHER)?, run })

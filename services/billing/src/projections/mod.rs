@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod answer;
 pub mod file_links;
+pub mod file_sums;
 pub mod runs;
 pub mod shared_files;
 pub mod storage_changes;

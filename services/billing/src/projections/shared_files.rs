@@ -1,34 +1,40 @@
 //! The files that jobs share, read in one statement.
 //!
-//! The problem: how much of a file is whose takes its links and its changes, and which files matter takes both tables again.
+//! The problem: how much of a file is whose takes its links and its changes, and which files matter takes both tables again. What isn't any
+//! job's takes the sums of all files beside it.
 //!
 //! The invariant: one statement finds the files of a period and reads what is needed of them, from indexes; files that were
 //! never linked cost one look. What is read is bounded; more than the bound is an error and never a part of the truth.
 
+use std::{collections::BTreeMap, error::Error, str::FromStr};
+
 use epoch::Timestamp;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    ReadError, bounded,
+    ReadError,
+    answer::{Page, at_most, run},
+    bounded,
     file_links::{Link, Links, links},
     storage_changes::Changes,
+    sums::{A, B, ID, OTHER, PART, PART_OF_SUMS, PLACE, Pieces, Read, SAID, Scope, X, Y},
 };
-use crate::domain::metering::LevelChange;
+use crate::domain::{compute::JobRun, metering::LevelChange, span::Span};
 
-/// The statement.
-pub const STATEMENT: &str = include_str!("sql/shared_files.sql");
+/// The statement of what is shared, and of the sums.
+pub const STATEMENT: &str = concat!(include_str!("sql/shared_files.sql"), "union all\n", include_str!("sql/sums.sql"));
 
-/// Its columns, by place.
-const PART: usize = 0;
-const FILE: usize = 1;
-const JOB: usize = 2;
-const ROLE: usize = 3;
-const VERSION: usize = 4;
-const AT: usize = 5;
-const LINKED: usize = 6;
-const HELD: usize = 7;
-const SINCE: usize = 8;
+/// The same, and of a page of the jobs that ran or that files were ever linked to.
+pub const WITH_JOBS: &str = concat!(
+    include_str!("sql/shared_files.sql"),
+    "union all\n",
+    include_str!("sql/linked_jobs.sql"),
+    "union all\n",
+    include_str!("sql/runs.sql"),
+    "union all\n",
+    include_str!("sql/sums.sql")
+);
 
 /// Which files.
 #[derive(Debug, Clone, Copy)]
@@ -49,18 +55,50 @@ pub struct Wanted<'a> {
     pub max_changes: i64,
     /// An organization that ever had fewer links has all of them read at once; of one with more, the links of each file are looked for.
     pub many_links: i64,
+    /// Whether it matters whose the jobs are.
+    pub owners: bool,
+    /// Which jobs are listed, if any are.
+    pub page: Option<Page>,
+    /// Sums of which scopes, for each span.
+    pub scopes: &'a [Scope],
+    /// Before when, beside those in the spans.
+    pub from: Timestamp,
+    /// Spans that follow each other from there on.
+    pub spans: &'a [Span],
+    /// The most sums: subjects times spans.
+    pub max_sums: i64,
 }
+
+/// What is known of a job from its creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// Who created it.
+    pub user: Option<Uuid>,
+    /// What it was created from.
+    pub configuration: Option<Uuid>,
+}
+
+/// What is known of jobs.
+pub type Owners = BTreeMap<Uuid, Owner>;
 
 /// Reading so many links that don't matter costs less than looking for each of a thousand files.
 pub const MANY_LINKS: i64 = 5_000;
 
 /// Files that jobs were ever linked to, up to and with the last instant that was asked for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Found {
     /// From when to when jobs used them.
     pub links: Links,
-    /// How much they held; changes of one instant may be put together.
+    /// How much they held while jobs used them in the period; what was before may be put together.
     pub changes: Changes,
+    /// Of the jobs, if it matters.
+    pub owners: Owners,
+    /// Sums by scope and subject.
+    pub sums: Read,
+    /// By job, if any are listed.
+    pub runs: Vec<JobRun<Uuid, Uuid>>,
+    /// Jobs that files were ever linked to, if any are listed.
+    pub linked: Vec<Uuid>,
 }
 
 /// Reads what is wanted.
@@ -69,8 +107,11 @@ pub struct Found {
 /// [`ReadError`], also when there is more than may be read.
 pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<Found, ReadError> {
     let (first, last) = wanted.period;
-    let rows = sqlx::query(STATEMENT)
-        .bind(wanted.organization)
+    let mut pieces = Pieces::within(wanted.spans);
+    pieces.add(wanted.scopes, wanted.from, wanted.spans);
+    let statement = if wanted.page.is_some() { WITH_JOBS } else { STATEMENT };
+    let mut query = pieces
+        .bind(statement, wanted.organization)
         .bind(first.as_millis())
         .bind(last.as_millis())
         .bind(wanted.known_at.map(Timestamp::as_millis))
@@ -79,28 +120,50 @@ pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<
         .bind(wanted.max_changes.saturating_add(1))
         .bind(wanted.max_changes.saturating_add(1))
         .bind(wanted.many_links)
-        .fetch_all(connection)
-        .await?;
-    let (mut all_links, mut changes, mut count) = (Vec::with_capacity(rows.len()), Changes::new(), 0);
+        .bind(wanted.owners);
+    if let Some(page) = wanted.page {
+        query = query.bind(page.after.unwrap_or_default()).bind(at_most(page.limit));
+    }
+    let rows = query.fetch_all(connection).await?;
+    let (mut found, mut all_links, mut count) = (Found::default(), Vec::with_capacity(rows.len()), 0);
     for row in &rows {
-        let file: Uuid = row.try_get(FILE)?;
-        let at = Timestamp::from_millis(row.try_get(AT)?);
-        let held: Option<i64> = row.try_get(HELD)?;
-        if row.try_get::<i32, _>(PART)? == 1 {
-            let (job, role, version) = (row.try_get(JOB)?, row.try_get::<i16, _>(ROLE)?.into(), row.try_get(VERSION)?);
-            all_links.push(Link { file, at, job, version, role, linked: row.try_get(LINKED)? });
-            if let Some(delta) = held {
-                let since = Timestamp::from_millis(row.try_get(SINCE)?);
-                changes.entry(file).or_insert_with(|| vec![LevelChange { at: since, delta }]);
+        match row.try_get::<i32, _>(PART)? {
+            PART_OF_SUMS => found.sums.take_in(row, wanted.spans.len(), wanted.max_sums)?,
+            2 => found.runs.push(run(row, row.try_get(ID)?)?),
+            6 => {
+                let change = LevelChange { at: Timestamp::from_millis(row.try_get(A)?), delta: row.try_get(B)? };
+                found.changes.entry(row.try_get(ID)?).or_default().push(change);
+                count += 1;
             }
-        } else if let Some(delta) = held {
-            changes.entry(file).or_default().push(LevelChange { at, delta });
-            count += 1;
+            9 => {
+                let (file, at) = (row.try_get(ID)?, Timestamp::from_millis(row.try_get(A)?));
+                let (job, role, version) = (row.try_get(OTHER)?, row.try_get(PLACE)?, row.try_get(B)?);
+                all_links.push(Link { file, at, job, version, role, linked: row.try_get(SAID)? });
+                if let (Some(delta), Some(since)) = (parsed(row, X)?, parsed(row, Y)?) {
+                    let held = || vec![LevelChange { at: Timestamp::from_millis(since), delta }];
+                    found.changes.entry(file).or_insert_with(held);
+                }
+            }
+            11 => found.linked.push(row.try_get(ID)?),
+            _ => {
+                let owner = Owner { user: row.try_get(OTHER)?, configuration: parsed(row, X)? };
+                found.owners.insert(row.try_get(ID)?, owner);
+            }
         }
     }
     bounded(all_links.len(), wanted.max_changes, "links of files")?;
     bounded(count, wanted.max_changes, "changes of files")?;
-    let links = links(all_links);
-    bounded(links.len(), i64::try_from(wanted.max_files).unwrap_or(i64::MAX), "shared files")?;
-    Ok(Found { links, changes })
+    found.runs.sort_unstable_by_key(|run| run.job);
+    found.links = links(all_links);
+    bounded(found.links.len(), i64::try_from(wanted.max_files).unwrap_or(i64::MAX), "shared files")?;
+    Ok(found)
+}
+
+/// What stands in a column of text, if anything does.
+fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &PgRow,
+    column: usize,
+) -> Result<Option<T>, sqlx::Error> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(|text| text.parse().map_err(|error: T::Err| sqlx::Error::Decode(error.into()))).transpose()
 }

@@ -4,7 +4,8 @@
 //! an upload that was given up.
 //!
 //! The invariant: each event that stores or frees bytes is one row, at the instant it happened, so a file's level at any
-//! instant is the sum of its rows up to there. The sums of files and of the organization are written with it.
+//! instant is the sum of its rows up to there. The sums of files and of the organization are written with it; a file that changes
+//! often has sums by time, too.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ use crate::domain::{metering::LevelChange, span::Span};
 /// The subscription's name.
 pub const NAME: &str = "storage-changes";
 
-/// Fills the tables `storage_changes`, `metering_files` and `metering_storage_sums`.
+/// Fills the tables `storage_changes`, `metering_files`, `metering_file_sums` and `metering_storage_sums`.
 pub struct StorageChanges;
 
 #[derive(Default)]
@@ -48,7 +49,7 @@ impl EventHandler<PgTx> for StorageChanges {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["storage_changes", "metering_files", "metering_storage_sums"]
+        &["storage_changes", "metering_files", "metering_file_sums", "metering_storage_sums"]
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
@@ -101,26 +102,6 @@ fn size(bytes: i64) -> Result<i64, HandlerError> {
 
 /// Changes by file.
 pub type Changes = BTreeMap<Uuid, Vec<LevelChange>>;
-
-const OF_FILES: &str = "select file_id, at, delta_bytes from storage_changes \
-     where organization_id = $1 and file_id = any($2) and at <= $3 and ($4::bigint is null or recorded_at <= $4) limit $5";
-
-/// All changes of some of an organization's files up to and with `last`, as far as they were recorded at `known_at`.
-///
-/// # Errors
-/// [`ReadError`], also when there are more than `limit`.
-pub async fn of_files(
-    connection: &mut PgConnection,
-    organization: Uuid,
-    files: &[Uuid],
-    last: Timestamp,
-    known_at: Option<Timestamp>,
-    limit: i64,
-) -> Result<Changes, ReadError> {
-    let query = sqlx::query(OF_FILES).bind(organization).bind(files).bind(last.as_millis());
-    let query = query.bind(known_at.map(Timestamp::as_millis));
-    collect(query, connection, limit).await
-}
 
 const RECORDED_AFTER: &str = "select file_id, at, delta_bytes from storage_changes \
      where organization_id = $1 and recorded_at > $2 and at <= $3 limit $4";

@@ -11,14 +11,36 @@
 use std::collections::BTreeMap;
 
 use epoch::Timestamp;
-use sqlx::{ColumnIndex, PgConnection, Row, postgres::PgRow};
+use sqlx::{
+    ColumnIndex, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use uuid::Uuid;
 
+use super::{ReadError, bounded};
 use crate::domain::{
     buckets::{MIDDLE_OF_DAY, Piece, Width, areas, before, by_days, within},
     metering::{LevelChange, LevelSums},
     span::Span,
 };
+
+/// The statement that reads sums. Others begin before it.
+pub const STATEMENT: &str = include_str!("sql/sums.sql");
+
+/// The columns of each statement that has it in it, by place: names would be looked up for each value of each row.
+pub(crate) const PART: usize = 0;
+pub(crate) const PLACE: usize = 1;
+pub(crate) const ID: usize = 2;
+pub(crate) const OTHER: usize = 3;
+pub(crate) const A: usize = 4;
+pub(crate) const B: usize = 5;
+pub(crate) const X: usize = 6;
+pub(crate) const Y: usize = 7;
+pub(crate) const SAID: usize = 8;
+
+/// The part of the rows of sums.
+pub(crate) const PART_OF_SUMS: i32 = 1;
 
 /// Of what level, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,6 +193,32 @@ impl Read {
         self.0.get(&(scope, Uuid::nil())).cloned().unwrap_or_else(|| Sums::none(spans))
     }
 
+    /// Takes in a row of the statement of sums, of at most so many sums in all.
+    pub(crate) fn take_in(&mut self, row: &PgRow, spans: usize, max_sums: i64) -> Result<(), ReadError> {
+        let sums = LevelSums::of(whole(row, X)?, whole(row, Y)?);
+        if let Some(scope) = Scope::of_numbers(row.try_get(A)?, row.try_get(B)?) {
+            self.add(scope, row.try_get(ID)?, row.try_get(PLACE)?, sums, spans);
+            bounded(self.len().saturating_mul(spans), max_sums, "sums by subject")?;
+        }
+        Ok(())
+    }
+
+    /// Takes a subject's sums, without changes that are among them.
+    pub(crate) fn take(
+        &mut self,
+        scope: Scope,
+        subject: Uuid,
+        without: &[LevelChange],
+        from: Timestamp,
+        spans: &[Span],
+    ) -> Option<Sums> {
+        let mut sums = self.0.remove(&(scope, subject))?;
+        for change in without {
+            sums.forget(*change, from, spans);
+        }
+        Some(sums)
+    }
+
     /// A scope's subjects and their sums, by id; nobody comes first.
     pub fn of(&self, scope: Scope) -> impl Iterator<Item = (Option<Uuid>, &Sums)> {
         let all = self.0.range((scope, Uuid::nil())..=(scope, Uuid::max()));
@@ -307,6 +355,31 @@ impl Pieces {
         for piece in within(Span::new(from, end)) {
             self.push(scopes, piece, Counts::In(1));
         }
+    }
+
+    /// The first arguments of a statement that has the statement of sums in it.
+    pub(crate) fn bind<'q>(self, statement: &'static str, organization: Uuid) -> Query<'q, Postgres, PgArguments> {
+        let Self { edges, buckets, changes, at_edges } = self;
+        sqlx::query(statement)
+            .bind(organization)
+            .bind(edges)
+            .bind(buckets.meters)
+            .bind(buckets.scopes)
+            .bind(buckets.widths)
+            .bind(buckets.millis)
+            .bind(buckets.shifts)
+            .bind(buckets.firsts)
+            .bind(buckets.ends)
+            .bind(buckets.places)
+            .bind(changes.meters)
+            .bind(changes.scopes)
+            .bind(changes.firsts)
+            .bind(changes.ends)
+            .bind(changes.places)
+            .bind(changes.at_edges)
+            .bind(at_edges.hours)
+            .bind(at_edges.storage)
+            .bind(at_edges.scopes)
     }
 
     fn push(&mut self, scopes: &[Scope], piece: Piece, counts: Counts) {

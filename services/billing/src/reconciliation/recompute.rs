@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use epoch::Timestamp;
+use futures::TryStreamExt;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::{Areas, Compared, NOTHING, Places};
 use crate::{
     domain::{
         buckets::Width,
-        metering::{LevelChange, LevelSums, segments},
+        metering::{LevelChange, LevelSums},
         span::Span,
     },
     metering::MAX_CHANGES,
@@ -132,8 +133,11 @@ pub(super) async fn days(connection: &mut PgConnection, organization: Uuid, buck
 }
 
 fn place((meter, scope, subject, width, bucket): Key) -> String {
-    let width = ["hour", "day", "32 days"].get(usize::try_from(width).unwrap_or_default()).copied().unwrap_or_default();
-    format!("metering_sums meter {meter} scope {scope} subject {subject} {width} {bucket}")
+    format!("metering_sums meter {meter} scope {scope} subject {subject} {} {bucket}", width_name(width))
+}
+
+fn width_name(width: i16) -> &'static str {
+    ["hour", "day", "32 days", "1024 days"].get(usize::try_from(width).unwrap_or_default()).copied().unwrap_or_default()
 }
 
 /// Sums of nothing are nothing: what was put right leaves an empty row behind.
@@ -177,24 +181,118 @@ pub(super) async fn files(
     let mut ids: Vec<Uuid> =
         sqlx::query_scalar(query).bind(organization).bind(round).bind(FILES).fetch_all(&mut *connection).await?;
     ids.extend(wrong.iter().filter_map(|area| area.strip_prefix("file ")?.parse::<Uuid>().ok()));
-    let query = "select file_id, s0::text, s1::text, first_at, last_at, lowest::text from metering_files \
-         where organization_id = $1 and file_id = any($2)";
-    let mut kept: BTreeMap<Uuid, String> = BTreeMap::new();
+    let query = "select file_id, s0::text, s1::text, first_at, last_at, lowest::text, changes, has_sums \
+         from metering_files where organization_id = $1 and file_id = any($2)";
+    let mut kept: BTreeMap<Uuid, (String, Option<i64>, bool)> = BTreeMap::new();
     for row in &sqlx::query(query).bind(organization).bind(&ids).fetch_all(&mut *connection).await? {
         let (first_at, last_at): (i64, i64) = (row.try_get("first_at")?, row.try_get("last_at")?);
         let (sums, lowest) = (shown(LevelSums::of(whole(row, "s0")?, whole(row, "s1")?)), whole(row, "lowest")?);
-        kept.insert(row.try_get("file_id")?, format!("{sums} from {first_at} to {last_at} lowest {lowest}"));
+        let (changes, has_sums) = (row.try_get("changes")?, row.try_get("has_sums")?);
+        let shown = format!("{sums} from {first_at} to {last_at} lowest {lowest} changes {}", counted(changes));
+        kept.insert(row.try_get("file_id")?, (shown, changes, has_sums));
     }
-    let end = Timestamp::from_millis(i64::MAX);
-    let changes = storage_changes::of_files(connection, organization, &ids, end, None, MAX_CHANGES).await?;
+    let mut sums = sums_of_files(connection, organization, &ids).await?;
+    let mut recomputed = changes_of_files(connection, organization, &ids).await?;
     let mut areas = Areas::new();
-    for file in ids {
-        let kept = kept.remove(&file).unwrap_or_else(|| NOTHING.to_owned());
-        let recomputed = changes.get(&file).map_or_else(|| NOTHING.to_owned(), |changes| of_file(changes));
-        let places = Places::from([(format!("metering_files file {file}"), Compared { kept, recomputed })]);
-        areas.entry(area_of_file(file)).or_insert(places);
+    for file in ids.into_iter().collect::<BTreeSet<_>>() {
+        let (kept, changes, has_sums) = kept.remove(&file).unwrap_or_else(|| (NOTHING.to_owned(), None, false));
+        let of_changes = recomputed.remove(&file).unwrap_or_default();
+        // A file of few changes needs none, but those that are there must be right.
+        let mut sums = sums.remove(&file).unwrap_or_default();
+        let wanted = if has_sums || !sums.is_empty() { of_changes.buckets.clone() } else { BTreeMap::new() };
+        let mut places = Places::new();
+        for (key, wanted) in &wanted {
+            let kept = sums.remove(key).map_or_else(|| NOTHING.to_owned(), shown);
+            places.insert(place_of_file(file, *key), Compared { kept, recomputed: shown(*wanted) });
+        }
+        for (key, kept) in sums {
+            let compared = Compared { kept: shown(kept), recomputed: NOTHING.to_owned() };
+            places.insert(place_of_file(file, key), compared);
+        }
+        let recomputed = of_changes.shown(changes.is_some());
+        places.insert(format!("metering_files file {file}"), Compared { kept, recomputed });
+        areas.insert(area_of_file(file), places);
     }
     Ok(areas)
+}
+
+/// The width and the bucket.
+type FileKey = (i16, i64);
+
+fn place_of_file(file: Uuid, (width, bucket): FileKey) -> String {
+    format!("metering_file_sums file {file} {} {bucket}", width_name(width))
+}
+
+fn counted(changes: Option<i64>) -> String {
+    changes.map_or_else(|| "not counted".to_owned(), |changes| changes.to_string())
+}
+
+/// The kept sums of files.
+async fn sums_of_files(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    files: &[Uuid],
+) -> Result<BTreeMap<Uuid, BTreeMap<FileKey, LevelSums>>, ReadError> {
+    let query = "select file_id, width, bucket, s0::text, s1::text from metering_file_sums \
+         where organization_id = $1 and file_id = any($2)";
+    let mut all: BTreeMap<Uuid, BTreeMap<FileKey, LevelSums>> = BTreeMap::new();
+    for row in &sqlx::query(query).bind(organization).bind(files).fetch_all(connection).await? {
+        let key = (row.try_get("width")?, row.try_get("bucket")?);
+        let sums = LevelSums::of(whole(row, "s0")?, whole(row, "s1")?);
+        all.entry(row.try_get("file_id")?).or_default().insert(key, sums);
+    }
+    Ok(all)
+}
+
+/// What a file's changes come to, taken in one by one in the order of time.
+#[derive(Debug, Default)]
+struct OfChanges {
+    sums: LevelSums,
+    buckets: BTreeMap<FileKey, LevelSums>,
+    instants: Option<(Timestamp, Timestamp)>,
+    /// The least it held before the last instant.
+    lowest: i128,
+    changes: i64,
+}
+
+impl OfChanges {
+    fn add(&mut self, change: LevelChange) {
+        let (first, last) = self.instants.unwrap_or((change.at, change.at));
+        if last < change.at {
+            self.lowest = self.lowest.min(self.sums.level());
+        }
+        self.instants = Some((first, change.at));
+        self.sums.add(change);
+        for width in Width::ALL {
+            self.buckets.entry((width.number(), width.bucket(change.at))).or_default().add(change);
+        }
+        self.changes += 1;
+    }
+
+    fn shown(&self, with_count: bool) -> String {
+        let Some((first, last)) = self.instants else { return NOTHING.to_owned() };
+        let lowest = self.lowest.min(self.sums.level());
+        let (sums, changes) = (shown(self.sums), counted(with_count.then_some(self.changes)));
+        format!("{sums} from {} to {} lowest {lowest} changes {changes}", first.as_millis(), last.as_millis())
+    }
+}
+
+/// What the changes of files come to, of however many.
+async fn changes_of_files(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    files: &[Uuid],
+) -> Result<BTreeMap<Uuid, OfChanges>, ReadError> {
+    let query = "select file_id, at, delta_bytes from storage_changes where organization_id = $1 and file_id = any($2) \
+         order by file_id, at";
+    let mut rows = sqlx::query(query).bind(organization).bind(files).fetch(connection);
+    let mut all: BTreeMap<Uuid, OfChanges> = BTreeMap::new();
+    while let Some(row) = rows.try_next().await? {
+        let at = Timestamp::from_millis(row.try_get("at")?);
+        let change = LevelChange { at, delta: row.try_get("delta_bytes")? };
+        all.entry(row.try_get("file_id")?).or_default().add(change);
+    }
+    Ok(all)
 }
 
 /// Some jobs, others in each round, and those that were wrong: their runs with what their starts and ends make.
@@ -247,16 +345,4 @@ pub(super) async fn machine_types(connection: &mut PgConnection) -> Result<Place
     }
     bounded(places.len(), MAX_MACHINE_TYPES, "types of machines")?;
     Ok(places)
-}
-
-fn of_file(changes: &[LevelChange]) -> String {
-    let mut sums = LevelSums::default();
-    changes.iter().for_each(|change| sums.add(*change));
-    let instants = || changes.iter().map(|change| change.at);
-    let (first, last) = (instants().min().unwrap_or_default(), instants().max().unwrap_or_default());
-    // The level after the last change shows only in a span that goes on behind it.
-    let after = Timestamp::from_millis(last.as_millis().saturating_add(1));
-    let levels = segments(changes, Span::new(first, after));
-    let lowest = levels.iter().map(|segment| segment.level).min().unwrap_or_default().min(0);
-    format!("{} from {} to {} lowest {lowest}", shown(sums), first.as_millis(), last.as_millis())
 }

@@ -7,11 +7,15 @@ use billing::{
         sharing::Rule,
         span::{Span, Window},
     },
-    metering::{Asked, MAX_FLAGS, Snapshot, groups::GroupBy, usage},
+    metering::{
+        Asked, MAX_FLAGS, Snapshot,
+        groups::{GroupBy, groups},
+        usage,
+    },
     projections::{
         ReadError,
         answer::{Page, STATEMENT},
-        shared_files,
+        file_sums, shared_files, sums,
     },
 };
 use epoch::Timestamp;
@@ -91,6 +95,14 @@ async fn an_answer_is_one_statement() {
     assert!(answer.files.items.len() > 20 && answer.files.items.iter().any(|file| !file.jobs.is_empty()));
     assert!(answer.jobs.items.len() > 3 && answer.totals.storage_provisional, "{:?}", answer.jobs);
     assert_eq!(sent, 1, "statements");
+    // So are rows by user, and what else is told by sums.
+    let kinds = [(GroupBy::User, 2), (GroupBy::JobConfiguration, 2), (GroupBy::MachineType, 3), (GroupBy::Job, 4)];
+    for (by, statements) in kinds {
+        let rows = groups(&alone, asked, Rule::Split, by, &spans, listed).await.unwrap();
+        assert!(!rows.items.is_empty(), "{by:?}");
+        let sent = sqlx::raw_sql("select count(*) from pg_prepared_statements").fetch_one(&alone).await.unwrap();
+        assert_eq!(sent.get::<i64, _>(0), statements, "{by:?}");
+    }
     // Nor does it depend on the first questions how later ones are planned.
     for month in 0..12 {
         let period = [month * 30, month * 30 + 30].map(|day| Timestamp::from_millis(YEAR + day * DAY));
@@ -100,7 +112,8 @@ async fn an_answer_is_one_statement() {
         let none = Page { after: None, limit: 0 };
         usage(&alone, asked, Rule::Split, &[window.period], none, none).await.unwrap();
     }
-    let plans = "select generic_plans, custom_plans from pg_prepared_statements where statement like '%as part%'";
+    let plans =
+        "select generic_plans, custom_plans from pg_prepared_statements where statement like '-- What an answer%'";
     let plans: (i64, i64) = sqlx::query_as(plans).fetch_one(&alone).await.unwrap();
     assert_eq!(plans, (13, 0));
     alone.close().await;
@@ -349,11 +362,18 @@ async fn links_are_the_same_read_at_once_or_looked_for_file_by_file() {
                 max_files: 100,
                 max_changes: 1_000,
                 many_links,
+                owners: true,
+                page: None,
+                scopes: &[],
+                from: period[0],
+                spans: &[],
+                max_sums: 0,
             };
-            found.push(shared_files::read(&mut connection, &wanted).await.unwrap());
+            let all = shared_files::read(&mut connection, &wanted).await.unwrap();
+            found.push((all.links, all.changes, all.owners));
         }
         assert_eq!(found[0], found[1], "month {month}, known at {known:?}");
-        assert!(!found[0].links.is_empty() && found[0].links.len() == found[0].changes.len(), "{:?}", found[0]);
+        assert!(!found[0].0.is_empty() && found[0].0.len() == found[0].1.len(), "{:?}", found[0]);
     }
     drop(connection);
     pool.close().await;
@@ -369,9 +389,10 @@ async fn only_few_links_are_read_at_once() {
     let mut connection = pool.acquire().await.unwrap();
     let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
     for (many_links, at_once) in [(60, false), (61, true)] {
-        let arguments = format!("'{organization}', {first}, {last}, null, '{{}}', null, 1001, 1001, {many_links}");
-        let plan =
-            explained(&mut connection, SHARED_TYPES, shared_files::STATEMENT, "analyze, timing off", &arguments).await;
+        let sums = arguments_of_sums(organization, first, last);
+        let arguments = format!("{sums}, {first}, {last}, null, '{{}}', null, 1001, 1001, {many_links}, true");
+        let types = format!("{OF_SUMS}, {OF_SHARED}");
+        let plan = explained(&mut connection, &types, shared_files::STATEMENT, "analyze, timing off", &arguments).await;
         let joined = plan.lines().find(|line| line.contains("Full Join")).unwrap();
         assert_eq!(!joined.contains("never executed"), at_once, "{plan}");
     }
@@ -380,13 +401,26 @@ async fn only_few_links_are_read_at_once() {
     database.drop().await;
 }
 
-/// What `shared_files::STATEMENT` takes.
-const SHARED_TYPES: &str = "uuid, bigint, bigint, bigint, uuid[], uuid[], bigint, bigint, bigint";
+/// What `sums::STATEMENT` takes, and the others after it.
+const OF_SUMS: &str = "uuid, bigint[], smallint[], smallint[], smallint[], bigint[], bigint[], bigint[], bigint[], integer[], smallint[], \
+    smallint[], bigint[], bigint[], integer[], boolean[], bigint[], boolean, smallint[]";
 
-/// Which indexes the kept plan of a statement reads; no table is read whole.
+/// What `shared_files::STATEMENT` takes beside the sums.
+const OF_SHARED: &str = "bigint, bigint, bigint, uuid[], uuid[], bigint, bigint, bigint, boolean";
+
+/// Sums of both meters, of days and hours and within them.
+fn arguments_of_sums(organization: Uuid, first: i64, last: i64) -> String {
+    format!(
+        "'{organization}', '{{{first}}}', '{{1}}', '{{0}}', '{{1}}', '{{86400000}}', '{{0}}', '{{20240}}', '{{20269}}', '{{null}}', \
+         '{{1,2}}', '{{0,1}}', '{{{first},{first}}}', '{{{last},{last}}}', '{{null,null}}', '{{false,false}}', \
+         '{{485760,485784}}', true, '{{0,1}}'"
+    )
+}
+
+/// Which indexes the kept plan of a statement reads; no table is read whole, and no function is called for each row.
 async fn plan(connection: &mut PgConnection, types: &str, statement: &str, arguments: &str) -> String {
     let plan = explained(connection, types, statement, "costs off", arguments).await;
-    assert!(!plan.contains("Seq Scan"), "{plan}");
+    assert!(!plan.contains("Seq Scan") && !plan.contains("Function Scan on metering_file"), "{plan}");
     plan
 }
 
@@ -410,15 +444,41 @@ async fn files_that_jobs_share_are_read_from_indexes() {
     let organization = filled(&pool).await;
     let mut connection = pool.acquire().await.unwrap();
     let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
-    let of_all = format!("'{organization}', {first}, {last}, null, '{{}}', null, 200001, 200001, 5000");
-    let plan = plan(&mut connection, SHARED_TYPES, shared_files::STATEMENT, &of_all).await;
+    let sums = arguments_of_sums(organization, first, last);
+    let of_all =
+        format!("{sums}, {first}, {last}, null, '{{}}', null, 200001, 200001, 5000, true, '{}', 201", Uuid::nil());
+    let types = format!("{OF_SUMS}, {OF_SHARED}, uuid, bigint");
+    let plan = plan(&mut connection, &types, shared_files::WITH_JOBS, &of_all).await;
     for index in [
         "Index Only Scan using metering_files_stored on",
         "Index Only Scan using metering_files_freed on",
         "Index Only Scan using file_link_changes_of_files on",
         "Index Only Scan using storage_changes_of_files on",
         "file_link_changes_by_job",
+        "Index Only Scan using runs_of_period on",
     ] {
+        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+    }
+    drop(connection);
+    pool.close().await;
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn sums_of_files_are_read_from_indexes() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool("billing", BillingService::migrations()).await;
+    let organization = filled(&pool).await;
+    let mut connection = pool.acquire().await.unwrap();
+    let types = "uuid, uuid[], bigint, bigint, bigint, bigint[], smallint[], bigint[], bigint[], bigint[], bigint[], bigint[], \
+        bigint[], boolean[], bigint[]";
+    let (first, last, file) = (YEAR + 151 * DAY, YEAR + 180 * DAY, Uuid::nil());
+    let arguments = format!(
+        "'{organization}', '{{{file}}}', {last}, null, 200001, '{{{first}}}', '{{1}}', '{{86400000}}', '{{0}}', '{{20240}}', '{{20269}}', \
+         '{{{first}}}', '{{{last}}}', '{{false}}', '{{485760,485784}}'"
+    );
+    let plan = plan(&mut connection, types, file_sums::STATEMENT, &arguments).await;
+    for index in ["metering_file_sums_pkey", "Index Only Scan using storage_changes_of_files on"] {
         assert!(plan.contains(index), "{index} is not used:\n{plan}");
     }
     drop(connection);
@@ -432,17 +492,12 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
     let pool = database.pool("billing", BillingService::migrations()).await;
     let organization = filled(&pool).await;
     let mut connection = pool.acquire().await.unwrap();
-    let types = "uuid, bigint, bigint, bigint, uuid, bigint, uuid, bigint, uuid[], bigint, bigint, bigint[], smallint[], \
-        smallint[], smallint[], bigint[], bigint[], bigint[], bigint[], integer[], smallint[], smallint[], bigint[], \
-        bigint[], integer[], boolean[], bigint[], boolean, smallint[], boolean";
-    let (first, last) = (YEAR + 151 * DAY, YEAR + 180 * DAY);
-    let nil = Uuid::nil();
-    let arguments = format!(
-        "'{organization}', {first}, {last}, null, '{nil}', 201, '{nil}', 201, '{{}}', 10001, 200001, '{{{first}}}', '{{1}}', '{{0}}', \
-         '{{1}}', '{{86400000}}', '{{0}}', '{{20240}}', '{{20269}}', '{{null}}', '{{1,2}}', '{{0,1}}', \
-         '{{{first},{first}}}', '{{{last},{last}}}', '{{null,null}}', '{{false,false}}', '{{485760,485784}}', true, '{{0,1}}', true"
-    );
-    let plan = plan(&mut connection, types, STATEMENT, &arguments).await;
+    let types =
+        format!("{OF_SUMS}, bigint, bigint, bigint, uuid, bigint, uuid[], bigint, bigint, boolean, uuid, bigint");
+    let (first, last, nil) = (YEAR + 151 * DAY, YEAR + 180 * DAY, Uuid::nil());
+    let sums = arguments_of_sums(organization, first, last);
+    let arguments = format!("{sums}, {first}, {last}, null, '{nil}', 201, '{{}}', 10001, 200001, true, '{nil}', 201");
+    let listed = plan(&mut connection, &types, STATEMENT, &arguments).await;
     for index in [
         "Index Only Scan using metering_files_stored on",
         "Index Only Scan using metering_files_freed on",
@@ -458,7 +513,17 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
         "runs_by_length",
         "runs_by_end",
     ] {
-        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+        assert!(listed.contains(index), "{index} is not used:\n{listed}");
+    }
+    let alone = plan(&mut connection, OF_SUMS, sums::STATEMENT, &sums).await;
+    for index in [
+        "metering_storage_sums_pkey",
+        "metering_run_sums_pkey",
+        "storage_changes_by_time",
+        "runs_of_period",
+        "runs_by_end",
+    ] {
+        assert!(alone.contains(index), "{index} is not used:\n{alone}");
     }
     drop(connection);
     pool.close().await;

@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod bad_input;
 mod budgets;
+mod busy_files;
 mod copies;
 mod corrections;
 mod costs;

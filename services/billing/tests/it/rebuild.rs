@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::plan,
-    support::{Billing, at, id},
+    support::{Billing, at, few_changes_are, id},
 };
 
 const OCTOBER: &str = "from=2025-10-01T00:00:00Z&to=2025-11-01T00:00:00Z&as_of=2025-11-01T00:00:00Z";
@@ -42,6 +42,7 @@ impl Site {
     /// October: two files, one shared by two jobs; September is frozen.
     async fn open() -> Self {
         let billing = Billing::start().await;
+        few_changes_are(&billing.service.pool, 1).await;
         let bus = PgBus::connect(billing.service.pool.clone(), "catacloud", "others").await.unwrap();
         let site = Self { billing, bus };
         let billing = &site.billing;
@@ -146,6 +147,7 @@ const PROJECTIONS: [(&str, &[&str]); 4] = [
             "update metering_storage_sums set s0 = s0 + 1, s1 = s1 - 7",
             "delete from storage_changes",
             "update metering_files set s0 = s0 * 3",
+            "update metering_file_sums set s1 = s1 + 7",
         ],
     ),
     (

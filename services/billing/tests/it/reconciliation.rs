@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::{customer, plan},
-    support::{Billing, id},
+    support::{Billing, few_changes_are, id},
 };
 
 const PATH: &str = "/api/v1/admin/metering/reconciliation";
@@ -40,6 +40,7 @@ async fn looked_at_all(billing: &Billing) -> Value {
 }
 
 async fn used(billing: &Billing) {
+    few_changes_are(&billing.service.pool, 1).await;
     billing.file(id(1), "2025-10-26T10:00:00Z", billing.part(0, 1_000)).await;
     billing.file(id(1), "2025-10-26T11:00:00Z", billing.deleted(1_500)).await;
     billing.file(id(2), "2025-10-26T10:00:00.123Z", billing.part(0, 77)).await;
@@ -92,6 +93,20 @@ async fn finds_every_kind_of_row_that_is_wrong_and_sees_it_put_right() {
             "update runs set started_recorded_at = started_recorded_at - 1",
         ),
         ("update metering_files set s1 = s1 + 1", "update metering_files set s1 = s1 - 1"),
+        ("update metering_files set changes = changes + 1", "update metering_files set changes = changes - 1"),
+        (
+            "update metering_file_sums set s0 = s0 + 1 where width = 0",
+            "update metering_file_sums set s0 = s0 - 1 where width = 0",
+        ),
+        (
+            "update metering_file_sums set bucket = bucket + 1 where width = 3",
+            "update metering_file_sums set bucket = bucket - 1 where width = 3",
+        ),
+        (
+            // Sums that a file of few changes hasn't, and none where there should be.
+            "update metering_files set has_sums = not has_sums where not has_sums",
+            "update metering_files set has_sums = false where changes = 1",
+        ),
         ("update metering_files set lowest = lowest - 1", "update metering_files set lowest = lowest + 1"),
         (
             "update metering_run_sums set bucket = bucket + 1 where scope = 3 and width = 0",

@@ -15,10 +15,18 @@ use service_kit::{
     Caller, Role,
     testkit::{Answer, TestService},
 };
+use sqlx::PgPool;
 use uuid::Uuid;
 
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
+}
+
+/// A file of more changes has sums of its own from now on; elsewhere 32 are few.
+pub(crate) async fn few_changes_are(pool: &PgPool, few: usize) {
+    let few =
+        format!("create or replace function metering_few_changes() returns bigint language sql immutable return {few}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(few)).execute(pool).await.unwrap();
 }
 
 pub(crate) struct Billing {
