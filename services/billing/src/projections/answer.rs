@@ -101,7 +101,7 @@ pub struct Found {
     /// Links of these files.
     pub links: Links,
     /// Changes of those of these files that have links or are unclear, as far as they matter: of one with links how it changed while it
-    /// had one, in the period; of an unclear one how it did in the period; and all that was before as one change.
+    /// had one, in the period; of an unclear one how it did in the period. What was before may be put together.
     pub changes: Changes,
     /// The files that held less than nothing in what counts of the period, by id.
     pub below_nothing: Vec<Uuid>,
