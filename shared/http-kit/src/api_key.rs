@@ -1,10 +1,7 @@
-//! API keys that can be shown twice without being stored.
+//! API keys derived from their id: `cat_<id>_<HMAC>`.
 //!
-//! The problem: creating a key must give the same answer when it is repeated, but whoever reads the database must not
-//! find keys in it.
-//!
-//! The invariant: a key's text is a function of its id and the installation's secret, `cat_<id>_<HMAC>`; the database
-//! has its SHA-256 only.
+//! Creating a key must return the same key when the request is repeated, yet the database must not contain usable keys.
+//! So the text of a key is a function of its id and the installation's secret, and the database stores only its SHA-256.
 
 use std::{fmt, str::FromStr};
 
@@ -17,12 +14,11 @@ use crate::secrets::Secrets;
 const PREFIX: &str = "cat_";
 const PROOF_BYTES: usize = 32;
 
-/// Text that isn't an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an API key: it should read cat_<32 hex digits>_<64 hex digits>")]
+#[error("not an API key: expected cat_<32 hex digits>_<64 hex digits>")]
 pub struct ParseApiKeyError;
 
-/// An API key in full. Shown by [`ApiKey::reveal`] only.
+/// A complete API key. Only [`ApiKey::reveal`] returns its text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ApiKey {
     id: Uuid,
@@ -30,31 +26,31 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// The key with this id; the same every time.
+    /// Derives the key of this id. The same id and secret always give the same key.
     #[must_use]
     pub fn issue(id: Uuid, secrets: &Secrets) -> Self {
         Self { id, proof: secrets.derive("api-key", id.to_string().as_bytes()) }
     }
 
-    /// Names the key; not secret.
+    /// Returns the id, which is not secret.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// Whether this installation issued the key, which doesn't say that it is still valid.
+    /// Returns whether this installation issued the key. A genuine key may still be revoked.
     #[must_use]
     pub fn is_genuine(&self, secrets: &Secrets) -> bool {
         Self::issue(self.id, secrets).proof.ct_eq(&self.proof).into()
     }
 
-    /// The key's text, for its owner's eyes.
+    /// Returns the text of the key, to be shown to its owner only.
     #[must_use]
     pub fn reveal(&self) -> String {
         format!("{PREFIX}{}_{}", self.id.simple(), hex::encode(self.proof))
     }
 
-    /// SHA-256 of the whole text: what is stored, and what a shown key is looked up by.
+    /// Returns the SHA-256 of the text. It is stored, and a presented key is looked up by it.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.reveal()).into()
@@ -66,7 +62,7 @@ impl FromStr for ApiKey {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (id, proof) = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).ok_or(ParseApiKeyError)?;
-        // One spelling a key, so that one key has one digest.
+        // Accept one spelling only, so that one key has one digest.
         let canonical = |text: &str| !text.bytes().any(|byte| byte.is_ascii_uppercase());
         if id.len() != 32 || !canonical(text) {
             return Err(ParseApiKeyError);
@@ -99,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_id_gives_the_same_key() {
+    fn issue_is_deterministic() {
         let key = ApiKey::issue(ID, &secrets());
         assert_eq!(key.reveal(), ApiKey::issue(ID, &secrets()).reveal());
         assert!(key.reveal().starts_with("cat_0198c0de000070008000000000000001_"));
@@ -108,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_shows_and_nothing_else() {
+    fn parse_accepts_only_the_canonical_text() {
         let key = ApiKey::issue(ID, &secrets());
         let text = key.reveal();
         assert_eq!(text.parse(), Ok(key));
@@ -120,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_forged_keys() {
+    fn forged_key_is_not_genuine() {
         let key = ApiKey::issue(ID, &secrets());
         assert!(key.is_genuine(&secrets()));
         assert!(!key.is_genuine(&Secrets::new("another secret, as long").unwrap()));
@@ -129,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_keeps_the_secret() {
+    fn debug_output_hides_the_proof() {
         let key = ApiKey::issue(ID, &secrets());
         assert_eq!(format!("{key:?}"), format!("ApiKey({ID}, …)"));
     }

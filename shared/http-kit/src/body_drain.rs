@@ -1,12 +1,12 @@
-//! What becomes of a body that nobody reads to its end.
+//! Draining of request bodies that the handler did not read to their end.
 //!
-//! The problem: a server that answers and closes a connection on which the client is still sending makes the client's system
-//! report a broken connection, and who writes before it reads never sees the answer, be it a refusal that says why.
+//! If a server responds and closes a connection while the client is still sending, the client's system reports a broken
+//! connection. A client that writes its whole body before it reads then never sees the response, e.g. the reason of a 409.
 //!
-//! The invariant: the answer leaves at once; then the rest of the body is read and thrown away, up to [`MOST_BYTES`] and for
-//! [`LIMIT`]. So every client reads the answer to a body of which no more is left; to a longer one, the client that reads while
-//! it writes. One that reads only after it has written may see a broken connection then: reading on for as long as somebody
-//! sends would let them send forever. A client that waits to be asked for its body (`Expect: 100-continue`) isn't asked.
+//! So the response is sent at once, and the rest of the body is read and discarded: up to [`MAX_BYTES`] and for [`LIMIT`].
+//! Every client gets the response if no more than that is left. For longer bodies, only a client that reads while it writes
+//! is sure to get it: draining without a limit would let clients send forever. A client that waits for `100 Continue` before
+//! it sends the body is not asked for it.
 
 use std::{
     pin::Pin,
@@ -25,61 +25,60 @@ use futures::StreamExt;
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-/// How much is read on.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long after the answer somebody reads on.
+/// How long after the response the body is drained.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Middleware: reads on what is left of a request's body after its answer.
-pub(crate) async fn after_the_answer(request: Request, next: Next) -> Response {
+/// Middleware that drains the rest of a request body after the response.
+pub(crate) async fn drain_after_response(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let (give_back, mut given_back) = oneshot::channel();
-    let is_asked_for = !request.headers().contains_key(EXPECT);
-    let lend = |body| Body::new(Lent { body, is_asked_for, is_over: false, give_back: Some(give_back) });
-    let response = next.run(request.map(lend)).await;
-    let rest = match given_back.try_recv() {
+    let (return_to, mut returned) = oneshot::channel();
+    let is_sent = !request.headers().contains_key(EXPECT);
+    let track = |body| Body::new(TrackedBody { body, is_sent, is_finished: false, return_to: Some(return_to) });
+    let response = next.run(request.map(track)).await;
+    let rest = match returned.try_recv() {
         Err(TryRecvError::Closed) => return response,
         Err(TryRecvError::Empty) => None,
         Ok(rest) => Some(rest),
     };
-    let reading_on = async {
+    let draining = async {
         let rest = match rest {
             Some(rest) => rest,
-            // It is being passed on to another process, which may lose interest as well.
-            None => match given_back.await {
+            // The body is still in use, e.g. forwarded to another process, which may drop it later.
+            None => match returned.await {
                 Ok(rest) => rest,
                 Err(_) => return,
             },
         };
         discard(rest).await;
     };
-    // The connection stays open for as long as the task holds the body.
-    tokio::spawn(tokio::time::timeout(LIMIT, reading_on));
+    // The task holds the body, which keeps the connection open.
+    tokio::spawn(tokio::time::timeout(LIMIT, draining));
     response
 }
 
 async fn discard(body: Body) {
     let mut chunks = body.into_data_stream();
-    let mut left = MOST_BYTES;
+    let mut left = MAX_BYTES;
     while let Some(Ok(chunk)) = chunks.next().await {
         let Some(rest) = left.checked_sub(chunk.len()) else { return };
         left = rest;
     }
 }
 
-/// A body that is given back when it is dropped before its end.
-struct Lent {
+/// A body that is returned when it is dropped before its end.
+struct TrackedBody {
     body: Body,
-    /// Whether the client sends it, rather than waiting to be asked.
-    is_asked_for: bool,
-    is_over: bool,
-    give_back: Option<oneshot::Sender<Body>>,
+    /// Whether the client sends the body, instead of waiting for `100 Continue`.
+    is_sent: bool,
+    is_finished: bool,
+    return_to: Option<oneshot::Sender<Body>>,
 }
 
-impl HttpBody for Lent {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -87,9 +86,9 @@ impl HttpBody for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.is_asked_for = true;
+        self.is_sent = true;
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.is_over |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        self.is_finished |= matches!(polled, Poll::Ready(None | Some(Err(_))));
         polled
     }
 
@@ -102,12 +101,12 @@ impl HttpBody for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
-        let is_left = self.is_asked_for && !self.is_over && !self.body.is_end_stream();
-        if let Some(give_back) = self.give_back.take_if(|_| is_left) {
-            // When it isn't awaited any more, its time is over.
-            let _ = give_back.send(std::mem::take(&mut self.body));
+        let is_unread = self.is_sent && !self.is_finished && !self.body.is_end_stream();
+        if let Some(return_to) = self.return_to.take_if(|_| is_unread) {
+            // The receiver is gone once the limit has passed.
+            let _ = return_to.send(std::mem::take(&mut self.body));
         }
     }
 }

@@ -1,10 +1,8 @@
-//! Who asks, behind the public door.
+//! The authenticated caller of a request.
 //!
-//! The problem: only the console checks sessions and API keys, but every service must know who asks and for which
-//! organization, and must not believe just anybody about it.
-//!
-//! The invariant: a [`Caller`] is taken from a request only together with the installation's internal token; whatever comes
-//! from outside under these headers is [stripped](strip_caller_headers) at the door.
+//! Only the console checks sessions and API keys. It passes the caller to the services in headers, together with the
+//! installation's internal token. Services accept a [`Caller`] only with that token, and the console
+//! [strips](strip_caller_headers) these headers from requests of clients.
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -27,55 +25,54 @@ pub const ROLE_HEADER: HeaderName = HeaderName::from_static("x-catacloud-role");
 
 const CALLER_HEADERS: [HeaderName; 5] = [INTERNAL_HEADER, ORGANIZATION_HEADER, ACTOR_HEADER, USER_HEADER, ROLE_HEADER];
 
-/// Who asks.
+/// An authenticated person, API key, service or operator, with its role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The organization the caller acts for. Operators and services may have none.
     pub organization: Option<Uuid>,
-    /// `key:<id>`, `user:<id>`, `service:<name>` or `operator`: what events remember.
+    /// `key:<id>`, `user:<id>`, `service:<name>` or `operator`. Events store it.
     pub actor: String,
-    /// The user, where a person asks.
+    /// Set for a person, `None` for keys, services and the operator.
     pub user_id: Option<Uuid>,
-    /// What the caller may do.
     pub role: Role,
 }
 
 impl Caller {
-    /// A person with a role in an organization, or an operator.
+    /// Returns a person with a role in an organization, or an operator.
     #[must_use]
     pub fn user(user_id: Uuid, organization: Option<Uuid>, role: Role) -> Self {
         Self { organization, actor: format!("user:{user_id}"), user_id: Some(user_id), role }
     }
 
-    /// An organization's API key.
+    /// Returns an API key of an organization.
     #[must_use]
     pub fn key(key_id: Uuid, organization: Uuid, role: Role) -> Self {
         Self { organization: Some(organization), actor: format!("key:{key_id}"), user_id: None, role }
     }
 
-    /// One of the platform's own services.
+    /// Returns one of the platform's own services.
     #[must_use]
     pub fn service(name: &str) -> Self {
         Self { organization: None, actor: format!("service:{name}"), user_id: None, role: Role::Service }
     }
 
-    /// The platform's administrator.
+    /// Returns the administrator of the platform.
     #[must_use]
     pub fn operator() -> Self {
         Self { organization: None, actor: "operator".to_owned(), user_id: None, role: Role::Operator }
     }
 
-    /// The same caller, acting for `organization`.
+    /// Returns the same caller, acting for `organization`.
     #[must_use]
     pub fn acting_for(mut self, organization: Uuid) -> Self {
         self.organization = Some(organization);
         self
     }
 
-    /// Checks that the caller may see what belongs to `organization`; operators and services may see everything.
+    /// Checks that the caller may see resources of `organization`. Operators and services may see every organization's.
     ///
     /// # Errors
-    /// 404, since who isn't a member must not learn that the organization exists.
+    /// 404, so that a caller outside of the organization cannot learn that it exists.
     pub fn in_organization(&self, organization: Uuid) -> Result<(), Problem> {
         if self.organization == Some(organization) || self.role >= Role::Operator {
             return Ok(());
@@ -83,21 +80,22 @@ impl Caller {
         Err(Problem::not_found(format!("organization {organization} does not exist")))
     }
 
-    /// Checks that the caller has at least `role`.
+    /// Checks that the caller has `role` or a higher one.
     ///
     /// # Errors
-    /// 403 when it hasn't.
+    /// 403 for a lower role.
     pub fn at_least(&self, role: Role) -> Result<(), Problem> {
         if self.role >= role {
             return Ok(());
         }
-        Err(Problem::forbidden(format!("this needs the role {}, not {}", role.as_str(), self.role.as_str())))
+        Err(Problem::forbidden(format!("requires the role {}, the caller has {}", role.as_str(), self.role.as_str())))
     }
 
-    /// Says on an outgoing request, to another process of this installation, who asks. Replaces what the headers said.
+    /// Writes the caller and the internal token into the headers of a request to another process of this installation.
+    /// Replaces any caller headers that are there.
     ///
     /// # Errors
-    /// [`InvalidHeaderValue`] when the actor isn't visible ASCII.
+    /// [`InvalidHeaderValue`] when the actor is not visible ASCII.
     pub fn write_to(&self, headers: &mut HeaderMap, secrets: &Secrets) -> Result<(), InvalidHeaderValue> {
         strip_caller_headers(headers);
         let mut token = HeaderValue::from_str(secrets.internal_token())?;
@@ -114,18 +112,18 @@ impl Caller {
         Ok(())
     }
 
-    /// Who asks, according to a request's headers.
+    /// Reads the caller from the headers of a request.
     ///
     /// # Errors
-    /// 401 without the right internal token, or when a header can't be read.
+    /// 401 without the right internal token, or when a header is missing or malformed.
     pub fn from_headers(headers: &HeaderMap, secrets: &Secrets) -> Result<Self, Problem> {
         let token = headers.get(INTERNAL_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
         if !secrets.is_internal_token(token) {
-            return Err(Problem::unauthorized("the request doesn't come from this installation's door"));
+            return Err(Problem::unauthorized("the request does not carry this installation's internal token"));
         }
         let actor =
-            text(headers, &ACTOR_HEADER)?.filter(|actor| is_actor(actor)).ok_or_else(|| unreadable(&ACTOR_HEADER))?;
-        let role = text(headers, &ROLE_HEADER)?.and_then(Role::parse).ok_or_else(|| unreadable(&ROLE_HEADER))?;
+            text(headers, &ACTOR_HEADER)?.filter(|actor| is_actor(actor)).ok_or_else(|| malformed(&ACTOR_HEADER))?;
+        let role = text(headers, &ROLE_HEADER)?.and_then(Role::parse).ok_or_else(|| malformed(&ROLE_HEADER))?;
         Ok(Self {
             organization: uuid(headers, &ORGANIZATION_HEADER)?,
             actor: actor.to_owned(),
@@ -135,7 +133,7 @@ impl Caller {
     }
 }
 
-/// Removes everything that could be taken for a [`Caller`]: for requests from outside.
+/// Removes all caller headers from a client's request, so that no client can claim to be a caller.
 pub fn strip_caller_headers(headers: &mut HeaderMap) {
     for name in &CALLER_HEADERS {
         headers.remove(name);
@@ -155,14 +153,14 @@ where
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    headers.get(name).map(|value| value.to_str().map_err(|_| unreadable(name))).transpose()
+    headers.get(name).map(|value| value.to_str().map_err(|_| malformed(name))).transpose()
 }
 
 fn uuid(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Uuid>, Problem> {
-    text(headers, name)?.map(|text| text.parse().map_err(|_| unreadable(name))).transpose()
+    text(headers, name)?.map(|text| text.parse().map_err(|_| malformed(name))).transpose()
 }
 
-fn unreadable(name: &HeaderName) -> Problem {
+fn malformed(name: &HeaderName) -> Problem {
     Problem::unauthorized(format!("header {name} is missing or malformed"))
 }
 
@@ -193,14 +191,14 @@ mod tests {
         Secrets::new("a secret for the tests").unwrap()
     }
 
-    fn written(caller: &Caller) -> HeaderMap {
+    fn headers_of(caller: &Caller) -> HeaderMap {
         let mut headers = HeaderMap::new();
         caller.write_to(&mut headers, &secrets()).unwrap();
         headers
     }
 
     #[test]
-    fn every_caller_survives_the_way_through_the_headers() {
+    fn caller_survives_the_headers() {
         let (id, organization) = (Uuid::now_v7(), Uuid::now_v7());
         let callers = [
             Caller::user(id, Some(organization), Role::Owner),
@@ -211,13 +209,13 @@ mod tests {
             Caller::operator(),
         ];
         for caller in callers {
-            assert_eq!(Caller::from_headers(&written(&caller), &secrets()), Ok(caller));
+            assert_eq!(Caller::from_headers(&headers_of(&caller), &secrets()), Ok(caller));
         }
     }
 
     #[test]
-    fn nothing_is_believed_without_the_token_or_with_a_malformed_header() {
-        let good = written(&Caller::user(Uuid::now_v7(), Some(Uuid::now_v7()), Role::Admin));
+    fn headers_without_token_or_malformed_are_refused() {
+        let good = headers_of(&Caller::user(Uuid::now_v7(), Some(Uuid::now_v7()), Role::Admin));
         let cases = [
             (INTERNAL_HEADER, ""),
             (INTERNAL_HEADER, "0000"),
@@ -244,15 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn strips_all_of_it() {
-        let mut headers = written(&Caller::user(Uuid::now_v7(), Some(Uuid::now_v7()), Role::Admin));
+    fn strip_removes_all_caller_headers() {
+        let mut headers = headers_of(&Caller::user(Uuid::now_v7(), Some(Uuid::now_v7()), Role::Admin));
         headers.insert("accept", HeaderValue::from_static("*/*"));
         strip_caller_headers(&mut headers);
         assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
     }
 
     #[test]
-    fn another_organization_does_not_exist() {
+    fn foreign_organization_is_not_found() {
         let (mine, other) = (Uuid::now_v7(), Uuid::now_v7());
         let member = Caller::key(Uuid::now_v7(), mine, Role::Owner);
         assert!(member.in_organization(mine).is_ok());
@@ -263,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_must_be_high_enough() {
+    fn lower_role_is_forbidden() {
         let admin = Caller::key(Uuid::now_v7(), Uuid::now_v7(), Role::Admin);
         assert!(admin.at_least(Role::Viewer).is_ok() && admin.at_least(Role::Admin).is_ok());
         assert_eq!(admin.at_least(Role::Owner).unwrap_err().status(), 403);

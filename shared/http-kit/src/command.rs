@@ -1,10 +1,8 @@
-//! From a request to a command.
+//! The command context of a request: idempotency, expected version, caller and trace.
 //!
-//! The problem: a client that hears no answer asks again, and two clients change what both have read.
-//!
-//! The invariant: a request with an `Idempotency-Key` becomes a command whose id is a function of tenant, method, path and
-//! key and whose fingerprint is the body's SHA-256, so the same request again is the same command and another body under
-//! the same key is refused; `If-Match` becomes the version the command expects.
+//! The command id of a request with an `Idempotency-Key` is a function of tenant, method, path and key; its fingerprint is the
+//! SHA-256 of the body. A repeated request is therefore the same command, and another body under the same key is refused.
+//! `If-Match` becomes the expected version.
 
 use axum::{
     Json,
@@ -17,41 +15,37 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{caller::Caller, extract::unread, problem::Problem, secrets::Secrets, telemetry};
+use crate::{caller::Caller, extract::unreadable_body, problem::Problem, secrets::Secrets, trace_context};
 
-/// Names a request, so that it may be sent again.
+/// Identifies a request, so that the client can repeat it safely.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const MAX_KEY_BYTES: usize = 255;
 
-/// A command as the HTTP edge sees it: a JSON body, and all that its headers say.
+/// A command with a JSON body. POST requires an `Idempotency-Key`.
 ///
-/// Requires an `Idempotency-Key` on POST. A request without body and `Content-Type` reads as `null`, so a command that
-/// needs no body is a `Command<()>`.
+/// A request without body and `Content-Type` is parsed as `null`, so the type of a command without a body is `Command<()>`.
 #[derive(Debug, Clone)]
 pub struct Command<T> {
-    /// What travels with the command into its events.
+    /// Becomes the metadata of the events.
     pub context: CommandContext,
-    /// Who asks.
     pub caller: Caller,
-    /// What is asked.
     pub body: T,
 }
 
 impl<T> Command<T> {
-    /// The version from `If-Match`.
+    /// Returns the version from `If-Match`.
     ///
     /// # Errors
-    /// 428 when the client didn't say it.
+    /// 428 without `If-Match`.
     pub fn require_version(&self) -> Result<Version, Problem> {
-        require(self.context.expected)
+        require_expected(self.context.expected)
     }
 }
 
-/// What a request's headers say about a command whose body isn't JSON. An `Idempotency-Key` is not required here.
+/// The headers of a command whose body is not JSON. `Idempotency-Key` is optional.
 #[derive(Debug, Clone)]
 pub struct CommandHeaders {
-    /// Who asks.
     pub caller: Caller,
     /// `Idempotency-Key`: 1 to 255 visible ASCII characters.
     pub idempotency_key: Option<String>,
@@ -62,12 +56,12 @@ pub struct CommandHeaders {
 }
 
 impl CommandHeaders {
-    /// The context of a command that is asked with `body`, or with anything else that tells two requests apart.
+    /// Returns the command's context. `body` is the request body, or other bytes that distinguish two requests.
     #[must_use]
     pub fn context(&self, body: &[u8]) -> CommandContext {
         let mut context = CommandContext::new().by(self.caller.actor.as_str());
         context.tenant = self.caller.organization;
-        context.trace_context = telemetry::traceparent_of_current_span().map(Into::into);
+        context.trace_context = trace_context::traceparent_of_current_span().map(Into::into);
         context.expected = self.expected;
         match &self.idempotency_key {
             Some(key) => {
@@ -78,23 +72,23 @@ impl CommandHeaders {
         }
     }
 
-    /// The version from `If-Match`.
+    /// Returns the version from `If-Match`.
     ///
     /// # Errors
-    /// 428 when the client didn't say it.
+    /// 428 without `If-Match`.
     pub fn require_version(&self) -> Result<Version, Problem> {
-        require(self.expected)
+        require_expected(self.expected)
     }
 
-    /// Checks that the request may be sent again.
+    /// Checks that the request has an `Idempotency-Key`.
     ///
     /// # Errors
-    /// 400 when it has no `Idempotency-Key`.
+    /// 400 without one.
     pub fn require_idempotency_key(&self) -> Result<(), Problem> {
         if self.idempotency_key.is_some() {
             return Ok(());
         }
-        let detail = "send an Idempotency-Key header, and the same one when you send the same request again";
+        let detail = "send an Idempotency-Key header, and send the same key when you repeat the request";
         Err(Problem::bad_request(detail).of_kind("/problems/idempotency-key-required", "Idempotency-Key is required"))
     }
 }
@@ -108,7 +102,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let caller = Caller::from_request_parts(parts, state).await?;
-        // A nested router sees its own part of the path only.
+        // A nested router sees only the rest of the path.
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
         Ok(Self {
             caller,
@@ -134,24 +128,23 @@ where
         if parts.method == Method::POST {
             headers.require_idempotency_key()?;
         }
-        let declared = parts.headers.get(header::CONTENT_TYPE).cloned();
+        let content_type = parts.headers.get(header::CONTENT_TYPE).cloned();
         let body = Bytes::from_request(Request::from_parts(parts, body), state)
             .await
-            .map_err(|rejection| unread(rejection.status(), rejection.body_text()))?;
+            .map_err(|rejection| unreadable_body(rejection.status(), rejection.body_text()))?;
         let context = headers.context(&body);
-        let body = read(declared.as_ref(), &body)?;
+        let body = parse_body(content_type.as_ref(), &body)?;
         Ok(Self { context, caller: headers.caller, body })
     }
 }
 
-fn read<T: DeserializeOwned>(content_type: Option<&HeaderValue>, body: &[u8]) -> Result<T, Problem> {
-    let declared = content_type.is_some_and(is_json);
-    if declared {
+fn parse_body<T: DeserializeOwned>(content_type: Option<&HeaderValue>, body: &[u8]) -> Result<T, Problem> {
+    if content_type.is_some_and(is_json) {
         let Json(body) = Json::from_bytes(body)?;
         return Ok(body);
     }
-    let nothing_to_read = content_type.is_none() && body.is_empty();
-    nothing_to_read
+    let is_absent = content_type.is_none() && body.is_empty();
+    is_absent
         .then(|| serde_json::from_value(serde_json::Value::Null).ok())
         .flatten()
         .ok_or_else(|| Problem::unsupported_media_type("the body must be JSON, with Content-Type: application/json"))
@@ -164,7 +157,7 @@ fn is_json(content_type: &HeaderValue) -> bool {
     essence.strip_prefix("application/").is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// The same for the same request of the same tenant, and for no other.
+/// Returns the same id for the same request of the same tenant, and another id for any other request.
 fn command_id(tenant: Option<Uuid>, method: &Method, path: &str, key: &str) -> Uuid {
     let namespace = tenant.unwrap_or(Uuid::nil());
     Uuid::new_v5(&namespace, format!("{method} {path} {key}").as_bytes())
@@ -188,7 +181,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
     let digits = quoted.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match digits.and_then(|digits| digits.parse().ok()) {
         Some(version) => Ok(Some(Version::new(version))),
-        None => Err(Problem::bad_request("If-Match must be one ETag as this API gives them, like \"7\"")
+        None => Err(Problem::bad_request("If-Match must be one ETag as returned by this API, like \"7\"")
             .of_kind("/problems/if-match-malformed", "malformed If-Match")),
     }
 }
@@ -201,8 +194,9 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a He
     }
 }
 
-fn require(expected: Option<Version>) -> Result<Version, Problem> {
-    expected.ok_or_else(|| Problem::precondition_required("send If-Match with the ETag of what you have seen"))
+fn require_expected(expected: Option<Version>) -> Result<Version, Problem> {
+    expected
+        .ok_or_else(|| Problem::precondition_required("send If-Match with the ETag of the version that you have read"))
 }
 
 #[cfg(test)]
@@ -214,7 +208,7 @@ mod tests {
     use super::{IDEMPOTENCY_KEY, command_id, idempotency_key, if_match, is_json};
 
     #[test]
-    fn the_command_id_depends_on_everything_that_names_the_request() {
+    fn command_id_depends_on_tenant_method_path_and_key() {
         let tenant = Uuid::from_u128(1);
         let id = command_id(Some(tenant), &Method::POST, "/jobs", "k");
         assert_eq!(id, command_id(Some(tenant), &Method::POST, "/jobs", "k"));
@@ -229,36 +223,36 @@ mod tests {
     }
 
     #[test]
-    fn reads_idempotency_keys() {
-        let read = |value: &[u8]| {
+    fn idempotency_key_is_visible_ascii_up_to_255_bytes() {
+        let parse = |value: &[u8]| {
             let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_bytes(value).unwrap())]);
             idempotency_key(&headers).map_err(|problem| problem.kind())
         };
-        assert_eq!(read(b"a-1"), Ok(Some("a-1".to_owned())));
-        assert!(read(&[b'x'; 255]).is_ok());
+        assert_eq!(parse(b"a-1"), Ok(Some("a-1".to_owned())));
+        assert!(parse(&[b'x'; 255]).is_ok());
         for wrong in [&b""[..], b"a b", b"\xc3\xa4", &[b'x'; 256]] {
-            assert_eq!(read(wrong), Err("/problems/idempotency-key-malformed"));
+            assert_eq!(parse(wrong), Err("/problems/idempotency-key-malformed"));
         }
         assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
     }
 
     #[test]
-    fn reads_if_match() {
-        let read = |value: &'static str| {
+    fn if_match_is_one_strong_etag() {
+        let parse = |value: &'static str| {
             let headers = HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_static(value))]);
             if_match(&headers).map_err(|problem| problem.status().as_u16())
         };
-        assert_eq!(read("\"7\""), Ok(Some(Version::new(7))));
+        assert_eq!(parse("\"7\""), Ok(Some(Version::new(7))));
         for wrong in
             ["", "7", "\"\"", "\"x\"", "\"-1\"", "\"+1\"", "W/\"7\"", "*", "\"7\", \"8\"", "\"99999999999999999999\""]
         {
-            assert_eq!(read(wrong), Err(400), "{wrong}");
+            assert_eq!(parse(wrong), Err(400), "{wrong}");
         }
         assert_eq!(if_match(&HeaderMap::new()), Ok(None));
     }
 
     #[test]
-    fn knows_json() {
+    fn json_media_types_are_recognized() {
         let json = ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"];
         assert!(json.iter().all(|text| is_json(&HeaderValue::from_static(text))));
         let other = ["text/plain", "application/jsonp", "json", "", "text/json"];

@@ -1,9 +1,7 @@
-//! From what a command came to, to a response.
+//! The response to a command: id and version, as JSON and as `ETag`.
 //!
-//! The problem: a client that changed something wants to read it as it is now, and to change it again.
-//!
-//! The invariant: every command answers with the version it led to, as `ETag` for `If-Match` and in the body for
-//! `min_version`; a command that comes again is answered as the first time.
+//! Clients pass the version on, as `If-Match` to the next command or as `min_version` to a read. A repeated command gets the
+//! response of its first execution.
 
 use axum::{
     Json,
@@ -15,39 +13,39 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A version as an `ETag`.
+/// Formats a version as an `ETag`.
 #[must_use]
 pub fn etag(version: Version) -> String {
     format!("\"{version}\"")
 }
 
-/// What a command came to: `{ "id", "version" }` with the version as `ETag`; 201 with `Location` for a creation, else 200.
+/// `{ "id", "version" }` with the version as `ETag`. The status is 201 with `Location` for a creation, otherwise 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Changed {
-    /// What changed.
+pub struct CommandResponse {
+    /// The id of the changed resource.
     pub id: Uuid,
-    /// Its version after the command; reads take it as `min_version`.
+    /// The version after the command, e.g. `7`. Pass it to reads as `min_version`.
     #[schema(value_type = u64)]
     pub version: Version,
     #[serde(skip)]
     location: Option<String>,
 }
 
-impl Changed {
-    /// Something new, which is now at the path that `location` gives for its id.
+impl CommandResponse {
+    /// Returns a 201. `location` returns the path of the new resource for its id.
     #[must_use]
     pub fn created(executed: &Executed, location: impl FnOnce(Uuid) -> String) -> Self {
         Self { location: Some(location(executed.aggregate_id)), ..executed.clone().into() }
     }
 }
 
-impl From<Executed> for Changed {
+impl From<Executed> for CommandResponse {
     fn from(executed: Executed) -> Self {
         Self { id: executed.aggregate_id, version: executed.version, location: None }
     }
 }
 
-impl IntoResponse for Changed {
+impl IntoResponse for CommandResponse {
     fn into_response(self) -> Response {
         let etag = [(header::ETAG, etag(self.version))];
         match self.location.clone() {
@@ -63,22 +61,22 @@ mod tests {
     use epoch::{Executed, Version};
     use uuid::Uuid;
 
-    use super::Changed;
+    use super::CommandResponse;
 
     #[test]
-    fn a_repeated_creation_points_at_what_the_first_one_created() {
+    fn repeated_creation_returns_location_of_the_first() {
         let first = Uuid::from_u128(1);
         let executed = Executed { aggregate_id: first, version: Version::new(1), appended: 0, repeated: true };
-        let response = Changed::created(&executed, |id| format!("/jobs/{id}")).into_response();
+        let response = CommandResponse::created(&executed, |id| format!("/jobs/{id}")).into_response();
         assert_eq!(response.status(), 201);
         assert_eq!(response.headers()["location"], format!("/jobs/{first}"));
         assert_eq!(response.headers()["etag"], "\"1\"");
     }
 
     #[test]
-    fn a_change_is_200_without_location() {
+    fn change_is_200_without_location() {
         let executed = Executed { aggregate_id: Uuid::nil(), version: Version::new(2), appended: 1, repeated: false };
-        let response = Changed::from(executed).into_response();
+        let response = CommandResponse::from(executed).into_response();
         assert_eq!(response.status(), 200);
         assert!(!response.headers().contains_key("location"));
     }

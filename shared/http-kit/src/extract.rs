@@ -1,10 +1,8 @@
-//! Reading requests, with every refusal a [`Problem`].
+//! Extractors for JSON bodies, query strings and paths that respond with a [`Problem`] on bad input.
 //!
-//! The problem: the framework's own extractors refuse in plain text, each with statuses of its own.
-//!
-//! The invariant: what can't be read is 400, what can be read but doesn't fit is 422 with a pointer to the place, too large
-//! is 413, and a body that doesn't say it is JSON is 415. Unknown fields are refused where the type says
-//! `#[serde(deny_unknown_fields)]`, which every request body should.
+//! Malformed input is 400. Well-formed input of the wrong shape is 422 with a JSON pointer. A body that is too large is 413,
+//! and a body without a JSON `Content-Type` is 415. Request types should declare `#[serde(deny_unknown_fields)]`, so that
+//! unknown fields are refused too.
 
 use std::error::Error;
 
@@ -62,15 +60,15 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         match rejection {
-            JsonRejection::JsonDataError(error) => misfit(&error),
+            JsonRejection::JsonDataError(error) => wrong_shape(&error),
             JsonRejection::JsonSyntaxError(error) => {
                 Problem::bad_request(innermost(&error)).of_kind("/problems/malformed-json", "malformed JSON")
             }
             JsonRejection::MissingJsonContentType(_) => {
                 Problem::unsupported_media_type("the body must be JSON, with Content-Type: application/json")
             }
-            JsonRejection::BytesRejection(rejection) => unread(rejection.status(), rejection.body_text()),
-            other => unread(other.status(), other.body_text()),
+            JsonRejection::BytesRejection(rejection) => unreadable_body(rejection.status(), rejection.body_text()),
+            other => unreadable_body(other.status(), other.body_text()),
         }
     }
 }
@@ -90,17 +88,17 @@ impl From<PathRejection> for Problem {
     }
 }
 
-/// A body that never was read to its end.
-pub(crate) fn unread(status: StatusCode, detail: String) -> Problem {
+/// Returns the problem for a body that could not be read to its end.
+pub(crate) fn unreadable_body(status: StatusCode, detail: String) -> Problem {
     match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::payload_too_large("the body is larger than this resource takes"),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::payload_too_large("the body is larger than this resource accepts"),
         status if status.is_server_error() => Problem::internal(detail),
         _ => Problem::bad_request(detail),
     }
 }
 
-/// JSON of another shape than expected. The text of the cause reads `<path>: <message> at line <l> column <c>`.
-fn misfit(error: &JsonDataError) -> Problem {
+/// Returns the 422 for JSON of the wrong shape. The cause's text is `<path>: <message> at line <l> column <c>`.
+fn wrong_shape(error: &JsonDataError) -> Problem {
     let text = innermost(error);
     let problem = Problem::unprocessable(text.clone());
     let Some((path, message)) = text.split_once(": ") else { return problem };
@@ -110,7 +108,7 @@ fn misfit(error: &JsonDataError) -> Problem {
     }
 }
 
-/// `parts[3].name` as a JSON pointer; nothing for text that isn't such a path.
+/// Converts a path like `parts[3].name` to a JSON pointer. Returns `None` for text of another form.
 fn pointer(path: &str) -> Option<String> {
     let is_plain =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
@@ -118,7 +116,7 @@ fn pointer(path: &str) -> Option<String> {
     parts.iter().all(|part| is_plain(part)).then(|| parts.iter().map(|part| format!("/{part}")).collect())
 }
 
-/// The last cause: what the outer ones add is the framework's point of view.
+/// Returns the innermost cause. The outer causes only repeat that an axum extractor failed.
 fn innermost(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -149,20 +147,20 @@ mod tests {
         name: String,
     }
 
-    fn refusal(json: &str) -> (u16, Vec<FieldError>) {
+    fn status_and_errors(json: &str) -> (u16, Vec<FieldError>) {
         let details = ProblemDetails::from(Problem::from(Json::<Body>::from_bytes(json.as_bytes()).unwrap_err()));
         (details.status, details.errors.unwrap_or_default())
     }
 
     #[test]
-    fn points_at_what_does_not_fit() {
+    fn wrong_shape_is_422_with_a_pointer() {
         let cases = [
             (r#"{"parts":[{"name":"a"},{"name":2}]}"#, "/parts/1/name", "invalid type: integer `2`, expected a string"),
             (r#"{"parts":[{"name":"a","size":2}]}"#, "/parts/0/size", "unknown field `size`, expected `name`"),
             (r#"{"parts":3}"#, "/parts", "invalid type: integer `3`, expected a sequence"),
         ];
         for (json, pointer, detail) in cases {
-            let (status, errors) = refusal(json);
+            let (status, errors) = status_and_errors(json);
             assert_eq!(status, 422);
             assert_eq!(errors.len(), 1, "{errors:?}");
             assert_eq!(errors[0].pointer, pointer);
@@ -171,22 +169,22 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_field_is_422_and_bad_syntax_is_400() {
-        assert_eq!(refusal("{}").0, 422);
-        assert_eq!(refusal("[]").0, 422);
+    fn missing_field_is_422_and_bad_syntax_is_400() {
+        assert_eq!(status_and_errors("{}").0, 422);
+        assert_eq!(status_and_errors("[]").0, 422);
         for malformed in ["", "{", "{\"parts\":[]} x", "nope", "{'parts':[]}"] {
-            assert_eq!(refusal(malformed).0, 400, "{malformed}");
+            assert_eq!(status_and_errors(malformed).0, 400, "{malformed}");
         }
     }
 
     #[test]
-    fn nesting_is_bounded() {
+    fn deeply_nested_json_is_refused() {
         let deep = format!("{{\"parts\":{}", "[".repeat(100_000));
-        assert!((400..500).contains(&refusal(&deep).0));
+        assert!((400..500).contains(&status_and_errors(&deep).0));
     }
 
     #[test]
-    fn only_paths_become_pointers() {
+    fn pointer_is_none_for_text_that_is_no_path() {
         assert_eq!(pointer("a.b[0].c-d").as_deref(), Some("/a/b/0/c-d"));
         assert_eq!(pointer("a[0][1]").as_deref(), Some("/a/0/1"));
         assert_eq!(pointer("missing field `a`"), None);

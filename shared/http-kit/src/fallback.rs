@@ -1,10 +1,8 @@
-//! No error leaves in plain text.
+//! Problems instead of the framework's plain-text errors.
 //!
-//! The problem: the framework and its layers answer some requests themselves (no such route, no such method, an extractor
-//! of their own), with plain text or nothing.
-//!
-//! The invariant: behind [`errors_as_problems`] every 4xx and 5xx has a body that says so in a declared format; what had
-//! none becomes a [`Problem`], and its other headers (`Allow`, …) stay.
+//! axum and its layers respond to some requests themselves, with plain text or an empty body: unknown routes, unsupported
+//! methods, rejections of axum's own extractors. [`errors_as_problems`] turns these into a [`Problem`] and keeps their other
+//! headers, such as `Allow`.
 
 use axum::{
     body::{Body, to_bytes},
@@ -16,24 +14,24 @@ use axum::{
 
 use crate::problem::{MEDIA_TYPE, Problem};
 
-/// Longer plain texts are not taken for a sentence.
+/// The maximum length of a plain text that becomes the detail of a problem.
 const MAX_TEXT_BYTES: usize = 4 * 1024;
 
-/// Answers what no route matches.
+/// Responds 404 to a path without a route.
 pub async fn not_found(OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::not_found(format!("there is nothing at {}", uri.path()))
+    Problem::not_found(format!("no resource at {}", uri.path()))
 }
 
-/// Answers a method its route doesn't have; the framework adds `Allow`.
+/// Responds 405 to a method that the route does not support. axum adds `Allow`.
 pub async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::method_not_allowed(format!("{} doesn't take {method}", uri.path()))
+    Problem::method_not_allowed(format!("{} does not support {method}", uri.path()))
 }
 
-/// Middleware: gives every error without a declared format the one of a problem.
+/// Middleware that turns every 4xx and 5xx with plain text or without a `Content-Type` into a problem.
 pub async fn errors_as_problems(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) || has_format(&response) {
+    if !(status.is_client_error() || status.is_server_error()) || has_body_format(&response) {
         return response;
     }
     let (mut parts, body) = response.into_parts();
@@ -41,7 +39,7 @@ pub async fn errors_as_problems(request: Request, next: Next) -> Response {
     let detail = String::from_utf8_lossy(&text).trim().to_owned();
     let (problem, body) = problem_for(status, detail).into_response().into_parts();
     for (name, value) in problem.headers {
-        // What the layer below said about waiting or authenticating is better informed.
+        // Headers of the inner layer win: its Retry-After or WWW-Authenticate is more specific.
         if let Some(name) = name
             && !parts.headers.contains_key(&name)
         {
@@ -53,18 +51,23 @@ pub async fn errors_as_problems(request: Request, next: Next) -> Response {
     Response::from_parts(parts, body)
 }
 
-fn has_format(response: &Response<Body>) -> bool {
-    let format = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    format.is_some_and(|format| !format.starts_with(b"text/plain"))
+fn has_body_format(response: &Response<Body>) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| !value.starts_with(b"text/plain"))
 }
 
 fn problem_for(status: StatusCode, text: String) -> Problem {
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        return Problem::unavailable("the request can't be answered now");
+        return Problem::unavailable("the service cannot respond at the moment");
     }
     if status.is_server_error() {
-        tracing::error!(error = text, status = status.as_u16(), "request failed in a layer of the framework");
-        return Problem::new(status, "/problems/internal", "internal error", "something went wrong on our side");
+        tracing::error!(error = text, status = status.as_u16(), "request failed in a framework layer");
+        return Problem::new(
+            status,
+            "/problems/internal",
+            "internal error",
+            "the service failed to process the request",
+        );
     }
     let title = status.canonical_reason().unwrap_or("refused");
     let detail = if text.is_empty() { title.to_owned() } else { text };
@@ -80,7 +83,7 @@ fn problem_for(status: StatusCode, text: String) -> Problem {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::unsupported_media_type(detail),
         StatusCode::UNPROCESSABLE_ENTITY => Problem::unprocessable(detail),
         StatusCode::TOO_MANY_REQUESTS => Problem::too_many_requests(detail),
-        // RFC 9457: a kind that says no more than the status does.
+        // RFC 9457: `about:blank` adds nothing to the status.
         other => Problem::new(other, "about:blank", title, detail),
     }
 }

@@ -1,23 +1,21 @@
-//! Text in HTML.
+//! HTML escaping of user-provided text, such as file names.
 //!
-//! The problem: a name that somebody gave a file must not become markup on a page that somebody else reads.
-//!
-//! The invariant: escaped text stands for itself, as an element's content and within a quoted attribute.
+//! Escaped text is safe as the content of an element and inside a quoted attribute.
 
 use std::fmt;
 
-/// Text that is escaped where it is written.
+/// Text that is escaped when it is formatted.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'t>(pub &'t str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
-        while let Some((at, entity)) = rest.char_indices().find_map(|(at, found)| Some((at, entity(found)?))) {
+        while let Some((at, entity)) = rest.char_indices().find_map(|(at, character)| Some((at, entity(character)?))) {
             let (before, special) = rest.split_at(at);
             formatter.write_str(before)?;
             formatter.write_str(entity)?;
-            // All five are one byte long.
+            // All five special characters are one byte long.
             rest = special.get(1..).unwrap_or_default();
         }
         formatter.write_str(rest)
@@ -40,7 +38,7 @@ mod tests {
     use super::Escaped;
 
     #[test]
-    fn nothing_is_markup() {
+    fn special_characters_are_escaped() {
         let cases = [
             ("", ""),
             ("plain", "plain"),

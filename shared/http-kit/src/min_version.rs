@@ -1,38 +1,61 @@
-//! Reading your own writes.
+//! The `min_version` query parameter, for reading your own writes.
 //!
-//! The problem: a read model follows its events, so a client that just changed something may read it as it was.
-//!
-//! The invariant: a read that asks for a version is answered at that version or newer, or not at all (503 and when to ask
-//! again); never silently stale.
+//! Read models lag behind events. A read with `min_version` returns state at that version or newer, or 503 with
+//! `Retry-After`; it never returns older state.
 
-use epoch::Version;
+use std::time::Duration;
+
+use epoch::{Version, envelope::StreamKey};
+use epoch_postgres::{Progress, WaitError};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::problem::Problem;
 
-/// `?min_version=<version>`: the version, from a command's `ETag`, that the answer must contain.
+/// `?min_version=<version>`, where the version comes from the `ETag` of a command's response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct MinVersion {
-    /// The version the answer must contain; `503` with `Retry-After` while the read model hasn't come that far.
+    /// The minimum version of the returned state, e.g. `7` (default: any). Responds 503 with `Retry-After` while the read
+    /// model is at an older version.
     #[serde(default)]
     pub min_version: Option<u64>,
 }
 
+/// How long a read waits for its `min_version`.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(2);
+
 impl MinVersion {
-    /// The version asked for.
     #[must_use]
     pub fn version(self) -> Option<Version> {
         self.min_version.map(Version::new)
     }
+
+    /// Waits until `subscription` has applied this version of `stream`, for at most [`WAIT_LIMIT`]. Returns at once without a
+    /// `min_version`.
+    ///
+    /// # Errors
+    /// 503 when the subscription has not reached the version, or when the store is unavailable.
+    pub async fn wait(self, progress: &Progress, subscription: &str, stream: &StreamKey) -> Result<(), Problem> {
+        let Some(version) = self.version() else { return Ok(()) };
+        Ok(progress.wait_for(subscription, stream, version, WAIT_LIMIT).await?)
+    }
 }
 
-/// 503: the read model is at `reached` and didn't come to `wanted` in time.
+/// Returns a 503 for a read model that is at `reached` and did not reach `required` in time.
 #[must_use]
-pub fn not_reached(wanted: Version, reached: Version) -> Problem {
-    Problem::unavailable(format!("the read model is at version {reached}, version {wanted} was asked for"))
+pub fn not_reached(required: Version, reached: Version) -> Problem {
+    Problem::unavailable(format!("the read model is at version {reached}, the request requires version {required}"))
         .of_kind("/problems/version-not-reached", "version not reached yet")
+}
+
+impl From<WaitError> for Problem {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::NotReached { wanted, reached, .. } => not_reached(wanted, reached),
+            WaitError::Store(error) => error.into(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -42,13 +65,13 @@ mod tests {
     use super::{MinVersion, not_reached};
 
     #[test]
-    fn none_is_asked_for_by_default() {
+    fn min_version_is_none_by_default() {
         assert_eq!(MinVersion::default().version(), None);
         assert_eq!(MinVersion { min_version: Some(3) }.version(), Some(Version::new(3)));
     }
 
     #[test]
-    fn says_how_far_it_is() {
+    fn not_reached_reports_both_versions() {
         let problem = not_reached(Version::new(7), Version::new(5));
         assert_eq!(problem.status(), 503);
         assert!(problem.detail().contains('7') && problem.detail().contains('5'));

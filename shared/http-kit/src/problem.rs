@@ -1,12 +1,7 @@
-//! What a client is told when it can't have what it asked for.
+//! RFC 9457 problem responses.
 //!
-//! The problem: every layer fails in its own words, and some of those words (SQL, addresses, stack traces) must not leave
-//! the house.
-//!
-//! The invariant: an error leaves as RFC 9457 `application/problem+json` with a stable `type` and the trace id; the cause of
-//! a 5xx is logged under that trace id and never shown.
-
-mod conversions;
+//! Every 4xx and 5xx is `application/problem+json` with a stable `type` and the trace id. The cause of a 500 (SQL, addresses,
+//! panics) is logged under that trace id and never sent to the client.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -17,53 +12,53 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{PartialSchema, ToSchema, openapi};
 
-use crate::telemetry;
+use crate::trace_context;
 
 /// The media type of [`ProblemDetails`] (RFC 9457).
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// One thing wrong with a request's body.
+/// One error in a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
-    /// Where, as a JSON pointer (RFC 6901) into the request's body.
+    /// The JSON pointer (RFC 6901) of the value in the request body, e.g. `/file_ids/3`.
     pub pointer: String,
-    /// What is wrong there.
+    /// The error at this place, e.g. `must not be empty`.
     pub detail: String,
 }
 
-/// A problem as it travels: the body of every response with status 4xx or 5xx.
+/// An RFC 9457 problem: the body of every 4xx and 5xx response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemDetails {
-    /// Names the kind of problem and never changes its meaning, as in `/problems/not-found`.
+    /// A stable URI reference of the problem type, e.g. `/problems/not-found`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The kind in words.
+    /// A summary of the problem type, e.g. `not found`.
     pub title: String,
-    /// The HTTP status.
+    /// The HTTP status code, e.g. 404.
     pub status: u16,
-    /// What is wrong this time.
+    /// An explanation of this occurrence.
     pub detail: String,
-    /// What the problem is about, as a path.
+    /// The path of the affected resource, if it is not the requested one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// The trace under which the service logged more.
+    /// The trace id (32 hex digits) under which the service logged this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// What is wrong where in the request's body.
+    /// The errors in the request body, each with its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<FieldError>>,
 }
 
-/// Turns an aggregate's refusal into what the client is told.
+/// Converts an aggregate's rejection into a problem.
 pub trait IntoProblem {
-    /// The problem; its `detail` is shown to the client.
+    /// Returns the problem. Its `detail` is sent to the client.
     fn into_problem(self) -> Problem;
 }
 
-/// A problem on its way out. Boxed, since every handler's `Result` has room for one.
+/// A problem response. Boxed, to keep the `Result` of every handler small.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem(Box<Parts>);
 
@@ -78,62 +73,106 @@ struct Parts {
     retry_after: Option<Duration>,
 }
 
-macro_rules! constructors {
-    ($($(#[$doc:meta])* $name:ident: $status:ident, $kind:literal, $title:literal;)*) => {
-        $($(#[$doc])*
-        #[must_use]
-        pub fn $name(detail: impl Into<String>) -> Self {
-            Self::new(StatusCode::$status, $kind, $title, detail)
-        })*
-    };
-}
-
 impl Problem {
-    constructors! {
-        /// 400: the request can't be read.
-        bad_request: BAD_REQUEST, "/problems/bad-request", "bad request";
-        /// 401: nobody says who asks.
-        unauthorized: UNAUTHORIZED, "/problems/unauthorized", "not authenticated";
-        /// 403: who asks may not.
-        forbidden: FORBIDDEN, "/problems/forbidden", "not allowed";
-        /// 404: it isn't there, or belongs to somebody else.
-        not_found: NOT_FOUND, "/problems/not-found", "not found";
-        /// 405: the resource has no such method.
-        method_not_allowed: METHOD_NOT_ALLOWED, "/problems/method-not-allowed", "method not allowed";
-        /// 409: the resource's state doesn't allow it.
-        conflict: CONFLICT, "/problems/conflict", "conflict";
-        /// 412: the client has seen another version than the current one.
-        stale: PRECONDITION_FAILED, "/problems/stale", "stale version";
-        /// 428: the client must say which version it has seen.
-        precondition_required: PRECONDITION_REQUIRED, "/problems/precondition-required", "If-Match is required";
-        /// 413: the body is larger than allowed.
-        payload_too_large: PAYLOAD_TOO_LARGE, "/problems/payload-too-large", "payload too large";
-        /// 415: the body isn't of a type this resource takes.
-        unsupported_media_type: UNSUPPORTED_MEDIA_TYPE, "/problems/unsupported-media-type", "unsupported media type";
-        /// 422: the request can be read but makes no sense.
-        unprocessable: UNPROCESSABLE_ENTITY, "/problems/unprocessable", "unprocessable request";
-        /// 429: the client asks too often.
-        too_many_requests: TOO_MANY_REQUESTS, "/problems/too-many-requests", "too many requests";
-        /// 503: it can't be answered now; the client may ask again after one second or [`Problem::retry_after`].
-        unavailable: SERVICE_UNAVAILABLE, "/problems/unavailable", "unavailable";
+    /// 400: the request is malformed.
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "/problems/bad-request", "bad request", detail)
     }
 
-    /// 500: a fault of ours. The cause is logged here, with its sources if `{:#}` shows them, and never shown.
+    /// 401: the request has no valid credentials.
+    #[must_use]
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "/problems/unauthorized", "not authenticated", detail)
+    }
+
+    /// 403: the caller's role is too low.
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "/problems/forbidden", "not allowed", detail)
+    }
+
+    /// 404: the resource does not exist, or belongs to another organization.
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "/problems/not-found", "not found", detail)
+    }
+
+    /// 405: the resource does not support the method.
+    #[must_use]
+    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "/problems/method-not-allowed", "method not allowed", detail)
+    }
+
+    /// 409: the state of the resource does not allow the request.
+    #[must_use]
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "/problems/conflict", "conflict", detail)
+    }
+
+    /// 412: `If-Match` is not the current version.
+    #[must_use]
+    pub fn stale(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "/problems/stale", "stale version", detail)
+    }
+
+    /// 428: the request needs `If-Match`.
+    #[must_use]
+    pub fn precondition_required(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "/problems/precondition-required", "If-Match is required", detail)
+    }
+
+    /// 413: the body is too large.
+    #[must_use]
+    pub fn payload_too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "/problems/payload-too-large", "payload too large", detail)
+    }
+
+    /// 415: the resource does not accept this media type.
+    #[must_use]
+    pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "/problems/unsupported-media-type",
+            "unsupported media type",
+            detail,
+        )
+    }
+
+    /// 422: the request is well-formed but invalid.
+    #[must_use]
+    pub fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "/problems/unprocessable", "unprocessable request", detail)
+    }
+
+    /// 429: the rate limit is exceeded.
+    #[must_use]
+    pub fn too_many_requests(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "/problems/too-many-requests", "too many requests", detail)
+    }
+
+    /// 503: the request may be repeated after one second, or after [`Problem::retry_after`].
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "unavailable", detail)
+    }
+
+    /// 500: a bug or a broken dependency. Logs the cause in its `{:#}` form and hides it from the client.
     #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {
-        tracing::error!(error = format!("{cause:#}"), "request failed by a fault of ours");
-        let detail = "something went wrong on our side; the trace id names the details in our logs";
+        tracing::error!(error = format!("{cause:#}"), "request failed with an internal error");
+        let detail = "the service failed to process the request; its log has the details under this trace id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "/problems/internal", "internal error", detail)
     }
 
-    /// A problem of its own kind: `kind` is a stable URI reference like `/problems/not-found`, `title` the same in words.
+    /// Returns a problem of any type. `kind` is a stable URI reference like `/problems/not-found`, and `title` summarizes it.
     #[must_use]
     pub fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self(Box::new(Parts { kind, title, status, detail, instance: None, errors: Vec::new(), retry_after: None }))
     }
 
-    /// The same problem under a more telling kind and title.
+    /// Sets a more specific type and title.
     #[must_use]
     pub fn of_kind(mut self, kind: &'static str, title: &'static str) -> Self {
         self.0.kind = kind;
@@ -141,49 +180,47 @@ impl Problem {
         self
     }
 
-    /// The same problem, about the resource at `path`.
+    /// Sets the path of the affected resource.
     #[must_use]
     pub fn about(mut self, path: impl Into<String>) -> Self {
         self.0.instance = Some(path.into());
         self
     }
 
-    /// The same problem, pointing also at a place in the request's body (a JSON pointer).
+    /// Adds an error at a JSON pointer into the request body.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         self.0.errors.push(FieldError { pointer: pointer.into(), detail: detail.into() });
         self
     }
 
-    /// The same problem, which may have passed after `wait` (whole seconds, at least one).
+    /// Sets `Retry-After`, in whole seconds and at least one.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
     }
 
-    /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// The stable `type`.
+    /// Returns the stable `type`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.0.kind
     }
 
-    /// What the client is told.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// When the client may ask again: always set where the status promises it.
+    /// Returns the `Retry-After` duration. 503 and 429 always have one.
     fn wait(&self) -> Option<Duration> {
-        let promised = matches!(self.0.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
-        self.0.retry_after.or(promised.then_some(DEFAULT_RETRY_AFTER))
+        let is_retryable = matches!(self.0.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        self.0.retry_after.or(is_retryable.then_some(DEFAULT_RETRY_AFTER))
     }
 }
 
@@ -203,7 +240,7 @@ impl From<Problem> for ProblemDetails {
             status: problem.status.as_u16(),
             detail: problem.detail,
             instance: problem.instance,
-            trace_id: telemetry::current_trace_id(),
+            trace_id: trace_context::current_trace_id(),
             errors: (!problem.errors.is_empty()).then_some(problem.errors),
         }
     }
@@ -252,16 +289,16 @@ mod tests {
 
     use super::{Problem, ProblemDetails};
 
-    async fn rendered(problem: Problem) -> (axum::http::response::Parts, Value) {
+    async fn render(problem: Problem) -> (axum::http::response::Parts, Value) {
         let (parts, body) = problem.into_response().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts, serde_json::from_slice(&bytes).unwrap())
     }
 
     #[tokio::test]
-    async fn renders_rfc_9457() {
+    async fn problem_renders_as_rfc_9457() {
         let problem = Problem::unprocessable("the name is empty").about("/jobs/1").at("/name", "must not be empty");
-        let (parts, body) = rendered(problem).await;
+        let (parts, body) = render(problem).await;
         assert_eq!(parts.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(parts.headers["content-type"], "application/problem+json");
         assert_eq!(
@@ -278,24 +315,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unavailable_always_says_when_to_ask_again() {
-        let (parts, _) = rendered(Problem::unavailable("later")).await;
+    async fn unavailable_always_has_retry_after() {
+        let (parts, _) = render(Problem::unavailable("later")).await;
         assert_eq!(parts.headers["retry-after"], "1");
-        let (parts, _) = rendered(Problem::unavailable("later").retry_after(Duration::from_secs(7))).await;
+        let (parts, _) = render(Problem::unavailable("later").retry_after(Duration::from_secs(7))).await;
         assert_eq!(parts.headers["retry-after"], "7");
-        let (parts, _) = rendered(Problem::conflict("no").retry_after(Duration::from_millis(3))).await;
+        let (parts, _) = render(Problem::conflict("no").retry_after(Duration::from_millis(3))).await;
         assert_eq!(parts.headers["retry-after"], "1");
     }
 
     #[tokio::test]
-    async fn the_cause_of_an_internal_error_is_not_shown() {
-        let (parts, body) = rendered(Problem::internal("password is hunter2")).await;
+    async fn internal_error_hides_its_cause() {
+        let (parts, body) = render(Problem::internal("password is hunter2")).await;
         assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!body.to_string().contains("hunter2"));
     }
 
     #[test]
-    fn the_schema_is_called_problem() {
+    fn schema_name_is_problem() {
         assert_eq!(Problem::name(), "Problem");
         assert_eq!(ProblemDetails::name(), "Problem");
         let mut schemas = Vec::new();

@@ -1,16 +1,14 @@
-//! What a caller may do.
-//!
-//! The problem: lists of permissions drift apart between services.
-//! The invariant: roles are ordered, and each may do all that the ones before it may.
+//! The ordered roles of callers. Each role may do everything that the roles before it may, so that services share one scale
+//! instead of lists of permissions.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a caller may do; each role may do all that the ones before it may.
+/// The rights of a caller. Each role includes the rights of the roles before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Reads what its organization has.
+    /// Reads the organization's resources.
     Viewer,
     /// Uploads files and runs jobs.
     Member,
@@ -20,14 +18,14 @@ pub enum Role {
     Owner,
     /// Administers the platform, for all organizations.
     Operator,
-    /// Is one of the platform's own services.
+    /// One of the platform's own services.
     Service,
 }
 
 impl Role {
     const ALL: [Role; 6] = [Role::Viewer, Role::Member, Role::Admin, Role::Owner, Role::Operator, Role::Service];
 
-    /// The role as it is written in headers and JSON.
+    /// Returns the name of the role in headers and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +38,7 @@ impl Role {
         }
     }
 
-    /// The role written as `text`.
+    /// Parses the name of a role.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
@@ -52,7 +50,7 @@ mod tests {
     use super::Role;
 
     #[test]
-    fn roles_are_written_in_one_way_everywhere() {
+    fn role_has_one_spelling_in_headers_and_json() {
         assert!(Role::ALL.is_sorted());
         for role in Role::ALL {
             assert_eq!(Role::parse(role.as_str()), Some(role));

@@ -1,9 +1,6 @@
-//! Everything secret that processes must agree on, from one setting.
+//! Secrets derived from the installation's one secret, `CATACLOUD_SECRET`.
 //!
-//! The problem: services must recognise each other, and a key must be shown again without having been stored; each would
-//! need a secret of its own to hand out and to lose.
-//!
-//! The invariant: every use has its own label, so what is derived for one use says nothing about another.
+//! Each use derives its own value under its own label, so that a value leaked from one use does not compromise another.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -11,21 +8,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// A secret that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// It can be guessed.
-    #[error("secret has {length} bytes, at least {} are needed", Secrets::MIN_BYTES)]
-    TooShort {
-        /// How long it is.
-        length: usize,
-    },
-    /// HMAC-SHA256 takes no such key.
-    #[error("secret can't be a key of HMAC-SHA256")]
+    #[error("secret has {length} bytes, at least {} are required", Secrets::MIN_BYTES)]
+    TooShort { length: usize },
+    #[error("secret cannot be used as a key of HMAC-SHA256")]
     NoKey,
 }
 
-/// The secret all processes of one installation share (`CATACLOUD_SECRET`).
+/// The secret that all processes of an installation share (`CATACLOUD_SECRET`).
 #[derive(Clone)]
 pub struct Secrets {
     mac: Hmac<Sha256>,
@@ -33,11 +24,9 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The shortest secret accepted.
+    /// The minimum length of a secret, in bytes.
     pub const MIN_BYTES: usize = 16;
 
-    /// Secrets derived from `secret`.
-    ///
     /// # Errors
     /// [`SecretError`] when it is shorter than [`Secrets::MIN_BYTES`].
     pub fn new(secret: &str) -> Result<Self, SecretError> {
@@ -49,20 +38,21 @@ impl Secrets {
         Ok(Self { mac, internal_token: hex::encode(token).into() })
     }
 
-    /// `HMAC-SHA256(secret, "<label>:<bytes>")`.
+    /// Returns `HMAC-SHA256(secret, "<label>:<bytes>")`.
     #[must_use]
     pub fn derive(&self, label: &'static str, bytes: &[u8]) -> [u8; 32] {
         let mac = self.mac.clone().chain_update(label.as_bytes()).chain_update(b":").chain_update(bytes);
         mac.finalize().into_bytes().into()
     }
 
-    /// What a process of this installation shows to another one: `hex(HMAC-SHA256(secret, "internal"))`.
+    /// Returns the token by which processes of this installation authenticate to each other:
+    /// `hex(HMAC-SHA256(secret, "internal"))`.
     #[must_use]
     pub fn internal_token(&self) -> &str {
         &self.internal_token
     }
 
-    /// Whether `candidate` is the internal token, in a time that says nothing about how much of it is right.
+    /// Compares `candidate` with the internal token in constant time.
     #[must_use]
     pub fn is_internal_token(&self, candidate: &[u8]) -> bool {
         self.internal_token.as_bytes().ct_eq(candidate).into()
@@ -88,7 +78,7 @@ mod tests {
     use super::{SecretError, Secrets};
 
     #[test]
-    fn derives_what_openssl_derives() {
+    fn derived_values_match_openssl() {
         // printf internal | openssl dgst -sha256 -hmac 0123456789abcdef
         let secrets = Secrets::new("0123456789abcdef").unwrap();
         assert_eq!(secrets.internal_token(), "706d35f6320bac950b5e5e7f59d274b3e9542b83a2305bf8d73a498b0d0ebd5b");
@@ -99,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_token_counts() {
+    fn partial_or_foreign_token_is_refused() {
         let secrets = Secrets::new("0123456789abcdef").unwrap();
         let token = secrets.internal_token().as_bytes();
         assert!(secrets.is_internal_token(token));
@@ -109,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_short_secrets_and_shows_none() {
+    fn short_secret_is_refused_and_debug_is_empty() {
         assert_eq!(Secrets::new("short").unwrap_err(), SecretError::TooShort { length: 5 });
         assert_eq!(format!("{:?}", Secrets::new("0123456789abcdef").unwrap()), "Secrets(…)");
     }

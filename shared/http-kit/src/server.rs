@@ -1,11 +1,7 @@
-//! Serving HTTP.
+//! The HTTP server: limits, graceful shutdown, and the layers around a process's router.
 //!
-//! The problem: a request may be too large, too slow, or panic, and a process must stop without cutting off those it is
-//! answering, yet not wait for them forever.
-//!
-//! The invariant: every route is either [`bounded`] (time and body) or [`streaming`] (any length, but never silent for long);
-//! behind [`finish`] every request has a trace, every failure is a problem, and who is still sending gets to read
-//! the answer; [`serve`] drains for a bounded time.
+//! Every route is either [`bounded`] in time and body size, or [`streaming`] with an idle limit. [`finish`] adds tracing,
+//! problem responses and body draining. [`serve`] stops gracefully: it lets open requests finish for a bounded time.
 
 use std::{any::Any, convert::Infallible, future::IntoFuture, io, time::Duration};
 
@@ -27,31 +23,28 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutBody};
 
-use crate::{fallback, problem::Problem, read_on, supervisor::panic_text, telemetry};
+use crate::{body_drain, fallback, problem::Problem, trace_requests::trace_requests};
 
-/// How long [`serve`] waits for open requests after it was asked to stop.
+/// How long [`serve`] waits for open requests during shutdown.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long the client of a [`streaming`] route may send nothing.
+/// How long the client of a [`streaming`] route may pause within a body.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a server stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The listener failed.
-    #[error("can't serve HTTP: {0}")]
+    #[error("HTTP listener failed: {0}")]
     Listener(io::Error),
-    /// The process can't hear signals.
-    #[error("can't listen for signals: {0}")]
+    #[error("cannot install signal handlers: {0}")]
     Signals(io::Error),
 }
 
-/// What one request may take.
+/// The limits of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest time until the answer begins.
+    /// The time until the response starts.
     pub time: Duration,
-    /// The most bytes in the request's body.
+    /// The size of the request body.
     pub body_bytes: usize,
 }
 
@@ -62,68 +55,68 @@ impl Default for Limits {
     }
 }
 
-/// A layer for ordinary routes, with the default [`Limits`]: 413 for a larger body, 503 for a slower answer.
+/// Returns a layer with the default [`Limits`]: 413 for a larger body, 503 for a slower response.
 pub fn bounded() -> impl RouteLayer {
     bounded_to(Limits::default())
 }
 
-/// The same with other limits.
+/// Returns a layer like [`bounded`] with other limits.
 pub fn bounded_to(limits: Limits) -> impl RouteLayer {
-    // The framework's own limit for extractors would come on top.
-    (DefaultBodyLimit::disable(), middleware::from_fn_with_state(limits, within))
+    // axum's own limit for extractors would apply as well.
+    (DefaultBodyLimit::disable(), middleware::from_fn_with_state(limits, enforce))
 }
 
-/// A layer for routes that stream their request or response: no limit on time or size, but a client that sends nothing for
-/// a minute in the middle of a body counts as gone. The handler sees that, like any broken connection, as an error in the
-/// body's stream, and must stop reading there.
+/// Returns a layer for routes that stream their request or response. It limits neither time nor size, but a client that
+/// pauses for a minute within a body counts as disconnected. The handler sees an error in the body's stream, as for any
+/// broken connection, and must stop reading.
 pub fn streaming() -> impl RouteLayer {
-    streaming_unless_silent(IDLE_LIMIT)
+    streaming_with_idle_limit(IDLE_LIMIT)
 }
 
-/// The same for clients that may send nothing for `limit`.
-pub fn streaming_unless_silent(limit: Duration) -> impl RouteLayer {
-    middleware::from_fn_with_state(limit, never_silent)
+/// Returns a layer like [`streaming`] with another idle limit.
+pub fn streaming_with_idle_limit(limit: Duration) -> impl RouteLayer {
+    middleware::from_fn_with_state(limit, limit_idle_time)
 }
 
-/// Completes a process's router, once and at the end (merging two completed routers panics): problems for unknown routes and
-/// methods, for panics and for whatever else fails in plain text, and a trace for each request.
+/// Completes the router of a process with a span for each request and with problems for unknown routes and methods, panics
+/// and plain-text errors. Call it once, after merging: axum panics when two completed routers are merged.
 ///
-/// When a request is answered before its body has been read to its end, the answer leaves at once, and up to 16 MiB of the
-/// rest are read on for at most 5 seconds: a client whose connection breaks while it writes may never read why. Of a longer
-/// body that goes on, only a client that reads while it writes is sure to get the answer.
+/// When a response is ready before the request body was read to its end, it is sent at once, and up to 16 MiB of the rest
+/// are discarded for at most 5 seconds. Without that, a client whose connection breaks while it writes might never read the
+/// response. Only clients that read while they write are sure to get the response to a longer body.
 pub fn finish(router: Router) -> Router {
     router
         .fallback(fallback::not_found)
         .method_not_allowed_fallback(fallback::method_not_allowed)
-        .layer(CatchPanicLayer::custom(after_panic))
+        .layer(CatchPanicLayer::custom(problem_after_panic))
         .layer(middleware::from_fn(fallback::errors_as_problems))
-        .layer(middleware::from_fn(telemetry::trace_requests))
-        .layer(middleware::from_fn(read_on::after_the_answer))
+        .layer(middleware::from_fn(trace_requests))
+        .layer(middleware::from_fn(body_drain::drain_after_response))
 }
 
-/// Serves until `shutdown` is cancelled, then lets open requests finish for at most [`DRAIN_LIMIT`]. Endless responses
-/// should watch the same token.
+/// Serves until `shutdown` is cancelled, then lets open requests finish for at most [`DRAIN_LIMIT`]. Handlers of endless
+/// responses should watch the same token.
 ///
 /// # Errors
 /// [`ServeError::Listener`] when the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> Result<(), ServeError> {
-    serve_draining(listener, router, shutdown, DRAIN_LIMIT).await
+    serve_with_drain_limit(listener, router, shutdown, DRAIN_LIMIT).await
 }
 
-/// The same with another bound on draining.
+/// Serves like [`serve`] with another limit on draining.
 ///
 /// # Errors
 /// [`ServeError::Listener`] when the listener fails.
-pub async fn serve_draining(
+pub async fn serve_with_drain_limit(
     listener: TcpListener,
     router: Router,
     shutdown: CancellationToken,
     limit: Duration,
 ) -> Result<(), ServeError> {
-    // Small answers must not wait for the acknowledgement of the one before.
+    // With Nagle's algorithm a small response would wait for the acknowledgement of the previous one.
     let listener = listener.tap_io(|connection| {
         if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "can't switch off Nagle's algorithm");
+            tracing::debug!(%error, "failed to set TCP_NODELAY");
         }
     });
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
@@ -134,16 +127,16 @@ pub async fn serve_draining(
     tokio::select! {
         served = server.into_future() => served.map_err(ServeError::Listener),
         () = overdue => {
-            tracing::warn!(limit_ms = limit.as_millis(), "requests were still open when the server stopped");
+            tracing::warn!(limit_ms = limit.as_millis(), "stopped with requests still open");
             Ok(())
         }
     }
 }
 
-/// Waits for SIGINT or SIGTERM and gives its name.
+/// Waits for SIGINT or SIGTERM and returns its name.
 ///
 /// # Errors
-/// [`ServeError::Signals`] when the process can't hear them.
+/// [`ServeError::Signals`] when the signal handlers cannot be installed.
 pub async fn shutdown_signal() -> Result<&'static str, ServeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
@@ -153,36 +146,43 @@ pub async fn shutdown_signal() -> Result<&'static str, ServeError> {
     }
 }
 
-async fn within(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    let answer = async {
+async fn enforce(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    let respond = async {
         if request.body().size_hint().lower() > limits.body_bytes as u64 {
             let detail = format!("the body is larger than {} bytes", limits.body_bytes);
             return Problem::payload_too_large(detail).into_response();
         }
         next.run(request.map(|body| Body::new(Limited::new(body, limits.body_bytes)))).await
     };
-    tokio::time::timeout(limits.time, answer).await.unwrap_or_else(|_| {
-        tracing::warn!(limit_ms = limits.time.as_millis(), "request took too long");
-        let detail = "the answer took too long; the request may or may not have been carried out";
+    tokio::time::timeout(limits.time, respond).await.unwrap_or_else(|_| {
+        tracing::warn!(limit_ms = limits.time.as_millis(), "request timed out");
+        let detail = "the request timed out; it may or may not have been executed";
         Problem::unavailable(detail).of_kind("/problems/timed-out", "timed out").into_response()
     })
 }
 
-async fn never_silent(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+async fn limit_idle_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     next.run(request.map(|body| Body::new(TimeoutBody::new(limit, body)))).await
 }
 
-/// The panic itself was logged by the panic hook; this ties it to the request.
-fn after_panic(panic: Box<dyn Any + Send>) -> Response {
-    Problem::internal(format_args!("panicked: {}", panic_text(&*panic))).into_response()
+/// Logs the panic under the request's trace id. The panic hook has logged it without one.
+fn problem_after_panic(panic: Box<dyn Any + Send>) -> Response {
+    Problem::internal(format_args!("panicked: {}", panic_message(&*panic))).into_response()
 }
 
-/// A layer for a router's routes; spelled out since its type can't be.
+/// Returns the message of a panic.
+#[must_use]
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// A layer that [`Router::layer`] accepts. An alias for bounds that cannot be written as `impl Trait` in one place.
 pub trait RouteLayer: Layer<Route, Service: RouteService> + Clone + Send + Sync + 'static {}
 
 impl<L: Layer<Route, Service: RouteService> + Clone + Send + Sync + 'static> RouteLayer for L {}
 
-/// What a [`RouteLayer`] makes of a route.
+/// The service that a [`RouteLayer`] returns.
 pub trait RouteService:
     Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + Sync + 'static
 {

@@ -1,20 +1,20 @@
-//! Which problem an error of the layers below is.
+//! Conversions of event store and database errors into problems.
 
 use std::time::Duration;
 
 use epoch::{ExecuteError, store::StoreError};
 use epoch_postgres::TxError;
 
-use super::{IntoProblem, Problem};
+use crate::problem::{IntoProblem, Problem};
 
 impl<E: IntoProblem + std::error::Error> From<ExecuteError<E>> for Problem {
     fn from(error: ExecuteError<E>) -> Self {
         match error {
-            ExecuteError::Rejected(refusal) => refusal.into_problem(),
+            ExecuteError::Rejected(rejection) => rejection.into_problem(),
             ExecuteError::Conflict { .. } => contended(error.to_string()),
             ExecuteError::Stale { .. } => Problem::stale(error.to_string()),
             ExecuteError::CommandReused { .. } => {
-                Problem::unprocessable("the Idempotency-Key was used before, for a request with another body")
+                Problem::unprocessable("the Idempotency-Key was used before for a request with another body")
                     .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
             }
             ExecuteError::Store(error) => error.into(),
@@ -26,8 +26,8 @@ impl From<TxError> for Problem {
     fn from(error: TxError) -> Self {
         match error {
             TxError::Conflict { .. } => contended(error.to_string()),
-            // Whose words these are doesn't matter to a client, and the database's aren't for it.
-            _ if error.is_race() => contended("others were faster each time; the same request may be sent again"),
+            // The text of the database is not for clients.
+            _ if error.is_race() => contended("every attempt conflicted with another change; repeat the same request"),
             TxError::Repeated { .. } => Problem::internal(error),
             TxError::Store(error) => error.into(),
             TxError::Sql(error) => error.into(),
@@ -47,11 +47,11 @@ impl From<StoreError> for Problem {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::RowNotFound => Problem::not_found("there is no such thing"),
+            sqlx::Error::RowNotFound => Problem::not_found("the resource does not exist"),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 store_unavailable(&error.to_string())
             }
-            sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| passes(&code)) => {
+            sqlx::Error::Database(cause) if cause.code().is_some_and(|code| is_transient(&code)) => {
                 store_unavailable(&error.to_string())
             }
             _ => Problem::internal(error),
@@ -59,26 +59,29 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
-/// Whether what this SQLSTATE says will pass by itself.
-fn passes(code: &str) -> bool {
+/// Returns whether a statement that failed with this SQLSTATE may succeed when it is repeated.
+fn is_transient(code: &str) -> bool {
     const SHUTTING_DOWN: [&str; 3] = ["57P01", "57P02", "57P03"];
     const TOO_MANY_CONNECTIONS: &str = "53300";
-    const LOST_A_RACE: [&str; 2] = ["40001", "40P01"];
+    const SERIALIZATION_FAILURE_OR_DEADLOCK: [&str; 2] = ["40001", "40P01"];
     let connection_exception = code.starts_with("08");
-    connection_exception || code == TOO_MANY_CONNECTIONS || SHUTTING_DOWN.contains(&code) || LOST_A_RACE.contains(&code)
+    connection_exception
+        || code == TOO_MANY_CONNECTIONS
+        || SHUTTING_DOWN.contains(&code)
+        || SERIALIZATION_FAILURE_OR_DEADLOCK.contains(&code)
 }
 
-/// Every attempt lost a race against others.
+/// Returns the 409 for a command whose every attempt conflicted with another change.
 fn contended(detail: impl Into<String>) -> Problem {
     Problem::conflict(detail)
-        .of_kind("/problems/contended", "changed by others each time")
+        .of_kind("/problems/contended", "conflict with concurrent changes")
         .retry_after(Duration::from_secs(1))
 }
 
-/// Where the store is and why it doesn't answer is for the log only.
+/// Returns a 503. The cause, which may contain addresses, is only logged.
 fn store_unavailable(cause: &str) -> Problem {
-    tracing::warn!(error = cause, "store is unavailable");
-    Problem::unavailable("the store can't be reached; the same request may be sent again")
+    tracing::warn!(error = cause, "event store is unavailable");
+    Problem::unavailable("the event store is unavailable; repeat the same request later")
 }
 
 #[cfg(test)]
@@ -88,23 +91,23 @@ mod tests {
     use epoch_postgres::TxError;
     use uuid::Uuid;
 
-    use super::{IntoProblem, Problem, passes};
+    use super::{IntoProblem, Problem, is_transient};
 
     #[derive(Debug, thiserror::Error)]
     #[error("the job is running")]
-    struct Refusal;
+    struct Rejection;
 
-    impl IntoProblem for Refusal {
+    impl IntoProblem for Rejection {
         fn into_problem(self) -> Problem {
             Problem::conflict(self.to_string())
         }
     }
 
     #[test]
-    fn each_failure_of_a_command_has_its_status() {
+    fn command_errors_map_to_problems() {
         let (id, expected, actual) = (Uuid::nil(), Version::new(1), Version::new(2));
-        let cases: [(ExecuteError<Refusal>, u16, &str); 6] = [
-            (ExecuteError::Rejected(Refusal), 409, "/problems/conflict"),
+        let cases: [(ExecuteError<Rejection>, u16, &str); 6] = [
+            (ExecuteError::Rejected(Rejection), 409, "/problems/conflict"),
             (ExecuteError::Conflict { aggregate: "job", id, expected, actual }, 409, "/problems/contended"),
             (ExecuteError::Stale { aggregate: "job", id, expected, actual }, 412, "/problems/stale"),
             (ExecuteError::CommandReused { command_id: id }, 422, "/problems/idempotency-key-reused"),
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_of_a_transaction_has_its_status() {
+    fn transaction_errors_map_to_problems() {
         let (id, expected, actual) = (Uuid::nil(), Version::new(1), Version::new(2));
         let cases: [(TxError, u16, &str, bool); 5] = [
             (TxError::Conflict { aggregate: "job", id, expected, actual }, 409, "/problems/contended", true),
@@ -128,16 +131,16 @@ mod tests {
             (StoreError::Refused { detail: "10.0.0.1".into() }.into(), 500, "/problems/internal", false),
             (sqlx::Error::PoolTimedOut.into(), 503, "/problems/unavailable", true),
         ];
-        for (error, status, kind, retried) in cases {
+        for (error, status, kind, has_retry_after) in cases {
             let problem = Problem::from(error);
             assert_eq!((problem.status().as_u16(), problem.kind()), (status, kind));
             assert!(!problem.detail().contains("10.0.0.1"));
-            assert_eq!(problem.into_response().headers().contains_key("retry-after"), retried, "{kind}");
+            assert_eq!(problem.into_response().headers().contains_key("retry-after"), has_retry_after, "{kind}");
         }
     }
 
     #[test]
-    fn each_failure_of_a_query_has_its_status() {
+    fn query_errors_map_to_problems() {
         let cases = [
             (sqlx::Error::RowNotFound, 404),
             (sqlx::Error::PoolTimedOut, 503),
@@ -151,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn knows_the_codes_that_pass() {
-        assert!(["57P01", "57P02", "57P03", "53300", "08006", "08003", "40001"].iter().all(|code| passes(code)));
-        assert!(!["23505", "42P01", "22P02", "0"].iter().any(|code| passes(code)));
+    fn transient_sqlstates_are_recognized() {
+        assert!(["57P01", "57P02", "57P03", "53300", "08006", "08003", "40001"].iter().all(|code| is_transient(code)));
+        assert!(!["23505", "42P01", "22P02", "0"].iter().any(|code| is_transient(code)));
     }
 }

@@ -1,4 +1,7 @@
-//! Which trace this is part of.
+//! W3C trace context: parsing and writing `traceparent`, and the trace id of the current request.
+//!
+//! Every request has a trace id, whether or not traces are exported. It appears in log lines, problems, requests to other
+//! services and events.
 
 use std::collections::HashMap;
 
@@ -12,44 +15,44 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 tokio::task_local! {
-    /// The trace id of the request this task answers: it has one even if nothing listens to spans.
-    pub(super) static REQUEST_TRACE_ID: String;
+    /// The trace id of the request that this task processes. Set even if no subscriber records spans.
+    pub(crate) static REQUEST_TRACE_ID: String;
 }
 
-/// The trace id (32 hex digits) of the request being answered, else of the current span.
+/// Returns the trace id (32 hex digits) of the current request, or else of the current span.
 #[must_use]
 pub fn current_trace_id() -> Option<String> {
     REQUEST_TRACE_ID.try_with(Clone::clone).ok().or_else(|| trace_id_of(&Span::current()))
 }
 
-/// The current span as W3C `traceparent`, to be sent along with a request or stored with an event.
+/// Returns the current span as a W3C `traceparent`, to be sent with a request or stored with an event.
 #[must_use]
 pub fn traceparent_of_current_span() -> Option<String> {
     let span = span_context(&Span::current())?;
     Some(format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8()))
 }
 
-/// Makes `span`, which nobody has entered yet, part of the trace of a W3C `traceparent`; nothing happens if that is malformed.
+/// Makes `span`, which must not have been entered yet, a child of a W3C `traceparent`. Ignores a malformed one.
 #[must_use]
 pub fn with_parent(span: Span, traceparent: &str) -> Span {
     let parent = parse(traceparent);
     if parent.span().span_context().is_valid() {
-        // Fails only where nothing listens to this span.
+        // Fails only if no subscriber records this span.
         let _ = span.set_parent(parent);
     }
     span
 }
 
-/// Links `span` to the one of a W3C `traceparent`, as to one of several causes; nothing happens if that is malformed.
-pub(super) fn link(span: &Span, traceparent: &str) {
+/// Links `span` to the span of a W3C `traceparent`, as one of several causes. Ignores a malformed one.
+pub fn link(span: &Span, traceparent: &str) {
     span.add_link(parse(traceparent).span().span_context().clone());
 }
 
-pub(super) fn trace_id_of(span: &Span) -> Option<String> {
+pub(crate) fn trace_id_of(span: &Span) -> Option<String> {
     span_context(span).map(|span| span.trace_id().to_string())
 }
 
-pub(super) fn trace_id_in(traceparent: &str) -> Option<String> {
+pub(crate) fn trace_id_in(traceparent: &str) -> Option<String> {
     let parent = parse(traceparent);
     let parent = parent.span().span_context().clone();
     parent.is_valid().then(|| parent.trace_id().to_string())
@@ -57,7 +60,7 @@ pub(super) fn trace_id_in(traceparent: &str) -> Option<String> {
 
 fn parse(traceparent: &str) -> Context {
     let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
-    // Not beneath the current context: a malformed parent is no parent.
+    // Not within the current context, which would become the parent if this one is malformed.
     TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
 }
 
@@ -82,15 +85,15 @@ mod tests {
     const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
     const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn traced<T>(run: impl FnOnce() -> T) -> T {
+    fn with_tracing<T>(run: impl FnOnce() -> T) -> T {
         let tracer = SdkTracerProvider::builder().build().tracer("test");
         let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
         tracing::subscriber::with_default(subscriber, run)
     }
 
     #[test]
-    fn a_span_continues_the_trace_of_its_parent() {
-        traced(|| {
+    fn span_continues_the_trace_of_its_parent() {
+        with_tracing(|| {
             with_parent(tracing::info_span!("child"), TRACEPARENT).in_scope(|| {
                 assert_eq!(current_trace_id().as_deref(), Some(TRACE_ID));
                 let traceparent = traceparent_of_current_span().unwrap();
@@ -100,11 +103,10 @@ mod tests {
         });
     }
 
-    /// Keeps spans that have ended.
     #[derive(Debug, Clone, Default)]
-    struct Ended(Arc<Mutex<Vec<SpanData>>>);
+    struct EndedSpans(Arc<Mutex<Vec<SpanData>>>);
 
-    impl SpanProcessor for Ended {
+    impl SpanProcessor for EndedSpans {
         fn on_start(&self, _span: &mut Span, _context: &Context) {}
 
         fn on_end(&self, span: SpanData) {
@@ -121,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_linked_to_what_caused_its_events() {
-        let ended = Ended::default();
+    fn span_is_linked_to_its_cause() {
+        let ended = EndedSpans::default();
         let tracer = SdkTracerProvider::builder().with_span_processor(ended.clone()).build().tracer("test");
         let subscriber = tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
         tracing::subscriber::with_default(subscriber, || {
@@ -138,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_parent_is_no_parent() {
-        traced(|| {
+    fn malformed_parent_is_ignored() {
+        with_tracing(|| {
             for wrong in ["", "00", "00-0-0-00", &TRACEPARENT[3..], &TRACEPARENT.replace(TRACE_ID, &"0".repeat(32))] {
                 with_parent(tracing::info_span!("root"), wrong).in_scope(|| {
                     let trace_id = current_trace_id().unwrap();
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_has_a_trace_id_even_if_nothing_listens() {
+    async fn request_has_trace_id_without_subscriber() {
         assert_eq!(traceparent_of_current_span(), None);
         assert_eq!(current_trace_id(), None);
         let seen = REQUEST_TRACE_ID.scope(TRACE_ID.to_owned(), async { current_trace_id() }).await;

@@ -1,4 +1,4 @@
-//! A span and two metrics for every request.
+//! The span and the metrics of every request.
 
 use std::time::Instant;
 
@@ -11,16 +11,16 @@ use axum::{
 use tracing::{Instrument, Span, field};
 use uuid::Uuid;
 
-use super::context::{REQUEST_TRACE_ID, trace_id_in, trace_id_of, with_parent};
+use crate::trace_context::{REQUEST_TRACE_ID, trace_id_in, trace_id_of, with_parent};
 
-/// Middleware: a span per request, continuing the trace of its `traceparent`, and the metrics `http_requests_total` and
-/// `http_request_duration_seconds`. Belongs outside of all other layers, so that their problems have the trace id.
+/// Middleware that opens a span for each request, as a child of its `traceparent`, and records `http_requests_total` and
+/// `http_request_duration_seconds`. It must be the outermost layer, so that the problems of other layers have the trace id.
 pub async fn trace_requests(request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let method = known(request.method());
+    let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let traceparent = request.headers().get("traceparent").and_then(|value| HeaderValue::to_str(value).ok());
-    let span = span_of(method, route.as_deref(), request.uri().path(), traceparent);
+    let span = request_span(method, route.as_deref(), request.uri().path(), traceparent);
     let trace_id = trace_id_of(&span)
         .or_else(|| traceparent.and_then(trace_id_in))
         .unwrap_or_else(|| Uuid::new_v4().simple().to_string());
@@ -34,8 +34,8 @@ pub async fn trace_requests(request: Request, next: Next) -> Response {
         span.record("otel.status_code", "ERROR");
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    span.in_scope(|| tracing::debug!(status = status.as_u16(), ms, "request answered"));
-    // Unmatched paths are anybody's choice and would make a series each.
+    span.in_scope(|| tracing::debug!(status = status.as_u16(), ms, "request processed"));
+    // Clients choose unmatched paths, and each one would become a time series.
     let route = route.unwrap_or_else(|| "unmatched".to_owned());
     metrics::counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status.as_str().to_owned())
         .increment(1);
@@ -43,9 +43,9 @@ pub async fn trace_requests(request: Request, next: Next) -> Response {
     response
 }
 
-fn span_of(method: &'static str, route: Option<&str>, path: &str, traceparent: Option<&str>) -> Span {
+fn request_span(method: &'static str, route: Option<&str>, path: &str, traceparent: Option<&str>) -> Span {
     let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-    // At the level of errors, so that a line of any level that is logged has the trace id.
+    // At the error level, so that log lines of every level have the trace id.
     let span = tracing::error_span!(
         "request",
         otel.name = name,
@@ -63,7 +63,7 @@ fn span_of(method: &'static str, route: Option<&str>, path: &str, traceparent: O
     }
 }
 
-fn known(method: &Method) -> &'static str {
+fn known_method(method: &Method) -> &'static str {
     const KNOWN: [Method; 7] =
         [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
     const NAMES: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];

@@ -1,53 +1,41 @@
-//! The subcommands that every service's binary has.
+//! The command line of a service's binary.
 //!
-//! The problem: operators should not have to learn each binary. The invariant: `serve`, `project`, `relay`, `all`, `migrate`,
-//! `healthcheck`, `openapi` and the [operations](crate::operate) mean the same everywhere; each process that stays has its probes
-//! and its metrics. What only one service can do is a subcommand beside these ([`More`]), so that its `--help` tells of it.
+//! Every service has the subcommands `serve`, `project`, `relay`, `all`, `migrate`, `healthcheck`, `openapi` and the
+//! [operations](crate::operations). A service adds its own subcommands with [`ExtraCommands`].
 
 use std::{
     io::{self, Write},
-    net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
-    time::Duration,
 };
 
 use axum::Router;
-use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use epoch::{local::LocalBus, memory::MemoryBus};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    config::{BusArgs, DatabaseArgs, ListenArgs, LogArgs, PeerArgs, SecretArgs},
-    health::Health,
+    config::{DatabaseArgs, ListenArgs, LogArgs, ProcessArgs, default_address},
     healthcheck::healthcheck,
-    operate::{self, AnyOperation, Operation, RelayCommand},
-    server,
-    service::{Roles, Service, ServiceError, Shared, bring_up_to_date, start},
-    supervisor::Supervisor,
-    telemetry,
+    operations::{self, AnyOperation, Operation, RelayCommand},
+    process::{Process, ProcessContext, Roles, migrate_when_ready, run_main},
+    service::{Service, ServiceError},
 };
 
-/// How long tasks may take to end.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
-
-/// Subcommands that only one service has.
-pub trait More: Subcommand {
-    /// Does it, without what the service's processes set up.
+/// The subcommands of one service only.
+pub trait ExtraCommands: Subcommand {
+    /// Runs the subcommand, without the telemetry of the service's processes.
     fn run(self) -> ExitCode;
 }
 
-/// No more subcommands than every service has.
+/// No additional subcommands.
 #[derive(Debug, Clone, Copy)]
-enum NoMore {}
+enum NoCommands {}
 
-impl More for NoMore {
+impl ExtraCommands for NoCommands {
     fn run(self) -> ExitCode {
         match self {}
     }
 }
 
-impl FromArgMatches for NoMore {
+impl FromArgMatches for NoCommands {
     fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
         Err(clap::Error::new(ErrorKind::InvalidSubcommand))
     }
@@ -57,7 +45,7 @@ impl FromArgMatches for NoMore {
     }
 }
 
-impl Subcommand for NoMore {
+impl Subcommand for NoCommands {
     fn augment_subcommands(command: clap::Command) -> clap::Command {
         command
     }
@@ -73,179 +61,94 @@ impl Subcommand for NoMore {
 
 #[derive(Parser)]
 #[command(version, about = "A service of Catacloud")]
-struct Cli<M: More> {
+struct Cli<E: ExtraCommands> {
     #[command(subcommand)]
-    command: Command<M>,
+    command: Command<E>,
     #[command(flatten)]
     log: LogArgs,
 }
 
 #[derive(Subcommand)]
-enum Command<M: More> {
+enum Command<E: ExtraCommands> {
+    #[command(flatten)]
+    Service(ServiceCommand),
+    #[command(flatten)]
+    Extra(E),
+}
+
+#[derive(Subcommand)]
+enum ServiceCommand {
     /// Serves HTTP
     Serve(ProcessArgs),
-    /// Runs projections and sagas
+    /// Runs projections, sagas and background tasks
     Project(ProcessArgs),
-    /// Publishes events to the bus, or tells how far that is
+    /// Publishes events to the bus, or inspects and rewinds the relay
     Relay {
         #[command(flatten)]
         process: Box<ProcessArgs>,
         #[command(subcommand)]
         command: Option<RelayCommand>,
     },
-    /// Brings the tables up to date and does all three
+    /// Migrates the tables, then serves, projects and relays
     All(ProcessArgs),
-    /// Brings the tables up to date
+    /// Migrates the tables to the version that this binary needs
     Migrate(DatabaseArgs),
-    /// Asks the service on this machine whether it is ready
+    /// Checks that the service on this machine is ready
     Healthcheck(ListenArgs),
-    /// Prints the OpenAPI document of the service's routes
+    /// Prints the OpenAPI document of the public routes
     Openapi(ProcessArgs),
     #[command(flatten)]
-    Operate(Operation),
-    #[command(flatten)]
-    More(M),
+    Operation(Operation),
 }
 
-/// What a process of a service needs.
-#[derive(Debug, Clone, Args)]
-pub struct ProcessArgs {
-    /// The database.
-    #[command(flatten)]
-    pub database: DatabaseArgs,
-    /// The bus.
-    #[command(flatten)]
-    pub bus: BusArgs,
-    /// Where to listen.
-    #[command(flatten)]
-    pub listen: ListenArgs,
-    /// The installation's secret.
-    #[command(flatten)]
-    pub secret: SecretArgs,
-    /// The other services.
-    #[command(flatten)]
-    pub peers: PeerArgs,
-}
-
-impl ProcessArgs {
-    /// What the services of this process share.
-    #[must_use]
-    pub fn shared(&self) -> Shared {
-        Shared {
-            database: self.database.clone(),
-            bus: self.bus.clone(),
-            peers: self.peers.clone(),
-            secrets: self.secret.secrets.clone(),
-            local: LocalBus::new(),
-            memory: MemoryBus::new(),
-        }
-    }
-}
-
-/// The `main` of a service's binary.
+/// Runs a service's binary. Its `main` only calls this.
 pub async fn run<S: Service>() -> ExitCode {
-    parsed::<S, NoMore>(Cli::parse()).await
+    run_command::<S, NoCommands>(Cli::parse()).await
 }
 
-/// The same of a service that has subcommands of its own.
-pub async fn run_with<S: Service, M: More>() -> ExitCode {
-    parsed::<S, M>(Cli::parse()).await
+/// Runs the binary of a service that has additional subcommands.
+pub async fn run_with<S: Service, E: ExtraCommands>() -> ExitCode {
+    run_command::<S, E>(Cli::parse()).await
 }
 
-async fn parsed<S: Service, M: More>(cli: Cli<M>) -> ExitCode {
-    if let Command::More(more) = cli.command {
-        return more.run();
-    }
-    let guard = match telemetry::init(S::NAME, &cli.log) {
-        Ok(guard) => guard,
-        Err(error) => return fail(S::NAME, &error),
-    };
-    let result = match cli.command {
-        Command::More(more) => return more.run(),
-        Command::Serve(args) => process::<S>(args, Roles { serve: true, project: false, relay: false }).await,
-        Command::Project(args) => process::<S>(args, Roles { serve: false, project: true, relay: false }).await,
-        Command::Relay { process: args, command: None } => {
-            process::<S>(*args, Roles { serve: false, project: false, relay: true }).await
-        }
-        Command::Relay { process, command: Some(command) } => {
-            return operate::run::<S>(AnyOperation::Relay { process, command }).await;
-        }
-        Command::Operate(operation) => return operate::run::<S>(AnyOperation::Operation(operation)).await,
-        Command::All(args) => process::<S>(args, Roles::ALL).await,
-        Command::Migrate(database) => match database.pool(S::NAME) {
-            Ok(pool) => bring_up_to_date::<S>(&pool).await,
-            Err(error) => Err(error.into()),
-        },
-        Command::Healthcheck(listen) => return healthcheck(listen.address(default_address(S::PORT))).await,
-        Command::Openapi(args) => openapi::<S>(args).await,
-    };
-    guard.shutdown().await;
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(S::NAME, &error),
+async fn run_command<S: Service, E: ExtraCommands>(cli: Cli<E>) -> ExitCode {
+    match cli.command {
+        Command::Extra(command) => command.run(),
+        Command::Service(command) => run_main(S::NAME, &cli.log, execute::<S>(command)).await,
     }
 }
 
-/// Where a service listens when nothing else is said.
-#[must_use]
-pub fn default_address(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+async fn execute<S: Service>(command: ServiceCommand) -> Result<ExitCode, ServiceError> {
+    match command {
+        ServiceCommand::Serve(args) => run_process::<S>(args, Roles::SERVE).await?,
+        ServiceCommand::Project(args) => run_process::<S>(args, Roles::PROJECT).await?,
+        ServiceCommand::Relay { process, command: None } => run_process::<S>(*process, Roles::RELAY).await?,
+        ServiceCommand::Relay { process, command: Some(command) } => {
+            return Ok(operations::run::<S>(AnyOperation::Relay { process, command }).await);
+        }
+        ServiceCommand::Operation(operation) => {
+            return Ok(operations::run::<S>(AnyOperation::Operation(operation)).await);
+        }
+        ServiceCommand::All(args) => run_process::<S>(args, Roles::ALL).await?,
+        ServiceCommand::Migrate(database) => migrate_when_ready::<S>(&database.pool(S::NAME)?).await?,
+        ServiceCommand::Healthcheck(listen) => return Ok(healthcheck(listen.address(default_address(S::PORT))).await),
+        ServiceCommand::Openapi(args) => print_openapi::<S>(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn fail(name: &str, error: &dyn std::error::Error) -> ExitCode {
-    tracing::error!(service = name, %error, "stopped");
-    eprintln!("{name}: {error}");
-    ExitCode::FAILURE
+async fn run_process<S: Service>(args: ProcessArgs, roles: Roles) -> Result<(), ServiceError> {
+    let mut process = Process::new();
+    let service = process.start::<S>(&ProcessContext::new(&args), roles).await?;
+    let router = if roles.serve { service.router.clone() } else { Router::new() };
+    process.serve(args.listen.address(default_address(S::PORT)), router).await
 }
 
-async fn process<S: Service>(args: ProcessArgs, roles: Roles) -> Result<(), ServiceError> {
-    let stop = CancellationToken::new();
-    let mut supervisor = Supervisor::new(stop.clone());
-    let health = Health::new();
-    let running = start::<S>(&args.shared(), roles, &mut supervisor, &health).await?;
-    let router = if roles.serve { running.router.clone() } else { Router::new() };
-    let result = serve_until_stopped(args.listen.address(default_address(S::PORT)), router, &health, stop).await;
-    supervisor.shutdown(SHUTDOWN_LIMIT).await;
-    drop(running);
-    result
-}
-
-async fn openapi<S: Service>(args: ProcessArgs) -> Result<(), ServiceError> {
-    let mut supervisor = Supervisor::new(CancellationToken::new());
-    let roles = Roles { serve: true, project: false, relay: false };
-    let running = start::<S>(&args.shared(), roles, &mut supervisor, &Health::new()).await?;
-    let document = running.openapi.to_pretty_json().map_err(ServiceError::failed)?;
+async fn print_openapi<S: Service>(args: ProcessArgs) -> Result<(), ServiceError> {
+    let mut process = Process::new();
+    let service = process.start::<S>(&ProcessContext::new(&args), Roles::SERVE).await?;
+    let document = service.openapi.to_pretty_json().map_err(ServiceError::failed)?;
     let mut stdout = io::stdout().lock();
-    // Whoever reads this may have stopped reading.
     let written = writeln!(stdout, "{document}").and_then(|()| stdout.flush());
-    written.map_err(|error| ServiceError::failed(format!("can't write the document: {error}")))
-}
-
-/// Serves `router` and the probes until a signal comes or `stop` is cancelled; then cancels `stop` and drains.
-///
-/// # Errors
-/// When the address is taken or the listener fails.
-pub async fn serve_until_stopped(
-    address: SocketAddr,
-    router: Router,
-    health: &Health,
-    stop: CancellationToken,
-) -> Result<(), ServiceError> {
-    let taken = |error| ServiceError::failed(format!("can't listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(taken)?;
-    let metrics = telemetry::metrics_handle().map_err(ServiceError::failed)?;
-    let router = server::finish(router).merge(health.router(metrics));
-    let signalled = stop.clone();
-    let signals = tokio::spawn(async move {
-        match server::shutdown_signal().await {
-            Ok(signal) => tracing::info!(signal, "stopping"),
-            Err(error) => tracing::error!(%error, "stopping, since signals can't be heard"),
-        }
-        signalled.cancel();
-    });
-    tracing::info!(%address, "serving");
-    let served = server::serve(listener, router, stop.clone()).await;
-    stop.cancel();
-    signals.abort();
-    served.map_err(ServiceError::failed)
+    written.map_err(|error| ServiceError::failed(format!("failed to print the OpenAPI document: {error}")))
 }

@@ -1,10 +1,8 @@
-//! Whether this process should get requests, and whether it should live.
+//! Readiness and liveness of a process: `/readyz`, `/livez` and `/metrics`.
 //!
-//! The problem: an orchestrator must tell "not now" (a database is away: send no requests) from "never again" (a consumer
-//! is stuck: restart), and an operator must see which part says so.
-//!
-//! The invariant: `/readyz` runs every check, each within a time limit, and is 503 when one fails; `/livez` looks at flags
-//! only, never at other systems, so an outage elsewhere restarts nothing.
+//! `/readyz` runs every check with a time limit, and is 503 when one fails: the process should get no requests, e.g. because
+//! its database is down. `/livez` looks at flags only, never at other systems, so that an outage elsewhere restarts nothing. It
+//! is 503 when a part of the process is stuck and only a restart helps.
 
 use std::{
     future::Future,
@@ -27,59 +25,54 @@ const CHECK_LIMIT: Duration = Duration::from_secs(2);
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// The checks and flags of one process. Clones are the same set.
+/// The checks and flags of a process. Clones share them.
 #[derive(Clone, Default)]
 pub struct Health {
-    parts: Arc<Mutex<Parts>>,
+    probes: Arc<Mutex<Probes>>,
 }
 
 #[derive(Default)]
-struct Parts {
+struct Probes {
     checks: Vec<(String, Check)>,
     flags: Vec<(String, LiveFlag)>,
 }
 
-/// Says whether one part of the process still works. Alive until told otherwise.
+/// Whether a part of the process is alive, e.g. a consumer. Initially it is.
 #[derive(Debug, Clone, Default)]
 pub struct LiveFlag {
     reason: Arc<Mutex<Option<String>>>,
 }
 
-/// The answer of `/readyz` and `/livez`.
+/// The response of `/readyz` and `/livez`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// Whether all parts are well.
+pub struct HealthReport {
+    /// Whether all checks passed.
     pub ok: bool,
-    /// Each part.
-    pub checks: Vec<PartReport>,
+    pub checks: Vec<CheckReport>,
 }
 
-/// How one part is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartReport {
-    /// Which part.
+pub struct CheckReport {
     pub name: String,
-    /// Whether it is well.
     pub ok: bool,
-    /// Why it isn't.
+    /// The reason of a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// How long it took to find out.
+    /// The duration of the check, in milliseconds.
     pub ms: u64,
 }
 
 impl LiveFlag {
-    /// The part can't go on: `/livez` fails and the process will be restarted.
+    /// Makes `/livez` fail, so that the process is restarted.
     pub fn fail(&self, reason: impl Into<String>) {
         *locked(&self.reason) = Some(reason.into());
     }
 
-    /// The part goes on after all.
+    /// Makes `/livez` succeed again.
     pub fn recover(&self) {
         *locked(&self.reason) = None;
     }
 
-    /// Whether the part still works.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         locked(&self.reason).is_none()
@@ -87,80 +80,81 @@ impl LiveFlag {
 }
 
 impl Health {
-    /// No checks and no flags: ready and alive.
+    /// Returns a set without checks and flags, which is ready and alive.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds something this process needs in order to answer; `check` gives the reason when it isn't there.
+    /// Adds a dependency that the process needs to respond. `check` returns the reason of a failure.
     pub fn add_check<F, Fut>(&self, name: impl Into<String>, check: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
         let check: Check = Arc::new(move || check().boxed());
-        locked(&self.parts).checks.push((name.into(), check));
+        locked(&self.probes).checks.push((name.into(), check));
     }
 
-    /// Adds a part that can't come back by itself once it has failed.
+    /// Adds a part that recovers only by a restart of the process.
     #[must_use]
     pub fn add_flag(&self, name: impl Into<String>) -> LiveFlag {
         let flag = LiveFlag::default();
-        locked(&self.parts).flags.push((name.into(), flag.clone()));
+        locked(&self.probes).flags.push((name.into(), flag.clone()));
         flag
     }
 
-    /// Runs all checks at once.
-    pub async fn readiness(&self) -> Report {
-        let checks = locked(&self.parts).checks.clone();
+    /// Runs all checks concurrently.
+    pub async fn readiness(&self) -> HealthReport {
+        let checks = locked(&self.probes).checks.clone();
         let reports = join_all(checks.into_iter().map(|(name, check)| run(name, check))).await;
-        Report { ok: reports.iter().all(|part| part.ok), checks: reports }
+        HealthReport { ok: reports.iter().all(|check| check.ok), checks: reports }
     }
 
-    /// Looks at all flags.
+    /// Reads all flags.
     #[must_use]
-    pub fn liveness(&self) -> Report {
-        let parts = locked(&self.parts);
-        let part = |(name, flag): &(String, LiveFlag)| {
+    pub fn liveness(&self) -> HealthReport {
+        let probes = locked(&self.probes);
+        let report = |(name, flag): &(String, LiveFlag)| {
             let detail = locked(&flag.reason).clone();
-            PartReport { name: name.clone(), ok: detail.is_none(), detail, ms: 0 }
+            CheckReport { name: name.clone(), ok: detail.is_none(), detail, ms: 0 }
         };
-        let reports: Vec<_> = parts.flags.iter().map(part).collect();
-        Report { ok: reports.iter().all(|part| part.ok), checks: reports }
+        let reports: Vec<_> = probes.flags.iter().map(report).collect();
+        HealthReport { ok: reports.iter().all(|check| check.ok), checks: reports }
     }
 
-    /// `/livez`, `/readyz` and `/metrics`. Merge it after [`server::finish`](crate::server::finish), so that probes make no spans.
+    /// Returns the routes `/livez`, `/readyz` and `/metrics`. Merge them after [`server::finish`](http_kit::server::finish), so
+    /// that probes open no spans.
     pub fn router(&self, metrics: PrometheusHandle) -> Router {
-        let probes = Router::new()
+        let router = Router::new()
             .route("/livez", get(async |State(health): State<Health>| health.liveness()))
             .route("/readyz", get(async |State(health): State<Health>| health.readiness().await))
             .with_state(self.clone());
         let format = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-        probes.route("/metrics", get(async move || (format, metrics.render())))
+        router.route("/metrics", get(async move || (format, metrics.render())))
     }
 }
 
-async fn run(name: String, check: Check) -> PartReport {
+async fn run(name: String, check: Check) -> CheckReport {
     let started = Instant::now();
     let outcome = tokio::time::timeout(CHECK_LIMIT, check()).await;
     let detail = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(reason)) => Some(reason),
-        Err(_) => Some(format!("no answer within {} ms", CHECK_LIMIT.as_millis())),
+        Err(_) => Some(format!("no response within {} ms", CHECK_LIMIT.as_millis())),
     };
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    PartReport { name, ok: detail.is_none(), detail, ms }
+    CheckReport { name, ok: detail.is_none(), detail, ms }
 }
 
-impl IntoResponse for Report {
+impl IntoResponse for HealthReport {
     fn into_response(self) -> Response {
         let status = if self.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (status, [(header::CACHE_CONTROL, "no-store")], Json(self)).into_response()
     }
 }
 
-/// Nothing panics while it holds one of these locks; what a panic elsewhere left behind is whole.
+/// Locks a mutex even if it is poisoned. No code panics while it holds one of these locks, so the value is consistent.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -172,31 +166,31 @@ mod tests {
     use super::Health;
 
     #[tokio::test]
-    async fn a_process_without_parts_is_well() {
+    async fn process_without_checks_is_ready_and_alive() {
         let health = Health::new();
         assert!(health.readiness().await.ok && health.liveness().ok);
     }
 
     #[tokio::test]
-    async fn one_failing_check_makes_it_unready_and_says_which() {
+    async fn failing_check_is_reported_by_name() {
         let health = Health::new();
         health.add_check("postgres", async || Ok(()));
         health.add_check("bus", async || Err("no broker".to_owned()));
         let report = health.readiness().await;
         assert!(!report.ok);
         let seen: Vec<_> =
-            report.checks.iter().map(|part| (part.name.as_str(), part.ok, part.detail.as_deref())).collect();
+            report.checks.iter().map(|check| (check.name.as_str(), check.ok, check.detail.as_deref())).collect();
         assert_eq!(seen, [("postgres", true, None), ("bus", false, Some("no broker"))]);
-        assert!(health.liveness().ok, "what is away elsewhere restarts nothing");
+        assert!(health.liveness().ok, "an outage elsewhere restarts nothing");
     }
 
     #[tokio::test]
-    async fn a_check_that_hangs_fails_in_time() {
+    async fn hanging_check_fails_after_the_limit() {
         let health = Health::new();
         health.add_check("postgres", pending);
         let report = health.readiness().await;
         assert!(!report.ok);
-        assert_eq!(report.checks[0].detail.as_deref(), Some("no answer within 2000 ms"));
+        assert_eq!(report.checks[0].detail.as_deref(), Some("no response within 2000 ms"));
     }
 
     #[test]

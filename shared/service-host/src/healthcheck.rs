@@ -1,4 +1,4 @@
-//! `healthcheck`: asks the service on this machine whether it is ready, for images that hold no curl.
+//! The `healthcheck` subcommand: calls `/readyz` of the service on this machine, for images without curl.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -10,44 +10,31 @@ use reqwest::StatusCode;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Why the service is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthcheckError {
-    /// Nobody answers.
-    #[error("no answer from {address}: {source}")]
-    NoAnswer {
-        /// Who was asked.
-        address: SocketAddr,
-        /// What was seen.
-        source: reqwest::Error,
-    },
-    /// The service says that it isn't ready.
+    #[error("no response from {address}: {source}")]
+    NoResponse { address: SocketAddr, source: reqwest::Error },
     #[error("not ready ({status}): {report}")]
-    NotReady {
-        /// The answer's status.
-        status: StatusCode,
-        /// The answer's body.
-        report: String,
-    },
+    NotReady { status: StatusCode, report: String },
 }
 
-/// Asks `GET /readyz` of the service that listens on `listen`.
+/// Checks that the service on `listen` is ready.
 ///
 /// # Errors
-/// [`HealthcheckError`] when it isn't ready or doesn't answer.
+/// [`HealthcheckError`] when it is not ready or does not respond.
 pub async fn check(listen: SocketAddr) -> Result<(), HealthcheckError> {
     let address = reachable(listen);
-    let no_answer = |source| HealthcheckError::NoAnswer { address, source };
-    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build().map_err(no_answer)?;
-    let response = client.get(format!("http://{address}/readyz")).send().await.map_err(no_answer)?;
+    let no_response = |source| HealthcheckError::NoResponse { address, source };
+    let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build().map_err(no_response)?;
+    let response = client.get(format!("http://{address}/readyz")).send().await.map_err(no_response)?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
     }
-    Err(HealthcheckError::NotReady { status, report: response.text().await.map_err(no_answer)? })
+    Err(HealthcheckError::NotReady { status, report: response.text().await.map_err(no_response)? })
 }
 
-/// The `healthcheck` subcommand: 0 when the service on `listen` is ready, else 1 with the reason on standard error.
+/// Returns exit code 0 when the service on `listen` is ready. Otherwise prints the reason on standard error and returns 1.
 pub async fn healthcheck(listen: SocketAddr) -> ExitCode {
     match check(listen).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,7 +45,7 @@ pub async fn healthcheck(listen: SocketAddr) -> ExitCode {
     }
 }
 
-/// "All addresses" can be listened on but not connected to.
+/// Returns the address to connect to. A server can listen on an unspecified address, but no client can connect to one.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -73,10 +60,10 @@ mod tests {
     use super::reachable;
 
     #[test]
-    fn asks_an_address_that_can_be_connected_to() {
+    fn unspecified_address_becomes_loopback() {
         let cases = [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.7:1", "10.0.0.7:1")];
-        for (listen, asked) in cases {
-            assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
+        for (listen, expected) in cases {
+            assert_eq!(reachable(listen.parse().unwrap()), expected.parse().unwrap());
         }
     }
 }

@@ -1,41 +1,37 @@
-//! Looking after a service: its events, its subscriptions, its relay.
+//! The operator's commands: events, subscriptions, replays, rebuilds, dead letters and the relay of a service.
 //!
-//! The problem: somebody must be able to see what happened, to repair a handler's tables, and to say what becomes of events
-//! that a handler can't take, without writing SQL at night.
-//!
-//! The invariant: each operation goes the way the service itself goes (its handlers, the gate, the relay's fence), so it is safe
-//! beside running processes, and says in its exit code how it ended: 0 done, 1 a fault, 2 wrong usage, 3 there is no such
-//! thing, 4 it is not possible now. Output is text for people, or JSON with `--json`; progress and errors go elsewhere.
+//! Operations use the service's own handlers, its delivery gate and the relay's fence, so they are safe next to running
+//! processes. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not possible now. Standard output has text, or JSON
+//! with `--json`; progress and errors go to standard error.
 
 mod arguments;
-mod bar;
 mod error;
 mod events;
 mod output;
+mod progress_bar;
 
 use std::{process::ExitCode, sync::Arc};
 
 use epoch::{Position, envelope::StreamKey};
-use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, Rebuild, Relay, dead_letters, in_building, replay};
+use epoch_postgres::{PgSubscription, Rebuild, Relay, dead_letters, in_building, replay};
+use http_kit::server;
 use serde_json::json;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    arguments::{AnyOperation, CommonArgs, DeadLetters, Operation, RelayCommand, Stream},
-    error::OperateError,
-    events::EventType,
+    arguments::{AnyOperation, CommonArgs, DeadLettersCommand, Operation, ParkedStream, RelayCommand},
+    error::OperationError,
 };
-use self::{bar::Bar, output::Output};
+use self::{output::Output, progress_bar::ProgressBar};
 use crate::{
-    cli::ProcessArgs,
-    server,
-    service::{Host, RELAY, Service, ServiceError, Shared, bus_beside},
+    config::ProcessArgs,
+    process::{OpenService, ProcessContext, RELAY, bus_opener, open},
+    service::{Service, ServiceError},
 };
 
-/// Does it, and says how it ended.
+/// Runs an operation. Prints an error on standard error and returns its exit code.
 pub async fn run<S: Service>(operation: AnyOperation) -> ExitCode {
-    match operate::<S>(operation).await {
+    match execute::<S>(operation).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}: {error}", S::NAME);
@@ -44,19 +40,19 @@ pub async fn run<S: Service>(operation: AnyOperation) -> ExitCode {
     }
 }
 
-async fn operate<S: Service>(operation: AnyOperation) -> Result<(), OperateError> {
+async fn execute<S: Service>(operation: AnyOperation) -> Result<(), OperationError> {
     match operation {
         AnyOperation::Relay { process, command } => relay::<S>(&process, &command).await,
         AnyOperation::Operation(Operation::Events { aggregate, id, from, common }) => {
-            let opened = Opened::of::<S>(&common.process)?;
-            events::show::<S>(&opened.store, (&aggregate, id), from, common.json).await
+            let opened = OperatedService::open::<S>(&common.process)?;
+            events::print::<S>(&opened.service.store, &aggregate, id, from, common.json).await
         }
-        AnyOperation::Operation(Operation::Subscriptions { common }) => subscriptions::<S>(&common).await,
+        AnyOperation::Operation(Operation::Subscriptions { common }) => list_subscriptions::<S>(&common).await,
         AnyOperation::Operation(Operation::Replay { subscription, from, common }) => {
-            let opened = Opened::of::<S>(&common.process)?;
+            let opened = OperatedService::open::<S>(&common.process)?;
             let gate = opened.subscription(&subscription).await?;
-            let reached = replay(&opened.store, &gate, Position::new(from)).await?;
-            let text = format!("{subscription} has everything up to position {reached}");
+            let reached = replay(&opened.service.store, &gate, Position::new(from)).await?;
+            let text = format!("subscription {subscription} is at position {reached}");
             Ok(Output::new(common.json)
                 .line(&text, &json!({ "subscription": subscription, "position": reached.get() }))?)
         }
@@ -64,70 +60,54 @@ async fn operate<S: Service>(operation: AnyOperation) -> Result<(), OperateError
             rebuild::<S>(&subscription, &common).await
         }
         AnyOperation::Operation(Operation::DeadLetters(command)) => match command {
-            DeadLetters::List { subscription, limit, common } => list::<S>(subscription, limit, &common).await,
-            DeadLetters::Retry(stream) => release::<S>(&stream, false).await,
-            DeadLetters::Skip(stream) => release::<S>(&stream, true).await,
+            DeadLettersCommand::List { subscription, limit, common } => {
+                list_dead_letters::<S>(subscription, limit, &common).await
+            }
+            DeadLettersCommand::Retry(stream) => release::<S>(&stream, false).await,
+            DeadLettersCommand::Skip(stream) => release::<S>(&stream, true).await,
         },
     }
 }
 
 /// A service without its tasks.
-struct Opened {
-    shared: Shared,
-    store: PgStore,
-    progress: Progress,
-    handlers: Vec<Arc<dyn PgHandler>>,
-    appender: AbortHandle,
+struct OperatedService {
+    context: ProcessContext,
+    service: OpenService,
 }
 
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.appender.abort();
-    }
-}
-
-impl Opened {
-    fn of<S: Service>(process: &ProcessArgs) -> Result<Self, OperateError> {
-        let shared = process.shared();
-        let pool = shared.database.pool(S::NAME).map_err(ServiceError::from)?;
-        let (store, appender) = PgStore::new(pool.clone(), shared.local.clone());
-        let appender = tokio::spawn(appender.run()).abort_handle();
-        let progress = Progress::new(pool);
-        let host = Host {
-            store: store.clone(),
-            progress: progress.clone(),
-            secrets: shared.secrets.clone(),
-            peers: shared.peers.clone(),
-            stop: CancellationToken::new(),
-        };
-        let handlers = S::assemble(&host)?.all_handlers().map_err(ServiceError::from)?;
-        Ok(Self { shared, store, progress, handlers, appender })
+impl OperatedService {
+    fn open<S: Service>(args: &ProcessArgs) -> Result<Self, OperationError> {
+        let context = ProcessContext::new(args);
+        let pool = context.database.pool(S::NAME).map_err(ServiceError::from)?;
+        let service = open::<S>(&context, pool, CancellationToken::new())?;
+        Ok(Self { context, service })
     }
 
-    /// The subscription `name`, or, as in `name@generation`, that of a rebuild that isn't finished.
-    async fn subscription(&self, name: &str) -> Result<PgSubscription, OperateError> {
-        let (plain, generation) = name.split_once('@').map_or((name, None), |(plain, number)| (plain, Some(number)));
-        let Some(handler) = self.handlers.iter().find(|handler| handler.name() == plain) else {
-            let known: Vec<_> = self.handlers.iter().map(|handler| handler.name()).collect();
-            return Err(OperateError::NoSubscription { name: name.to_owned(), known: known.join(", ") });
+    /// Returns the subscription `name`, or the subscription of an unfinished rebuild, `name@generation`.
+    async fn subscription(&self, name: &str) -> Result<PgSubscription, OperationError> {
+        let (base_name, generation) = name.split_once('@').map_or((name, None), |(base, number)| (base, Some(number)));
+        let Some(handler) = self.service.handlers.iter().find(|handler| handler.name() == base_name) else {
+            let known: Vec<_> = self.service.handlers.iter().map(|handler| handler.name()).collect();
+            return Err(OperationError::NoSubscription { name: name.to_owned(), known: known.join(", ") });
         };
-        let serving = PgSubscription::new(Arc::clone(handler), self.store.clone(), self.progress.clone());
+        let serving =
+            PgSubscription::new(Arc::clone(handler), self.service.store.clone(), self.service.progress.clone());
         if generation.is_none() {
             return Ok(serving);
         }
         let building = in_building(&serving).await?;
         let building = building.filter(|building| epoch::handler::Subscription::name(building) == name);
-        building.ok_or_else(|| OperateError::Nothing { what: format!("{name} is not being built") })
+        building.ok_or_else(|| OperationError::NotFound { detail: format!("subscription {name} is not being rebuilt") })
     }
 }
 
-async fn subscriptions<S: Service>(common: &CommonArgs) -> Result<(), OperateError> {
-    let opened = Opened::of::<S>(&common.process)?;
+async fn list_subscriptions<S: Service>(common: &CommonArgs) -> Result<(), OperationError> {
+    let opened = OperatedService::open::<S>(&common.process)?;
     let output = Output::new(common.json);
-    let header = ["SUBSCRIPTION", "GENERATION", "BUILDING", "LAG", "SECONDS", "PARKED", "LISTENS TO"];
+    let header = ["SUBSCRIPTION", "GENERATION", "BUILDING", "LAG", "SECONDS", "PARKED", "AGGREGATES"];
     output.row(header.map(str::to_owned), None)?;
-    for handler in &opened.handlers {
-        let status = opened.progress.status(&**handler).await?;
+    for handler in &opened.service.handlers {
+        let status = opened.service.progress.status(&**handler).await?;
         let lag = status.lag;
         let text = [
             status.name.to_owned(),
@@ -149,34 +129,42 @@ async fn subscriptions<S: Service>(common: &CommonArgs) -> Result<(), OperateErr
     Ok(())
 }
 
-async fn rebuild<S: Service>(name: &str, common: &CommonArgs) -> Result<(), OperateError> {
-    let opened = Opened::of::<S>(&common.process)?;
+async fn rebuild<S: Service>(name: &str, common: &CommonArgs) -> Result<(), OperationError> {
+    let opened = OperatedService::open::<S>(&common.process)?;
     let subscription = opened.subscription(name).await?;
-    let bus = bus_beside::<S>(&opened.shared, &opened.store).await?;
+    let bus = bus_opener::<S>(&opened.context, &opened.service.store)
+        .open_for_operation()
+        .await
+        .map_err(ServiceError::from)?;
     let stop = CancellationToken::new();
-    let signalled = stop.clone();
+    let stop_on_signal = stop.clone();
     let signals = tokio::spawn(async move {
         if server::shutdown_signal().await.is_ok() {
-            signalled.cancel();
+            stop_on_signal.cancel();
         }
     });
-    let mut bar = Bar::new();
+    let mut bar = ProgressBar::new();
     let rebuilt = Rebuild::new(subscription, bus).run(&stop, |progress| bar.show(progress)).await;
-    bar.end();
+    bar.finish();
     signals.abort();
     let rebuilt = rebuilt?;
-    let text = format!("{name} is at generation {}, {} events applied", rebuilt.generation, rebuilt.applied);
+    let text =
+        format!("subscription {name} is at generation {}, {} events applied", rebuilt.generation, rebuilt.applied);
     let json = json!({
         "subscription": name, "generation": rebuilt.generation, "applied": rebuilt.applied, "resumed": rebuilt.resumed,
     });
     Ok(Output::new(common.json).line(&text, &json)?)
 }
 
-async fn list<S: Service>(subscription: Option<String>, limit: i64, common: &CommonArgs) -> Result<(), OperateError> {
-    let opened = Opened::of::<S>(&common.process)?;
+async fn list_dead_letters<S: Service>(
+    subscription: Option<String>,
+    limit: i64,
+    common: &CommonArgs,
+) -> Result<(), OperationError> {
+    let opened = OperatedService::open::<S>(&common.process)?;
     let names = match subscription {
         Some(name) => vec![name],
-        None => opened.handlers.iter().map(|handler| handler.name().to_owned()).collect(),
+        None => opened.service.handlers.iter().map(|handler| handler.name().to_owned()).collect(),
     };
     let output = Output::new(common.json);
     for name in names {
@@ -209,18 +197,19 @@ impl DeadLetterText {
             epoch::gate::Parked::Gap => "gap",
             epoch::gate::Parked::Failed => "failed",
         };
-        let error = letter.error.as_deref().unwrap_or("waits");
+        let error = letter.error.as_deref().unwrap_or("queued behind an earlier event");
         Self { parked, error: format!("{error} ({} attempts)", letter.attempts) }
     }
 }
 
-async fn release<S: Service>(stream: &Stream, skip: bool) -> Result<(), OperateError> {
-    let opened = Opened::of::<S>(&stream.common.process)?;
+async fn release<S: Service>(stream: &ParkedStream, skip: bool) -> Result<(), OperationError> {
+    let opened = OperatedService::open::<S>(&stream.common.process)?;
     let gate = opened.subscription(&stream.subscription).await?;
     let key = StreamKey { aggregate: stream.aggregate.clone().into(), id: stream.id };
     if !dead_letters::is_parked(&gate, &key).await? {
-        let what = format!("{} {} is not parked for {}", stream.aggregate, stream.id, stream.subscription);
-        return Err(OperateError::Nothing { what });
+        let detail =
+            format!("{} {} is not parked for subscription {}", stream.aggregate, stream.id, stream.subscription);
+        return Err(OperationError::NotFound { detail });
     }
     let applied = if skip { dead_letters::skip(&gate, &key).await? } else { dead_letters::retry(&gate, &key).await? };
     let skipped = if skip { "one event skipped, " } else { "" };
@@ -229,16 +218,16 @@ async fn release<S: Service>(stream: &Stream, skip: bool) -> Result<(), OperateE
     Ok(Output::new(stream.common.json).line(&text, &json)?)
 }
 
-async fn relay<S: Service>(process: &ProcessArgs, command: &RelayCommand) -> Result<(), OperateError> {
-    let opened = Opened::of::<S>(process)?;
-    // It is only asked, so any bus will do.
-    let relay = Relay::new(opened.store.clone(), Arc::new(opened.shared.memory.clone()), RELAY);
+async fn relay<S: Service>(process: &ProcessArgs, command: &RelayCommand) -> Result<(), OperationError> {
+    let opened = OperatedService::open::<S>(process)?;
+    // Status and rewind do not publish, so any bus will do.
+    let relay = Relay::new(opened.service.store.clone(), Arc::new(opened.context.memory.clone()), RELAY);
     match command {
         RelayCommand::Status { json } => {
             let status = relay.status().await?;
             let (published, head) = (status.published.get(), status.head.get());
             let text = format!(
-                "published {published} of {head} positions, {} behind; {} leaders so far",
+                "published {published} of {head} positions, lag {}, leader changes {}",
                 head.saturating_sub(published),
                 status.fence
             );
@@ -248,7 +237,7 @@ async fn relay<S: Service>(process: &ProcessArgs, command: &RelayCommand) -> Res
         RelayCommand::Rewind { to, json } => {
             let position = relay.rewind(Position::new(*to)).await?.get();
             let object = json!({ "position": position });
-            Ok(Output::new(*json).line(&format!("publishes again after position {position}"), &object)?)
+            Ok(Output::new(*json).line(&format!("relay republishes events after position {position}"), &object)?)
         }
     }
 }

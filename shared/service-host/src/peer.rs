@@ -1,82 +1,47 @@
-//! Asking another service.
+//! The HTTP client for calls between services.
 //!
-//! The problem: a call to another service can hang, break the trace, lose who asked, or be carried out twice.
-//!
-//! The invariant: every call has a time limit, carries the trace, the internal token and a caller, and fails with the
-//! other's problem; a call that changes something carries an idempotency key, made of what caused it.
+//! Every call has a time limit, and carries the trace, the internal token and a caller. A failed call returns the other
+//! service's problem. A call that changes state carries an idempotency key derived from its cause, so that it can be repeated.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH, InvalidHeaderValue};
 use epoch::Version;
 use http_body_util::BodyExt;
+use http_kit::{
+    Caller, Problem, Secrets, command::IDEMPOTENCY_KEY, command_response::etag, problem::ProblemDetails, trace_context,
+};
 use reqwest::{Body, Client, Method, Response, StatusCode, Url, redirect};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{
-    caller::Caller,
-    changed::etag,
-    command::IDEMPOTENCY_KEY,
-    problem::{Problem, ProblemDetails},
-    secrets::Secrets,
-    telemetry,
-};
-
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a call has no result.
+/// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// A header or the body can't be written.
-    #[error("call to {url} can't be made: {detail}")]
-    Malformed {
-        /// What was to be called.
-        url: Url,
-        /// What is wrong with the call.
-        detail: String,
-    },
-    /// No answer came, or not all of it. Whether the call was carried out is not known; repeat it under the same key.
-    #[error("no answer from {url}: {source}")]
-    NoAnswer {
-        /// What was called.
-        url: Url,
-        /// What was seen.
-        source: reqwest::Error,
-    },
-    /// A long body isn't taken any further, and not answered. Whether it was taken as a whole is not known.
-    #[error("{url} was silent for {} ms", limit.as_millis())]
-    Silent {
-        /// What was called.
-        url: Url,
-        /// How long it may be silent.
-        limit: Duration,
-    },
-    /// The other service refused.
-    #[error("{url} answered {status}: {}", problem.detail)]
-    Refused {
-        /// What was called.
-        url: Url,
-        /// The answer's status.
-        status: StatusCode,
-        /// What it said.
-        problem: Box<ProblemDetails>,
-    },
-    /// The answer isn't what was expected.
-    #[error("answer of {url} can't be read: {source}")]
-    Answer {
-        /// What was called.
-        url: Url,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
+    /// A header or the body cannot be written.
+    #[error("call to {url} is malformed: {detail}")]
+    Malformed { url: Url, detail: String },
+    /// The connection failed before the whole response arrived. The call may have been executed: repeat it under the same key.
+    #[error("no response from {url}: {source}")]
+    NoResponse { url: Url, source: reqwest::Error },
+    /// The other service neither reads the body nor responds. It may have received the whole body.
+    #[error("{url} was idle for {} ms", limit.as_millis())]
+    Idle { url: Url, limit: Duration },
+    /// The other service responded with 4xx or 5xx.
+    #[error("{url} responded {status}: {}", problem.detail)]
+    Refused { url: Url, status: StatusCode, problem: Box<ProblemDetails> },
+    /// The response is not the expected JSON.
+    #[error("response of {url} is malformed: {source}")]
+    MalformedResponse { url: Url, source: serde_json::Error },
 }
 
 impl PeerError {
-    /// The status of the refusal, where the other service refused.
+    /// Returns the status if the other service responded with an error.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match self {
@@ -85,53 +50,53 @@ impl PeerError {
         }
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            PeerError::NoAnswer { .. } | PeerError::Silent { .. } => true,
+            PeerError::NoResponse { .. } | PeerError::Idle { .. } => true,
             PeerError::Refused { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
-            PeerError::Malformed { .. } | PeerError::Answer { .. } => false,
+            PeerError::Malformed { .. } | PeerError::MalformedResponse { .. } => false,
         }
     }
 }
 
 impl From<PeerError> for Problem {
-    /// 503 for what may pass, else 500: a refusal speaks of a request that our client never made.
+    /// 503 for a transient error, otherwise 500: the refusal is about our call, not about the client's request.
     fn from(error: PeerError) -> Self {
         if error.is_transient() {
-            tracing::warn!(%error, "another service is unavailable");
-            return Problem::unavailable("another service can't be reached; the same request may be sent again");
+            tracing::warn!(%error, "call to another service failed");
+            return Problem::unavailable("another service is unavailable; repeat the same request later");
         }
         Problem::internal(error)
     }
 }
 
-/// Another service.
+/// A client of another service.
 #[derive(Debug, Clone)]
 pub struct Peer {
     client: Client,
-    /// Its limit on silence would run while a body is sent, however fast.
-    sender: Client,
+    /// Without a read timeout, which would also run while a long body is being sent.
+    upload_client: Client,
     base: Url,
     secrets: Secrets,
     caller: Caller,
 }
 
 impl Peer {
-    /// The service at `base`, called by the service `name`.
+    /// Returns a client of the service at `base`, for calls by the service `name`.
     ///
     /// # Errors
-    /// [`PeerError::NoAnswer`] when the HTTP client can't be set up.
+    /// [`PeerError::NoResponse`] when the HTTP client cannot be set up.
     pub fn new(name: &str, base: Url, secrets: Secrets) -> Result<Self, PeerError> {
         let builder = || Client::builder().connect_timeout(CONNECT_LIMIT).redirect(redirect::Policy::none()).no_proxy();
-        let failed = |source| PeerError::NoAnswer { url: base.clone(), source };
-        let client = builder().read_timeout(SILENCE_LIMIT).build().map_err(failed)?;
-        let sender = builder().build().map_err(failed)?;
-        Ok(Self { client, sender, base, secrets, caller: Caller::service(name) })
+        let failed = |source| PeerError::NoResponse { url: base.clone(), source };
+        let client = builder().read_timeout(IDLE_LIMIT).build().map_err(failed)?;
+        let upload_client = builder().build().map_err(failed)?;
+        Ok(Self { client, upload_client, base, secrets, caller: Caller::service(name) })
     }
 
-    /// A call of `path`, which begins with `/` and may have a query.
+    /// Starts a call of `path`, which begins with `/` and may have a query.
     pub fn call(&self, method: Method, path: &str) -> Call {
         let mut url = self.base.clone();
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
@@ -139,65 +104,62 @@ impl Peer {
         url.set_query(query);
         Call {
             client: self.client.clone(),
-            sender: self.sender.clone(),
+            upload_client: self.upload_client.clone(),
             secrets: self.secrets.clone(),
             caller: self.caller.clone(),
             request: reqwest::Request::new(method, url),
             limit: Some(CALL_LIMIT),
-            silence_limit: SILENCE_LIMIT,
+            idle_limit: IDLE_LIMIT,
             malformed: None,
         }
     }
 
-    /// A call that changes nothing.
     pub fn get(&self, path: &str) -> Call {
         self.call(Method::GET, path)
     }
 
-    /// A call that changes something; the same `key` again is the same change.
+    /// Starts a call that changes state. A repeated `key` repeats the same change.
     pub fn post(&self, path: &str, key: &str) -> Call {
         self.call(Method::POST, path).idempotency_key(key)
     }
 }
 
-/// A call being put together.
+/// A call that has not been sent.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is sent"]
 pub struct Call {
     client: Client,
-    sender: Client,
+    upload_client: Client,
     secrets: Secrets,
     caller: Caller,
     request: reqwest::Request,
     limit: Option<Duration>,
-    silence_limit: Duration,
+    idle_limit: Duration,
     malformed: Option<String>,
 }
 
 impl Call {
-    /// On behalf of `organization`.
+    /// Acts for `organization`.
     pub fn acting_for(mut self, organization: Uuid) -> Self {
         self.caller = self.caller.acting_for(organization);
         self
     }
 
-    /// In the name of `caller` rather than this service's.
+    /// Acts as `caller` instead of this service.
     pub fn as_caller(mut self, caller: Caller) -> Self {
         self.caller = caller;
         self
     }
 
-    /// The same key again is the same change.
     pub fn idempotency_key(self, key: &str) -> Self {
         self.header(IDEMPOTENCY_KEY, key)
     }
 
-    /// Refused unless the thing called is at `version`.
+    /// Requires the resource to be at `version`.
     pub fn if_match(self, version: Version) -> Self {
         self.header(IF_MATCH, &etag(version))
     }
 
-    /// With a header more.
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         match HeaderValue::from_str(value) {
             Ok(value) => {
@@ -208,7 +170,6 @@ impl Call {
         self
     }
 
-    /// With a JSON body.
     pub fn json(mut self, body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
             Ok(body) => return self.header(CONTENT_TYPE, "application/json").body(body),
@@ -217,35 +178,35 @@ impl Call {
         self
     }
 
-    /// With any body; see [`Call::streaming`] for long ones.
+    /// Sets the body. For long bodies, see [`Call::streaming`].
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         *self.request.body_mut() = Some(body.into());
         self
     }
 
-    /// With no limit on the whole call, for long bodies. Silence of a minute still ends it: where there is a body to send,
-    /// when for so long nothing of it is taken and no answer begins; else, when for so long nothing of the answer comes.
+    /// Removes the time limit of the call, for long bodies. The call still fails after an idle minute: with a body, a minute
+    /// without progress in sending it and without a response; without a body, a minute in which nothing is received.
     pub fn streaming(self) -> Self {
-        self.streaming_unless_silent(SILENCE_LIMIT)
+        self.streaming_with_idle_limit(IDLE_LIMIT)
     }
 
-    /// The same for a service that may, while a body is sent to it, be silent for `limit`.
-    pub fn streaming_unless_silent(mut self, limit: Duration) -> Self {
+    /// Like [`Call::streaming`], with another idle limit while a body is sent.
+    pub fn streaming_with_idle_limit(mut self, limit: Duration) -> Self {
         self.limit = None;
-        self.silence_limit = limit;
+        self.idle_limit = limit;
         self
     }
 
-    /// With another limit on the whole call than ten seconds.
+    /// Sets the time limit of the call (default: ten seconds).
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Makes the call.
+    /// Sends the call.
     ///
     /// # Errors
-    /// [`PeerError`] when there is no answer, or one of status 4xx or 5xx.
+    /// [`PeerError`] when there is no response, or a 4xx or 5xx.
     pub async fn send(mut self) -> Result<Response, PeerError> {
         let url = self.request.url().clone();
         if let Some(detail) = self.malformed {
@@ -254,7 +215,7 @@ impl Call {
         let invalid = |error: InvalidHeaderValue| PeerError::Malformed { url: url.clone(), detail: error.to_string() };
         let headers = self.request.headers_mut();
         self.caller.write_to(headers, &self.secrets).map_err(invalid)?;
-        if let Some(traceparent) = telemetry::traceparent_of_current_span() {
+        if let Some(traceparent) = trace_context::traceparent_of_current_span() {
             headers.insert("traceparent", HeaderValue::from_str(&traceparent).map_err(invalid)?);
         }
         *self.request.timeout_mut() = self.limit;
@@ -262,53 +223,53 @@ impl Call {
             return exchange(self.client, self.request).await;
         }
         let progress = Arc::new(Notify::new());
-        let progressed = Arc::clone(&progress);
+        let notifier = Arc::clone(&progress);
         let watched = self.request.body_mut().take().map(|body| {
             Body::wrap(body.map_frame(move |frame| {
-                progressed.notify_one();
+                notifier.notify_one();
                 frame
             }))
         });
         *self.request.body_mut() = watched;
-        let mut exchange = pin!(exchange(self.sender, self.request));
+        let mut exchange = pin!(exchange(self.upload_client, self.request));
         loop {
             tokio::select! {
-                answer = &mut exchange => return answer,
+                response = &mut exchange => return response,
                 () = progress.notified() => {}
-                () = tokio::time::sleep(self.silence_limit) => {
-                    return Err(PeerError::Silent { url, limit: self.silence_limit });
+                () = tokio::time::sleep(self.idle_limit) => {
+                    return Err(PeerError::Idle { url, limit: self.idle_limit });
                 }
             }
         }
     }
 
-    /// Makes the call and reads its JSON answer.
+    /// Sends the call and parses the JSON response.
     ///
     /// # Errors
-    /// [`PeerError`] as for [`Call::send`], and when the answer is of another shape.
+    /// [`PeerError`] as for [`Call::send`], and when the response has another shape.
     pub async fn receive<T: DeserializeOwned>(self) -> Result<T, PeerError> {
         let url = self.request.url().clone();
         let body = self.send().await?.bytes().await;
-        let body = body.map_err(|source| PeerError::NoAnswer { url: url.clone(), source })?;
-        serde_json::from_slice(&body).map_err(|source| PeerError::Answer { url, source })
+        let body = body.map_err(|source| PeerError::NoResponse { url: url.clone(), source })?;
+        serde_json::from_slice(&body).map_err(|source| PeerError::MalformedResponse { url, source })
     }
 }
 
 async fn exchange(client: Client, request: reqwest::Request) -> Result<Response, PeerError> {
     let url = request.url().clone();
-    let no_answer = |source| PeerError::NoAnswer { url: url.clone(), source };
-    let response = client.execute(request).await.map_err(no_answer)?;
+    let no_response = |source| PeerError::NoResponse { url: url.clone(), source };
+    let response = client.execute(request).await.map_err(no_response)?;
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(response);
     }
-    let text = response.text().await.map_err(no_answer)?;
-    let problem = serde_json::from_str(&text).unwrap_or_else(|_| unknown(status, text));
+    let text = response.text().await.map_err(no_response)?;
+    let problem = serde_json::from_str(&text).unwrap_or_else(|_| problem_without_details(status, text));
     Err(PeerError::Refused { url, status, problem: Box::new(problem) })
 }
 
-/// A refusal that isn't a problem, as from something between the services.
-fn unknown(status: StatusCode, detail: String) -> ProblemDetails {
+/// Converts an error response without a problem, e.g. of a proxy between the services.
+fn problem_without_details(status: StatusCode, detail: String) -> ProblemDetails {
     ProblemDetails {
         kind: "about:blank".to_owned(),
         title: status.canonical_reason().unwrap_or("refused").to_owned(),

@@ -1,10 +1,7 @@
-//! A service's sagas: the workers beside their subscriptions.
+//! The sagas of a service, with the workers that fire their timers and send their effects.
 //!
-//! The problem: a saga is more than a handler. Somebody must remind it of its timers and empty its outbox, or it stands still
-//! without an error.
-//!
-//! The invariant: a saga comes with its workers ([`ServiceSaga`]), which run wherever its service projects: supervised, counted,
-//! and at shutdown they finish what they have begun. A saga that has effects can't be made without somebody who sends them.
+//! The workers run wherever the service projects. They are supervised, and at shutdown they finish the work they have
+//! started. A saga with effects can only be built with an [`EffectSender`].
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -15,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::supervisor::Supervisor;
 
-/// How often it is counted what waits.
+/// How often the backlog of timers and effects is reported.
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 type Worker = Arc<dyn Fn(PgStore, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// A saga with all that it takes to run it.
+/// A saga with its handler and workers.
 pub struct ServiceSaga {
     name: &'static str,
     handler: Arc<dyn PgHandler>,
@@ -29,7 +26,7 @@ pub struct ServiceSaga {
 }
 
 impl ServiceSaga {
-    /// A saga whose effects `sender` has.
+    /// Returns a saga whose effects `sender` performs.
     #[must_use]
     pub fn new<S: Saga>(saga: PgSaga<S>, sender: Arc<dyn EffectSender<S>>) -> Self {
         let saga = Arc::new(saga);
@@ -42,7 +39,7 @@ impl ServiceSaga {
         Self { effects: Some(effects), ..Self::with_timers(saga) }
     }
 
-    /// A saga that commands aggregates of its own service only.
+    /// Returns a saga that only executes commands of its own service.
     #[must_use]
     pub fn without_effects<S: Saga<Effect = Never>>(saga: PgSaga<S>) -> Self {
         Self::with_timers(Arc::new(saga))
@@ -54,13 +51,12 @@ impl ServiceSaga {
         Self { name: S::NAME, handler, timers, effects: None }
     }
 
-    /// The handler of its subscription.
     pub(crate) fn handler(&self) -> Arc<dyn PgHandler> {
         Arc::clone(&self.handler)
     }
 }
 
-/// Starts the workers of a service's sagas.
+/// Spawns the workers of a service's sagas.
 pub(crate) fn run(service: &'static str, store: &PgStore, sagas: Vec<ServiceSaga>, supervisor: &mut Supervisor) {
     if sagas.is_empty() {
         return;
@@ -81,10 +77,10 @@ pub(crate) fn run(service: &'static str, store: &PgStore, sagas: Vec<ServiceSaga
     for (name, worker) in workers {
         let store = store.clone();
         supervisor.spawn(name, move |stop| {
-            // It ends by itself when told to, after what it has begun.
-            let ended = worker(store.clone(), stop);
+            // The worker stops after the work that it has started.
+            let work = worker(store.clone(), stop);
             async move {
-                ended.await;
+                work.await;
                 Ok::<(), Infallible>(())
             }
         });

@@ -1,10 +1,8 @@
-//! A service's events, handed out to the other services.
+//! The events of a service for other services: `/internal/v1/{service}/streams`.
 //!
-//! The problem: who keeps a copy of what it heard over the bus has nothing to compare it with: the log lies in a schema that only its
-//! service reads, and a topic is read from one end to the other, not an aggregate at a time.
-//!
-//! The invariant: what is handed out is the log as it is stored, byte for byte and without holes, by version, in pages that are bounded
-//! in events and in bytes; to services only, and only what the service itself wrote. It is not behind the public door.
+//! A service that copies events from the bus compares its copy with the owner's log. The log is read per aggregate, by
+//! version, gapless and byte for byte as stored, in pages bounded in events and bytes. Only services may read it, and the
+//! console does not route to it.
 
 use axum::{
     Json, Router,
@@ -16,69 +14,63 @@ use bytes::Bytes;
 use epoch::{Envelope, Position, Timestamp, Version, Versions, context::Metadata, event::SchemaId, store::Streamer};
 use epoch_postgres::PgStore;
 use futures::TryStreamExt;
+use http_kit::{ApiPath, ApiQuery, Caller, Problem, Role, Secrets, server};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{
-    ApiPath, ApiQuery, Caller, Problem, Role, Secrets,
-    http_client::{Peer, PeerError},
-    server,
-};
+use crate::peer::{Peer, PeerError};
 
-/// The most events, or streams, of a page.
-pub const MOST: u32 = 1_000;
-/// How many there are if the caller doesn't say.
-const DEFAULT: u32 = 200;
-/// A page ends with the event that brings its payloads to this many bytes.
-const BUDGET: usize = 1024 * 1024;
+/// The maximum number of events or streams of a page.
+pub const MAX_LIMIT: u32 = 1_000;
+/// The default number of events or streams of a page.
+const DEFAULT_LIMIT: u32 = 200;
+/// A page ends with the event at which its payloads reach this many bytes.
+const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
-/// An event as it is stored.
+/// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEvent {
-    /// Its place in the stream, from 1.
+    /// The version of the aggregate after this event, from 1.
     pub version: u64,
-    /// Its id.
     pub event_id: Uuid,
-    /// Its name as it is stored.
     pub name: String,
-    /// The fingerprint of the schema it was written with: 16 hexadecimal digits.
+    /// The fingerprint of the writer's schema: 16 hexadecimal digits.
     pub schema: String,
     /// One Avro datum, in base64.
     pub payload: String,
-    /// When it happened, in UTC milliseconds.
+    /// UTC milliseconds.
     pub occurred_at: i64,
-    /// When the service took it, in UTC milliseconds.
+    /// UTC milliseconds.
     pub recorded_at: i64,
-    /// Whose it is, and what caused it.
     pub metadata: Metadata,
 }
 
-/// A part of a stream.
+/// A page of a stream's events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPage {
-    /// By version, without holes.
+    /// Gapless, by version.
     pub events: Vec<StoredEvent>,
-    /// The version after which to go on; `None` at the stream's end.
+    /// The `after` of the next page. `None` at the end of the stream.
     pub next: Option<u64>,
 }
 
-/// Where a stream ends.
+/// The end of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndOfStream {
-    /// The aggregate's id.
+pub struct StreamEnd {
+    /// The id of the aggregate.
     pub id: Uuid,
-    /// Its last version.
+    /// The last version.
     pub version: u64,
-    /// When that was recorded, in UTC milliseconds.
+    /// When the last version was recorded, in UTC milliseconds.
     pub recorded_at: i64,
 }
 
-/// Some of the streams of an aggregate.
+/// A page of an aggregate's streams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamsPage {
-    /// By id.
-    pub streams: Vec<EndOfStream>,
-    /// The id after which to go on; `None` when there is nothing more. A page may be empty and have one.
+    /// Ordered by id.
+    pub streams: Vec<StreamEnd>,
+    /// The `after` of the next page. `None` after the last page. An empty page may have a next page.
     pub next: Option<Uuid>,
 }
 
@@ -93,10 +85,10 @@ struct Log {
 struct Aggregates(Vec<&'static str>);
 
 impl Log {
-    /// The aggregate of this name.
+    /// Checks the caller and returns the aggregate of this name.
     ///
     /// # Errors
-    /// 403 for who isn't a service, 404 for an aggregate of another service.
+    /// 403 for a caller that is not a service, 404 for an aggregate of another service.
     fn aggregate(&self, caller: &Caller, name: &str) -> Result<&'static str, Problem> {
         caller.at_least(Role::Service)?;
         self.aggregates.0.iter().find(|own| **own == name).copied().ok_or_else(|| {
@@ -108,31 +100,30 @@ impl Log {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Part<P> {
-    after: Option<P>,
+struct StreamQuery<K> {
+    after: Option<K>,
     limit: Option<u32>,
 }
 
-impl<P> Part<P> {
+impl<K> StreamQuery<K> {
     fn limit(&self) -> Result<u32, Problem> {
-        match self.limit.unwrap_or(DEFAULT) {
-            limit @ 1..=MOST => Ok(limit),
-            limit => Err(Problem::bad_request(format!("limit is {limit}, it must be 1 to {MOST}"))),
+        match self.limit.unwrap_or(DEFAULT_LIMIT) {
+            limit @ 1..=MAX_LIMIT => Ok(limit),
+            limit => Err(Problem::bad_request(format!("limit is {limit}, it must be from 1 to {MAX_LIMIT}"))),
         }
     }
 }
 
-/// Where `service` hands out the streams of an aggregate.
-fn path(service: &str, aggregate: &str) -> String {
+fn streams_path(service: &str, aggregate: &str) -> String {
     format!("/internal/v1/{service}/streams/{aggregate}")
 }
 
-/// The routes by which `service` hands out the streams of its `aggregates`, to services.
+/// Returns the routes for the streams of a service's `aggregates`.
 pub fn routes(service: &str, aggregates: Vec<&'static str>, store: PgStore, secrets: Secrets) -> Router {
     let log = Log { store, secrets, aggregates: Aggregates(aggregates) };
     Router::new()
-        .route(&path(service, "{aggregate}"), get(streams))
-        .route(&path(service, "{aggregate}/{id}"), get(events))
+        .route(&streams_path(service, "{aggregate}"), get(streams))
+        .route(&streams_path(service, "{aggregate}/{id}"), get(events))
         .layer(server::bounded())
         .with_state(log)
 }
@@ -141,11 +132,11 @@ async fn streams(
     State(log): State<Log>,
     caller: Caller,
     ApiPath(aggregate): ApiPath<String>,
-    ApiQuery(part): ApiQuery<Part<Uuid>>,
+    ApiQuery(query): ApiQuery<StreamQuery<Uuid>>,
 ) -> Result<Json<StreamsPage>, Problem> {
     let aggregate = log.aggregate(&caller, &aggregate)?;
-    let page = log.store.ends(aggregate, part.after.unwrap_or_default(), part.limit()?).await?;
-    let end = |end: &epoch_postgres::StreamEnd| EndOfStream {
+    let page = log.store.ends(aggregate, query.after.unwrap_or_default(), query.limit()?).await?;
+    let end = |end: &epoch_postgres::StreamEnd| StreamEnd {
         id: end.id,
         version: end.version.get(),
         recorded_at: end.recorded_at.as_millis(),
@@ -153,20 +144,20 @@ async fn streams(
     Ok(Json(StreamsPage { streams: page.ends.iter().map(end).collect(), next: page.next }))
 }
 
-/// A stream that there is none of is empty.
+/// Returns an empty page for a stream that does not exist.
 async fn events(
     State(log): State<Log>,
     caller: Caller,
     ApiPath((aggregate, id)): ApiPath<(String, Uuid)>,
-    ApiQuery(part): ApiQuery<Part<u64>>,
+    ApiQuery(query): ApiQuery<StreamQuery<u64>>,
 ) -> Result<Json<StreamPage>, Problem> {
     let aggregate = log.aggregate(&caller, &aggregate)?;
-    let (after, limit) = (Version::new(part.after.unwrap_or(0)), u64::from(part.limit()?));
-    // One more shows whether the page is the last.
+    let (after, limit) = (Version::new(query.after.unwrap_or(0)), u64::from(query.limit()?));
+    // The additional event shows whether there is a next page.
     let mut stored = log.store.read(aggregate, id, Versions::since(after).limit(limit.saturating_add(1)));
     let (mut events, mut bytes, mut next) = (Vec::new(), 0_usize, None);
     while let Some(event) = stored.try_next().await? {
-        if events.len() as u64 >= limit || bytes >= BUDGET {
+        if events.len() as u64 >= limit || bytes >= MAX_PAGE_BYTES {
             next = events.last().map(|last: &StoredEvent| last.version);
             break;
         }
@@ -191,28 +182,28 @@ impl From<&Envelope> for StoredEvent {
     }
 }
 
-/// An event that isn't what an owner hands out.
+/// A received event with a malformed schema or payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("version {version} can't be read: {detail}")]
-pub struct Unreadable {
+#[error("version {version} is malformed: {detail}")]
+pub struct MalformedEvent {
     version: u64,
     detail: String,
 }
 
 impl StoredEvent {
-    /// The event of the aggregate that it was asked for, as a handler would have got it over the bus; without its position, which
-    /// means something to the owner only.
+    /// Converts to the envelope that a handler receives over the bus. The position is left out: it is meaningful only to the
+    /// owner.
     ///
     /// # Errors
-    /// [`Unreadable`] when the schema or the payload isn't text of the right form.
-    pub fn envelope(self, aggregate: &'static str, id: Uuid) -> Result<Envelope, Unreadable> {
+    /// [`MalformedEvent`] when the schema is not hexadecimal or the payload is not base64.
+    pub fn envelope(self, aggregate: &'static str, id: Uuid) -> Result<Envelope, MalformedEvent> {
         let version = self.version;
-        let unreadable = |detail: String| Unreadable { version, detail };
+        let malformed = |detail: String| MalformedEvent { version, detail };
         let schema: [u8; 8] = hex::decode(&self.schema)
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(|| unreadable(format!("{:?} is not the fingerprint of a schema", self.schema)))?;
-        let payload = STANDARD.decode(&self.payload).map_err(|error| unreadable(error.to_string()))?;
+            .ok_or_else(|| malformed(format!("{:?} is not a schema fingerprint", self.schema)))?;
+        let payload = STANDARD.decode(&self.payload).map_err(|error| malformed(error.to_string()))?;
         Ok(Envelope {
             event_id: self.event_id,
             aggregate: aggregate.into(),
@@ -229,36 +220,35 @@ impl StoredEvent {
     }
 }
 
-/// The service that has the streams of an aggregate.
+/// A client for the streams of an aggregate of another service.
 #[derive(Debug, Clone)]
-pub struct Owner {
+pub struct StreamClient {
     peer: Peer,
     path: String,
     aggregate: &'static str,
 }
 
-impl Owner {
-    /// `service`, which is at `peer` and has the streams of `aggregate`.
+impl StreamClient {
+    /// Returns a client for the streams of `aggregate`, which `service` at `peer` owns.
     #[must_use]
     pub fn new(peer: Peer, service: &str, aggregate: &'static str) -> Self {
-        Self { peer, path: path(service, aggregate), aggregate }
+        Self { peer, path: streams_path(service, aggregate), aggregate }
     }
 
-    /// The aggregate.
     #[must_use]
     pub fn aggregate(&self) -> &'static str {
         self.aggregate
     }
 
-    /// Events of one stream after a version, up to [`MOST`]. It has [ten seconds](Peer), like every call.
+    /// Returns up to [`MAX_LIMIT`] events of a stream after a version.
     ///
     /// # Errors
     /// [`PeerError`].
     pub async fn events(&self, id: Uuid, after: u64) -> Result<StreamPage, PeerError> {
-        self.peer.get(&format!("{}/{id}?after={after}&limit={MOST}", self.path)).receive().await
+        self.peer.get(&format!("{}/{id}?after={after}&limit={MAX_LIMIT}", self.path)).receive().await
     }
 
-    /// Up to `limit` streams after an id.
+    /// Returns up to `limit` streams after an id.
     ///
     /// # Errors
     /// [`PeerError`].

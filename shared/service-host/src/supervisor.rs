@@ -1,10 +1,7 @@
-//! Tasks that must not end.
+//! Supervision of long-running tasks.
 //!
-//! The problem: a background task that fails takes its work with it, silently; and a process that stops must neither cut
-//! its tasks off nor wait for them forever.
-//!
-//! The invariant: until shutdown, a task that fails or panics is started again after a growing wait, and counted in
-//! `supervised_restarts_total{task}`; shutdown asks all tasks to stop, waits a bounded time, and names those it had to abort.
+//! A task that fails or panics is restarted after an increasing delay, and counted in `supervised_restarts_total{task}`.
+//! Shutdown asks all tasks to stop, waits for a bounded time, and returns the names of tasks that it had to abort.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,13 +14,14 @@ use std::{
 
 use epoch::retry::RetryPolicy;
 use futures::FutureExt;
+use http_kit::server::panic_message;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// A task that ran this long was well; its next failure is a first one.
-const WELL_AFTER: Duration = Duration::from_secs(60);
+/// A task that ran for this long was healthy: its next failure counts as the first.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// Runs named tasks until it is shut down. Dropping it aborts them.
+/// Runs named tasks until shutdown. Dropping it aborts them.
 #[derive(Debug)]
 pub struct Supervisor {
     tasks: JoinSet<()>,
@@ -33,31 +31,31 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// How long to wait before a task is started again.
+    /// The delays before restarts.
     pub const RESTARTS: RetryPolicy =
         RetryPolicy { attempts: u32::MAX, first: Duration::from_millis(100), limit: Duration::from_secs(30) };
 
-    /// A supervisor of tasks that are to stop when `stop` is cancelled.
+    /// Returns a supervisor whose tasks stop when `stop` is cancelled.
     #[must_use]
     pub fn new(stop: CancellationToken) -> Self {
         Self { tasks: JoinSet::new(), names: HashMap::new(), stop, restarts: Self::RESTARTS }
     }
 
-    /// The same with other waits before restarts.
+    /// Sets the delays before restarts.
     #[must_use]
     pub fn with_restarts(mut self, restarts: RetryPolicy) -> Self {
         self.restarts = restarts;
         self
     }
 
-    /// Tells tasks to stop when it is cancelled.
+    /// Returns the token that stops the tasks.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Starts a task. `task` is called at the start and after each failure; what it gives runs until its token is
-    /// cancelled, or until its work is done for good (`Ok`).
+    /// Spawns a task. `task` is called at the start and after each failure. Its future runs until the token is cancelled, or
+    /// returns `Ok` when its work is complete.
     pub fn spawn<F, Fut, E>(&mut self, name: impl Into<Arc<str>>, task: F)
     where
         F: FnMut(CancellationToken) -> Fut + Send + 'static,
@@ -70,7 +68,7 @@ impl Supervisor {
         self.names.insert(handle.id(), name);
     }
 
-    /// Waits until all tasks have ended by themselves.
+    /// Waits until all tasks have completed.
     pub async fn finished(&mut self) {
         while let Some(finished) = self.tasks.join_next_with_id().await {
             let id = finished.map_or_else(|error| error.id(), |(id, ())| id);
@@ -78,17 +76,17 @@ impl Supervisor {
         }
     }
 
-    /// Asks all tasks to stop, waits for at most `limit`, and gives the names of those it had to abort then.
+    /// Asks all tasks to stop, waits for at most `limit`, aborts the remaining tasks, and returns their names.
     pub async fn shutdown(mut self, limit: Duration) -> Vec<Arc<str>> {
         self.stop.cancel();
         if tokio::time::timeout(limit, self.finished()).await.is_ok() {
             return Vec::new();
         }
-        let left: BTreeSet<Arc<str>> = self.names.values().cloned().collect();
+        let aborted: BTreeSet<Arc<str>> = self.names.values().cloned().collect();
         self.tasks.shutdown().await;
-        let left: Vec<_> = left.into_iter().collect();
-        tracing::warn!(tasks = ?left, "tasks didn't stop in time and were aborted");
-        left
+        let aborted: Vec<_> = aborted.into_iter().collect();
+        tracing::warn!(tasks = ?aborted, "tasks did not stop in time and were aborted");
+        aborted
     }
 }
 
@@ -101,17 +99,17 @@ where
     let mut failed = 0;
     loop {
         let started = Instant::now();
-        // Calling the task may panic as well as running it. What a panic leaves half done stays with the attempt.
+        // Both the call and its future may panic. State that a panic leaves inconsistent belongs to this attempt only.
         let attempt = AssertUnwindSafe(async { task(stop.clone()).await }).catch_unwind();
         let reason = match attempt.await {
-            Ok(Ok(())) => return tracing::debug!(task = &*name, "task ended"),
+            Ok(Ok(())) => return tracing::debug!(task = &*name, "task completed"),
             Ok(Err(error)) => format!("{error:#}"),
-            Err(panic) => format!("panicked: {}", panic_text(&*panic)),
+            Err(panic) => format!("panicked: {}", panic_message(&*panic)),
         };
         if stop.is_cancelled() {
-            return tracing::warn!(task = &*name, error = reason, "task failed while it was stopping");
+            return tracing::warn!(task = &*name, error = reason, "task failed during shutdown");
         }
-        failed = if started.elapsed() >= WELL_AFTER { 1 } else { failed + 1 };
+        failed = if started.elapsed() >= HEALTHY_AFTER { 1 } else { failed + 1 };
         let wait = restarts.wait(failed);
         metrics::counter!("supervised_restarts_total", "task" => name.to_string()).increment(1);
         tracing::error!(
@@ -119,18 +117,12 @@ where
             error = reason,
             failed,
             wait_ms = wait.as_millis(),
-            "task failed and is started again"
+            "task failed and is restarted"
         );
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
         }
     }
-}
-
-/// What a panic said, if it said something.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -159,13 +151,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_fails_or_panics_is_started_again_and_counted() {
+    async fn failed_or_panicked_task_is_restarted_and_counted() {
         let metrics = metrics_handle().unwrap();
         let runs = Arc::new(AtomicU32::new(0));
-        let seen = runs.clone();
+        let counter = runs.clone();
         let mut supervisor = supervisor();
         supervisor.spawn("flaky", move |_| {
-            let run = seen.fetch_add(1, Ordering::SeqCst);
+            let run = counter.fetch_add(1, Ordering::SeqCst);
             async move {
                 match run {
                     0 => Err("no broker"),
@@ -180,16 +172,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutdown_lets_tasks_finish_their_work() {
+    async fn shutdown_waits_for_tasks() {
         let done = Arc::new(AtomicU32::new(0));
-        let seen = done.clone();
+        let counter = done.clone();
         let mut supervisor = supervisor();
         supervisor.spawn("orderly", move |stop| {
-            let seen = seen.clone();
+            let counter = counter.clone();
             async move {
                 stop.cancelled().await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                seen.fetch_add(1, Ordering::SeqCst);
+                counter.fetch_add(1, Ordering::SeqCst);
                 Ok::<_, Infallible>(())
             }
         });
@@ -198,19 +190,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutdown_is_bounded_and_names_who_did_not_stop() {
+    async fn shutdown_aborts_and_names_tasks_after_the_limit() {
         let mut supervisor = supervisor();
-        supervisor.spawn("deaf", |_| pending::<Result<(), Infallible>>());
+        supervisor.spawn("stuck", |_| pending::<Result<(), Infallible>>());
         supervisor.spawn("orderly", |stop| async move {
             stop.cancelled().await;
             Ok::<_, Infallible>(())
         });
         let aborted = supervisor.shutdown(Duration::from_millis(50)).await;
-        assert_eq!(aborted, ["deaf".into()]);
+        assert_eq!(aborted, ["stuck".into()]);
     }
 
     #[tokio::test]
-    async fn a_task_that_waits_to_be_restarted_stops_at_once() {
+    async fn task_awaiting_restart_stops_at_once() {
         let slow = RetryPolicy { attempts: 1, first: Duration::from_secs(3_600), limit: Duration::from_secs(3_600) };
         let mut supervisor = Supervisor::new(CancellationToken::new()).with_restarts(slow);
         supervisor.spawn("failing", |_| async { Err("no broker") });

@@ -1,14 +1,10 @@
-//! Logs, traces and metrics.
+//! Setup of logs, traces and metrics.
 //!
-//! The problem: what happens to one request is spread over several processes and a bus; without one name for it, nobody
-//! can put it together again.
-//!
-//! The invariant: every request has a trace id, whether or not traces are exported; it is in the log lines, in problems, in
-//! requests to other services and in the events it causes.
+//! Every request has a trace id, whether or not traces are exported. It appears in log lines, problems, requests to other
+//! services and events, so that a request can be followed through processes and the bus.
 
-mod context;
+mod error;
 mod export;
-mod http;
 mod metrics;
 
 use std::{
@@ -17,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use http_kit::trace_context;
 use opentelemetry::{global, trace::TracerProvider};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{
@@ -26,41 +23,12 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use self::{
-    context::{current_trace_id, traceparent_of_current_span, with_parent},
-    http::trace_requests,
-    metrics::metrics_handle,
-};
+pub use self::{error::TelemetryError, metrics::metrics_handle};
 use crate::config::{LogArgs, LogFormat};
 
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
-/// Why logs, traces or metrics can't be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The log filter can't be read.
-    #[error("log filter {filter:?} can't be read: {detail}")]
-    Filter {
-        /// The filter.
-        filter: String,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// Traces can't be exported there.
-    #[error("traces can't be exported: {detail}")]
-    Exporter {
-        /// What is wrong.
-        detail: String,
-    },
-    /// Somebody else has set up logs or metrics in this process.
-    #[error("telemetry was set up by somebody else: {detail}")]
-    Taken {
-        /// Which part.
-        detail: String,
-    },
-}
-
-/// Keeps traces flowing; sends what is left when it is dropped or [shut down](TelemetryGuard::shutdown).
+/// Keeps the trace exporter running. Exports the remaining traces on drop or [shutdown](TelemetryGuard::shutdown).
 #[derive(Debug)]
 #[must_use = "dropping it ends the export of traces"]
 pub struct TelemetryGuard {
@@ -68,12 +36,12 @@ pub struct TelemetryGuard {
 }
 
 impl TelemetryGuard {
-    /// Sends what is left, for at most three seconds, without blocking the runtime it needs for that.
+    /// Exports the remaining traces for at most three seconds, on a blocking thread: the exporter needs the runtime.
     pub async fn shutdown(mut self) {
         if let Some(provider) = self.provider.take() {
             let flush = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_LIMIT));
             if let Ok(Err(error)) = flush.await {
-                tracing::warn!(%error, "some traces were not sent");
+                tracing::warn!(%error, "failed to export some traces");
             }
         }
     }
@@ -84,17 +52,17 @@ impl Drop for TelemetryGuard {
         if let Some(provider) = self.provider.take()
             && let Err(error) = provider.shutdown_with_timeout(FLUSH_LIMIT)
         {
-            tracing::warn!(%error, "some traces were not sent");
+            tracing::warn!(%error, "failed to export some traces");
         }
     }
 }
 
-/// Sets up logs, traces and metrics of this process; `service` names it in traces. Done before, it changes nothing.
+/// Sets up logs, traces and metrics of this process. `service` is its name in traces. Later calls have no effect.
 ///
-/// Call it inside the Tokio runtime if traces are to be exported.
+/// Exporting traces needs a Tokio runtime.
 ///
 /// # Errors
-/// [`TelemetryError`] when a setting can't be used or another subscriber or recorder is installed.
+/// [`TelemetryError`] when a setting is invalid or another subscriber or recorder is installed.
 pub fn init(service: &'static str, args: &LogArgs) -> Result<TelemetryGuard, TelemetryError> {
     static DONE: Mutex<bool> = Mutex::new(false);
     let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,8 +70,8 @@ pub fn init(service: &'static str, args: &LogArgs) -> Result<TelemetryGuard, Tel
         return Ok(TelemetryGuard { provider: None });
     }
     let provider = tracer_provider(service, args)?;
-    // Not the log filter: with RUST_LOG=warn a request still needs its trace id. The exporter's own requests need none.
-    // Epoch's spans are for those who look at traces: where there is nobody, they cost nothing.
+    // Traces have their own filter: with RUST_LOG=warn a request still needs its trace id. The exporter's own HTTP client must
+    // not be traced. Epoch's debug spans are only recorded if traces are exported.
     let epoch = if args.otlp_endpoint().is_some() { LevelFilter::DEBUG } else { LevelFilter::INFO };
     let traced = Targets::new().with_default(LevelFilter::INFO).with_target("epoch", epoch).with_targets(
         ["hyper", "hyper_util", "reqwest", "h2", "opentelemetry"].map(|target| (target, LevelFilter::OFF)),
@@ -113,13 +81,13 @@ pub fn init(service: &'static str, args: &LogArgs) -> Result<TelemetryGuard, Tel
         .with(log_layer(args)?)
         .with(traces)
         .try_init()
-        .map_err(|error| TelemetryError::Taken { detail: error.to_string() })?;
+        .map_err(|error| TelemetryError::AlreadyInstalled { detail: error.to_string() })?;
     metrics_handle()?;
     global::set_text_map_propagator(TraceContextPropagator::new());
     global::set_tracer_provider(provider.clone());
-    epoch::trace::link_with(context::link);
+    epoch::trace::link_with(trace_context::link);
     *done = true;
-    // Without an exporter there is nothing to flush, and a provider that was shut down makes no more ids.
+    // Without an exporter there is nothing to flush, and a provider that was shut down generates no more ids.
     Ok(TelemetryGuard { provider: args.otlp_endpoint().is_some().then_some(provider) })
 }
 
@@ -127,7 +95,7 @@ fn log_layer(args: &LogArgs) -> Result<Box<dyn Layer<Registry> + Send + Sync>, T
     let filter = EnvFilter::builder()
         .parse(args.filter())
         .map_err(|error| TelemetryError::Filter { filter: args.filter().to_owned(), detail: error.to_string() })?;
-    // Standard output belongs to what a subcommand prints.
+    // Standard output is reserved for the output of subcommands.
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     Ok(match args.log_format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed(),
@@ -135,7 +103,7 @@ fn log_layer(args: &LogArgs) -> Result<Box<dyn Layer<Registry> + Send + Sync>, T
     })
 }
 
-/// Makes trace ids always, and exports them only where told to.
+/// Returns a provider that always generates trace ids, and exports traces if a collector is set.
 fn tracer_provider(service: &'static str, args: &LogArgs) -> Result<SdkTracerProvider, TelemetryError> {
     let resource = Resource::builder().with_service_name(service).build();
     let provider = SdkTracerProvider::builder().with_resource(resource);

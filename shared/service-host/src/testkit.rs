@@ -1,8 +1,7 @@
-//! A service in a test: its own database, a bus in memory, requests straight into its router.
+//! A service under test: its own database, a bus in memory, and requests straight into its router.
 //!
-//! The problem: services should be tried through their door, with their real tables, and without the other services. The
-//! invariant: nothing of the service is replaced; other services' events come over the bus as they would, from a store of
-//! their own that counts their versions.
+//! Tests run the real service against its real tables. Events of other services are published on the bus as in production, by
+//! a memory store that counts their versions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,91 +19,101 @@ use epoch::{
 use epoch_postgres::testkit::TestDatabase;
 use futures::TryStreamExt;
 use http_body_util::BodyExt;
+use http_kit::{Caller, Secrets, server};
 use serde_json::Value;
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::{
-    Caller, Secrets,
-    cli::ProcessArgs,
-    health::Health,
-    server,
-    service::{Roles, Running, Service, Shared, start},
-    supervisor::Supervisor,
+    config::ProcessArgs,
+    process::{Process, ProcessContext, Roles, RunningService},
+    service::Service,
 };
 
 #[derive(Parser)]
-struct Arguments {
+struct TestArgs {
     #[command(flatten)]
     process: ProcessArgs,
 }
 
-/// The secret of all tests.
+/// The installation secret of all tests.
 pub const SECRET: &str = "a secret of tests, not of anybody else";
+
+/// How long [`eventually`] polls.
+const EVENTUALLY_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long [`TestService::close`] waits for connections in use.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a process needs, as a test has it: its database and a bus in memory.
-///
-/// # Panics
-/// When the arguments can't be made.
+/// Returns the context of a process under test, with a bus in memory.
 #[must_use]
 #[allow(clippy::expect_used, reason = "a test kit fails tests by panicking")]
-pub fn shared(database_url: &str) -> Shared {
-    shared_with(database_url, &[])
+pub fn process_context(database_url: &str) -> ProcessContext {
+    process_context_with(database_url, &[])
 }
 
 #[allow(clippy::expect_used, reason = "a test kit fails tests by panicking")]
-fn shared_with(database_url: &str, more: &[&str]) -> Shared {
+fn process_context_with(database_url: &str, more: &[&str]) -> ProcessContext {
     let arguments = ["test", "--database-url", database_url, "--secret", SECRET, "--bus", "memory"];
-    Arguments::try_parse_from(arguments.iter().chain(more)).expect("arguments of tests").process.shared()
+    let args = TestArgs::try_parse_from(arguments.iter().chain(more)).expect("valid arguments");
+    ProcessContext::new(&args.process)
 }
 
-/// A running service of a test.
+/// Polls `condition` until it returns a value. `name` describes it in the panic message.
+///
+/// # Panics
+/// After 20 seconds.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(name: &str, mut condition: impl FnMut() -> F) -> T {
+    let deadline = tokio::time::Instant::now() + EVENTUALLY_LIMIT;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "timed out: {name}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A running service under test.
 pub struct TestService {
-    /// Its database; dropped by [`TestService::close`].
+    /// Dropped by [`TestService::close`].
     pub database: TestDatabase,
-    /// What it shares with others.
-    pub shared: Shared,
-    /// The service's own tables.
+    pub shared: ProcessContext,
+    /// Connections to the service's tables.
     pub pool: PgPool,
     router: Router,
-    running: Running,
-    supervisor: Supervisor,
+    service: RunningService,
+    process: Process,
+    /// The events of other services.
     others: epoch::memory::MemoryStore,
 }
 
-/// An answer, read to its end.
+/// A response with its whole body.
 #[derive(Debug)]
-pub struct Answer {
-    /// The status.
+pub struct TestResponse {
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub bytes: bytes::Bytes,
 }
 
-impl Answer {
-    /// The body as JSON; null when it isn't.
+impl TestResponse {
+    /// Returns the body as JSON, or null when it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
 
-    /// A header's text; empty when it isn't there.
+    /// Returns the text of a header, or the empty string without one.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The answer, if it has this status.
+    /// Asserts the status and returns the response.
     ///
     /// # Panics
-    /// When it hasn't.
+    /// When the status is another one.
     #[track_caller]
     #[must_use]
     pub fn expect(self, status: u16) -> Self {
@@ -112,33 +121,33 @@ impl Answer {
         self
     }
 
-    /// Checks the status alone.
+    /// Asserts the status.
     ///
     /// # Panics
-    /// When it is another one.
+    /// When the status is another one.
     #[track_caller]
     pub fn is(self, status: u16) {
         drop(self.expect(status));
     }
 
-    /// A problem with this status.
+    /// Asserts that the response is a problem with this status, and returns the problem.
     ///
     /// # Panics
-    /// When it has another status or isn't a problem.
+    /// When the status is another one or the body is not a problem.
     #[track_caller]
     pub fn problem(self, status: u16) -> Value {
-        let answer = self.expect(status);
-        assert_eq!(answer.header("content-type"), "application/problem+json");
-        let problem = answer.json();
+        let response = self.expect(status);
+        assert_eq!(response.header("content-type"), "application/problem+json");
+        let problem = response.json();
         assert_eq!(problem["status"], status);
         assert!(problem["type"].is_string() && problem["trace_id"].is_string(), "{problem}");
         problem
     }
 }
 
-/// A request that a test makes.
+/// A request of a test.
 pub struct TestRequest<'a> {
-    service: &'a TestService,
+    test: &'a TestService,
     method: Method,
     path: String,
     caller: Option<Caller>,
@@ -148,24 +157,24 @@ pub struct TestRequest<'a> {
 
 #[allow(clippy::expect_used, reason = "a test kit fails tests by panicking")]
 impl TestRequest<'_> {
-    /// Asked by `caller`.
+    /// Sets the caller.
     #[must_use]
     pub fn by(mut self, caller: &Caller) -> Self {
         self.caller = Some(caller.clone());
         self
     }
 
-    /// With a header more.
+    /// Adds a header.
     ///
     /// # Panics
-    /// When it isn't a header.
+    /// When the name or value is invalid.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"));
+        self.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).expect("valid header"));
         self
     }
 
-    /// With a JSON body.
+    /// Sets a JSON body.
     #[must_use]
     pub fn json(self, body: &Value) -> Self {
         let mut request = self.header("content-type", "application/json");
@@ -173,75 +182,75 @@ impl TestRequest<'_> {
         request
     }
 
-    /// With any body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// Makes the request and reads the answer. A POST without an `Idempotency-Key` gets a fresh one.
+    /// Sends the request and reads the response. A POST without an `Idempotency-Key` gets a new one.
     ///
     /// # Panics
-    /// When the answer can't be read.
-    pub async fn send(mut self) -> Answer {
+    /// When the response cannot be read.
+    pub async fn send(mut self) -> TestResponse {
         if self.method == Method::POST && !self.headers.contains_key("idempotency-key") {
             self = self.header("idempotency-key", &Uuid::now_v7().to_string());
         }
-        self.send_as_it_is().await
+        self.send_unchanged().await
     }
 
-    /// The same without adding an `Idempotency-Key`.
+    /// Sends the request without adding an `Idempotency-Key`.
     ///
     /// # Panics
-    /// When the answer can't be read.
-    pub async fn send_as_it_is(self) -> Answer {
-        let mut request = Request::builder().method(self.method).uri(&self.path).body(self.body).expect("a request");
+    /// When the response cannot be read.
+    pub async fn send_unchanged(self) -> TestResponse {
+        let mut request =
+            Request::builder().method(self.method).uri(&self.path).body(self.body).expect("valid request");
         request.headers_mut().extend(self.headers);
         if let Some(caller) = &self.caller {
-            caller.write_to(request.headers_mut(), &self.service.shared.secrets).expect("a caller");
+            caller.write_to(request.headers_mut(), &self.test.shared.secrets).expect("valid caller");
         }
-        let Ok(response) = self.service.router.clone().oneshot(request).await;
+        let Ok(response) = self.test.router.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.expect("the whole answer").to_bytes();
-        Answer { status: parts.status, headers: parts.headers, bytes }
+        let bytes = body.collect().await.expect("complete response").to_bytes();
+        TestResponse { status: parts.status, headers: parts.headers, bytes }
     }
 }
 
 #[allow(clippy::expect_used, clippy::panic, reason = "a test kit fails tests by panicking")]
 impl TestService {
-    /// Starts a service on a fresh database.
+    /// Starts a service on a new database.
     ///
     /// # Panics
-    /// When it can't start.
+    /// When the service fails to start.
     pub async fn start<S: Service>() -> Self {
         Self::start_with::<S>(&[]).await
     }
 
-    /// Starts a service on a fresh database, with more arguments, as in `--billing-url http://…`.
+    /// Starts a service on a new database with additional arguments, e.g. `--billing-url http://…`.
     ///
     /// # Panics
-    /// When it can't start.
+    /// When the service fails to start.
     pub async fn start_with<S: Service>(arguments: &[&str]) -> Self {
         let database = TestDatabase::create().await;
-        let shared = shared_with(&database.url(), arguments);
-        let mut supervisor = Supervisor::new(CancellationToken::new());
-        let running = start::<S>(&shared, Roles::ALL, &mut supervisor, &Health::new()).await.expect("the service");
-        let pool = shared.database.pool(S::NAME).expect("a pool");
-        let router = server::finish(running.router.clone());
-        Self { database, shared, pool, router, running, supervisor, others: epoch::memory::MemoryStore::new() }
+        let shared = process_context_with(&database.url(), arguments);
+        let mut process = Process::new();
+        let service = process.start::<S>(&shared, Roles::ALL).await.expect("running service");
+        let pool = shared.database.pool(S::NAME).expect("valid database URL");
+        let router = server::finish(service.router.clone());
+        Self { database, shared, pool, router, service, process, others: epoch::memory::MemoryStore::new() }
     }
 
-    /// From now on requests go into these routes of the service, as with a clock of the test's; all else goes on.
-    pub fn answer_by(&mut self, router: Router) {
+    /// Sends later requests to these routes of the service, e.g. routes with a manual clock. Its tasks keep running.
+    pub fn replace_router(&mut self, router: Router) {
         self.router = server::finish(router);
     }
 
-    /// A request of `path`.
     #[must_use]
     pub fn request(&self, method: Method, path: impl Into<String>) -> TestRequest<'_> {
         TestRequest {
-            service: self,
+            test: self,
             method,
             path: path.into(),
             caller: None,
@@ -250,22 +259,20 @@ impl TestService {
         }
     }
 
-    /// A GET.
     #[must_use]
     pub fn get(&self, path: impl Into<String>) -> TestRequest<'_> {
         self.request(Method::GET, path)
     }
 
-    /// A POST.
     #[must_use]
     pub fn post(&self, path: impl Into<String>) -> TestRequest<'_> {
         self.request(Method::POST, path)
     }
 
-    /// Events of another service, published on the bus.
+    /// Publishes events of another service on the bus.
     ///
     /// # Panics
-    /// When they don't fit their schemas.
+    /// When an event does not match its schema.
     pub async fn publish<E: DomainEvent>(
         &self,
         aggregate: &'static str,
@@ -274,55 +281,48 @@ impl TestService {
         occurred_at: Timestamp,
         events: &[E],
     ) -> Vec<Arc<Envelope>> {
-        let past: Vec<_> = self.others.stream(aggregate, id, Version::ZERO).try_collect().await.expect("the past");
+        let stored: Vec<_> =
+            self.others.stream(aggregate, id, Version::ZERO).try_collect().await.expect("readable store");
         let append = Append {
             aggregate,
             aggregate_id: id,
-            expected: Version::ZERO.after(past.len()),
+            expected: Version::ZERO.after(stored.len()),
             previous: None,
-            events: events.iter().map(|event| NewEvent::encode(event).expect("an event")).collect(),
+            events: events.iter().map(|event| NewEvent::encode(event).expect("valid event")).collect(),
             context: CommandContext::at(occurred_at).for_tenant(tenant).by("service:test"),
         };
-        let Ok(Appended::Committed { events, .. }) = self.others.append(append).await else { panic!("not appended") };
-        self.shared.memory.publish(&events).await.expect("the bus");
+        let Ok(Appended::Committed { events, .. }) = self.others.append(append).await else { panic!("conflict") };
+        self.shared.memory.publish(&events).await.expect("open bus");
         events
     }
 
-    /// What other services have published in this test, once more: a bus delivers at least once.
+    /// Publishes all events of other services again. A bus delivers at least once.
     ///
     /// # Panics
-    /// When the bus doesn't take it.
-    pub async fn publish_again(&self) {
+    /// When the bus refuses the events.
+    pub async fn republish(&self) {
         let all = self.others.stream_all(&[], Position::START).map_ok(Arc::new).try_collect::<Vec<_>>().await;
-        self.shared.memory.publish(&all.expect("the past")).await.expect("the bus");
+        self.shared.memory.publish(&all.expect("readable store")).await.expect("open bus");
     }
 
-    /// The secrets of this test.
     #[must_use]
     pub fn secrets(&self) -> &Secrets {
         &self.shared.secrets
     }
 
-    /// Asks until `found` says that what is read is right.
+    /// Polls `condition` until it returns a value.
     ///
     /// # Panics
-    /// When it isn't within 20 seconds.
-    pub async fn eventually<T, F: Future<Output = Option<T>>>(&self, mut found: impl FnMut() -> F) -> T {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(value) = found().await {
-                return value;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "it didn't become true");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    /// After 20 seconds.
+    pub async fn eventually<T, F: Future<Output = Option<T>>>(&self, condition: impl FnMut() -> F) -> T {
+        eventually("condition", condition).await
     }
 
-    /// Stops the service and drops its database, even when a test still holds connections to it.
+    /// Stops the service and drops its database, even if the test still holds connections to it.
     pub async fn close(self) {
-        self.supervisor.shutdown(Duration::from_secs(10)).await;
-        drop(self.running);
-        // Waits for connections that are in use; dropping the database ends those of them that stay.
+        self.process.supervisor.shutdown(Duration::from_secs(10)).await;
+        drop(self.service);
+        // Wait for connections in use. Dropping the database closes the remaining ones.
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.pool.close()).await;
         self.database.drop().await;
     }

@@ -1,8 +1,8 @@
-//! Every bad input is a problem with its status, its type and a trace id.
+//! Every bad input gets a problem with its status, type and trace id.
 
 use uuid::Uuid;
 
-use crate::support::{answer, assert_problem, jobs, member, request};
+use crate::support::{assert_problem, jobs, member, request, send};
 
 const ORGANIZATION: Uuid = Uuid::from_u128(1);
 const JOBS: &str = "/api/v1/organizations/00000000-0000-0000-0000-000000000001/jobs";
@@ -47,7 +47,7 @@ const CASES: [Case; 31] = [
     case(("POST", "/api/v1/plain-json"), &[JSON], "{", 400, "/problems/malformed-json"),
     case(("POST", "/api/v1/plain-json"), &[JSON], "{}", 422, "/problems/unprocessable"),
     case(("POST", "/api/v1/plain-json"), &[], GOOD, 415, "/problems/unsupported-media-type"),
-    // the framework's own extractors
+    // axum's own extractors
     case(("POST", "/api/v1/framework-json"), &[JSON], "{", 400, "/problems/bad-request"),
     case(("POST", "/api/v1/framework-json"), &[JSON], "{}", 422, "/problems/unprocessable"),
     case(("POST", "/api/v1/framework-json"), &[], GOOD, 415, "/problems/unsupported-media-type"),
@@ -65,22 +65,22 @@ const CASES: [Case; 31] = [
     case(("POST", JOBS), &[JSON, KEY, KEY], GOOD, 400, "/problems/bad-request"),
     case(("PUT", JOB), &[JSON, ("if-match", "3")], GOOD, 400, "/problems/if-match-malformed"),
     case(("PUT", JOB), &[JSON], GOOD, 428, "/problems/precondition-required"),
-    // faults of ours
+    // internal errors
     case(("GET", "/api/v1/panic"), &[], "", 500, "/problems/internal"),
     case(("GET", "/api/v1/internal"), &[], "", 500, "/problems/internal"),
 ];
 
 #[tokio::test]
-async fn is_a_problem() {
+async fn bad_request_is_a_problem() {
     for Case { request: (method, path), headers, body, status, kind } in CASES {
-        let answer = answer(jobs(), request(&member(ORGANIZATION), method, path, headers, body)).await;
+        let response = send(jobs(), request(&member(ORGANIZATION), method, path, headers, body)).await;
         println!("{method} {path} {headers:?} {body}");
-        assert_problem(&answer, status, kind);
+        assert_problem(&response, status, kind);
     }
 }
 
 #[tokio::test]
-async fn a_bad_query_is_a_problem() {
+async fn bad_query_is_a_problem() {
     let queries = [
         ("limit=0", "/problems/bad-request"),
         ("limit=201", "/problems/bad-request"),
@@ -90,30 +90,30 @@ async fn a_bad_query_is_a_problem() {
     ];
     for (query, kind) in queries {
         let path = format!("{JOBS}?{query}");
-        let answer = answer(jobs(), request(&member(ORGANIZATION), "GET", &path, &[], "")).await;
-        assert_problem(&answer, 400, kind);
+        let response = send(jobs(), request(&member(ORGANIZATION), "GET", &path, &[], "")).await;
+        assert_problem(&response, 400, kind);
     }
 }
 
 #[tokio::test]
-async fn a_large_body_is_413_whether_or_not_its_length_is_declared() {
+async fn large_body_is_413_with_and_without_length() {
     let large = format!(r#"{{"name":"{}","priority":1}}"#, "x".repeat(1024 * 1024));
     for path in [JOBS, "/api/v1/plain-json", "/api/v1/framework-json"] {
         let declared = request(&member(ORGANIZATION), "POST", path, &[JSON, KEY], &large);
-        assert_problem(&answer(jobs(), declared).await, 413, "/problems/payload-too-large");
+        assert_problem(&send(jobs(), declared).await, 413, "/problems/payload-too-large");
 
         let chunks = large.as_bytes().chunks(1000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()));
         let chunks = axum::body::Body::from_stream(futures::stream::iter(chunks.collect::<Vec<_>>()));
         let chunked = request(&member(ORGANIZATION), "POST", path, &[JSON, KEY], "").map(|_| chunks);
-        assert_problem(&answer(jobs(), chunked).await, 413, "/problems/payload-too-large");
+        assert_problem(&send(jobs(), chunked).await, 413, "/problems/payload-too-large");
     }
     let fits = format!(r#"{{"name":"{}","priority":1}}"#, "x".repeat(1024 * 1024 - 100));
     let fits = request(&member(ORGANIZATION), "POST", JOBS, &[JSON, KEY], &fits);
-    assert_eq!(answer(jobs(), fits).await.status, 201);
+    assert_eq!(send(jobs(), fits).await.status, 201);
 }
 
 #[tokio::test]
-async fn nobody_is_believed_without_the_internal_token() {
+async fn caller_is_refused_without_the_internal_token() {
     for token in [None, Some(""), Some("0000"), Some("Bearer x")] {
         for method in ["GET", "POST"] {
             let mut request = request(&member(ORGANIZATION), method, JOBS, &[JSON, KEY], GOOD);
@@ -121,33 +121,33 @@ async fn nobody_is_believed_without_the_internal_token() {
             if let Some(token) = token {
                 request.headers_mut().insert("x-catacloud-internal", token.parse().unwrap());
             }
-            let answer = answer(jobs(), request).await;
-            assert_problem(&answer, 401, "/problems/unauthorized");
-            assert_eq!(answer.headers["www-authenticate"], "Bearer");
+            let response = send(jobs(), request).await;
+            assert_problem(&response, 401, "/problems/unauthorized");
+            assert_eq!(response.headers["www-authenticate"], "Bearer");
         }
     }
 }
 
 #[tokio::test]
-async fn a_wrong_method_says_which_are_right() {
-    let answer = answer(jobs(), request(&member(ORGANIZATION), "PATCH", JOBS, &[], "")).await;
-    let allowed = answer.headers["allow"].to_str().unwrap();
+async fn wrong_method_lists_allowed_methods() {
+    let response = send(jobs(), request(&member(ORGANIZATION), "PATCH", JOBS, &[], "")).await;
+    let allowed = response.headers["allow"].to_str().unwrap();
     assert!(allowed.contains("POST") && allowed.contains("GET"), "{allowed}");
 }
 
 #[tokio::test]
-async fn a_misfit_is_pointed_at() {
+async fn wrong_shape_has_a_pointer() {
     let body = r#"{"name":7,"priority":1}"#;
-    let answer = answer(jobs(), request(&member(ORGANIZATION), "POST", JOBS, &[JSON, KEY], body)).await;
-    assert_eq!(answer.body["errors"][0]["pointer"], "/name");
+    let response = send(jobs(), request(&member(ORGANIZATION), "POST", JOBS, &[JSON, KEY], body)).await;
+    assert_eq!(response.body["errors"][0]["pointer"], "/name");
 }
 
 #[tokio::test]
-async fn a_version_not_reached_is_503_with_a_time_to_ask_again() {
+async fn version_not_reached_is_503_with_retry_after() {
     let path = format!("{JOB}?min_version=4");
-    let late = answer(jobs(), request(&member(ORGANIZATION), "GET", &path, &[], "")).await;
+    let late = send(jobs(), request(&member(ORGANIZATION), "GET", &path, &[], "")).await;
     assert_problem(&late, 503, "/problems/version-not-reached");
     assert_eq!(late.headers["retry-after"], "1");
     let path = format!("{JOB}?min_version=3");
-    assert_eq!(answer(jobs(), request(&member(ORGANIZATION), "GET", &path, &[], "")).await.status, 200);
+    assert_eq!(send(jobs(), request(&member(ORGANIZATION), "GET", &path, &[], "")).await.status, 200);
 }

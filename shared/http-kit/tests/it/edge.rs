@@ -1,4 +1,4 @@
-//! Time, size and broken connections, over real sockets.
+//! Limits, broken connections, body draining and graceful shutdown over real sockets.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use axum::{
     routing::{get, put},
 };
 use futures::StreamExt;
-use service_kit::{
+use http_kit::{
     Problem,
     server::{self, Limits},
 };
@@ -26,11 +26,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{answer, assert_problem, jobs, member, request};
+use crate::support::{assert_problem, jobs, member, request, send};
 
 const MIB: usize = 1024 * 1024;
 
-/// What an upload's handler saw.
+/// What the handler of an upload received.
 #[derive(Debug, PartialEq, Eq)]
 struct Upload {
     bytes: usize,
@@ -49,11 +49,11 @@ fn uploads(seen: mpsc::UnboundedSender<Upload>, so_far: Arc<AtomicUsize>) -> Rou
             upload.bytes += chunk.len();
             so_far.store(upload.bytes, Ordering::SeqCst);
         }
-        // A store has to be told before the handler is done with it.
+        // Stands for the handler's write to a store after the last chunk.
         tokio::time::sleep(Duration::from_millis(20)).await;
         seen.send(upload).unwrap();
     };
-    let layer = server::streaming_unless_silent(Duration::from_millis(500));
+    let layer = server::streaming_with_idle_limit(Duration::from_millis(500));
     server::finish(Router::new().route("/upload", put(upload)).layer(layer))
 }
 
@@ -61,12 +61,12 @@ async fn serving(router: Router) -> (std::net::SocketAddr, CancellationToken, to
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = server::serve_draining(listener, router, stop.clone(), Duration::from_millis(300));
+    let server = server::serve_with_drain_limit(listener, router, stop.clone(), Duration::from_millis(300));
     (address, stop, tokio::spawn(async { server.await.unwrap() }))
 }
 
 #[tokio::test]
-async fn the_handler_of_a_broken_upload_sees_all_that_came_and_that_it_broke() {
+async fn broken_upload_delivers_all_bytes_and_the_error() {
     for reset in [false, true] {
         let (sender, mut seen) = mpsc::unbounded_channel();
         let so_far = Arc::new(AtomicUsize::new(0));
@@ -87,7 +87,7 @@ async fn the_handler_of_a_broken_upload_sees_all_that_came_and_that_it_broke() {
 }
 
 #[tokio::test]
-async fn an_upload_that_falls_silent_counts_as_broken() {
+async fn idle_upload_counts_as_broken() {
     let (sender, mut seen) = mpsc::unbounded_channel();
     let (address, _stop, _server) = serving(uploads(sender, Arc::default())).await;
     let mut connection = TcpStream::connect(address).await.unwrap();
@@ -97,7 +97,7 @@ async fn an_upload_that_falls_silent_counts_as_broken() {
 }
 
 #[tokio::test]
-async fn a_streaming_route_has_no_limit_on_size() {
+async fn streaming_route_has_no_size_limit() {
     let (sender, mut seen) = mpsc::unbounded_channel();
     let (address, _stop, _server) = serving(uploads(sender, Arc::default())).await;
     let sent = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -107,21 +107,21 @@ async fn a_streaming_route_has_no_limit_on_size() {
 }
 
 #[tokio::test]
-async fn a_refused_body_doesn_t_keep_its_sender_from_reading_why() {
+async fn sender_of_a_refused_body_reads_the_response() {
     let (address, _stop, _server) = serving(jobs()).await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let sent = client.post(format!("http://{address}/api/v1/plain-json")).body(vec![b'7'; 8_000_000]).send();
     assert_eq!(sent.await.unwrap().status(), 413);
 }
 
-/// Refuses without reading.
+/// Responds 409 without reading the body.
 fn refusing() -> Router {
     let refuse = put(async || Problem::conflict("wrong offset"));
     server::finish(Router::new().route("/upload", refuse).layer(server::streaming()))
 }
 
 #[tokio::test]
-async fn who_reads_while_it_writes_gets_the_answer_to_a_body_of_any_length() {
+async fn response_to_any_body_reaches_a_duplex_client() {
     let (address, _stop, _server) = serving(refusing()).await;
     for path in ["upload", "nowhere"] {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -131,7 +131,7 @@ async fn who_reads_while_it_writes_gets_the_answer_to_a_body_of_any_length() {
 }
 
 #[tokio::test]
-async fn who_reads_only_after_it_has_written_gets_the_answer_too_and_may_go_on() {
+async fn response_reaches_a_client_that_writes_first() {
     let (address, _stop, _server) = serving(refusing()).await;
     let mut connection = TcpStream::connect(address).await.unwrap();
     for last in [false, true] {
@@ -140,13 +140,13 @@ async fn who_reads_only_after_it_has_written_gets_the_answer_too_and_may_go_on()
         connection.write_all(head.as_bytes()).await.unwrap();
         connection.write_all(&vec![7; 15 * MIB]).await.unwrap();
     }
-    let mut answers = String::new();
-    connection.read_to_string(&mut answers).await.unwrap();
-    assert_eq!(answers.matches("HTTP/1.1 409 ").count(), 2, "{answers}");
+    let mut responses = String::new();
+    connection.read_to_string(&mut responses).await.unwrap();
+    assert_eq!(responses.matches("HTTP/1.1 409 ").count(), 2, "{responses}");
 }
 
 #[tokio::test]
-async fn nobody_reads_on_forever() {
+async fn draining_of_a_body_is_bounded() {
     let (address, _stop, _server) = serving(refusing()).await;
     let mut connection = TcpStream::connect(address).await.unwrap();
     let head = format!("PUT /upload HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1024 * MIB);
@@ -154,44 +154,44 @@ async fn nobody_reads_on_forever() {
     let mut written = 0;
     while connection.write_all(&vec![7; MIB]).await.is_ok() {
         written += 1;
-        assert!(written < 128, "{written} MiB were read on");
+        assert!(written < 128, "{written} MiB were drained");
     }
 }
 
 #[tokio::test]
-async fn who_waits_to_be_asked_for_a_body_is_answered_without_being_asked() {
+async fn client_awaiting_100_continue_gets_final_response() {
     let (address, _stop, _server) = serving(refusing()).await;
     let mut connection = TcpStream::connect(address).await.unwrap();
     let head = "PUT /upload HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n";
     connection.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 409 "), "{response}");
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_too_long_is_503() {
+async fn slow_response_is_503() {
     let slow = get(async || tokio::time::sleep(Duration::from_secs(60)).await);
     let limits = Limits { time: Duration::from_millis(20), ..Limits::default() };
     let router = server::finish(Router::new().route("/slow", slow).layer(server::bounded_to(limits)));
-    let late = answer(router, Request::get("/slow").body(Body::empty()).unwrap()).await;
+    let late = send(router, Request::get("/slow").body(Body::empty()).unwrap()).await;
     assert_problem(&late, 503, "/problems/timed-out");
     assert!(late.headers.contains_key("retry-after"));
 }
 
 #[tokio::test]
-async fn open_requests_are_finished_and_new_ones_refused_after_shutdown() {
-    let begun = Arc::new(Notify::new());
-    let began = begun.clone();
+async fn shutdown_finishes_open_and_refuses_new_requests() {
+    let started = Arc::new(Notify::new());
+    let notify_started = started.clone();
     let slow = get(async move || {
-        began.notify_one();
+        notify_started.notify_one();
         tokio::time::sleep(Duration::from_millis(50)).await;
         "done"
     });
     let (address, stop, server) = serving(Router::new().route("/slow", slow)).await;
     let mut connection = TcpStream::connect(address).await.unwrap();
     connection.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    begun.notified().await;
+    started.notified().await;
     stop.cancel();
     let mut text = String::new();
     connection.read_to_string(&mut text).await.unwrap();
@@ -201,34 +201,34 @@ async fn open_requests_are_finished_and_new_ones_refused_after_shutdown() {
 }
 
 #[tokio::test]
-async fn draining_is_bounded() {
-    let begun = Arc::new(Notify::new());
-    let began = begun.clone();
+async fn shutdown_drain_is_bounded() {
+    let started = Arc::new(Notify::new());
+    let notify_started = started.clone();
     let endless = get(async move || {
-        began.notify_one();
+        notify_started.notify_one();
         std::future::pending::<()>().await;
     });
     let (address, stop, server) = serving(Router::new().route("/endless", endless)).await;
     let mut connection = TcpStream::connect(address).await.unwrap();
     connection.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    begun.notified().await;
+    started.notified().await;
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn signals_are_heard() {
-    let mut heard = Box::pin(server::shutdown_signal());
+async fn sigterm_is_received() {
+    let mut received = Box::pin(server::shutdown_signal());
     // The first poll installs the handlers; without them the signal would end the tests.
-    assert!(futures::poll!(&mut heard).is_pending());
+    assert!(futures::poll!(&mut received).is_pending());
     let sent = tokio::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
     assert!(sent.await.unwrap().success());
-    assert_eq!(heard.await.unwrap(), "SIGTERM");
+    assert_eq!(received.await.unwrap(), "SIGTERM");
 }
 
 #[tokio::test]
-async fn a_problem_carries_the_trace_of_its_request() {
+async fn problem_has_the_trace_id_of_its_request() {
     let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
     let lost = request(&member(uuid::Uuid::nil()), "GET", "/nowhere", &headers, "");
-    assert_eq!(answer(jobs(), lost).await.body["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(send(jobs(), lost).await.body["trace_id"], "0af7651916cd43dd8448eb211c80319c");
 }

@@ -1,14 +1,20 @@
-//! The HTTP edge from outside: every bad input of issue 2 that this layer answers, and what holds for every route.
+//! The HTTP edge over a sample router: bad input, commands, limits, broken connections and OpenAPI.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue has failed")]
 
 mod bad_input;
-mod client;
 mod commands;
 mod edge;
-mod metric_names;
 mod openapi;
-mod probes;
-mod sagas;
-mod streams;
 mod support;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Records spans, so that requests have span ids. The first call installs the subscriber.
+pub(crate) fn init_telemetry() {
+    let tracer = SdkTracerProvider::builder().build().tracer("test");
+    let spans = tracing_opentelemetry::layer().with_tracer(tracer);
+    let _ = tracing_subscriber::registry().with(LevelFilter::INFO).with(spans).try_init();
+}

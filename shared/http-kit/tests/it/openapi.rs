@@ -1,15 +1,16 @@
-//! A service's routes as it will write them, and the document that comes out.
+//! The OpenAPI document of a router, and the router that serves it.
 
 use axum::{Json, extract::FromRef};
-use serde::{Deserialize, Serialize};
-use service_kit::{
-    ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Secrets, min_version::MinVersion, server,
+use http_kit::{
+    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Secrets, min_version::MinVersion,
+    server,
 };
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use crate::support::{answer, assert_problem, member, request, secrets};
+use crate::support::{assert_problem, member, request, secrets, send};
 
 #[derive(Clone, FromRef)]
 struct Service {
@@ -29,10 +30,10 @@ struct Job {
 
 #[utoipa::path(
     post, path = "/jobs/{job}/name", params(("job" = Uuid, Path)), request_body = Rename,
-    responses((status = 200, body = Changed), (status = 409, body = Problem))
+    responses((status = 200, body = CommandResponse), (status = 409, body = Problem))
 )]
-async fn rename(ApiPath(job): ApiPath<Uuid>, command: Command<Rename>) -> Result<Changed, Problem> {
-    Err(Problem::conflict(format!("{job} can't be called {}", command.body.name)))
+async fn rename(ApiPath(job): ApiPath<Uuid>, command: Command<Rename>) -> Result<CommandResponse, Problem> {
+    Err(Problem::conflict(format!("{job} cannot be renamed to {}", command.body.name)))
 }
 
 #[utoipa::path(get, path = "/jobs", params(PageQuery, MinVersion), responses((status = 200, body = Page<Job>)))]
@@ -46,13 +47,13 @@ async fn list(
 }
 
 #[tokio::test]
-async fn describes_bodies_problems_and_queries() {
+async fn document_describes_bodies_problems_and_queries() {
     let routes = OpenApiRouter::new().routes(routes!(rename)).routes(routes!(list)).layer(server::bounded());
     let (router, document) = routes.with_state(Service { secrets: secrets() }).split_for_parts();
 
     let document = serde_json::to_value(document).unwrap();
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in ["Changed", "FieldError", "Job", "Page_Job", "Problem", "Rename"] {
+    for name in ["CommandResponse", "FieldError", "Job", "Page_Job", "Problem", "Rename"] {
         assert!(schemas.contains_key(name), "{name} is not among {:?}", schemas.keys());
     }
     let conflict = &document["paths"]["/jobs/{job}/name"]["post"]["responses"]["409"];
@@ -65,6 +66,6 @@ async fn describes_bodies_problems_and_queries() {
     let caller = member(Uuid::nil());
     let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
     let path = format!("/jobs/{}/name", Uuid::nil());
-    let refused = answer(server::finish(router), request(&caller, "POST", &path, &headers, r#"{"name":"x"}"#)).await;
+    let refused = send(server::finish(router), request(&caller, "POST", &path, &headers, r#"{"name":"x"}"#)).await;
     assert_problem(&refused, 409, "/problems/conflict");
 }

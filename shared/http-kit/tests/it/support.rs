@@ -1,4 +1,4 @@
-//! A small service to ask.
+//! A sample job service, shared with the tests of `service-host`.
 
 use axum::{
     Json, Router,
@@ -8,12 +8,14 @@ use axum::{
 };
 use epoch::{Executed, Version};
 use http_body_util::BodyExt;
+use http_kit::{
+    ApiJson, ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role, Secrets,
+    access::require,
+    min_version::{MinVersion, not_reached},
+    server,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_kit::{
-    ApiJson, ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role, Secrets, config::LogArgs,
-    min_version::MinVersion, server, telemetry,
-};
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ pub(crate) struct CreateJob {
 }
 
 #[derive(Clone)]
-pub(crate) struct Answer {
+pub(crate) struct TestResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
@@ -35,15 +37,12 @@ pub(crate) fn secrets() -> Secrets {
     Secrets::new("a secret for the tests").unwrap()
 }
 
-/// A member of `organization`.
 pub(crate) fn member(organization: Uuid) -> Caller {
     Caller::key(Uuid::from_u128(7), organization, Role::Member)
 }
 
 pub(crate) fn jobs() -> Router {
-    let log = LogArgs { log: Some("off".to_owned()), ..LogArgs::default() };
-    // Nothing is exported, so nothing ends when the guard goes.
-    drop(telemetry::init("test", &log).unwrap());
+    crate::init_telemetry();
     let routes = Router::new()
         .route("/organizations/{organization}/jobs", post(create).get(list))
         .route("/organizations/{organization}/jobs/{job}", get(read).put(replace).delete(remove))
@@ -58,10 +57,9 @@ pub(crate) fn jobs() -> Router {
     server::finish(Router::new().nest("/api/v1", routes))
 }
 
-async fn create(ApiPath(organization): ApiPath<Uuid>, command: Command<CreateJob>) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
-    command.caller.at_least(Role::Member)?;
-    Ok(Changed::created(&executed(command.context.command_id, 1), |id| {
+async fn create(ApiPath(organization): ApiPath<Uuid>, command: Command<CreateJob>) -> Result<CommandResponse, Problem> {
+    require(&command.caller, organization, Role::Member)?;
+    Ok(CommandResponse::created(&executed(command.context.command_id, 1), |id| {
         format!("/api/v1/organizations/{organization}/jobs/{id}")
     }))
 }
@@ -72,9 +70,11 @@ async fn list(
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<u32>>, Problem> {
     caller.in_organization(organization)?;
-    let (after, limit) = (page.after::<u32>()?, page.limit()?);
-    let rows = (0..5).filter(|number| after.is_none_or(|after| *number > after)).take(limit + 1);
-    Ok(Json(Page::of(rows.collect(), limit, |number| *number)?))
+    let rows = async |after: Option<u32>, limit: i64| {
+        let rows = (0..5).filter(|number| after.is_none_or(|after| *number > after));
+        Ok::<_, Problem>(rows.take(usize::try_from(limit).unwrap()).collect())
+    };
+    Ok(Json(Page::fetch(&page, |number| *number, rows).await?))
 }
 
 async fn read(
@@ -85,17 +85,20 @@ async fn read(
     caller.in_organization(organization)?;
     let reached = Version::new(3);
     match min.version() {
-        Some(wanted) if wanted > reached => Err(service_kit::min_version::not_reached(wanted, reached)),
+        Some(required) if required > reached => Err(not_reached(required, reached)),
         _ => Ok(Json(json!({ "id": job, "actor": caller.actor }))),
     }
 }
 
-async fn replace(ApiPath((_, job)): ApiPath<(Uuid, Uuid)>, command: Command<CreateJob>) -> Result<Changed, Problem> {
+async fn replace(
+    ApiPath((_, job)): ApiPath<(Uuid, Uuid)>,
+    command: Command<CreateJob>,
+) -> Result<CommandResponse, Problem> {
     let version = command.require_version()?;
     Ok(executed(job, version.next().get()).into())
 }
 
-async fn remove(ApiPath((_, job)): ApiPath<(Uuid, Uuid)>, command: Command<()>) -> Changed {
+async fn remove(ApiPath((_, job)): ApiPath<(Uuid, Uuid)>, command: Command<()>) -> CommandResponse {
     let repeatable = u64::from(command.context.idempotency.is_some());
     executed(job, repeatable).into()
 }
@@ -117,7 +120,7 @@ fn executed(aggregate_id: Uuid, version: u64) -> Executed {
     Executed { aggregate_id, version: Version::new(version), appended: 1, repeated: false }
 }
 
-/// A request as the door would pass it on.
+/// Returns a request as the console forwards it.
 pub(crate) fn request(
     caller: &Caller,
     method: &str,
@@ -134,22 +137,22 @@ pub(crate) fn request(
     request
 }
 
-pub(crate) async fn answer(router: Router, request: Request<Body>) -> Answer {
+pub(crate) async fn send(router: Router, request: Request<Body>) -> TestResponse {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Answer { status: parts.status, headers: parts.headers, body }
+    TestResponse { status: parts.status, headers: parts.headers, body }
 }
 
-/// Checks what holds for every error.
+/// Checks the properties of every error response.
 #[track_caller]
-pub(crate) fn assert_problem(answer: &Answer, status: u16, kind: &str) {
-    assert_eq!(answer.status, status, "{}", answer.body);
-    assert_eq!(answer.headers["content-type"], "application/problem+json");
-    assert_eq!(answer.body["type"], kind);
-    assert_eq!(answer.body["status"], status);
-    let trace_id = answer.body["trace_id"].as_str().unwrap();
+pub(crate) fn assert_problem(response: &TestResponse, status: u16, kind: &str) {
+    assert_eq!(response.status, status, "{}", response.body);
+    assert_eq!(response.headers["content-type"], "application/problem+json");
+    assert_eq!(response.body["type"], kind);
+    assert_eq!(response.body["status"], status);
+    let trace_id = response.body["trace_id"].as_str().unwrap();
     assert!(trace_id.len() == 32 && trace_id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{trace_id}");
-    assert!(!answer.body.to_string().contains("secret cause"));
+    assert!(!response.body.to_string().contains("secret cause"));
 }

@@ -1,101 +1,92 @@
-//! How operations are asked for.
-//!
-//! The problem and the invariant are those of [`operate`](super); these comments are the `--help`.
+//! The arguments of operations. The comments are the `--help`.
 
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use crate::cli::ProcessArgs;
+use crate::config::ProcessArgs;
 
-/// What can be done to a service's events and subscriptions.
+/// Operations on events and subscriptions.
 #[derive(Debug, Subcommand)]
 pub enum Operation {
-    /// Shows an aggregate's events
+    /// Prints the events of an aggregate
     Events {
-        /// The aggregate's name, as in file
+        /// The name of the aggregate, e.g. file
         aggregate: String,
-        /// Which one
+        /// The id of the aggregate
         id: Uuid,
-        /// The first version to show
+        /// The first version to print
         #[arg(long, default_value_t = 1, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
         from: u64,
-        /// How to print, and where everything is.
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Lists projections and sagas, and how far they are behind
+    /// Lists the subscriptions of projections and sagas with their lag
     Subscriptions {
-        /// How to print, and where everything is.
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Brings a subscription the service's own events again; it drops those it has applied
+    /// Delivers the service's own events to a subscription again; events that it has applied are dropped
     Replay {
-        /// The subscription's name
+        /// The name of the subscription
         subscription: String,
-        /// The position after which to begin
+        /// The position after which the replay starts
         #[arg(long, default_value_t = 0, value_name = "POSITION")]
         from: u64,
-        /// How to print, and where everything is.
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Builds a projection's tables anew beside those in use, and swaps them; goes on where an earlier one was ended
+    /// Rebuilds the tables of a projection as a new generation and swaps them in; resumes an interrupted rebuild
     Rebuild {
-        /// The subscription's name
+        /// The name of the subscription
         subscription: String,
-        /// How to print, and where everything is.
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Lists and releases events that a handler can't take
+    /// Lists, retries and skips events that a handler failed to apply
     #[command(subcommand)]
-    DeadLetters(DeadLetters),
+    DeadLetters(DeadLettersCommand),
 }
 
-/// What can be done about events that a handler can't take.
 #[derive(Debug, Subcommand)]
-pub enum DeadLetters {
-    /// Lists them, by aggregate, in version order
+pub enum DeadLettersCommand {
+    /// Lists dead letters by aggregate, in version order
     List {
-        /// Only this subscription's; of a rebuild that isn't finished as in name@generation
+        /// The name of the subscription, or name@generation for an unfinished rebuild [default: all subscriptions]
         subscription: Option<String>,
-        /// The most to list of each subscription
+        /// The maximum number of events to list for each subscription
         #[arg(long, default_value_t = 100, value_name = "EVENTS", value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
-        /// How to print, and where everything is.
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Tries an aggregate's waiting events again, in order
-    Retry(Stream),
-    /// Gives up an aggregate's first waiting event for good, and goes on with the others
-    Skip(Stream),
+    /// Applies the queued events of an aggregate again, in order
+    Retry(ParkedStream),
+    /// Drops the first queued event of an aggregate permanently, and applies the next ones
+    Skip(ParkedStream),
 }
 
-/// An aggregate at a subscription.
+/// An aggregate that is parked for a subscription.
 #[derive(Debug, Args)]
-pub struct Stream {
-    /// The subscription's name; of a rebuild that isn't finished as in name@generation
+pub struct ParkedStream {
+    /// The name of the subscription, or name@generation for an unfinished rebuild
     pub(super) subscription: String,
-    /// The aggregate's name
+    /// The name of the aggregate, e.g. file
     pub(super) aggregate: String,
-    /// Which one
+    /// The id of the aggregate
     pub(super) id: Uuid,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
 
-/// What can be done about the relay.
 #[derive(Debug, Subcommand)]
 pub enum RelayCommand {
-    /// Tells how far the bus is behind the log
+    /// Prints how far the bus is behind the event store
     Status {
         /// Prints JSON
         #[arg(long)]
         json: bool,
     },
-    /// Publishes again what came after a position, for a bus that has lost it
+    /// Publishes all events after a position again, for a bus that has lost events
     Rewind {
         /// The last position that the bus still has
         #[arg(long, value_name = "POSITION")]
@@ -106,24 +97,20 @@ pub enum RelayCommand {
     },
 }
 
-/// [`Operation`]s and those on the relay.
+/// All operations: an [`Operation`], or a command for the relay.
 #[derive(Debug, Subcommand)]
 pub enum AnyOperation {
-    /// On events and subscriptions.
     #[command(flatten)]
     Operation(Operation),
-    /// Tells how far the relay is, and sets it back
+    /// Inspects and rewinds the relay, which publishes events to the bus
     Relay {
-        /// Where everything is.
         #[command(flatten)]
         process: Box<ProcessArgs>,
-        /// What to do.
         #[command(subcommand)]
         command: RelayCommand,
     },
 }
 
-/// What every operation takes.
 #[derive(Debug, Args)]
 pub struct CommonArgs {
     /// Prints JSON, one object a line

@@ -1,98 +1,54 @@
-//! An aggregate's events as people can read them.
+//! Prints the events of an aggregate.
 //!
-//! The problem: payloads are Avro, and only the service has the schemas. The invariant: what is shown is what the service's own
-//! decoders make of the bytes; what they can't read is an error, not a guess. A stored event that is several of today's is shown
-//! as each of them, and one that is none as dropped: no version is left out.
+//! Payloads are Avro, so they are decoded by the service's own event types. A stored event that upcasts to several current
+//! events is printed as each of them, and one that upcasts to none as dropped: no version is left out.
 
-use std::fmt;
-
-use epoch::{DomainEvent, Envelope, Version, event::CodecError, store::Streamer};
+use epoch::{Envelope, Version, store::Streamer};
 use epoch_postgres::PgStore;
 use futures::TryStreamExt;
-use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{OperateError, Output};
-use crate::service::Service;
+use super::{error::OperationError, output::Output};
+use crate::{event_type::DecodedEvent, service::Service};
 
-/// The events of one kind of aggregate.
-#[derive(Clone, Copy)]
-pub struct EventType {
-    aggregate: &'static str,
-    decode: fn(&Envelope) -> Result<Vec<Today>, CodecError>,
-}
-
-/// A name and a payload, as they are today.
-type Today = (&'static str, Value);
-
-impl EventType {
-    /// Events `E` of `aggregate`.
-    #[must_use]
-    pub fn of<E: DomainEvent + Serialize>(aggregate: &'static str) -> Self {
-        Self { aggregate, decode: decode::<E> }
-    }
-
-    /// The aggregate.
-    pub(crate) fn aggregate(&self) -> &'static str {
-        self.aggregate
-    }
-}
-
-impl fmt::Debug for EventType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("EventType").field("aggregate", &self.aggregate).finish_non_exhaustive()
-    }
-}
-
-fn decode<E: DomainEvent + Serialize>(envelope: &Envelope) -> Result<Vec<Today>, CodecError> {
-    let invalid = |error: serde_json::Error| CodecError::Decode {
-        name: envelope.event_name.to_string(),
-        detail: error.to_string(),
-    };
-    let mut today = Vec::new();
-    for event in envelope.decode_all::<E>()? {
-        today.push((event.name(), serde_json::to_value(&event).map_err(invalid)?));
-    }
-    Ok(today)
-}
-
-pub(super) async fn show<S: Service>(
+pub(super) async fn print<S: Service>(
     store: &PgStore,
-    (aggregate, id): (&str, Uuid),
+    aggregate: &str,
+    id: Uuid,
     from: u64,
     json: bool,
-) -> Result<(), OperateError> {
+) -> Result<(), OperationError> {
     let types = S::events();
-    let Some(kind) = types.iter().find(|kind| kind.aggregate == aggregate) else {
-        let known: Vec<_> = types.iter().map(|kind| kind.aggregate).collect();
-        return Err(OperateError::NoAggregate { name: aggregate.to_owned(), known: known.join(", ") });
+    let Some(event_type) = types.iter().find(|event_type| event_type.aggregate() == aggregate) else {
+        let known: Vec<_> = types.iter().map(|event_type| event_type.aggregate()).collect();
+        return Err(OperationError::NoAggregate { name: aggregate.to_owned(), known: known.join(", ") });
     };
     let output = Output::new(json);
-    let mut events = store.stream(kind.aggregate, id, Version::new(from.saturating_sub(1)));
-    let mut shown = false;
+    let mut events = store.stream(event_type.aggregate(), id, Version::new(from.saturating_sub(1)));
+    let mut is_empty = true;
     while let Some(event) = events.try_next().await? {
-        shown = true;
-        let today = (kind.decode)(&event)?;
-        if today.is_empty() {
+        is_empty = false;
+        let decoded = event_type.decode(&event)?;
+        if decoded.is_empty() {
             let text = format!("{}  {}  {}  dropped", event.version, event.occurred_at, event.event_name);
             output.line(&text, &object(&event, None))?;
         }
-        for (name, payload) in today {
+        for DecodedEvent { name, payload } in decoded {
             let text = format!("{}  {}  {name}  {payload}", event.version, event.occurred_at);
-            output.line(&text, &object(&event, Some((name, payload))))?;
+            output.line(&text, &object(&event, Some(DecodedEvent { name, payload })))?;
         }
     }
-    if shown {
-        return Ok(());
+    if is_empty {
+        return Err(OperationError::NotFound { detail: format!("{aggregate} {id} has no events from version {from}") });
     }
-    Err(OperateError::Nothing { what: format!("{aggregate} {id} has no events from version {from} on") })
+    Ok(())
 }
 
-/// `event` and `payload` are null for a stored event that is dropped today.
-fn object(event: &Envelope, today: Option<Today>) -> Value {
+/// Returns the JSON of an event. `event` and `payload` are null for a dropped event.
+fn object(event: &Envelope, decoded: Option<DecodedEvent>) -> Value {
     let metadata = &event.metadata;
-    let (name, payload) = today.unzip();
+    let (name, payload) = decoded.map(|decoded| (decoded.name, decoded.payload)).unzip();
     json!({
         "position": event.position.get(), "aggregate": event.aggregate, "aggregate_id": event.aggregate_id,
         "version": event.version.get(), "event_id": event.event_id, "event": name, "stored_as": event.event_name,

@@ -1,13 +1,10 @@
-//! What operations print.
-//!
-//! The problem: people want lines, programs want objects. The invariant: whoever asked for JSON gets one object a line and
-//! nothing else.
+//! Output of operations: lines of text, or one JSON object a line with `--json`.
 
 use std::io::{self, Write};
 
 use serde_json::Value;
 
-/// The columns of a table.
+/// The widths of a table's columns.
 const WIDTHS: [usize; 7] = [24, 11, 9, 8, 8, 7, 0];
 
 #[derive(Clone, Copy)]
@@ -20,7 +17,7 @@ impl Output {
         Self { json }
     }
 
-    /// A line for people, or the object for programs.
+    /// Prints the text, or the object as JSON.
     pub(super) fn line(self, text: &str, object: &Value) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         if self.json {
@@ -31,7 +28,7 @@ impl Output {
         stdout.flush()
     }
 
-    /// A row of a table for people, or the object; a header has none.
+    /// Prints a row of a table, or the object as JSON. A header row has no object.
     pub(super) fn row(self, cells: [String; 7], object: Option<&Value>) -> io::Result<()> {
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(WIDTHS) {

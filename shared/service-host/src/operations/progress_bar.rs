@@ -1,7 +1,4 @@
-//! How far a rebuild is, for whoever waits for it.
-//!
-//! The problem: a rebuild takes seconds or hours, and who started it wants to know which. The invariant: it goes to standard
-//! error; a terminal gets one line that changes, a log gets a line now and then.
+//! The progress of a rebuild on standard error: one line that is updated on a terminal, a line every few seconds in a log.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -11,32 +8,32 @@ use std::{
 use epoch_postgres::RebuildProgress;
 
 /// How often a log gets a line.
-const LOG: Duration = Duration::from_secs(5);
-/// How many characters are a whole bar.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// The width of the full bar, in characters.
 const WIDTH: u64 = 30;
 
-pub(super) struct Bar {
+pub(super) struct ProgressBar {
     terminal: bool,
     shown: Option<Instant>,
 }
 
-impl Bar {
+impl ProgressBar {
     pub(super) fn new() -> Self {
         Self { terminal: io::stderr().is_terminal(), shown: None }
     }
 
     pub(super) fn show(&mut self, progress: &RebuildProgress) {
-        if !self.terminal && self.shown.is_some_and(|shown| shown.elapsed() < LOG) {
+        if !self.terminal && self.shown.is_some_and(|shown| shown.elapsed() < LOG_INTERVAL) {
             return;
         }
         self.shown = Some(Instant::now());
         let (line, mut stderr) = (line(progress), io::stderr().lock());
-        // Nobody need read it.
+        // A closed standard error must not stop the rebuild.
         let _ = if self.terminal { write!(stderr, "\r{line}\x1b[K") } else { writeln!(stderr, "{line}") };
         let _ = stderr.flush();
     }
 
-    pub(super) fn end(&self) {
+    pub(super) fn finish(&self) {
         if self.terminal && self.shown.is_some() {
             eprintln!();
         }
@@ -63,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_the_rate_and_what_remains() {
+    fn line_has_rate_and_remaining_time() {
         let progress = RebuildProgress {
             generation: 2,
             done: 1_500,
@@ -72,7 +69,7 @@ mod tests {
             elapsed: Duration::from_millis(500),
         };
         assert_eq!(line(&progress), "[#######-----------------------] 1500/6000 events, 2000 events/s, 0:00:02 left");
-        let nothing = RebuildProgress { done: 0, total: 0, applied: 0, elapsed: Duration::ZERO, ..progress };
-        assert_eq!(line(&nothing), "[------------------------------] 0/0 events, 0 events/s, ? left");
+        let empty = RebuildProgress { done: 0, total: 0, applied: 0, elapsed: Duration::ZERO, ..progress };
+        assert_eq!(line(&empty), "[------------------------------] 0/0 events, 0 events/s, ? left");
     }
 }

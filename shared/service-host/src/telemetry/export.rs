@@ -1,6 +1,6 @@
-//! Traces to an OTLP collector.
+//! Export of traces to an OTLP collector.
 //!
-//! The problem: the batch processor exports on a thread of its own, which has no Tokio reactor, and the HTTP client needs one.
+//! The batch processor exports on its own thread, which has no Tokio reactor, but the HTTP client needs one.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use opentelemetry_sdk::{
 use tokio::runtime::Handle;
 use tokio_util::context::TokioContext;
 
-use super::TelemetryError;
+use super::error::TelemetryError;
 
-/// Exports to `<endpoint>/v1/traces`.
+/// Returns an exporter to `<endpoint>/v1/traces`.
 pub(super) fn otlp(endpoint: &str) -> Result<impl SpanExporter + use<>, TelemetryError> {
     let runtime = Handle::try_current().map_err(|error| TelemetryError::Exporter { detail: error.to_string() })?;
     let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
@@ -27,7 +27,7 @@ pub(super) fn otlp(endpoint: &str) -> Result<impl SpanExporter + use<>, Telemetr
     Ok(OnRuntime { exporter, runtime })
 }
 
-/// Runs an exporter's futures inside a Tokio runtime, whichever thread polls them.
+/// Polls an exporter's futures within a Tokio runtime, on any thread.
 #[derive(Debug)]
 struct OnRuntime {
     exporter: Otlp,
@@ -78,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn needs_a_runtime() {
+    fn exporter_requires_a_runtime() {
         assert!(otlp("http://127.0.0.1:4318").is_err());
     }
 
     #[tokio::test]
-    async fn refuses_what_is_no_address() {
+    async fn invalid_address_is_refused() {
         assert!(otlp("not an address").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! A service with a saga: its timers fire and its effects are had without anybody wiring that up, also after it was killed.
+//! A service with a saga: its timers fire and its effects are sent without additional wiring, also after a crash.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -18,23 +18,22 @@ use epoch_postgres::{
 };
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use service_kit::{
-    health::Health,
-    saga::ServiceSaga,
-    service::{Assembled, Host, Roles, Running, Service, ServiceError, start},
-    supervisor::Supervisor,
-    telemetry, testkit,
+use service_host::{
+    process::{Process, Roles, RunningService},
+    sagas::ServiceSaga,
+    service::{Service, ServiceContext, ServiceError, ServiceParts},
+    telemetry,
+    testkit::{eventually, process_context},
 };
 use sqlx::migrate::Migrator;
 use tokio::{sync::Notify, time::Duration};
-use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use uuid::Uuid;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const START: i64 = 1_700_000_000_000;
 const DUE: i64 = START + 60_000;
-/// Longer than an effect is on loan to somebody who may have died.
+/// After the lease of an effect that a crashed process was sending.
 const LATER: i64 = DUE + 61_000;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,11 +77,11 @@ impl Aggregate for Note {
     fn evolve(&mut self, _: &NoteEvent) {}
 }
 
-/// A minute after a note was written: remind of it, and send a letter.
+/// Executes a reminder and sends a letter one minute after a note was written.
 struct Reminder;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Of(Option<Uuid>);
+struct ReminderState(Option<Uuid>);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Letter;
@@ -92,7 +91,7 @@ struct Minute;
 
 impl Saga for Reminder {
     const NAME: &'static str = "reminder";
-    type State = Of;
+    type State = ReminderState;
     type Event = Uuid;
     type Command = (Uuid, NoteCommand);
     type Refusal = NoError;
@@ -112,7 +111,12 @@ impl Saga for Reminder {
         })
     }
 
-    fn react(&self, state: &mut Of, input: &InputOf<Self>, _: Timestamp) -> Result<Vec<ActionOf<Self>>, NoError> {
+    fn react(
+        &self,
+        state: &mut ReminderState,
+        input: &InputOf<Self>,
+        _: Timestamp,
+    ) -> Result<Vec<ActionOf<Self>>, NoError> {
         Ok(match (input, state.0) {
             (Input::Event(note), _) => {
                 state.0 = Some(*note);
@@ -141,30 +145,32 @@ impl SagaCommands<Reminder> for Commands {
     }
 }
 
-/// The other side, and the time: both outlive the service's processes.
+/// The receiver of letters and the clock, which outlive the service's processes.
 struct World {
     clock: Arc<ManualClock>,
-    asked: Mutex<Vec<Uuid>>,
-    heard: Notify,
-    answer: Notify,
+    /// The keys of the received letters.
+    keys: Mutex<Vec<Uuid>>,
+    received: Notify,
+    /// Lets the receiver respond.
+    respond: Notify,
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| World {
     clock: Arc::new(ManualClock::at(Timestamp::from_millis(START))),
-    asked: Mutex::default(),
-    heard: Notify::new(),
-    answer: Notify::new(),
+    keys: Mutex::default(),
+    received: Notify::new(),
+    respond: Notify::new(),
 });
 
-/// Hears, and answers when it is let.
-struct Post;
+/// Receives letters and responds once [`World::respond`] is notified.
+struct Receiver;
 
 #[async_trait]
-impl EffectSender<Reminder> for Post {
+impl EffectSender<Reminder> for Receiver {
     async fn send(&self, _: &Letter, key: Uuid, _: Option<&Metadata>) -> Result<(), SendError> {
-        WORLD.asked.lock().unwrap().push(key);
-        WORLD.heard.notify_one();
-        WORLD.answer.notified().await;
+        WORLD.keys.lock().unwrap().push(key);
+        WORLD.received.notify_one();
+        WORLD.respond.notified().await;
         Ok(())
     }
 }
@@ -183,44 +189,33 @@ impl Service for Notes {
         Vec::new()
     }
 
-    fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
+    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let commands = Commands(Repository::new(host.store.clone()));
         let saga = PgSaga::new(Reminder, commands).with_clock(Arc::clone(&WORLD.clock) as Arc<dyn Clock>);
-        Ok(Assembled {
+        Ok(ServiceParts {
             router: Router::new(),
             openapi: OpenApi::default(),
             handlers: Vec::new(),
-            sagas: vec![ServiceSaga::new(saga, Arc::new(Post))],
+            sagas: vec![ServiceSaga::new(saga, Arc::new(Receiver))],
             tasks: Vec::new(),
         })
     }
 }
 
-struct Process {
+struct NotesProcess {
     store: PgStore,
-    supervisor: Supervisor,
-    _running: Running,
+    process: Process,
+    _service: RunningService,
 }
 
-impl Process {
+impl NotesProcess {
     async fn start(database: &TestDatabase) -> Self {
-        let shared = testkit::shared(&database.url());
-        let mut supervisor = Supervisor::new(CancellationToken::new());
-        let running = start::<Notes>(&shared, Roles::ALL, &mut supervisor, &Health::new()).await.unwrap();
-        let (store, appender) = PgStore::new(shared.database.pool(Notes::NAME).unwrap(), shared.local.clone());
+        let context = process_context(&database.url());
+        let mut process = Process::new();
+        let service = process.start::<Notes>(&context, Roles::ALL).await.unwrap();
+        let (store, appender) = PgStore::new(context.database.pool(Notes::NAME).unwrap(), context.local.clone());
         tokio::spawn(appender.run());
-        Self { store, supervisor, _running: running }
-    }
-
-    async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, mut found: impl FnMut() -> F) -> T {
-        let deadline = tokio::time::Instant::now() + LIMIT;
-        loop {
-            if let Some(value) = found().await {
-                return value;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        Self { store, process, _service: service }
     }
 
     async fn status(&self, note: Uuid) -> Option<SagaStatus> {
@@ -234,51 +229,50 @@ impl Process {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_with_a_saga_keeps_its_word_through_a_kill_and_a_shutdown() {
+async fn saga_completes_after_a_crash_and_a_shutdown() {
     let metrics = telemetry::metrics_handle().unwrap();
     let database = TestDatabase::create().await;
     let note = Uuid::now_v7();
-    let first = Process::start(&database).await;
+    let first = NotesProcess::start(&database).await;
     let notes = Repository::<Note, _>::new(first.store.clone());
     notes.execute(note, &NoteCommand::Write, &CommandContext::new()).await.unwrap();
-    let set = first.until("the timer is set", async || first.status(note).await.filter(|status| status.timers == 1));
+    let set = eventually("the timer is set", async || first.status(note).await.filter(|status| status.timers == 1));
     assert_eq!(set.await.effects, 0);
-    assert_eq!(first.reminders(note).await, 0, "it isn't due");
+    assert_eq!(first.reminders(note).await, 0, "the timer is not due");
 
     WORLD.clock.set(Timestamp::from_millis(DUE));
-    tokio::time::timeout(LIMIT, WORLD.heard.notified()).await.expect("the letter is sent");
+    tokio::time::timeout(LIMIT, WORLD.received.notified()).await.expect("the letter is sent");
     assert_eq!(first.reminders(note).await, 1, "the timer has fired");
-    // Killed while the other side has the letter, and before it has answered.
+    // The process crashes after the receiver got the letter and before it responds.
     drop(first);
 
-    let second = Process::start(&database).await;
-    assert_eq!(second.status(note).await.unwrap().effects, 1, "it isn't forgotten");
+    let second = NotesProcess::start(&database).await;
+    assert_eq!(second.status(note).await.unwrap().effects, 1, "the effect is still in the outbox");
     WORLD.clock.set(Timestamp::from_millis(LATER));
-    tokio::time::timeout(LIMIT, WORLD.heard.notified()).await.expect("the letter is sent once more");
-    let asked = WORLD.asked.lock().unwrap().clone();
-    assert_eq!(asked, [asked[0], asked[0]], "under the same key");
-    second
-        .until("the outbox is counted", async || {
-            metrics.render().contains(r#"epoch_saga_waiting{saga="reminder",what="effects"} 1"#).then_some(())
-        })
-        .await;
+    tokio::time::timeout(LIMIT, WORLD.received.notified()).await.expect("the letter is sent again");
+    let keys = WORLD.keys.lock().unwrap().clone();
+    assert_eq!(keys, [keys[0], keys[0]], "the same key");
+    eventually("the outbox is counted", async || {
+        metrics.render().contains(r#"epoch_saga_waiting{saga="reminder",what="effects"} 1"#).then_some(())
+    })
+    .await;
 
-    // A shutdown lets it hear the answer.
-    let Process { store, supervisor, _running } = second;
-    let stop = supervisor.token();
-    let answered = async {
+    // Shutdown waits for the response.
+    let NotesProcess { store, process, _service } = second;
+    let stop = process.supervisor.token();
+    let respond = async {
         stop.cancelled().await;
-        WORLD.answer.notify_one();
+        WORLD.respond.notify_one();
     };
-    let (aborted, ()) = tokio::join!(supervisor.shutdown(LIMIT), answered);
-    assert_eq!(aborted, Vec::<Arc<str>>::new(), "nothing was cut off");
+    let (aborted, ()) = tokio::join!(process.supervisor.shutdown(LIMIT), respond);
+    assert_eq!(aborted, Vec::<Arc<str>>::new(), "no task was aborted");
     let status = epoch_postgres::saga::status(&store, Reminder::NAME, &note.to_string()).await.unwrap().unwrap();
     assert_eq!((status.phase.as_str(), status.timers, status.effects), ("completed", 0, 0));
-    assert_eq!(WORLD.asked.lock().unwrap().len(), 2);
-    let shown = metrics.render();
-    for counted in [r#"epoch_saga_timers_total{saga="reminder"} 1"#, r#"epoch_saga_effects_total{saga="reminder"} 1"#] {
-        assert!(shown.contains(counted), "{counted}");
+    assert_eq!(WORLD.keys.lock().unwrap().len(), 2);
+    let rendered = metrics.render();
+    for counter in [r#"epoch_saga_timers_total{saga="reminder"} 1"#, r#"epoch_saga_effects_total{saga="reminder"} 1"#] {
+        assert!(rendered.contains(counter), "{counter}");
     }
-    drop(_running);
+    drop(_service);
     database.drop().await;
 }

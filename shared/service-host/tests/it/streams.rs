@@ -1,4 +1,6 @@
-//! A service's log, as other services get it.
+//! The event streams of a service, read by other services.
+
+use std::sync::Arc;
 
 use axum::Router;
 use epoch::{
@@ -7,16 +9,13 @@ use epoch::{
     store::{Append, Appended, Appender, NewEvent},
 };
 use epoch_postgres::{PgStore, testkit::TestDatabase};
+use http_kit::{Caller, Role, server};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use service_kit::{
-    Caller, Role, server,
-    streams::{StoredEvent, StreamPage, StreamsPage, routes},
-};
-use std::sync::Arc;
+use service_host::streams::{StoredEvent, StreamPage, StreamsPage, routes};
 use uuid::Uuid;
 
-use crate::support::{answer, assert_problem, jobs, request, secrets};
+use crate::support::{assert_problem, jobs, request, secrets, send};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Written {
@@ -29,7 +28,7 @@ epoch::events! {
     }
 }
 
-async fn written(store: &PgStore, aggregate: &'static str, id: Uuid, texts: &[String]) -> Vec<Arc<Envelope>> {
+async fn write_events(store: &PgStore, aggregate: &'static str, id: Uuid, texts: &[String]) -> Vec<Arc<Envelope>> {
     let events = texts.iter().map(|text| NoteEvent::from(Written { text: text.clone() }));
     let append = Append {
         aggregate,
@@ -43,7 +42,7 @@ async fn written(store: &PgStore, aggregate: &'static str, id: Uuid, texts: &[St
     events
 }
 
-async fn log() -> (TestDatabase, PgStore, Router) {
+async fn open_log() -> (TestDatabase, PgStore, Router) {
     // Sets telemetry up, for the traces in problems.
     drop(jobs());
     let database = TestDatabase::create().await;
@@ -55,43 +54,43 @@ async fn log() -> (TestDatabase, PgStore, Router) {
 
 async fn get<T: serde::de::DeserializeOwned>(router: &Router, path: &str) -> T {
     let request = request(&Caller::service("billing"), "GET", &format!("/internal/v1/notes/streams/{path}"), &[], "");
-    let answer = answer(router.clone(), request).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    serde_json::from_value(answer.body).unwrap()
+    let response = send(router.clone(), request).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    serde_json::from_value(response.body).unwrap()
 }
 
 #[tokio::test]
-async fn hands_out_a_stream_byte_for_byte_in_pages() {
-    let (database, store, router) = log().await;
+async fn stream_is_returned_byte_for_byte_in_pages() {
+    let (database, store, router) = open_log().await;
     let id = Uuid::now_v7();
     let texts: Vec<String> = (0..5).map(|number| format!("n{number}")).collect();
-    let stored = written(&store, "note", id, &texts).await;
-    let (mut after, mut got) = (0, Vec::new());
+    let stored = write_events(&store, "note", id, &texts).await;
+    let (mut after, mut received) = (0, Vec::new());
     loop {
         let page: StreamPage = get(&router, &format!("note/{id}?after={after}&limit=2")).await;
         assert!(page.events.len() <= 2);
-        got.extend(page.events);
+        received.extend(page.events);
         let Some(next) = page.next else { break };
         after = next;
     }
     let expected: Vec<_> = stored.iter().map(|event| StoredEvent::from(event.as_ref())).collect();
-    assert_eq!(got, expected);
-    for (stored, (handed_out, text)) in stored.iter().zip(got.into_iter().zip(texts)) {
-        let event = handed_out.envelope("note", id).unwrap();
+    assert_eq!(received, expected);
+    for (stored, (returned, text)) in stored.iter().zip(received.into_iter().zip(texts)) {
+        let event = returned.envelope("note", id).unwrap();
         assert_eq!(event.decode::<NoteEvent>().unwrap(), Written { text }.into());
         assert_eq!(Envelope { position: stored.position, ..event }, **stored);
     }
-    let nothing: StreamPage = get(&router, &format!("note/{}", Uuid::now_v7())).await;
-    assert_eq!((nothing.events.len(), nothing.next), (0, None));
+    let empty: StreamPage = get(&router, &format!("note/{}", Uuid::now_v7())).await;
+    assert_eq!((empty.events.len(), empty.next), (0, None));
     database.drop().await;
 }
 
 #[tokio::test]
-async fn a_page_ends_with_its_budget_of_bytes() {
-    let (database, store, router) = log().await;
+async fn page_is_bounded_in_bytes() {
+    let (database, store, router) = open_log().await;
     let id = Uuid::now_v7();
     let texts: Vec<String> = (0..4).map(|_| "x".repeat(600_000)).collect();
-    written(&store, "note", id, &texts).await;
+    write_events(&store, "note", id, &texts).await;
     let page: StreamPage = get(&router, &format!("note/{id}")).await;
     assert_eq!((page.events.len(), page.next), (2, Some(2)));
     let rest: StreamPage = get(&router, &format!("note/{id}?after=2")).await;
@@ -100,13 +99,13 @@ async fn a_page_ends_with_its_budget_of_bytes() {
 }
 
 #[tokio::test]
-async fn lists_streams_by_id() {
-    let (database, store, router) = log().await;
+async fn streams_are_listed_by_id() {
+    let (database, store, router) = open_log().await;
     let id = |number: u128| Uuid::from_u128(number);
     for number in [3, 1, 2] {
-        written(&store, "note", id(number), &vec!["t".to_owned(); usize::try_from(number).unwrap()]).await;
+        write_events(&store, "note", id(number), &vec!["t".to_owned(); usize::try_from(number).unwrap()]).await;
     }
-    written(&store, "other", id(4), &["t".to_owned()]).await;
+    write_events(&store, "other", id(4), &["t".to_owned()]).await;
     let page: StreamsPage = get(&router, "note?limit=2").await;
     let ends: Vec<_> = page.streams.iter().map(|end| (end.id, end.version)).collect();
     assert_eq!((ends, page.next), (vec![(id(1), 1), (id(2), 2)], Some(id(2))));
@@ -116,8 +115,8 @@ async fn lists_streams_by_id() {
 }
 
 #[tokio::test]
-async fn is_for_services_and_for_what_the_service_owns() {
-    let (database, _, router) = log().await;
+async fn only_services_read_own_aggregates() {
+    let (database, _, router) = open_log().await;
     let (service, operator) = (Caller::service("billing"), Caller::operator());
     let member = Caller::key(Uuid::now_v7(), Uuid::now_v7(), Role::Owner);
     let of = format!("note/{}", Uuid::nil());
@@ -135,13 +134,13 @@ async fn is_for_services_and_for_what_the_service_owns() {
     ];
     for (caller, path, status, kind) in cases {
         let path = format!("/internal/v1/notes/streams/{path}");
-        assert_problem(&answer(router.clone(), request(caller, "GET", &path, &[], "")).await, status, kind);
+        assert_problem(&send(router.clone(), request(caller, "GET", &path, &[], "")).await, status, kind);
     }
     database.drop().await;
 }
 
 #[test]
-fn what_no_owner_hands_out_is_refused() {
+fn malformed_event_is_refused() {
     let good = json!({
         "version": 7, "event_id": Uuid::nil(), "name": "Written", "schema": "00000000000000ff", "payload": "AA==",
         "occurred_at": 1, "recorded_at": 2, "metadata": { "command_id": Uuid::nil(), "correlation_id": Uuid::nil() },
