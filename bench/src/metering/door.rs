@@ -7,16 +7,15 @@
 use anyhow::{Context, Result};
 use billing::{BillingService, domain::span::Window};
 use futures::{StreamExt, TryStreamExt, stream};
+use http_kit::{Caller, Role, Secrets, server};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use service_kit::{
-    Caller, Role, Secrets,
+use service_host::{
     health::Health,
-    http_client::Peer,
-    server,
-    service::{Roles, Running, start},
+    peer::Peer,
+    process::{Roles, RunningService, start},
     supervisor::Supervisor,
     telemetry,
-    testkit::{SECRET, shared},
+    testkit::{SECRET, process_context},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +30,7 @@ pub struct Door {
     stop: CancellationToken,
     served: JoinHandle<()>,
     /// Its appender ends with it.
-    _running: Running,
+    _running: RunningService,
 }
 
 #[derive(Serialize)]
@@ -92,7 +91,8 @@ impl Door {
         telemetry::metrics_handle()?;
         let mut supervisor = Supervisor::new(CancellationToken::new());
         let roles = Roles { serve: true, project: false, relay: false };
-        let running = start::<BillingService>(&shared(database_url), roles, &mut supervisor, &Health::new()).await?;
+        let running =
+            start::<BillingService>(&process_context(database_url), roles, &mut supervisor, &Health::new()).await?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();

@@ -8,8 +8,8 @@ use std::fmt::Write;
 
 use contracts::invoice::{AdjustmentBooked, InvoiceFinalized};
 use epoch::Timestamp;
+use http_kit::html::Escaped;
 use serde_json::{Value, json};
-use service_kit::html::Escaped;
 use uuid::Uuid;
 
 use crate::domain::invoice::InvoiceState;

@@ -21,11 +21,11 @@ use std::sync::Arc;
 use epoch::Timestamp;
 use epoch_postgres::PgHandler;
 use futures::FutureExt;
-use service_kit::{
-    http_client::Peer,
-    operate::EventType,
-    service::{Assembled, Host, Service, ServiceError, Task},
-    streams::Owner,
+use service_host::{
+    event_type::EventType,
+    peer::Peer,
+    service::{Service, ServiceContext, ServiceError, ServiceParts, Task},
+    streams::StreamClient,
 };
 use sqlx::migrate::Migrator;
 
@@ -58,7 +58,7 @@ impl Service for BillingService {
         ]
     }
 
-    fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
+    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let prices = settings::prices(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
         let prices = prices.map_err(ServiceError::failed)?;
         let ledger = Ledger::new(host.store.clone(), prices.plan(), Arc::new(Timestamp::now));
@@ -77,9 +77,9 @@ impl Service for BillingService {
             Box::pin(async move { checks.await.map_err(ServiceError::failed) })
         });
         let files = Peer::new(Self::NAME, host.peers.file_url.clone(), host.secrets.clone());
-        let files = Owner::new(files.map_err(ServiceError::failed)?, "file", contracts::file::AGGREGATE);
+        let files = StreamClient::new(files.map_err(ServiceError::failed)?, "file", contracts::file::AGGREGATE);
         let jobs = Peer::new(Self::NAME, host.peers.job_url.clone(), host.secrets.clone());
-        let jobs = Owner::new(jobs.map_err(ServiceError::failed)?, "job", contracts::job::AGGREGATE);
+        let jobs = StreamClient::new(jobs.map_err(ServiceError::failed)?, "job", contracts::job::AGGREGATE);
         let copies = Copies::new(host.pool().clone(), files, jobs);
         let copies: Task = Arc::new(move |stop| {
             let copies = copies.clone();
@@ -97,6 +97,6 @@ impl Service for BillingService {
             ("reconciliation-of-accounts", accounts),
             ("budgets", budgets),
         ];
-        Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks })
+        Ok(ServiceParts { router, openapi, handlers, sagas: Vec::new(), tasks })
     }
 }

@@ -7,7 +7,7 @@ use billing::{
     rate::{self, RateArgs},
 };
 use clap::Subcommand;
-use service_kit::cli::{self, More};
+use service_host::cli::{self, ExtraCommands};
 
 /// What only billing can do.
 #[derive(Debug, Subcommand)]
@@ -16,7 +16,7 @@ enum OfBilling {
     Rate(RateArgs),
 }
 
-impl More for OfBilling {
+impl ExtraCommands for OfBilling {
     fn run(self) -> ExitCode {
         match self {
             Self::Rate(args) => rate::run(&args),

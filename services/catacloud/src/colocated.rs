@@ -1,34 +1,27 @@
 //! Puts the services together in one process.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use axum::Router;
 use billing::BillingService;
 use clap::Args;
 use console::{AdminArgs, Console, MAX_OPEN_REQUESTS, Upstream, Upstreams};
 use file::FileService;
+use http_kit::server;
 use job::JobService;
 use organization::OrganizationService;
 use runner::{Limits, Runner, RunnerArgs};
-use service_kit::{
-    cli::{self, default_address, serve_until_stopped},
-    config::{Bus, DatabaseArgs, PeerArgs},
-    health::Health,
-    server,
-    service::{Roles, Running, Service, Shared, bring_up_to_date, start},
-    supervisor::Supervisor,
+use service_host::{
+    config::{DatabaseArgs, PeerArgs, ProcessArgs, default_address},
+    process::{Process, ProcessContext, Roles, RunningService, migrate_when_ready},
+    service::Service,
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the process needs.
 #[derive(Debug, Args)]
 pub(crate) struct ColocatedArgs {
     #[command(flatten)]
-    process: cli::ProcessArgs,
+    process: ProcessArgs,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -37,23 +30,21 @@ pub(crate) struct ColocatedArgs {
 
 /// Runs everything until a signal comes.
 pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
-    let stop = CancellationToken::new();
-    let mut supervisor = Supervisor::new(stop.clone());
-    let health = Health::new();
+    let mut process = Process::new();
     // The services reach each other here; nobody else knows the port, and without the installation's secret it is of no use.
     let inside = TcpListener::bind(default_address(0)).await.context("can't listen on the loopback interface")?;
-    let mut shared = args.process.shared();
+    let mut shared = ProcessContext::new(&args.process);
     shared.peers = peers_at(&inside)?;
 
-    let organization = start::<OrganizationService>(&shared, Roles::ALL, &mut supervisor, &health).await?;
-    let file = start::<FileService>(&shared, Roles::ALL, &mut supervisor, &health).await?;
-    let job = start::<JobService>(&shared, Roles::ALL, &mut supervisor, &health).await?;
-    let billing = start::<BillingService>(&shared, Roles::ALL, &mut supervisor, &health).await?;
+    let organization = process.start::<OrganizationService>(&shared, Roles::ALL).await?;
+    let file = process.start::<FileService>(&shared, Roles::ALL).await?;
+    let job = process.start::<JobService>(&shared, Roles::ALL).await?;
+    let billing = process.start::<BillingService>(&shared, Roles::ALL).await?;
 
     let services = [&organization, &file, &job, &billing];
     let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
-    let inner = tokio::spawn(server::serve(inside, server::finish(router), stop.clone()));
-    start_runner(&args, &shared, &health, &mut supervisor)?;
+    let inner = tokio::spawn(server::serve(inside, server::finish(router), process.supervisor.token()));
+    start_runner(&args, &shared, &mut process)?;
 
     let door = Console::router(console::Settings {
         secrets: shared.secrets.clone(),
@@ -65,13 +56,12 @@ pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
             billing: upstream(&billing),
             runner: Upstream::local(Router::new(), utoipa::openapi::OpenApi::default()),
         },
-        health: health.clone(),
-        runs_on: runs_on(&shared)?,
+        health: process.health.clone(),
+        runs_on: runs_on(shared.bus.resolve()?.label()),
         max_open_requests: MAX_OPEN_REQUESTS,
     });
     let address = args.process.listen.address(default_address(console::PORT));
-    let served = serve_until_stopped(address, door, &health, stop).await;
-    supervisor.shutdown(SHUTDOWN_LIMIT).await;
+    let served = process.serve(address, door).await;
     inner.await.context("the inner server failed")??;
     Ok(served?)
 }
@@ -85,25 +75,25 @@ pub(crate) async fn migrate(database: &DatabaseArgs) -> Result<()> {
 }
 
 async fn migrate_one<S: Service>(database: &DatabaseArgs) -> Result<()> {
-    Ok(bring_up_to_date::<S>(&database.pool(S::NAME)?).await?)
+    Ok(migrate_when_ready::<S>(&database.pool(S::NAME)?).await?)
 }
 
-fn start_runner(args: &ColocatedArgs, shared: &Shared, health: &Health, supervisor: &mut Supervisor) -> Result<()> {
+fn start_runner(args: &ColocatedArgs, shared: &ProcessContext, process: &mut Process) -> Result<()> {
     let runner = Runner::new(runner::Settings {
         secrets: shared.secrets.clone(),
         peers: shared.peers.clone(),
         runner: args.runner.clone(),
         limits: Limits::default(),
     })?;
-    runner.add_checks(health);
-    supervisor.spawn(runner::NAME, move |stop| {
+    runner.add_checks(&process.health);
+    process.supervisor.spawn(runner::NAME, move |stop| {
         let runner = runner.clone();
         async move { runner.run(stop).await }
     });
     Ok(())
 }
 
-fn upstream(service: &Running) -> Upstream {
+fn upstream(service: &RunningService) -> Upstream {
     Upstream::local(service.router.clone(), service.openapi.clone())
 }
 
@@ -118,14 +108,8 @@ fn peers_at(listener: &TcpListener) -> Result<PeerArgs> {
     })
 }
 
-fn runs_on(shared: &Shared) -> Result<Vec<(String, String)>> {
-    let bus = match shared.bus.resolve()? {
-        Bus::Kafka { bootstrap_servers } => format!("Kafka at {bootstrap_servers}"),
-        // Without its address: there may be a password in it.
-        Bus::Rabbit { .. } => "RabbitMQ".to_owned(),
-        Bus::Postgres => "tables in Postgres".to_owned(),
-        Bus::Memory => "this process's memory".to_owned(),
-    };
-    let row = |name: &str, value: String| (name.to_owned(), value);
-    Ok(vec![row("Deployment", "all services in one process".to_owned()), row("Bus", bus)])
+fn runs_on(bus: &str) -> Vec<(String, String)> {
+    [("Deployment", "all services in one process"), ("Bus", bus)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
 }

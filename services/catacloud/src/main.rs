@@ -16,12 +16,11 @@ use clap::{Parser, Subcommand};
 use file::FileService;
 use job::JobService;
 use organization::OrganizationService;
-use service_kit::{
-    cli::default_address,
-    config::{DatabaseArgs, ListenArgs, LogArgs},
+use service_host::{
+    config::{DatabaseArgs, ListenArgs, LogArgs, default_address},
     healthcheck::healthcheck,
-    operate::{self, AnyOperation},
-    telemetry,
+    operations::{self, AnyOperation},
+    process::run_main,
 };
 
 const NAME: &str = "catacloud";
@@ -62,29 +61,19 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let guard = match telemetry::init(NAME, &cli.log) {
-        Ok(guard) => guard,
-        Err(error) => return fail(&error.into()),
-    };
-    let result = match cli.command {
-        Command::All(args) => colocated::run(*args).await,
-        Command::Migrate(database) => colocated::migrate(&database).await,
-        Command::Demo(args) => demo::run(args).await,
-        Command::Organization(operation) => return operate::run::<OrganizationService>(operation).await,
-        Command::File(operation) => return operate::run::<FileService>(operation).await,
-        Command::Job(operation) => return operate::run::<JobService>(operation).await,
-        Command::Billing(operation) => return operate::run::<BillingService>(operation).await,
-        Command::Healthcheck(listen) => return healthcheck(listen.address(default_address(console::PORT))).await,
-    };
-    guard.shutdown().await;
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    run_main(NAME, &cli.log, execute(cli.command)).await
 }
 
-fn fail(error: &anyhow::Error) -> ExitCode {
-    tracing::error!(%error, "stopped");
-    eprintln!("{NAME}: {error:#}");
-    ExitCode::FAILURE
+async fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::All(args) => colocated::run(*args).await?,
+        Command::Migrate(database) => colocated::migrate(&database).await?,
+        Command::Demo(args) => demo::run(args).await?,
+        Command::Organization(operation) => return Ok(operations::run::<OrganizationService>(operation).await),
+        Command::File(operation) => return Ok(operations::run::<FileService>(operation).await),
+        Command::Job(operation) => return Ok(operations::run::<JobService>(operation).await),
+        Command::Billing(operation) => return Ok(operations::run::<BillingService>(operation).await),
+        Command::Healthcheck(listen) => return Ok(healthcheck(listen.address(default_address(console::PORT))).await),
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -21,9 +21,9 @@ use axum::{
         header::{AUTHORIZATION, CONTENT_TYPE},
     },
 };
+use http_kit::{Caller, Problem, Role, Secrets, api_key::ApiKey};
 use moka::{Expiry, future::Cache};
 use serde::Deserialize;
-use service_kit::{Caller, Problem, Role, Secrets, api_key::ApiKey};
 use uuid::Uuid;
 
 use crate::{

@@ -4,7 +4,7 @@
 //! everything comes from this door, and the page's policy lets the browser load nothing else.
 
 use axum::{Router, http::HeaderValue, middleware, response::Response};
-use service_kit::server;
+use http_kit::server;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::page::protected;

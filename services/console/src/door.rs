@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
-use service_kit::{Secrets, telemetry};
+use http_kit::{Secrets, trace_context};
 
 use crate::{Settings, Upstreams, auth::Authenticator, openapi::Documents, status::Statuses};
 
@@ -33,7 +33,7 @@ impl Door {
 
 /// Makes what a service does for a request part of the trace that the request has here.
 pub(crate) fn continue_trace(headers: &mut HeaderMap) {
-    let traceparent = telemetry::traceparent_of_current_span();
+    let traceparent = trace_context::traceparent_of_current_span();
     if let Some(traceparent) = traceparent.and_then(|traceparent| HeaderValue::try_from(traceparent).ok()) {
         headers.insert("traceparent", traceparent);
     }

@@ -20,7 +20,8 @@ mod status;
 mod upstream;
 
 use axum::Router;
-use service_kit::{Secrets, health::Health};
+use http_kit::Secrets;
+use service_host::health::Health;
 
 pub use self::{
     admin_key::{AdminArgs, AdminKey, AdminKeyError},
@@ -55,8 +56,8 @@ pub struct Settings {
 pub struct Console;
 
 impl Console {
-    /// The door's routes, to be completed with [`finish`](service_kit::server::finish) (as
-    /// [`serve_until_stopped`](service_kit::cli::serve_until_stopped) does).
+    /// The door's routes, to be completed with [`finish`](http_kit::server::finish) (as
+    /// [`serve_until_stopped`](service_host::process::serve_until_stopped) does).
     pub fn router(settings: Settings) -> Router {
         let max_open_requests = settings.max_open_requests;
         let door = door::Door::new(settings);

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
-use service_kit::Problem;
+use http_kit::Problem;
 use tokio::sync::Semaphore;
 
 /// Lets at most `most` requests of `router` be open at once.

@@ -4,14 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use console::{AdminArgs, Console, MAX_OPEN_REQUESTS, PORT, Settings, Upstreams};
-use service_kit::{
-    cli::{default_address, serve_until_stopped},
-    config::{Bus, BusArgs, ListenArgs, LogArgs, PeerArgs, SecretArgs},
-    health::Health,
+use service_host::{
+    buses::BusArgs,
+    config::{ListenArgs, LogArgs, PeerArgs, SecretArgs, default_address},
     healthcheck::healthcheck,
-    telemetry,
+    process::{Process, run_main},
 };
-use tokio_util::sync::CancellationToken;
 
 const NAME: &str = "console";
 
@@ -51,50 +49,32 @@ struct ServeArgs {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let guard = match telemetry::init(NAME, &cli.log) {
-        Ok(guard) => guard,
-        Err(error) => return fail(&error.into()),
-    };
-    let result = match cli.command {
-        Command::Serve(args) => serve(*args).await,
-        Command::Healthcheck(listen) => return healthcheck(listen.address(default_address(PORT))).await,
-    };
-    guard.shutdown().await;
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+    run_main(NAME, &cli.log, execute(cli.command)).await
+}
+
+async fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve(*args).await?,
+        Command::Healthcheck(listen) => return Ok(healthcheck(listen.address(default_address(PORT))).await),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    let health = Health::new();
+    let process = Process::new();
     let settings = Settings {
         secrets: args.secret.secrets,
         admin_key: args.admin.admin_key,
         upstreams: Upstreams::http(&args.peers)?,
-        health: health.clone(),
-        runs_on: runs_on(&args.bus.resolve()?),
+        health: process.health.clone(),
+        runs_on: runs_on(args.bus.resolve()?.label()),
         max_open_requests: MAX_OPEN_REQUESTS,
     };
-    let address = args.listen.address(default_address(PORT));
-    serve_until_stopped(address, Console::router(settings), &health, CancellationToken::new()).await?;
+    process.serve(args.listen.address(default_address(PORT)), Console::router(settings)).await?;
     Ok(())
 }
 
-/// Names only: the page is for everybody, and addresses are for attackers too.
-fn runs_on(bus: &Bus) -> Vec<(String, String)> {
-    let bus = match bus {
-        Bus::Kafka { .. } => "Apache Kafka",
-        Bus::Rabbit { .. } => "RabbitMQ",
-        Bus::Postgres => "PostgreSQL",
-        Bus::Memory => "the memory of one process",
-    };
+fn runs_on(bus: &str) -> Vec<(String, String)> {
     let rows = [("Deployment", "each service in a process of its own"), ("Bus", bus), ("Database", "PostgreSQL")];
     rows.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
-}
-
-fn fail(error: &anyhow::Error) -> ExitCode {
-    tracing::error!(service = NAME, error = format!("{error:#}"), "stopped");
-    eprintln!("{NAME}: {error:#}");
-    ExitCode::FAILURE
 }

@@ -22,9 +22,9 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::future::join_all;
+use http_kit::{Secrets, server};
 use moka::{Expiry, future::Cache};
 use serde_json::Value;
-use service_kit::{Secrets, server};
 
 use self::merge::merged;
 use crate::{Upstream, UpstreamError, Upstreams, door::Door, upstream::chain};

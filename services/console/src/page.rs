@@ -14,7 +14,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use service_kit::{html::Escaped, server};
+use http_kit::{html::Escaped, server};
 
 use crate::{
     docs,

@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use service_kit::{Caller, Problem, server};
+use http_kit::{Caller, Problem, server};
 
 use crate::{
     Upstream, Upstreams,

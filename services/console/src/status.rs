@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{body::Body, extract::Request, http::Uri};
 use futures::future::join_all;
 use moka::future::Cache;
-use service_kit::health::{Health, PartReport, Report};
+use service_host::health::{CheckReport, Health, HealthReport};
 
 use crate::{Upstream, UpstreamError, Upstreams, upstream::chain};
 
@@ -77,7 +77,7 @@ impl Statuses {
 }
 
 /// What another process says; nothing of one that doesn't say it, or of this process.
-async fn readiness(upstream: &Upstream) -> Option<Report> {
+async fn readiness(upstream: &Upstream) -> Option<HealthReport> {
     let Upstream::Http { .. } = upstream else { return None };
     let answer = async {
         let mut request = Request::new(Body::empty());
@@ -91,14 +91,14 @@ async fn readiness(upstream: &Upstream) -> Option<Report> {
 }
 
 /// The checks of one of this process's services, which begin with its name.
-fn parts_of(name: &str, report: &Report) -> Report {
-    let is_its = |part: &&PartReport| part.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+fn parts_of(name: &str, report: &HealthReport) -> HealthReport {
+    let is_its = |part: &&CheckReport| part.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
     let checks: Vec<_> = report.checks.iter().filter(is_its).cloned().collect();
-    Report { ok: checks.iter().all(|part| part.ok), checks }
+    HealthReport { ok: checks.iter().all(|part| part.ok), checks }
 }
 
-fn described(name: &'static str, report: Report) -> ServiceStatus {
+fn described(name: &'static str, report: HealthReport) -> ServiceStatus {
     let state = if report.ok { State::Ready } else { State::NotReady };
-    let parts = report.checks.into_iter().map(|PartReport { name, ok, .. }| Part { name, ok }).collect();
+    let parts = report.checks.into_iter().map(|CheckReport { name, ok, .. }| Part { name, ok }).collect();
     ServiceStatus { name, state, parts }
 }

@@ -18,8 +18,9 @@ use axum::{
     http::Uri,
     response::Response,
 };
+use http_kit::Problem;
 use reqwest::{Client, Url, redirect};
-use service_kit::{Problem, config::PeerArgs};
+use service_host::config::PeerArgs;
 use tower::ServiceExt;
 use utoipa::openapi::OpenApi;
 
@@ -112,7 +113,7 @@ pub enum Upstream {
     },
     /// In this process.
     Local {
-        /// Its routes, not [finished](service_kit::server::finish).
+        /// Its routes, not [finished](http_kit::server::finish).
         router: Router,
         /// What they look like from outside.
         openapi: Box<OpenApi>,

@@ -9,7 +9,7 @@ mod uploads;
 use axum::{extract::FromRef, middleware};
 use epoch::{Repository, cache::Loaded};
 use epoch_postgres::{PgStore, Progress};
-use service_kit::{Caller, Problem, Role, Secrets, server};
+use http_kit::{Caller, Problem, Role, Secrets, server};
 use sqlx::PgPool;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;

@@ -18,9 +18,9 @@ pub mod sweep;
 use std::sync::Arc;
 
 use epoch::Repository;
-use service_kit::{
-    operate::EventType,
-    service::{Assembled, Host, Service, ServiceError, Task},
+use service_host::{
+    event_type::EventType,
+    service::{Service, ServiceContext, ServiceError, ServiceParts, Task},
 };
 use sqlx::migrate::Migrator;
 
@@ -50,7 +50,7 @@ impl Service for FileService {
         vec![EventType::of::<contracts::file::FileEvent>(contracts::file::AGGREGATE)]
     }
 
-    fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
+    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let parts = PartStore::in_directory(&storage::data_dir()).map_err(ServiceError::failed)?;
         Ok(assemble(host, &parts))
     }
@@ -58,7 +58,7 @@ impl Service for FileService {
 
 /// Puts the service together on a store of parts.
 #[must_use]
-pub fn assemble(host: &Host, parts: &PartStore) -> Assembled {
+pub fn assemble(host: &ServiceContext, parts: &PartStore) -> ServiceParts {
     let files = Repository::<File, _>::new(host.store.clone());
     let api = Api {
         secrets: host.secrets.clone(),
@@ -71,7 +71,7 @@ pub fn assemble(host: &Host, parts: &PartStore) -> Assembled {
     let (router, openapi) = api::routes().with_state(api).split_for_parts();
     let swept = parts.clone();
     let sweep: Task = Arc::new(move |stop| Box::pin(sweep::run(files.clone(), swept.clone(), stop)));
-    Assembled {
+    ServiceParts {
         router,
         openapi,
         handlers: vec![Arc::new(FilesProjection), Arc::new(PartCleanup::new(parts.clone()))],

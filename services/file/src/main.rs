@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    service_kit::cli::run::<file::FileService>().await
+    service_host::cli::run::<file::FileService>().await
 }

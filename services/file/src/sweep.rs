@@ -10,7 +10,7 @@ use std::{collections::HashSet, time::Duration};
 use epoch::{Repository, Timestamp, store::StoreError};
 use epoch_postgres::PgStore;
 use futures::TryStreamExt;
-use service_kit::service::ServiceError;
+use service_host::service::ServiceError;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -18,7 +18,7 @@ use epoch::{
     store::{Appender, FoundCommand, StoreError},
 };
 use epoch_postgres::{PgStore, Progress, WaitError};
-use service_kit::{
+use http_kit::{
     Problem, Secrets,
     min_version::{self, MinVersion},
     server,

@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use service_kit::Problem;
+use http_kit::Problem;
 use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -19,10 +19,10 @@ use std::sync::Arc;
 use epoch::Repository;
 use epoch_postgres::PgHandler;
 use futures::FutureExt;
-use service_kit::{
-    http_client::Peer,
-    operate::EventType,
-    service::{Assembled, Host, Service, ServiceError, Task},
+use service_host::{
+    event_type::EventType,
+    peer::Peer,
+    service::{Service, ServiceContext, ServiceError, ServiceParts, Task},
 };
 use sqlx::migrate::Migrator;
 
@@ -58,7 +58,7 @@ impl Service for JobService {
         ]
     }
 
-    fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
+    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let jobs = Repository::new(host.store.clone());
         let billing = Peer::new(Self::NAME, host.peers.billing_url.clone(), host.secrets.clone());
         let api = Api {
@@ -74,6 +74,6 @@ impl Service for JobService {
         let leases: Task = Arc::new(move |stop| leases::watch(store.clone(), jobs.clone(), stop).map(Ok).boxed());
         let handlers: Vec<Arc<dyn PgHandler>> = vec![Arc::new(JobConfigurations), Arc::new(Jobs), Arc::new(KnownFiles)];
         let (router, openapi) = api::routes(api);
-        Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks: vec![("leases", leases)] })
+        Ok(ServiceParts { router, openapi, handlers, sagas: Vec::new(), tasks: vec![("leases", leases)] })
     }
 }

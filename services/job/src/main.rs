@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    service_kit::cli::run::<job::JobService>().await
+    service_host::cli::run::<job::JobService>().await
 }

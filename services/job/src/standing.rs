@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
+use http_kit::Problem;
 use serde::Deserialize;
-use service_kit::{Problem, http_client::Peer};
+use service_host::peer::Peer;
 use uuid::Uuid;
 
 /// How long billing may take.

@@ -18,12 +18,12 @@ use axum::{Router, extract::FromRef, routing::post};
 use epoch::{Aggregate, CommandContext, Executed, Repository, envelope::StreamKey};
 use epoch_postgres::{PgStore, Progress, WaitError};
 use futures::FutureExt;
-use service_kit::{
+use http_kit::{
     Caller, Problem, Role, Secrets,
     min_version::{MinVersion, not_reached},
     server,
-    service::Host,
 };
+use service_host::service::ServiceContext;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -51,7 +51,7 @@ pub struct Api {
 impl Api {
     /// Routes that command these organizations.
     #[must_use]
-    pub fn new(host: &Host, organizations: Repository<Organization, PgStore>) -> Self {
+    pub fn new(host: &ServiceContext, organizations: Repository<Organization, PgStore>) -> Self {
         Self {
             secrets: host.secrets.clone(),
             store: host.store.clone(),

@@ -12,9 +12,9 @@ mod tables;
 use std::sync::Arc;
 
 use epoch::Repository;
-use service_kit::{
-    operate::EventType,
-    service::{Assembled, Host, Service, ServiceError},
+use service_host::{
+    event_type::EventType,
+    service::{Service, ServiceContext, ServiceError, ServiceParts},
 };
 use sqlx::migrate::Migrator;
 
@@ -41,10 +41,10 @@ impl Service for OrganizationService {
         vec![EventType::of::<contracts::organization::OrganizationEvent>(contracts::organization::AGGREGATE)]
     }
 
-    fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
+    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let organizations = Repository::<Organization, _>::new(host.store.clone());
         let (router, openapi) = api::router(Api::new(host, organizations.clone()));
-        Ok(Assembled {
+        Ok(ServiceParts {
             router,
             openapi,
             handlers: vec![Arc::new(Organizations), Arc::new(StorageUsage::new(organizations))],

@@ -6,5 +6,5 @@ use organization::OrganizationService;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    service_kit::cli::run::<OrganizationService>().await
+    service_host::cli::run::<OrganizationService>().await
 }

@@ -7,7 +7,7 @@
 
 use epoch::Timestamp;
 use reqwest::StatusCode;
-use service_kit::http_client::PeerError;
+use service_host::peer::PeerError;
 use tokio::task::spawn_blocking;
 
 use crate::{

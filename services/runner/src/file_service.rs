@@ -8,7 +8,7 @@ use reqwest::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION},
 };
 use serde::Deserialize;
-use service_kit::http_client::{Call, Peer, PeerError};
+use service_host::peer::{Call, Peer, PeerError};
 use uuid::Uuid;
 
 const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");

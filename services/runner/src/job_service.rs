@@ -10,7 +10,7 @@ use std::time::Duration;
 use epoch::retry::RetryPolicy;
 use reqwest::{Response, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use service_kit::http_client::{Call, Peer, PeerError};
+use service_host::peer::{Call, Peer, PeerError};
 use uuid::Uuid;
 
 use crate::{
@@ -181,13 +181,13 @@ impl JobService {
 
 /// Whether the call can't have been carried out.
 fn never_arrived(error: &PeerError) -> bool {
-    matches!(error, PeerError::NoAnswer { source, .. } if source.is_connect())
+    matches!(error, PeerError::NoResponse { source, .. } if source.is_connect())
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, PeerError> {
     let url = response.url().clone();
-    let body = response.bytes().await.map_err(|source| PeerError::NoAnswer { url: url.clone(), source })?;
-    serde_json::from_slice(&body).map_err(|source| PeerError::Answer { url, source })
+    let body = response.bytes().await.map_err(|source| PeerError::NoResponse { url: url.clone(), source })?;
+    serde_json::from_slice(&body).map_err(|source| PeerError::MalformedResponse { url, source })
 }
 
 #[cfg(test)]
@@ -199,9 +199,10 @@ mod tests {
 
     use axum::{Json, Router, http::StatusCode, routing::post};
     use epoch::{Timestamp, retry::RetryPolicy};
+    use http_kit::Secrets;
     use reqwest::Url;
     use serde_json::{Value, json};
-    use service_kit::{Secrets, http_client::Peer};
+    use service_host::peer::Peer;
     use tokio::net::TcpListener;
     use uuid::Uuid;
 

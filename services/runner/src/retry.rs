@@ -3,7 +3,7 @@
 //! The invariant: only failures that may pass are repeated, after waits that grow and are random.
 
 use epoch::retry::RetryPolicy;
-use service_kit::http_client::PeerError;
+use service_host::peer::PeerError;
 
 /// Calls until there is an answer, a refusal, or no attempt left. Drop it to give up earlier.
 pub(crate) async fn until_answered<T, F, Fut>(policy: RetryPolicy, mut call: F) -> Result<T, PeerError>
@@ -39,7 +39,9 @@ pub(crate) fn in_words(error: &PeerError) -> String {
             let said = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
             format!("{}: {said}", status.as_u16())
         }
-        PeerError::NoAnswer { .. } | PeerError::Silent { .. } => "no answer".to_owned(),
-        PeerError::Malformed { .. } | PeerError::Answer { .. } => "no answer that can be understood".to_owned(),
+        PeerError::NoResponse { .. } | PeerError::Idle { .. } => "no answer".to_owned(),
+        PeerError::Malformed { .. } | PeerError::MalformedResponse { .. } => {
+            "no answer that can be understood".to_owned()
+        }
     }
 }

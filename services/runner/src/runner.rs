@@ -10,9 +10,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use service_kit::{
+use service_host::{
     health::Health,
-    http_client::{Peer, PeerError},
+    peer::{Peer, PeerError},
 };
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,8 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::Args;
 use epoch::retry::RetryPolicy;
-use service_kit::{Secrets, config::PeerArgs};
+use http_kit::Secrets;
+use service_host::config::PeerArgs;
 
 /// The settings that only runners have. Their names fit beside those of every service in one process.
 #[derive(Debug, Clone, Args)]

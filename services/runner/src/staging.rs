@@ -7,7 +7,7 @@ use std::{collections::HashSet, io, path::Path};
 
 use epoch::retry::RetryPolicy;
 use futures::StreamExt;
-use service_kit::http_client::PeerError;
+use service_host::peer::PeerError;
 use tokio::{fs, io::AsyncWriteExt};
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ async fn download_once(service: &FileService, file: Uuid, path: &Path) -> Result
     let mut target = fs::File::create(path).await.map_err(unwritable)?;
     while let Some(chunk) = chunks.next().await {
         let broken =
-            |source| StagingError::Unreadable { file, source: PeerError::NoAnswer { url: url.clone(), source } };
+            |source| StagingError::Unreadable { file, source: PeerError::NoResponse { url: url.clone(), source } };
         target.write_all(&chunk.map_err(broken)?).await.map_err(unwritable)?;
     }
     target.flush().await.map_err(unwritable)

@@ -11,7 +11,7 @@ use std::{
 
 use epoch::retry::RetryPolicy;
 use reqwest::{Body, StatusCode};
-use service_kit::http_client::PeerError;
+use service_host::peer::PeerError;
 use tokio::{
     fs::File,
     io::{AsyncReadExt, AsyncSeekExt},

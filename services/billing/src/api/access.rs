@@ -9,8 +9,8 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
+use http_kit::{ApiPath, Caller, Command, Problem, Role};
 use serde::{Deserialize, de::DeserializeOwned};
-use service_kit::{ApiPath, Caller, Command, Problem, Role};
 use uuid::Uuid;
 
 use super::Api;

@@ -2,9 +2,9 @@
 
 use axum::{Json, extract::State};
 use epoch::Timestamp;
+use http_kit::{ApiPath, CommandResponse, Problem};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{ApiPath, Changed, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -129,20 +129,20 @@ macro_rules! admin_command {
         #[utoipa::path(
             $method, path = $path, tag = "billing administration",
             params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = $body,
-            responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+            responses((status = 200, body = CommandResponse), (status = 403, body = Problem), (status = 404, body = Problem),
                 (status = 409, body = Problem), (status = 422, body = Problem))
         )]
         pub async fn $name(
             State($api): State<Api>,
             ApiPath($org): ApiPath<Uuid>,
             Operated($command): Operated<$body>,
-        ) -> Result<Changed, Problem> {
+        ) -> Result<CommandResponse, Problem> {
             let context = $command.context.clone().for_tenant($org);
             let made: Result<AccountCommand, Problem> = async { $make }.await;
             match made {
                 Ok(made) => Ok($api.ledger.accounts.execute($org, &made, &context).await?.into()),
                 // What was done before under this key is answered as it was then, whatever has changed since.
-                Err(refused) => $api.ledger.accounts.repeated(&context).await?.map(Changed::from).ok_or(refused),
+                Err(refused) => $api.ledger.accounts.repeated(&context).await?.map(CommandResponse::from).ok_or(refused),
             }
         }
     };
@@ -152,14 +152,14 @@ macro_rules! admin_command {
 #[utoipa::path(
     post, path = "/api/v1/admin/organizations/{org}/account", tag = "billing administration",
     params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = OpenBody,
-    responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, body = CommandResponse), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem), (status = 422, body = Problem))
 )]
 pub async fn open(
     State(api): State<Api>,
     ApiPath(organization): ApiPath<Uuid>,
     Operated(command): Operated<OpenBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     let OpenBody { currency, time_zone, plan, plan_version } = command.body;
     let currency = currency.parse::<Currency>().map_err(|error| unprocessable("/currency", &error))?;
     let plan = match (plan, plan_version) {

@@ -1,9 +1,9 @@
 //! Budgets: what an organization wants to spend in a month, and whether its jobs may go on.
 
 use axum::{Json, extract::State};
+use http_kit::{ApiPath, Caller, Command, CommandResponse, Problem, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_kit::{ApiPath, Caller, Changed, Command, Problem, Role};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -55,14 +55,14 @@ pub async fn read(State(api): State<Api>, Viewed(organization): Viewed) -> Resul
 #[utoipa::path(
     put, path = "/api/v1/organizations/{org}/budget", tag = "billing",
     params(("org" = Uuid, Path), ("If-Match" = Option<String>, Header)), request_body = BudgetBody,
-    responses((status = 200, body = Changed), (status = 403, description = "Needs the role admin", body = Problem),
+    responses((status = 200, body = CommandResponse), (status = 403, description = "Needs the role admin", body = Problem),
         (status = 404, body = Problem), (status = 422, body = Problem))
 )]
 pub async fn set(
     State(api): State<Api>,
     ApiPath(organization): ApiPath<Uuid>,
     command: Command<BudgetBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     command.caller.at_least(Role::Admin)?;
     let BudgetBody { amount, thresholds, hard_stop } = command.body;

@@ -5,8 +5,8 @@
 //! prices that applied then.
 
 use axum::{Json, extract::State};
+use http_kit::{ApiQuery, Problem};
 use serde::Serialize;
-use service_kit::{ApiQuery, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::{Json, extract::State};
 use contracts::invoice::{Correction, Day as FrozenDay, InvoiceFinalized};
 use epoch::Timestamp;
+use http_kit::{ApiQuery, Problem};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{ApiQuery, Problem};
 use utoipa::IntoParams;
 use uuid::Uuid;
 

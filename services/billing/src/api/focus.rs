@@ -15,7 +15,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use service_kit::Problem;
+use http_kit::Problem;
 use uuid::Uuid;
 
 use self::{rows::Priced, table::text};

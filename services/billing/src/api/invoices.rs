@@ -8,9 +8,9 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use http_kit::{ApiPath, ApiQuery, CommandResponse, Page, PageQuery, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::{ApiPath, ApiQuery, Changed, Page, PageQuery, Problem};
 use sqlx::FromRow;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -133,7 +133,7 @@ impl FormatQuery {
 #[utoipa::path(
     post, path = "/api/v1/admin/organizations/{org}/invoices/{month}/finalize", tag = "billing administration",
     params(("org" = Uuid, Path), ("month" = String, Path), ("Idempotency-Key" = String, Header)),
-    responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, body = CommandResponse), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem))
 )]
 pub async fn finalize(
@@ -141,7 +141,7 @@ pub async fn finalize(
     ApiPath((organization, _)): ApiPath<(Uuid, String)>,
     Monthly(month): Monthly,
     Operated(command): Operated<()>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     let context = command.context.for_tenant(organization);
     Ok(api.ledger.finalize(organization, month, &context).await?.into())
 }
@@ -151,7 +151,7 @@ pub async fn finalize(
     post, path = "/api/v1/admin/organizations/{org}/invoices/{month}/void", tag = "billing administration",
     params(("org" = Uuid, Path), ("month" = String, Path), ("Idempotency-Key" = String, Header)),
     request_body = ReasonBody,
-    responses((status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, body = CommandResponse), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 422, body = Problem))
 )]
 pub async fn void(
@@ -159,7 +159,7 @@ pub async fn void(
     ApiPath((organization, _)): ApiPath<(Uuid, String)>,
     Monthly(month): Monthly,
     Operated(command): Operated<ReasonBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     let context = command.context.for_tenant(organization);
     Ok(api.ledger.void(organization, month, &command.body.reason, &context).await?.into())
 }

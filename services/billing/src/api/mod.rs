@@ -17,7 +17,7 @@ pub mod usage;
 
 use axum::{Router, extract::FromRef, routing::get};
 use epoch::{Timestamp, timestamp::ParseTimestampError};
-use service_kit::{Problem, Secrets, server};
+use http_kit::{Problem, Secrets, server};
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use http_kit::{ApiPath, ApiQuery, Caller, CommandResponse, Page, PageQuery, Problem, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_kit::{ApiPath, ApiQuery, Caller, Changed, Page, PageQuery, Problem, Role};
 use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -89,26 +89,29 @@ pub struct PlanSummary {
 #[utoipa::path(
     post, path = "/api/v1/admin/plans", tag = "billing administration",
     params(("Idempotency-Key" = String, Header)), request_body = PlanBody,
-    responses((status = 201, body = Changed), (status = 403, body = Problem), (status = 422, body = Problem))
+    responses((status = 201, body = CommandResponse), (status = 403, body = Problem), (status = 422, body = Problem))
 )]
-pub async fn publish(State(api): State<Api>, Operated(command): Operated<PlanBody>) -> Result<Changed, Problem> {
+pub async fn publish(
+    State(api): State<Api>,
+    Operated(command): Operated<PlanBody>,
+) -> Result<CommandResponse, Problem> {
     let publish = PlanCommand::Publish(command.body.definition()?);
     let executed = api.ledger.plans.create(Uuid::now_v7(), &publish, &command.context).await?;
-    Ok(Changed::created(&executed, |id| format!("/api/v1/admin/plans/{id}")))
+    Ok(CommandResponse::created(&executed, |id| format!("/api/v1/admin/plans/{id}")))
 }
 
 /// Publishes a new version of a plan. Whoever has an earlier one keeps it. The standard plan's follow the settings. For operators.
 #[utoipa::path(
     post, path = "/api/v1/admin/plans/{plan}/versions", tag = "billing administration",
     params(("plan" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = PlanBody,
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem),
+    responses((status = 200, body = CommandResponse), (status = 404, body = Problem), (status = 409, body = Problem),
         (status = 422, body = Problem))
 )]
 pub async fn publish_version(
     State(api): State<Api>,
     ApiPath(plan): ApiPath<Uuid>,
     Operated(command): Operated<PlanBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     require_operators_own(plan).map_err(LedgerError::from)?;
     require_plan(&api, plan).await?;
     let publish = PlanCommand::Publish(command.body.definition()?);
@@ -119,13 +122,13 @@ pub async fn publish_version(
 #[utoipa::path(
     post, path = "/api/v1/admin/plans/{plan}/retire", tag = "billing administration",
     params(("plan" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = ReasonBody,
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem))
+    responses((status = 200, body = CommandResponse), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub async fn retire(
     State(api): State<Api>,
     ApiPath(plan): ApiPath<Uuid>,
     Operated(command): Operated<ReasonBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     require_operators_own(plan).map_err(LedgerError::from)?;
     let retire = PlanCommand::Retire { reason: command.body.reason };
     Ok(api.ledger.plans.execute(plan, &retire, &command.context).await?.into())

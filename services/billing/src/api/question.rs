@@ -4,9 +4,9 @@
 //! with all its defaults filled in, so that asking for exactly that gives the same numbers, late events aside.
 
 use epoch::Timestamp;
+use http_kit::Problem;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
-use service_kit::Problem;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -118,7 +118,7 @@ mod tests {
     use epoch::Timestamp;
 
     use super::{Question, QuestionQuery};
-    use service_kit::Problem;
+    use http_kit::Problem;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

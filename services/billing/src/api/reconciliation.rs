@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use epoch::Timestamp;
+use http_kit::{Caller, Problem, Role};
 use serde::Serialize;
-use service_kit::{Caller, Problem, Role};
 use sqlx::{PgPool, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -11,8 +11,8 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use http_kit::{ApiQuery, PageQuery, Problem};
 use serde::{Deserialize, Serialize};
-use service_kit::{ApiQuery, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 

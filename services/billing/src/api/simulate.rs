@@ -6,9 +6,9 @@
 //! the answer without `next` has those of all accounts. Sums that can't be such sums are refused.
 
 use axum::{Json, extract::State};
+use http_kit::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_kit::Problem;
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! What an organization stored and ran.
 
 use axum::{Json, extract::State};
+use http_kit::{ApiQuery, Problem};
 use serde::Serialize;
-use service_kit::{ApiQuery, Problem};
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;

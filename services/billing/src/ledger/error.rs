@@ -2,7 +2,7 @@
 
 use epoch::{ExecuteError, Timestamp, store::StoreError};
 use epoch_postgres::TxError;
-use service_kit::{IntoProblem, Problem};
+use http_kit::{IntoProblem, Problem};
 
 use crate::{
     domain::{

@@ -22,7 +22,7 @@ use std::{
 use contracts::file;
 use epoch::{Timestamp, gate::Cursor, store::StoreError};
 use epoch_postgres::reached;
-use service_kit::streams::{EndOfStream, Owner};
+use service_host::streams::{StreamClient, StreamEnd};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -113,7 +113,7 @@ fn area(aggregate: &str, id: Uuid) -> String {
 #[derive(Debug, Clone)]
 pub struct Copies {
     pool: PgPool,
-    owners: [Owner; 2],
+    owners: [StreamClient; 2],
 }
 
 /// What a step looked at.
@@ -132,7 +132,7 @@ struct Looked {
 impl Copies {
     /// The copy in `pool` of what the services of files and of jobs have.
     #[must_use]
-    pub fn new(pool: PgPool, files: Owner, jobs: Owner) -> Self {
+    pub fn new(pool: PgPool, files: StreamClient, jobs: StreamClient) -> Self {
         Self { pool, owners: [files, jobs] }
     }
 
@@ -163,7 +163,7 @@ impl Copies {
         self.check(if aggregate == file::AGGREGATE { files } else { jobs }).await
     }
 
-    async fn check(&self, owner: &Owner) -> Result<Look, CopyError> {
+    async fn check(&self, owner: &StreamClient) -> Result<Look, CopyError> {
         let aggregate = owner.aggregate();
         let Some((claim, place)) = state::claim(&self.pool, aggregate, Timestamp::now(), STEP_LIMIT * 2).await? else {
             return Ok(Look::Elsewhere);
@@ -190,7 +190,7 @@ impl Copies {
     }
 
     /// Looks at what was wrong, at a sample of what is kept, and at the owner's next page.
-    async fn look(&self, owner: &Owner, place: &Place) -> Result<Looked, CopyError> {
+    async fn look(&self, owner: &StreamClient, place: &Place) -> Result<Looked, CopyError> {
         let aggregate = owner.aggregate();
         let wrong = state::wrong(&self.pool, aggregate, STREAMS).await?;
         let organization = state::next_organization(&self.pool, aggregate, place.organization).await?;
@@ -248,14 +248,14 @@ impl Copies {
     }
 
     /// Streams of which billing hasn't had all that has been there for a while.
-    async fn behind(&self, aggregate: &str, page: &[EndOfStream]) -> Result<Vec<Uuid>, CopyError> {
+    async fn behind(&self, aggregate: &str, page: &[StreamEnd]) -> Result<Vec<Uuid>, CopyError> {
         let mut connection = self.pool.acquire().await?;
         let due = Timestamp::now().as_millis().saturating_sub(millis(OVERTAKEN));
         let ids: Vec<Uuid> = page.iter().map(|end| end.id).collect();
         let mut behind = BTreeSet::new();
         for subscription in subscriptions(aggregate) {
             let cursors = reached(&mut connection, subscription, aggregate, &ids).await?;
-            let lacks = |end: &&EndOfStream| {
+            let lacks = |end: &&StreamEnd| {
                 let cursor = cursors.get(&end.id).copied().unwrap_or_default();
                 end.recorded_at <= due && cursor.version.get() < end.version && cursor.parked.is_none()
             };
@@ -267,7 +267,7 @@ impl Copies {
     /// Compares the rows of streams, as they are in one snapshot.
     async fn compare(
         &self,
-        owner: &Owner,
+        owner: &StreamClient,
         streams: &mut BTreeMap<Uuid, Stream>,
         looked: &mut Looked,
     ) -> Result<(), CopyError> {
@@ -313,7 +313,7 @@ impl Copies {
 }
 
 /// Some of a page's streams, others in each round.
-fn in_turn(page: &[EndOfStream], round: i64) -> Vec<Uuid> {
+fn in_turn(page: &[StreamEnd], round: i64) -> Vec<Uuid> {
     let stride = page.len().div_ceil(STREAMS).max(1);
     let first = usize::try_from(round).unwrap_or(0) % stride;
     page.iter().skip(first).step_by(stride).map(|end| end.id).collect()
@@ -326,7 +326,7 @@ fn of_area(aggregate: &str, area: &str) -> Option<Uuid> {
 
 #[cfg(test)]
 mod tests {
-    use service_kit::streams::EndOfStream;
+    use service_host::streams::StreamEnd;
     use uuid::Uuid;
 
     use super::{STREAMS, area, in_turn, of_area};
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn rounds_take_all_of_a_page_in_turn() {
         for length in [0, 1, 19, 20, 21, 200] {
-            let end = |number| EndOfStream { id: Uuid::from_u128(number), version: 1, recorded_at: 0 };
+            let end = |number| StreamEnd { id: Uuid::from_u128(number), version: 1, recorded_at: 0 };
             let page: Vec<_> = (0..length).map(end).collect();
             let mut seen = Vec::new();
             for round in 0..i64::try_from(length.div_ceil(20).max(1)).unwrap() {

@@ -3,9 +3,9 @@
 use axum::http::Method;
 use billing::domain::{catalogue::standard, month::Month};
 use epoch::Timestamp;
+use http_kit::{Caller, Role};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use service_kit::{Caller, Role};
 use uuid::Uuid;
 
 use crate::support::{Billing, id};

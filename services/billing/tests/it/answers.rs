@@ -20,7 +20,7 @@ use billing::{
 };
 use epoch::Timestamp;
 use epoch_postgres::testkit::TestDatabase;
-use service_kit::service::Service;
+use service_host::service::Service;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgPoolOptions};
 use uuid::Uuid;
 

@@ -15,8 +15,8 @@ use billing::{
 use contracts::file::FilePartUploaded;
 use epoch::{CommandContext, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use http_kit::{Caller, Role};
 use serde_json::{Value, json};
-use service_kit::{Caller, Role};
 use uuid::Uuid;
 
 use crate::{

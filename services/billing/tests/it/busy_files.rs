@@ -14,7 +14,7 @@ use billing::{
 };
 use epoch::Timestamp;
 use epoch_postgres::{migrate, testkit::TestDatabase};
-use service_kit::service::Service;
+use service_host::service::Service;
 use sqlx::{PgPool, migrate::Migrator};
 use uuid::Uuid;
 

@@ -16,12 +16,11 @@ use epoch::{
 };
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use futures::TryStreamExt;
+use http_kit::{Caller, Secrets, server};
 use serde_json::{Value, json};
-use service_kit::{
-    Caller, Secrets,
-    http_client::Peer,
-    server,
-    streams::{Owner, routes},
+use service_host::{
+    peer::Peer,
+    streams::{StreamClient, routes},
     testkit::SECRET,
 };
 use sqlx::PgPool;
@@ -122,8 +121,8 @@ impl Site {
         let url = owners.url();
         let billing = Billing::start_with(&["--file-url", &url, "--job-url", &url]).await;
         let peer = || Peer::new("billing", url.parse().unwrap(), Secrets::new(SECRET).unwrap()).unwrap();
-        let files = Owner::new(peer(), "file", file::AGGREGATE);
-        let jobs = Owner::new(peer(), "job", job::AGGREGATE);
+        let files = StreamClient::new(peer(), "file", file::AGGREGATE);
+        let jobs = StreamClient::new(peer(), "job", job::AGGREGATE);
         let copies = Copies::new(billing.service.pool.clone(), files, jobs);
         Self { owners, billing, copies }
     }

@@ -8,9 +8,9 @@ use billing::domain::{
 };
 use contracts::invoice::{AdjustmentBooked, Correction, InvoiceDrafted, InvoiceEvent, InvoiceFinalized, Line};
 use epoch::{Aggregate, Timestamp};
+use http_kit::Caller;
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
-use service_kit::Caller;
 use uuid::Uuid;
 
 use crate::{
@@ -379,7 +379,7 @@ async fn void_invoices_and_credit_notes_can_be_read_by_their_own() {
     get(&format!("invoices/{id}/credit-note"), "format=pdf").await.problem(422);
     get(&format!("invoices/{}", Uuid::now_v7()), "").await.problem(404);
 
-    let other = Caller::key(Uuid::now_v7(), Uuid::now_v7(), service_kit::Role::Owner);
+    let other = Caller::key(Uuid::now_v7(), Uuid::now_v7(), http_kit::Role::Owner);
     let theirs = format!("/api/v1/organizations/{}/invoices/{id}", other.organization.unwrap());
     operator.billing.service.get(theirs).by(&other).send().await.problem(404);
     operator.billing.service.close().await;

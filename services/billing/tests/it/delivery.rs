@@ -20,7 +20,7 @@ async fn what_is_delivered_again_counts_once() {
 
     // The bus keeps order, so once the last one is there, what came again before it has been judged.
     for _ in 0..3 {
-        billing.service.publish_again().await;
+        billing.service.republish().await;
     }
     billing.file(id(3), "2025-10-27T10:00:00Z", billing.part(0, 1)).await;
     billing.job(id(12), "2025-10-27T10:00:00Z", billing.job_started(None)).await;

@@ -11,7 +11,7 @@ use epoch::{
     local::LocalBus, store::NewEvent,
 };
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
-use service_kit::service::Service;
+use service_host::service::Service;
 use sqlx::PgPool;
 use uuid::Uuid;
 

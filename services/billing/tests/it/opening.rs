@@ -3,9 +3,10 @@
 use billing::domain::{account::Account, month::Month};
 use epoch::{Repository, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use http_kit::{Caller, Role};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use service_kit::{Caller, Role, testkit::Answer};
+use service_host::testkit::TestResponse;
 use uuid::Uuid;
 
 use crate::support::Billing;
@@ -15,7 +16,7 @@ fn open(currency: &str, time_zone: &str) -> Value {
 }
 
 /// An operator asks for the organization's account to be opened.
-async fn opened(billing: &Billing, body: &Value) -> Answer {
+async fn opened(billing: &Billing, body: &Value) -> TestResponse {
     billing.admin(&format!("organizations/{}/account", billing.organization), body).await
 }
 

@@ -1,7 +1,7 @@
 //! Nobody sees what isn't theirs.
 
 use epoch::Timestamp;
-use service_kit::{Caller, Role};
+use http_kit::{Caller, Role};
 use uuid::Uuid;
 
 use crate::support::{AUTUMN, Billing, at, id};

@@ -17,7 +17,7 @@ use contracts::{
 use epoch::{DomainEvent, bus::Bus, local::LocalBus};
 use epoch_postgres::{PgBus, PgStore, PgSubscription, Progress, Rebuild, RebuildProgress};
 use serde_json::{Value, json};
-use service_kit::testkit::SECRET;
+use service_host::testkit::SECRET;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -11,8 +11,9 @@ use axum::http::Method;
 use billing::reconciliation::{accounts, check_next};
 use epoch::{local::LocalBus, testkit::free_ports};
 use epoch_postgres::PgStore;
+use http_kit::{Caller, Role};
 use serde_json::{Value, json};
-use service_kit::{Caller, Role, testkit::SECRET};
+use service_host::testkit::SECRET;
 use uuid::Uuid;
 
 use crate::{

@@ -24,8 +24,8 @@ use epoch::{
 };
 use epoch_postgres::PgStore;
 use futures::future::join_all;
+use http_kit::Caller;
 use serde_json::{Value, json};
-use service_kit::Caller;
 use sqlx::PgPool;
 use uuid::Uuid;
 

@@ -10,11 +10,9 @@ use contracts::{
 };
 use epoch::{Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use http_kit::{Caller, Role};
 use serde_json::{Value, json};
-use service_kit::{
-    Caller, Role,
-    testkit::{Answer, TestService},
-};
+use service_host::testkit::{TestResponse, TestService};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -54,7 +52,7 @@ impl Billing {
         let (store, _) = PgStore::new(self.service.pool.clone(), LocalBus::new());
         let ledger = Ledger::new(store, settings::prices(|_| None).unwrap().plan(), Arc::new(move || now));
         let (pool, secrets) = (self.service.pool.clone(), self.service.secrets().clone());
-        self.service.answer_by(api::router(api::Api { pool, secrets, ledger }).0);
+        self.service.replace_router(api::router(api::Api { pool, secrets, ledger }).0);
     }
 
     pub(crate) fn path(&self, what: &str, query: &str) -> String {
@@ -100,12 +98,12 @@ impl Billing {
     }
 
     /// An operator asks for something to be done.
-    pub(crate) async fn admin(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn admin(&self, path: &str, body: &Value) -> TestResponse {
         self.service.post(format!("/api/v1/admin/{path}")).by(&Caller::operator()).json(body).send().await
     }
 
     /// An operator asks for something to be done about the account.
-    pub(crate) async fn account(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn account(&self, path: &str, body: &Value) -> TestResponse {
         self.admin(&format!("organizations/{}/account/{path}", self.organization), body).await
     }
 

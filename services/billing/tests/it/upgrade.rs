@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use billing::BillingService;
 use epoch_postgres::{migrate, testkit::TestDatabase};
-use service_kit::service::Service;
+use service_host::service::Service;
 use sqlx::{PgPool, migrate::Migrator};
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{body::to_bytes, extract::Request, http::StatusCode};
 use bytes::Bytes;
-use service_kit::{Caller, Secrets};
+use http_kit::{Caller, Secrets};
 
 use super::{Upstream, UpstreamError};
 use crate::door::continue_trace;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use http_kit::{Secrets, api_key::ApiKey};
 use reqwest::Method;
 use serde_json::Value;
-use service_kit::{Secrets, api_key::ApiKey};
 use uuid::Uuid;
 
 use crate::support::{ADMIN_KEY, BOTH, Services, UPLOAD, Way, eventually, problem, secrets};

@@ -2,8 +2,9 @@
 
 use axum::{Router, routing::patch};
 use console::{Console, Settings, Upstream, Upstreams};
+use http_kit::{Problem, server};
 use reqwest::Method;
-use service_kit::{Problem, health::Health, server};
+use service_host::health::Health;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -16,8 +16,8 @@ use axum::{
     routing::{get, patch},
 };
 use futures::{StreamExt, stream};
+use http_kit::server;
 use reqwest::Method;
-use service_kit::server;
 use sha2::{Digest, Sha256};
 use tokio::{
     io::AsyncWriteExt,

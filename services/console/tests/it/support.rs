@@ -19,12 +19,11 @@ use axum::{
     routing::{any, get, post},
 };
 use console::{Console, Settings, Upstream, Upstreams};
+use http_kit::{Caller, Problem, Role, Secrets, api_key::ApiKey, server};
 use reqwest::{Client, Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_kit::{
-    Caller, Problem, Role, Secrets, api_key::ApiKey, config::LogArgs, health::Health, server, telemetry,
-};
+use service_host::{config::LogArgs, health::Health, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use utoipa::openapi::OpenApi;
@@ -240,7 +239,7 @@ pub(crate) async fn serving(router: Router) -> (SocketAddr, DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = server::serve_draining(listener, router, stop.clone(), Duration::from_millis(100));
+    let server = server::serve_with_drain_limit(listener, router, stop.clone(), Duration::from_millis(100));
     tokio::spawn(async { server.await.unwrap() });
     (address, stop.drop_guard())
 }

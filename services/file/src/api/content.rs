@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::cache::Loaded;
-use service_kit::{ApiPath, Caller, Problem, Role};
+use http_kit::{ApiPath, Caller, Problem, Role};
 use uuid::Uuid;
 
 use super::{Api, problems};

@@ -11,11 +11,11 @@ use axum::{
 use contracts::file::AGGREGATE;
 use epoch::{Timestamp, Version, envelope::StreamKey};
 use epoch_postgres::WaitError;
-use serde::{Deserialize, Serialize};
-use service_kit::{
-    ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role,
+use http_kit::{
+    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role,
     min_version::{MinVersion, not_reached},
 };
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -145,7 +145,7 @@ pub(super) async fn read(
         ("If-Match" = Option<String>, Header, description = "only at this version"),
     ),
     responses(
-        (status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 200, body = CommandResponse), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "it isn't complete"), (status = 412, body = Problem),
     )
 )]
@@ -153,7 +153,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     ApiPath((organization, file)): ApiPath<(Uuid, Uuid)>,
     command: Command<()>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     api.file(&command.caller, organization, Role::Member, file).await?;
     let mut context = command.context;
     context.tenant = Some(organization);

@@ -1,6 +1,6 @@
 //! What clients are told when a file says no.
 
-use service_kit::{IntoProblem, Problem};
+use http_kit::{IntoProblem, Problem};
 use uuid::Uuid;
 
 use crate::{domain::file::FileError, receive::ReceiveError};

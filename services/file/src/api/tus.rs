@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use service_kit::Problem;
+use http_kit::Problem;
 use uuid::Uuid;
 
 const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");

@@ -12,7 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::{Executed, Version, cache::Loaded};
-use service_kit::{ApiPath, Caller, Changed, CommandHeaders, IntoProblem, Problem, Role, changed::etag, telemetry};
+use http_kit::{
+    ApiPath, Caller, CommandHeaders, CommandResponse, IntoProblem, Problem, Role, command_response::etag, trace_context,
+};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -49,7 +51,7 @@ pub(super) async fn options() -> Response {
         ("Idempotency-Key" = Option<String>, Header, description = "the same key again gives the same upload"),
     ),
     responses(
-        (status = 201, body = Changed, description = "Location is the upload, Upload-Offset where to go on"),
+        (status = 201, body = CommandResponse, description = "Location is the upload, Upload-Offset where to go on"),
         (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 412, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
     )
@@ -96,7 +98,8 @@ pub(super) async fn create(
         None => Received { offset: 0, version: executed.version },
     };
     let executed = Executed { version: received.version, ..executed };
-    let created = Changed::created(&executed, |id| format!("/api/v1/organizations/{organization}/uploads/{id}"));
+    let created =
+        CommandResponse::created(&executed, |id| format!("/api/v1/organizations/{organization}/uploads/{id}"));
     Ok(([(UPLOAD_OFFSET, HeaderValue::from(received.offset))], created).into_response())
 }
 
@@ -210,7 +213,7 @@ async fn admit(
 
 impl Target {
     fn new(caller: &Caller, organization: Uuid, file: Uuid, offset: u64, left: u64, version: Version) -> Self {
-        let trace_context = telemetry::traceparent_of_current_span().map(Into::into);
+        let trace_context = trace_context::traceparent_of_current_span().map(Into::into);
         Self { file, organization, actor: caller.actor.clone(), trace_context, offset, left, version }
     }
 }

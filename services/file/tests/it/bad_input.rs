@@ -1,7 +1,7 @@
 //! Whatever makes no sense is refused, and nothing is appended.
 
 use axum::http::Method;
-use service_kit::{Caller, Role};
+use http_kit::{Caller, Role};
 use uuid::Uuid;
 
 use crate::support::{Uploads, member, metadata};
@@ -42,17 +42,17 @@ async fn bad_creations_create_nothing() {
         for (name, value) in good.into_iter().chain([(name, value)]) {
             request = request.header(name, value);
         }
-        let answer = request.send_as_it_is().await;
+        let answer = request.send_unchanged().await;
         assert_eq!(answer.status, status, "{name}: {value}: {}", answer.json());
         assert_eq!(answer.header("tus-resumable"), "1.0.0");
         answer.problem(status);
     }
     let without_length = uploads.tus(Method::POST, "uploads").header("upload-metadata", "filename YQ==");
-    without_length.send_as_it_is().await.problem(400);
+    without_length.send_unchanged().await.problem(400);
     let without_metadata = uploads.tus(Method::POST, "uploads").header("upload-length", "10");
-    without_metadata.send_as_it_is().await.problem(422);
+    without_metadata.send_unchanged().await.problem(422);
     let without_version = uploads.service.post(uploads.path("uploads")).by(&uploads.member);
-    let refused = without_version.header("upload-length", "10").send_as_it_is().await;
+    let refused = without_version.header("upload-length", "10").send_unchanged().await;
     assert_eq!(refused.header("tus-version"), "1.0.0");
     refused.problem(412);
     assert_eq!(uploads.events().await, 0);
@@ -116,7 +116,7 @@ async fn another_organizations_things_do_not_exist() {
             assert_eq!(request.send().await.status, 404, "{method} {rest}");
         }
     }
-    let creation = uploads.creation("a", 1).by(&member(other)).send_as_it_is().await;
+    let creation = uploads.creation("a", 1).by(&member(other)).send_unchanged().await;
     creation.problem(404);
     assert_eq!(uploads.events().await, events);
     assert_eq!(uploads.content(file).await.expect(200).bytes, "abc");
@@ -129,7 +129,7 @@ async fn viewers_only_read() {
     let (file, upload) = (uploads.upload("a", b"abc").await, uploads.create("b", 10).await);
     let events = uploads.events().await;
     let viewer = Caller::key(Uuid::now_v7(), uploads.organization, Role::Viewer);
-    uploads.creation("a", 1).by(&viewer).send_as_it_is().await.problem(403);
+    uploads.creation("a", 1).by(&viewer).send_unchanged().await.problem(403);
     uploads.patch(upload, 0, "abc").by(&viewer).send().await.problem(403);
     uploads.tus(Method::DELETE, &format!("uploads/{upload}")).by(&viewer).send().await.problem(403);
     assert_eq!(uploads.events().await, events);

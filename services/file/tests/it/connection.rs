@@ -1,10 +1,10 @@
 //! Connections that break: over a real socket, and as a server that gives up the request in the middle of its body.
 
 use futures::StreamExt;
-use service_kit::{
+use http_kit::server;
+use service_host::{
     health::Health,
-    server,
-    service::{Roles, start},
+    process::{Roles, start},
     supervisor::Supervisor,
 };
 use tokio::{

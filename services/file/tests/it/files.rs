@@ -4,8 +4,8 @@ use axum::http::Method;
 use epoch::{Position, gate::Way, handler::Subscription, store::Streamer};
 use epoch_postgres::{PgStore, PgSubscription, Progress};
 use futures::TryStreamExt;
+use http_kit::{Caller, Role};
 use serde_json::Value;
-use service_kit::{Caller, Role};
 use sqlx::Row;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::support::Uploads;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_shown_as_far_as_it_is() {
     let uploads = Uploads::open().await;
-    let created = uploads.creation("a.csv", 10).send_as_it_is().await.expect(201);
+    let created = uploads.creation("a.csv", 10).send_unchanged().await.expect(201);
     let upload = crate::support::id(&created);
     let path = |version: u64| format!("files/{upload}?min_version={version}");
     let file = uploads.get(&path(1)).send().await.expect(200);
@@ -126,7 +126,7 @@ async fn rows_are_the_streams_folded_however_often_events_come() {
 /// The service's handlers, as another process of it would have them.
 fn handlers(uploads: &Uploads) -> Vec<Arc<dyn epoch_postgres::PgHandler>> {
     let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::local::LocalBus::new());
-    let host = service_kit::service::Host {
+    let host = service_host::service::ServiceContext {
         store,
         progress: Progress::new(uploads.service.pool.clone()),
         secrets: uploads.service.shared.secrets.clone(),

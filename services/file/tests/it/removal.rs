@@ -1,7 +1,7 @@
 //! Aborts and deletions: what is freed, and when.
 
 use axum::http::Method;
-use service_kit::{Caller, Role};
+use http_kit::{Caller, Role};
 use uuid::Uuid;
 
 use crate::support::{Uploads, broken, content};

@@ -7,10 +7,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use epoch::Repository;
 use epoch_postgres::PgStore;
 use file::{FileService, domain::file::File, storage::PartStore};
-use service_kit::{
-    Caller, Role,
-    service::{Assembled, Host, Service, ServiceError},
-    testkit::{Answer, TestRequest, TestService},
+use http_kit::{Caller, Role};
+use service_host::{
+    service::{Service, ServiceContext, ServiceError, ServiceParts},
+    testkit::{TestRequest, TestResponse, TestService},
 };
 use sqlx::migrate::Migrator;
 use uuid::Uuid;
@@ -35,7 +35,7 @@ impl Service for FileUnderTest {
         FileService::schemas()
     }
 
-    fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
+    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let options = host.pool().connect_options();
         let directory = directory(options.get_database().expect("a database"));
         let parts = PartStore::in_directory(&directory).map_err(ServiceError::failed)?.with_part_bytes(PART_BYTES);
@@ -85,7 +85,7 @@ impl Uploads {
     }
 
     pub(crate) async fn create(&self, name: &str, bytes: usize) -> Uuid {
-        id(&self.creation(name, bytes).send_as_it_is().await.expect(201))
+        id(&self.creation(name, bytes).send_unchanged().await.expect(201))
     }
 
     /// A request that brings bytes.
@@ -113,7 +113,7 @@ impl Uploads {
         self.service.get(self.path(rest)).by(&self.member)
     }
 
-    pub(crate) async fn content(&self, file: Uuid) -> Answer {
+    pub(crate) async fn content(&self, file: Uuid) -> TestResponse {
         self.get(&format!("files/{file}/content")).send().await
     }
 
@@ -156,7 +156,7 @@ pub(crate) fn metadata(name: &str) -> String {
 }
 
 /// The id at the end of `Location`.
-pub(crate) fn id(created: &Answer) -> Uuid {
+pub(crate) fn id(created: &TestResponse) -> Uuid {
     created.header("location").rsplit_once('/').unwrap().1.parse().unwrap()
 }
 

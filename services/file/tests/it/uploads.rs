@@ -23,7 +23,7 @@ async fn says_what_it_offers_to_whoever_asks() {
 async fn a_large_file_in_several_requests_comes_out_as_it_went_in() {
     let uploads = Uploads::open().await;
     let bytes = content(24 * MIB + 5);
-    let created = uploads.creation("large.csv", bytes.len()).send_as_it_is().await.expect(201);
+    let created = uploads.creation("large.csv", bytes.len()).send_unchanged().await.expect(201);
     assert_eq!(created.header("tus-resumable"), "1.0.0");
     let upload = id(&created);
     assert_eq!(created.header("location"), uploads.path(&format!("uploads/{upload}")));
@@ -204,20 +204,20 @@ async fn an_upload_can_begin_with_bytes() {
     let piece = |body: Vec<u8>| {
         uploads.creation("a", 1000).header("content-type", "application/offset+octet-stream").body(body)
     };
-    let created = piece(bytes[..300].to_vec()).send_as_it_is().await.expect(201);
+    let created = piece(bytes[..300].to_vec()).send_unchanged().await.expect(201);
     assert_eq!((created.header("upload-offset"), created.json()["version"].as_u64()), ("300", Some(2)));
     let upload = id(&created);
     uploads.patch(upload, 300, bytes[300..].to_vec()).send().await.is(204);
     assert_eq!(uploads.content(upload).await.expect(200).bytes, bytes);
 
-    let whole = id(&piece(bytes.clone()).send_as_it_is().await.expect(201));
+    let whole = id(&piece(bytes.clone()).send_unchanged().await.expect(201));
     assert_eq!(uploads.content(whole).await.expect(200).bytes, bytes);
 
     let events = uploads.events().await;
-    piece(content(1001)).header("content-length", "1001").send_as_it_is().await.problem(413);
+    piece(content(1001)).header("content-length", "1001").send_unchanged().await.problem(413);
     assert_eq!(uploads.events().await, events, "nothing begins with too many bytes");
     // A body of another type isn't the file's.
-    let without = uploads.creation("a", 1000).body("hello").send_as_it_is().await.expect(201);
+    let without = uploads.creation("a", 1000).body("hello").send_unchanged().await.expect(201);
     assert_eq!(without.header("upload-offset"), "0");
     uploads.close().await;
 }
@@ -225,7 +225,7 @@ async fn an_upload_can_begin_with_bytes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_gives_the_same_upload() {
     let uploads = Uploads::open().await;
-    let create = |bytes, key| uploads.creation("a", bytes).header("idempotency-key", key).send_as_it_is();
+    let create = |bytes, key| uploads.creation("a", bytes).header("idempotency-key", key).send_unchanged();
     let first = create(10, "one").await.expect(201);
     let upload = id(&first);
     uploads.patch(upload, 0, vec![1; 4]).send().await.is(204);
@@ -233,12 +233,12 @@ async fn the_same_key_gives_the_same_upload() {
     assert_eq!((id(&again), again.header("upload-offset")), (upload, "4"));
     assert_eq!(create(11, "one").await.problem(422)["type"], "/problems/idempotency-key-reused");
     assert_ne!(id(&create(10, "two").await.expect(201)), upload);
-    let without = uploads.creation("a", 10).send_as_it_is().await.expect(201);
+    let without = uploads.creation("a", 10).send_unchanged().await.expect(201);
     assert_ne!(id(&without), upload);
     // With bytes: those that come again are not taken twice.
     let with_bytes = || {
         let creation = uploads.creation("a", 10).header("idempotency-key", "three");
-        creation.header("content-type", "application/offset+octet-stream").body(vec![1; 4]).send_as_it_is()
+        creation.header("content-type", "application/offset+octet-stream").body(vec![1; 4]).send_unchanged()
     };
     let (first, again) = (with_bytes().await.expect(201), with_bytes().await.expect(201));
     assert_eq!((id(&first), first.header("upload-offset")), (id(&again), again.header("upload-offset")));
@@ -261,10 +261,10 @@ async fn an_empty_file_needs_no_bytes() {
 async fn what_is_recorded_says_who_and_for_whom() {
     let uploads = Uploads::open().await;
     // A service acts for any organization; its commands belong to the organization all the same.
-    let service = service_kit::Caller::service("runner").acting_for(uploads.organization);
+    let service = http_kit::Caller::service("runner").acting_for(uploads.organization);
     let job = Uuid::now_v7();
     let metadata = format!("{},produced_by_job {}", crate::support::metadata("out"), base64_of(&job.to_string()));
-    let created = uploads.creation("out", 3).by(&service).header("upload-metadata", &metadata).send_as_it_is().await;
+    let created = uploads.creation("out", 3).by(&service).header("upload-metadata", &metadata).send_unchanged().await;
     let upload = id(&created.expect(201));
     uploads.patch(upload, 0, "abc").by(&service).send().await.is(204);
     let rows =

@@ -7,10 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::Timestamp;
-use serde::{Deserialize, Serialize};
-use service_kit::{
-    ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role, changed::etag, min_version::MinVersion,
+use http_kit::{
+    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role, command_response::etag,
+    min_version::MinVersion,
 };
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -100,7 +101,7 @@ impl From<JobConfigurationRow> for JobConfigurationSummary {
     params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)),
     request_body = JobConfigurationBody,
     responses(
-        (status = 201, description = "Defined", body = Changed),
+        (status = 201, description = "Defined", body = CommandResponse),
         (status = 403, description = "Needs the role admin", body = Problem),
         (status = 404, description = "No such organization", body = Problem),
         (status = 422, description = "Settings that can't work", body = Problem),
@@ -110,13 +111,15 @@ pub(crate) async fn define_job_configuration(
     State(api): State<Api>,
     ApiPath(organization): ApiPath<Uuid>,
     command: Command<JobConfigurationBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     command.caller.at_least(Role::Admin)?;
     let define = JobConfigurationCommand::Define { organization_id: organization, settings: command.body.into() };
     let context = command.context.for_tenant(organization);
     let executed = api.configurations.create(Uuid::now_v7(), &define, &context).await?;
-    Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{organization}/job-configurations/{id}")))
+    Ok(CommandResponse::created(&executed, |id| {
+        format!("/api/v1/organizations/{organization}/job-configurations/{id}")
+    }))
 }
 
 /// Lists an organization's job configurations, newest first.
@@ -171,7 +174,7 @@ pub(crate) async fn get_job_configuration(
     params(("org" = Uuid, Path), ("configuration" = Uuid, Path), ("If-Match" = Option<String>, Header)),
     request_body = JobConfigurationBody,
     responses(
-        (status = 200, description = "Revised", body = Changed),
+        (status = 200, description = "Revised", body = CommandResponse),
         (status = 403, description = "Needs the role admin", body = Problem),
         (status = 404, description = "No such configuration", body = Problem),
         (status = 409, description = "Retired", body = Problem),
@@ -183,7 +186,7 @@ pub(crate) async fn revise_job_configuration(
     State(api): State<Api>,
     ApiPath((organization, id)): ApiPath<(Uuid, Uuid)>,
     command: Command<JobConfigurationBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     require_owned(&api.configurations, organization, id).await?;
     command.caller.at_least(Role::Admin)?;
@@ -197,7 +200,7 @@ pub(crate) async fn revise_job_configuration(
     delete, path = "/api/v1/organizations/{org}/job-configurations/{configuration}", tag = "job configurations",
     params(("org" = Uuid, Path), ("configuration" = Uuid, Path), ("If-Match" = Option<String>, Header)),
     responses(
-        (status = 200, description = "Retired", body = Changed),
+        (status = 200, description = "Retired", body = CommandResponse),
         (status = 403, description = "Needs the role admin", body = Problem),
         (status = 404, description = "No such configuration", body = Problem),
         (status = 412, description = "Changed since", body = Problem),
@@ -207,7 +210,7 @@ pub(crate) async fn retire_job_configuration(
     State(api): State<Api>,
     ApiPath((organization, id)): ApiPath<(Uuid, Uuid)>,
     command: Command<()>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     require_owned(&api.configurations, organization, id).await?;
     command.caller.at_least(Role::Admin)?;

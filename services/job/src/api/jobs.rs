@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use epoch::Timestamp;
+use http_kit::{ApiPath, Command, CommandResponse, Problem, Role};
 use serde::Deserialize;
-use service_kit::{ApiPath, Changed, Command, Problem, Role};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -54,7 +54,7 @@ pub(crate) struct CancelJobBody {
     params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)),
     request_body = CreateJobBody,
     responses(
-        (status = 201, description = "Created", body = Changed),
+        (status = 201, description = "Created", body = CommandResponse),
         (status = 403, description = "Needs the role member", body = Problem),
         (status = 404, description = "No such organization", body = Problem),
         (status = 422, description = "The configuration is unknown or retired, or a file can't be used", body = Problem),
@@ -64,7 +64,7 @@ pub(crate) async fn create_job(
     State(api): State<Api>,
     ApiPath(organization): ApiPath<Uuid>,
     command: Command<CreateJobBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     command.caller.at_least(Role::Member)?;
     let CreateJobBody { job_configuration_id, name, file_ids } = command.body;
@@ -84,7 +84,7 @@ pub(crate) async fn create_job(
         }
         Err(refusal) => first_answer_or(&api.store, &context, refusal).await?,
     };
-    Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{organization}/jobs/{id}")))
+    Ok(CommandResponse::created(&executed, |id| format!("/api/v1/organizations/{organization}/jobs/{id}")))
 }
 
 /// What a job is made of, if the organization has all of it.
@@ -114,7 +114,7 @@ async fn ingredients(
     params(("org" = Uuid, Path), ("job" = Uuid, Path), ("If-Match" = Option<String>, Header)),
     request_body = ReplaceFilesBody,
     responses(
-        (status = 200, description = "Replaced", body = Changed),
+        (status = 200, description = "Replaced", body = CommandResponse),
         (status = 403, description = "Needs the role member", body = Problem),
         (status = 404, description = "No such job", body = Problem),
         (status = 409, description = "Queued already", body = Problem),
@@ -126,7 +126,7 @@ pub(crate) async fn replace_job_files(
     State(api): State<Api>,
     ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
     command: Command<ReplaceFilesBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     require_owned(&api.jobs, organization, job).await?;
     command.caller.at_least(Role::Member)?;
@@ -146,7 +146,7 @@ pub(crate) async fn replace_job_files(
         ("If-Match" = Option<String>, Header),
     ),
     responses(
-        (status = 200, description = "Queued", body = Changed),
+        (status = 200, description = "Queued", body = CommandResponse),
         (status = 403, description = "Needs the role member", body = Problem),
         (status = 404, description = "No such job", body = Problem),
         (status = 409, description = "Ended, or the budget is used up and stops new jobs", body = Problem),
@@ -157,7 +157,7 @@ pub(crate) async fn queue_job(
     State(api): State<Api>,
     ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
     command: Command<()>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     require_owned(&api.jobs, organization, job).await?;
     command.caller.at_least(Role::Member)?;
@@ -177,7 +177,7 @@ pub(crate) async fn queue_job(
     ),
     request_body = Option<CancelJobBody>,
     responses(
-        (status = 200, description = "Cancelled", body = Changed),
+        (status = 200, description = "Cancelled", body = CommandResponse),
         (status = 403, description = "Needs the role member", body = Problem),
         (status = 404, description = "No such job", body = Problem),
         (status = 409, description = "Ended otherwise", body = Problem),
@@ -189,7 +189,7 @@ pub(crate) async fn cancel_job(
     State(api): State<Api>,
     ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
     command: Command<Option<CancelJobBody>>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     command.caller.in_organization(organization)?;
     require_owned(&api.jobs, organization, job).await?;
     command.caller.at_least(Role::Member)?;

@@ -12,8 +12,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::{CommandContext, Timestamp, Version};
+use http_kit::{ApiPath, Caller, Command, CommandResponse, IntoProblem, Problem, Role};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use service_kit::{ApiPath, Caller, Changed, Command, IntoProblem, Problem, Role};
 use uuid::Uuid;
 
 use super::{Api, not_found, owner};
@@ -141,7 +141,7 @@ pub(crate) async fn started(
     State(api): State<Api>,
     ApiPath(job): ApiPath<Uuid>,
     command: Command<StartedBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     let organization = organization(&api, &command.caller, job).await?;
     let StartedBody { machine_id, at } = command.body;
     let mut context = command.context.for_tenant(organization);
@@ -168,7 +168,7 @@ pub(crate) async fn finished(
     State(api): State<Api>,
     ApiPath(job): ApiPath<Uuid>,
     command: Command<FinishedBody>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     let organization = organization(&api, &command.caller, job).await?;
     let FinishedBody { machine_id, at, outcome, exit_code, reason, output_file_ids } = command.body;
     let outcome = outcome_of(outcome, exit_code, reason)?;

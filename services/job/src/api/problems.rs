@@ -1,6 +1,6 @@
 //! What clients are told when the domain refuses.
 
-use service_kit::{IntoProblem, Problem};
+use http_kit::{IntoProblem, Problem};
 
 use crate::{
     domain::{

@@ -7,8 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::Timestamp;
+use http_kit::{ApiPath, ApiQuery, Caller, Page, PageQuery, Problem, command_response::etag, min_version::MinVersion};
 use serde::{Deserialize, Serialize};
-use service_kit::{ApiPath, ApiQuery, Caller, Page, PageQuery, Problem, changed::etag, min_version::MinVersion};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 

@@ -86,7 +86,7 @@ async fn is_refused_and_nothing_appended() {
     let without_key = [(configurations, GOOD_CONFIGURATION), (jobs, &good_job), (format!("{one}/queue"), "null")];
     for (path, body) in without_key {
         let request = platform.service.post(path).by(&platform.admin).header("content-type", "application/json");
-        let problem = request.body(body.to_owned()).send_as_it_is().await.problem(400);
+        let problem = request.body(body.to_owned()).send_unchanged().await.problem(400);
         assert_eq!(problem["type"], "/problems/idempotency-key-required");
     }
     assert_eq!(platform.appended().await, before, "nothing appended");
@@ -106,7 +106,7 @@ async fn from_machines_is_refused_too() {
     let before = platform.appended().await;
     let at = epoch::Timestamp::now().to_string();
     let claim = json!({ "machine_id": machine, "wait_ms": 0 });
-    for caller in [&platform.member, &platform.admin, &platform.stranger, &service_kit::Caller::operator()] {
+    for caller in [&platform.member, &platform.admin, &platform.stranger, &http_kit::Caller::operator()] {
         platform.internal("claims").by(caller).json(&claim).send().await.problem(403);
         let started = json!({ "machine_id": machine, "at": at });
         platform.internal(&format!("jobs/{job}/started")).by(caller).json(&started).send().await.problem(403);
@@ -144,7 +144,7 @@ async fn from_machines_is_refused_too() {
             assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
         }
     }
-    let without_key = platform.internal("claims").json(&claim).send_as_it_is().await.problem(400);
+    let without_key = platform.internal("claims").json(&claim).send_unchanged().await.problem(400);
     assert_eq!(without_key["type"], "/problems/idempotency-key-required");
     assert_eq!(platform.appended().await, before, "nothing appended");
     platform.close().await;

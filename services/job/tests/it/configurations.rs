@@ -1,8 +1,8 @@
 //! Job configurations through the door.
 
 use axum::http::Method;
+use http_kit::{Caller, Role};
 use serde_json::{Value, json};
-use service_kit::{Caller, Role};
 
 use crate::support::{Platform, id_of};
 

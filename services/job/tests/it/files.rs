@@ -127,7 +127,7 @@ async fn a_bus_that_delivers_twice_changes_nothing() {
     let organization_id = platform.organization;
     let (kept, deleted) = (platform.file().await, platform.file().await);
     platform.file_event(organization_id, deleted, FileDeleted { organization_id, bytes: 10 }.into()).await;
-    platform.service.publish_again().await;
+    platform.service.republish().await;
     // What comes behind them on the bus has been seen, so they have been too.
     let last = platform.file().await;
     platform.create(configuration, &[kept, last]).await;

@@ -1,8 +1,8 @@
 //! Jobs through the door: from creation to the queue, and their end by cancellation.
 
 use axum::http::Method;
+use http_kit::Role;
 use serde_json::{Value, json};
-use service_kit::Role;
 use uuid::Uuid;
 
 use crate::support::{Platform, id_of};
@@ -202,7 +202,7 @@ async fn services_and_operators_may_act_for_organizations() {
         .await
         .unwrap();
     assert_eq!(tenant, platform.organization.to_string());
-    let operator = service_kit::Caller::operator();
+    let operator = http_kit::Caller::operator();
     assert_eq!(operator.role, Role::Operator);
     platform.post(&format!("jobs/{job}/queue")).by(&operator).send().await.is(200);
     assert_eq!(platform.job(job).await["user_id"], Value::Null);

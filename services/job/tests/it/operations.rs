@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use service_kit::testkit::SECRET;
+use service_host::testkit::SECRET;
 use uuid::Uuid;
 
 use crate::support::Platform;

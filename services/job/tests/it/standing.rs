@@ -9,7 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use service_kit::{Caller, Role, Secrets, telemetry::metrics_handle, testkit::SECRET};
+use http_kit::{Caller, Role, Secrets};
+use service_host::{telemetry::metrics_handle, testkit::SECRET};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 

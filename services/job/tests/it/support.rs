@@ -4,12 +4,12 @@ use axum::http::Method;
 use contracts::file::{FileEvent, FileUploadCompleted, FileUploadStarted};
 use epoch::{Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use http_kit::{Caller, Role};
 use job::JobService;
 use serde_json::{Value, json};
-use service_kit::{
-    Caller, Role,
+use service_host::{
     service::Service,
-    testkit::{Answer, TestRequest, TestService},
+    testkit::{TestRequest, TestResponse, TestService},
 };
 use uuid::Uuid;
 
@@ -86,11 +86,11 @@ impl Platform {
         self.post(&format!("jobs/{job}/queue")).send().await.is(200);
     }
 
-    pub(crate) async fn claim(&self, machine: Uuid, wait_ms: u64) -> Answer {
+    pub(crate) async fn claim(&self, machine: Uuid, wait_ms: u64) -> TestResponse {
         self.internal("claims").json(&json!({ "machine_id": machine, "wait_ms": wait_ms })).send().await
     }
 
-    pub(crate) async fn started(&self, job: Uuid, machine: Uuid, at: Timestamp) -> Answer {
+    pub(crate) async fn started(&self, job: Uuid, machine: Uuid, at: Timestamp) -> TestResponse {
         let body = json!({ "machine_id": machine, "at": at.to_string() });
         self.internal(&format!("jobs/{job}/started")).json(&body).send().await
     }
@@ -100,7 +100,7 @@ impl Platform {
         heartbeat.send().await.expect(200).json()["continue"].as_bool().unwrap()
     }
 
-    pub(crate) async fn finished(&self, job: Uuid, machine: Uuid, at: Timestamp, more: &Value) -> Answer {
+    pub(crate) async fn finished(&self, job: Uuid, machine: Uuid, at: Timestamp, more: &Value) -> TestResponse {
         let mut body = json!({ "machine_id": machine, "at": at.to_string() });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.internal(&format!("jobs/{job}/finished")).json(&body).send().await
@@ -182,7 +182,7 @@ impl Platform {
     }
 }
 
-pub(crate) fn id_of(answer: &Answer) -> Uuid {
+pub(crate) fn id_of(answer: &TestResponse) -> Uuid {
     answer.json()["id"].as_str().unwrap().parse().unwrap()
 }
 

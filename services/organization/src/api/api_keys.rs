@@ -12,8 +12,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::{ExecuteError, Timestamp};
+use http_kit::{ApiPath, ApiQuery, Caller, Command, Page, PageQuery, Problem, Role, api_key::ApiKey};
 use serde::{Deserialize, Serialize};
-use service_kit::{ApiPath, ApiQuery, Caller, Command, Page, PageQuery, Problem, Role, api_key::ApiKey};
 use utoipa::ToSchema;
 use uuid::Uuid;
 

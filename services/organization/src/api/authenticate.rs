@@ -1,8 +1,8 @@
 //! `/internal/v1/organization/authenticate`: the door asks whom a key stands for.
 
 use axum::{Json, extract::State};
+use http_kit::{ApiJson, Caller, Problem, Role};
 use serde::{Deserialize, Serialize};
-use service_kit::{ApiJson, Caller, Problem, Role};
 use uuid::Uuid;
 
 use super::Api;

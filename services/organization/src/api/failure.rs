@@ -2,7 +2,7 @@
 
 use epoch::ExecuteError;
 use epoch_postgres::TxError;
-use service_kit::Problem;
+use http_kit::Problem;
 
 use crate::domain::OrganizationError;
 

@@ -8,8 +8,8 @@ use axum::{
 };
 use epoch::{Executed, Version};
 use futures::FutureExt;
+use http_kit::{ApiPath, Command, CommandResponse, Problem, Role, command_response::etag};
 use serde::{Deserialize, Serialize};
-use service_kit::{ApiPath, Changed, Command, Problem, Role, changed::etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -79,13 +79,13 @@ pub(crate) async fn add(
     patch, path = "/api/v1/organizations/{organization}/members/{user}", tag = "members",
     operation_id = "changeMember", params(("organization" = Uuid, Path), ("user" = Uuid, Path)),
     request_body = ChangeMember,
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem))
+    responses((status = 200, body = CommandResponse), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub(crate) async fn change_role(
     State(api): State<Api>,
     ApiPath((organization, user_id)): ApiPath<(Uuid, Uuid)>,
     command: Command<ChangeMember>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     require(&command.caller, organization, Role::Admin)?;
     let authority = MemberRole::authority_of(command.caller.role);
     let change = OrganizationCommand::ChangeMemberRole { user_id, role: command.body.role, authority };
@@ -97,13 +97,13 @@ pub(crate) async fn change_role(
 #[utoipa::path(
     delete, path = "/api/v1/organizations/{organization}/members/{user}", tag = "members",
     operation_id = "removeMember", params(("organization" = Uuid, Path), ("user" = Uuid, Path)),
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem))
+    responses((status = 200, body = CommandResponse), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub(crate) async fn remove(
     State(api): State<Api>,
     ApiPath((organization, user_id)): ApiPath<(Uuid, Uuid)>,
     command: Command<()>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     require(&command.caller, organization, Role::Admin)?;
     let authority = MemberRole::authority_of(command.caller.role);
     let context = command.context.for_tenant(organization);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::header};
 use epoch::{Timestamp, Version};
-use serde::{Deserialize, Serialize};
-use service_kit::{
-    ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role, changed::etag, min_version::MinVersion,
+use http_kit::{
+    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role, command_response::etag,
+    min_version::MinVersion,
 };
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -121,16 +122,19 @@ impl From<OrganizationRow> for OrganizationSummary {
 #[utoipa::path(
     post, path = "/api/v1/organizations", tag = "organizations", operation_id = "createOrganization",
     params(("Idempotency-Key" = String, Header)), request_body = CreateOrganization,
-    responses((status = 201, body = Changed), (status = 422, body = Problem))
+    responses((status = 201, body = CommandResponse), (status = 422, body = Problem))
 )]
-pub(crate) async fn create(State(api): State<Api>, command: Command<CreateOrganization>) -> Result<Changed, Problem> {
+pub(crate) async fn create(
+    State(api): State<Api>,
+    command: Command<CreateOrganization>,
+) -> Result<CommandResponse, Problem> {
     command.caller.at_least(Role::Operator)?;
     let name = name(&command.body.name, "/name")?;
     let owner = person(&command.body.owner.email, &command.body.owner.name, "/owner")?;
     let id = Uuid::now_v7();
     let create = move |owner| OrganizationCommand::Create { name: name.clone(), owner };
     let (_, executed) = api.execute_for_person(id, owner, command.context.for_tenant(id), create).await?;
-    Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{id}")))
+    Ok(CommandResponse::created(&executed, |id| format!("/api/v1/organizations/{id}")))
 }
 
 /// Lists organizations, newest first: operators see all, others their own.
@@ -198,13 +202,13 @@ async fn find(pool: &PgPool, organization: Uuid) -> Result<Option<OrganizationVi
 #[utoipa::path(
     patch, path = "/api/v1/organizations/{organization}", tag = "organizations", operation_id = "renameOrganization",
     params(("organization" = Uuid, Path), ("If-Match" = Option<String>, Header)), request_body = RenameOrganization,
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 412, body = Problem))
+    responses((status = 200, body = CommandResponse), (status = 404, body = Problem), (status = 412, body = Problem))
 )]
 pub(crate) async fn rename(
     State(api): State<Api>,
     ApiPath(organization): ApiPath<Uuid>,
     command: Command<RenameOrganization>,
-) -> Result<Changed, Problem> {
+) -> Result<CommandResponse, Problem> {
     require(&command.caller, organization, Role::Owner)?;
     let rename = OrganizationCommand::Rename { name: name(&command.body.name, "/name")? };
     let context = command.context.for_tenant(organization);

@@ -1,6 +1,6 @@
 //! What the client is told when an organization says no, or when text isn't what it should be.
 
-use service_kit::{IntoProblem, Problem};
+use http_kit::{IntoProblem, Problem};
 use uuid::Uuid;
 
 use crate::{
@@ -26,7 +26,7 @@ impl IntoProblem for OrganizationError {
     }
 }
 
-/// 404 in the words of [`service_kit::Caller::in_organization`], so that nobody can tell the two apart.
+/// 404 in the words of [`http_kit::Caller::in_organization`], so that nobody can tell the two apart.
 pub(crate) fn does_not_exist(organization: Uuid) -> Problem {
     Problem::not_found(format!("organization {organization} does not exist"))
 }

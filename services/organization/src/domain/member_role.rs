@@ -6,8 +6,8 @@
 //! written as one of these at all.
 
 use contracts::organization as contract;
+use http_kit::Role;
 use serde::{Deserialize, Serialize};
-use service_kit::Role;
 use utoipa::ToSchema;
 
 /// What a member, or a key, may do in its organization; each role may do all that the ones before it may.
@@ -91,7 +91,7 @@ impl From<MemberRole> for contract::Role {
 #[cfg(test)]
 mod tests {
     use contracts::organization as contract;
-    use service_kit::Role;
+    use http_kit::Role;
 
     use super::MemberRole;
 

@@ -1,18 +1,19 @@
 //! API keys through the door, and the door's own question.
 
 use axum::http::Method;
+use http_kit::{Caller, Role, api_key::ApiKey};
 use serde_json::{Value, json};
-use service_kit::{Caller, Role, api_key::ApiKey, testkit::Answer};
+use service_host::testkit::TestResponse;
 
 use crate::support::{Acme, uuid};
 
 const AUTHENTICATE: &str = "/internal/v1/organization/authenticate";
 
 /// What the door does with a key that somebody shows.
-async fn show(acme: &Acme, key: &str) -> Answer {
+async fn show(acme: &Acme, key: &str) -> TestResponse {
     let digest: String = key.parse::<ApiKey>().unwrap().digest().iter().map(|byte| format!("{byte:02x}")).collect();
     let body = json!({ "key_sha256": digest });
-    acme.service.post(AUTHENTICATE).by(&Caller::service("console")).json(&body).send_as_it_is().await
+    acme.service.post(AUTHENTICATE).by(&Caller::service("console")).json(&body).send_unchanged().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,12 +133,12 @@ async fn keys_are_listed_newest_first_page_by_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_services_ask_whom_a_key_stands_for() {
     let acme = Acme::start().await;
-    let ask = |caller: Caller, body: Value| acme.service.post(AUTHENTICATE).by(&caller).json(&body).send_as_it_is();
+    let ask = |caller: Caller, body: Value| acme.service.post(AUTHENTICATE).by(&caller).json(&body).send_unchanged();
     let unknown = json!({ "key_sha256": "00".repeat(32) });
     ask(Caller::service("console"), unknown.clone()).await.problem(404);
     ask(Caller::operator(), unknown.clone()).await.problem(403);
     ask(acme.caller(Role::Owner), unknown.clone()).await.problem(403);
-    acme.service.post(AUTHENTICATE).json(&unknown).send_as_it_is().await.problem(401);
+    acme.service.post(AUTHENTICATE).json(&unknown).send_unchanged().await.problem(401);
     for wrong in
         [json!({ "key_sha256": "00" }), json!({ "key_sha256": "zz".repeat(32) }), json!({}), json!({ "key_sha256": 7 })]
     {

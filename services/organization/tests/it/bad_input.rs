@@ -1,9 +1,10 @@
 //! Every bad input is a problem, and changes nothing.
 
 use axum::http::Method;
+use http_kit::{Caller, Role};
 use organization::OrganizationService;
 use serde_json::{Value, json};
-use service_kit::{Caller, Role, testkit::TestService};
+use service_host::testkit::TestService;
 use uuid::Uuid;
 
 use crate::support::{Acme, ORGANIZATIONS, create, path, read};
@@ -171,7 +172,7 @@ async fn wrong_headers_are_problems_and_change_nothing() {
         (acme.path("/members"), &owner, good_member()),
         (acme.path("/api-keys"), &owner, json!({ "name": "CI" })),
     ] {
-        let unkeyed = acme.service.post(&path).by(caller).json(&body).send_as_it_is().await;
+        let unkeyed = acme.service.post(&path).by(caller).json(&body).send_unchanged().await;
         assert_eq!(unkeyed.problem(400)["type"], "/problems/idempotency-key-required");
         acme.service.post(&path).json(&body).send().await.problem(401);
         acme.service.post(&path).by(caller).body(body.to_string()).send().await.problem(415);

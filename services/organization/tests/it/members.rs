@@ -1,8 +1,8 @@
 //! Members through the door.
 
 use axum::http::Method;
+use http_kit::{Caller, Role};
 use serde_json::{Value, json};
-use service_kit::{Caller, Role};
 
 use crate::support::{Acme, uuid};
 

@@ -1,9 +1,10 @@
 //! Organizations through the door.
 
 use axum::http::Method;
+use http_kit::{Caller, Role};
 use organization::OrganizationService;
 use serde_json::json;
-use service_kit::{Caller, Role, testkit::TestService};
+use service_host::testkit::TestService;
 use uuid::Uuid;
 
 use crate::support::{Acme, ORGANIZATIONS, create, key, read, uuid};

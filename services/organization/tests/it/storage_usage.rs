@@ -62,13 +62,13 @@ async fn what_files_store_is_counted_once_though_the_bus_delivers_twice() {
     let file = Uuid::now_v7();
     let first = [started(acme.id), part(acme.id, 40), part(acme.id, 60), completed(acme.id, 100)];
     acme.service.publish(file::AGGREGATE, file, acme.id, at, &first).await;
-    acme.service.publish_again().await;
+    acme.service.republish().await;
     let given_up = [started(acme.id), part(acme.id, 7), aborted(acme.id, 7)];
     acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &given_up).await;
-    acme.service.publish_again().await;
+    acme.service.republish().await;
     acme.service.publish(file::AGGREGATE, file, acme.id, at, &[deleted(acme.id, 100)]).await;
     acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &[part(acme.id, 5)]).await;
-    acme.service.publish_again().await;
+    acme.service.republish().await;
     // The last file of all was counted, so everything before it was delivered as often as it was published.
     let done = Uuid::now_v7();
     acme.service.publish(file::AGGREGATE, done, acme.id, at, &[part(acme.id, 1_000)]).await;
@@ -174,7 +174,7 @@ async fn files_of_an_unknown_organization_wait_and_nobody_else_does() {
     assert_eq!(dead_letters::retry(&gate, &stream).await.unwrap(), 2);
     assert_eq!(process.total(unknown).await, 23, "nothing was lost");
     acme.service.publish(file::AGGREGATE, waiting, unknown, at, &[deleted(unknown, 23)]).await;
-    acme.service.publish_again().await;
+    acme.service.republish().await;
     let freed = || async { (process.total(unknown).await == 0).then_some(()) };
     acme.service.eventually(freed).await;
     acme.service.close().await;

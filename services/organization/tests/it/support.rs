@@ -5,15 +5,15 @@ use std::sync::Arc;
 use axum::http::Method;
 use epoch::{CommandContext, Envelope, Repository, local::LocalBus};
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
+use http_kit::{Caller, Role};
 use organization::{
     OrganizationService,
     domain::{Name, Organization, OrganizationCommand},
 };
 use serde_json::{Value, json};
-use service_kit::{
-    Caller, Role,
+use service_host::{
     service::Service,
-    testkit::{Answer, TestService},
+    testkit::{TestResponse, TestService},
 };
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -61,11 +61,11 @@ impl Acme {
         read(&self.service, self.id, min_version).await
     }
 
-    pub(crate) async fn post(&self, rest: &str, caller: &Caller, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, rest: &str, caller: &Caller, body: &Value) -> TestResponse {
         self.service.post(self.path(rest)).by(caller).json(body).send().await
     }
 
-    pub(crate) async fn send(&self, method: Method, rest: &str, caller: &Caller, body: &Value) -> Answer {
+    pub(crate) async fn send(&self, method: Method, rest: &str, caller: &Caller, body: &Value) -> TestResponse {
         let request = self.service.request(method, self.path(rest)).by(caller);
         let request = if body.is_null() { request } else { request.json(body) };
         request.send().await

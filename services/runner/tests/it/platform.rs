@@ -16,8 +16,8 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::StreamExt;
+use http_kit::{Caller, Role, Secrets};
 use serde_json::{Value, json};
-use service_kit::{Caller, Role, Secrets};
 use tokio::{net::TcpListener, sync::watch};
 use uuid::Uuid;
 

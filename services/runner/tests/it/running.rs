@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::Path, time::Duration};
 use epoch::retry::RetryPolicy;
 use reqwest::Url;
 use runner::{Limits, Runner, RunnerArgs, RunnerError, Settings};
-use service_kit::{config::PeerArgs, health::Health};
+use service_host::{config::PeerArgs, health::Health};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;

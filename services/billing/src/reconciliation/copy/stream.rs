@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use service_kit::{
-    http_client::PeerError,
-    streams::{Owner, Unreadable},
+use service_host::{
+    peer::PeerError,
+    streams::{MalformedEvent, StreamClient},
 };
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ pub enum OwnerError {
     Peer(#[from] PeerError),
     /// Its answer makes no sense.
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    Unreadable(#[from] MalformedEvent),
     /// It doesn't give what was asked for.
     #[error("{aggregate} {id} is answered with version {version} after {after}")]
     Hole {
@@ -59,7 +59,7 @@ impl Stream {
     }
 
     /// Reads on from where it ends; `false` when there is more than `most` events, and not all was read.
-    pub(super) async fn read_on(&mut self, owner: &Owner, id: Uuid, most: u64) -> Result<bool, OwnerError> {
+    pub(super) async fn read_on(&mut self, owner: &StreamClient, id: Uuid, most: u64) -> Result<bool, OwnerError> {
         loop {
             let page = owner.events(id, self.last()).await?;
             for event in page.events {
