@@ -11,19 +11,23 @@ use std::time::Duration;
 
 use contracts::billing_account::UsageMetered;
 use epoch::CommandContext;
+use rating::{
+    account::{Account, AccountCommand},
+    calendar::{
+        day::{DaysError, beginning_of_day, zone},
+        month::Month,
+    },
+    money::amount::Amount,
+    rating::{
+        forecast::{TooMuch, forecast},
+        rate::{RatingError, rate},
+    },
+};
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::{
-        account::{Account, AccountCommand},
-        days::{DaysError, beginning_of_day, zone},
-        forecast::{TooMuch, forecast},
-        money::Amount,
-        month::Month,
-        rating::{RatingError, rate},
-    },
     ledger::{Ledger, LedgerError, When},
     metering::charged::{Ever, ever},
     projections::ReadError,

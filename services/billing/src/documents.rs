@@ -8,11 +8,10 @@ use std::fmt::Write;
 
 use contracts::invoice::{AdjustmentBooked, InvoiceFinalized};
 use epoch::Timestamp;
+use rating::invoice::InvoiceState;
 use serde_json::{Value, json};
 use service_kit::html::Escaped;
 use uuid::Uuid;
-
-use crate::domain::invoice::InvoiceState;
 
 /// An invoice, frozen or not.
 #[derive(Debug, Clone)]

@@ -27,22 +27,26 @@ use uuid::Uuid;
 
 use draft::sum;
 pub use error::LedgerError;
-pub(crate) use error::at as refused_at;
+pub(crate) use error::{at as refused_at, command_problem};
 pub use open::Opening;
 pub use simulate::{Effect, Effects, Sums};
 pub use usage::{Used, When};
 pub(crate) use usage::{rule_of, spans};
 
-use crate::domain::{
+use rating::{
     account::{Account, Pin},
-    catalogue::{PlanCatalogue, PlanDefinition},
-    days::zone,
+    calendar::{day::zone, month::Month, span::Span},
     invoice::InvoiceState,
-    month::Month,
-    plan::Plan,
-    prices::StandardPlan,
-    rating::{Adjustments, Invoice, Metered, Term, rate_with},
-    span::Span,
+    pricing::{
+        plan::Plan,
+        plan_aggregate::{PlanCatalogue, PlanDefinition},
+        standard_plan::StandardPlan,
+    },
+    rating::{
+        rate::{Adjustments, Invoice, rate_with},
+        term::Term,
+        usage_amounts::Metered,
+    },
 };
 
 /// How often an invoice of one month can be made again after it was voided.

@@ -1,17 +1,16 @@
 //! Billing: what an organization stored and ran, and what it costs.
 //!
 //! The service listens to files and jobs, keeps what is metered of them ([`projections`]), and answers questions about any
-//! period with pure functions ([`domain`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
+//! period with pure functions ([`rating`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
 //! ([`ledger`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
 
 pub mod api;
+pub mod buckets;
 pub mod budgets;
 pub mod documents;
-pub mod domain;
 pub mod ledger;
 pub mod metering;
 pub mod projections;
-pub mod rate;
 pub mod reconciliation;
 pub mod sagas;
 pub mod settings;

@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use billing::{
-    BillingService,
-    rate::{self, RateArgs},
-};
+use billing::BillingService;
 use clap::Subcommand;
+use rating::calculator::{self, RateArgs};
 use service_kit::cli::{self, More};
 
 /// What only billing can do.
@@ -19,7 +17,7 @@ enum OfBilling {
 impl More for OfBilling {
     fn run(self) -> ExitCode {
         match self {
-            Self::Rate(args) => rate::run(&args),
+            Self::Rate(args) => calculator::run(&args),
         }
     }
 }

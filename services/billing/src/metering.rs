@@ -26,6 +26,20 @@ use std::{
 };
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::{Span, Window},
+    metering::{
+        anomaly::{Flag, Flagged},
+        compute::{JobRun, JobUsage, compute_usage},
+        level::LevelChange,
+        storage::FileUsage,
+    },
+    sharing::{
+        file_change::{Change, FileChange},
+        rule::Rules,
+        shares::{Shares, shares},
+    },
+};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection};
 use uuid::Uuid;
 
@@ -33,24 +47,14 @@ use self::{
     groups::MAX_SHARED_FILES,
     reading::{Cut, Late, Pages, Sought, TOTALS},
 };
-use crate::{
-    domain::{
-        Flag, Flagged,
-        compute::{JobRun, JobUsage, compute_usage},
-        metering::LevelChange,
-        sharing::{Change, FileChange, Rules, Shares, shares},
-        span::{Span, Window},
-        storage::FileUsage,
-    },
-    projections::{
-        ReadError,
-        answer::{Found, Page},
-        bounded,
-        file_links::Links,
-        shared_files::{self, Owners},
-        storage_changes::Changes,
-        sums::{Read, Scope},
-    },
+use crate::projections::{
+    ReadError,
+    answer::{Found, Page},
+    bounded,
+    file_links::Links,
+    shared_files::{self, Owners},
+    storage_changes::Changes,
+    sums::{Read, Scope},
 };
 
 /// The most changes of single files, links and runs that one answer reads.

@@ -9,12 +9,12 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
+use rating::calendar::month::{Month, NotAMonth};
 use serde::{Deserialize, de::DeserializeOwned};
 use service_kit::{ApiPath, Caller, Command, Problem, Role};
 use uuid::Uuid;
 
-use super::Api;
-use crate::domain::month::{Month, NotAMonth};
+use crate::api::Api;
 
 /// The organization in the path, `{org}`, whose things the caller may see.
 #[derive(Debug, Clone, Copy)]

@@ -2,24 +2,21 @@
 
 use axum::{Json, extract::State};
 use epoch::Timestamp;
+use rating::{
+    account::{AccountCommand, Pin},
+    calendar::{month::Month, span::Span},
+    money::{currency::Currency, decimal::Decimal},
+    pricing::{components::ChargeDefinition, meter::Meter},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::{ApiPath, Changed, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, Operated, Viewed, instant};
 use crate::{
-    domain::{
-        account::{AccountCommand, Pin},
-        charge::Meter,
-        currency::Currency,
-        decimal::Decimal,
-        month::Month,
-        plan::ChargeDefinition,
-        span::Span,
-    },
-    ledger::{LedgerError, Opening, Sums},
+    api::{Api, Operated, Viewed, instant},
+    ledger::{LedgerError, Opening, Sums, command_problem},
 };
 
 /// An account to be opened by hand.
@@ -140,9 +137,9 @@ macro_rules! admin_command {
             let context = $command.context.clone().for_tenant($org);
             let made: Result<AccountCommand, Problem> = async { $make }.await;
             match made {
-                Ok(made) => Ok($api.ledger.accounts.execute($org, &made, &context).await?.into()),
+                Ok(made) => Ok($api.ledger.accounts.execute($org, &made, &context).await.map_err(command_problem)?.into()),
                 // What was done before under this key is answered as it was then, whatever has changed since.
-                Err(refused) => $api.ledger.accounts.repeated(&context).await?.map(Changed::from).ok_or(refused),
+                Err(refused) => $api.ledger.accounts.repeated(&context).await.map_err(command_problem)?.map(Changed::from).ok_or(refused),
             }
         }
     };

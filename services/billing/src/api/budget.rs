@@ -1,19 +1,19 @@
 //! Budgets: what an organization wants to spend in a month, and whether its jobs may go on.
 
 use axum::{Json, extract::State};
+use rating::{
+    account::{AccountCommand, AccountError},
+    money::decimal::Decimal,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::{ApiPath, Caller, Changed, Command, Problem, Role};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, Viewed};
 use crate::{
-    domain::{
-        account::{AccountCommand, AccountError},
-        decimal::Decimal,
-    },
-    ledger::LedgerError,
+    api::{Api, Viewed},
+    ledger::{LedgerError, command_problem},
 };
 
 /// A budget to be.
@@ -68,7 +68,7 @@ pub async fn set(
     let BudgetBody { amount, thresholds, hard_stop } = command.body;
     let set = AccountCommand::SetBudget { amount, thresholds, hard_stop, now: api.ledger.now() };
     let context = command.context.for_tenant(organization);
-    Ok(api.ledger.accounts.execute(organization, &set, &context).await?.into())
+    Ok(api.ledger.accounts.execute(organization, &set, &context).await.map_err(command_problem)?.into())
 }
 
 /// Whether an organization's jobs may go on.

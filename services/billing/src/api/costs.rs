@@ -5,24 +5,30 @@
 //! prices that applied then.
 
 use axum::{Json, extract::State};
+use rating::{
+    calendar::span::Span,
+    pricing::{
+        meter::{Meter, Quantity},
+        price_model::{Charge, Model},
+    },
+    rating::{
+        allocation::{Cost, breakdown, is_of},
+        rate::{Adjustments, Invoice, Line, rate},
+        term::Term,
+        usage_amounts::Metered,
+    },
+    sharing::rule::Rule,
+};
 use serde::Serialize;
 use service_kit::{ApiQuery, Problem};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{
-    Api, Viewed,
-    question::{Question, QuestionQuery},
-    usage::LISTED,
-};
 use crate::{
-    domain::{
-        breakdown::{Cost, breakdown, is_of},
-        charge::{Charge, Meter, Model},
-        quantity::Quantity,
-        rating::{Adjustments, Invoice, Line, Metered, Term, rate},
-        sharing::Rule,
-        span::Span,
+    api::{
+        Api, Viewed,
+        question::{Question, QuestionQuery},
+        usage::LISTED,
     },
     ledger::{LedgerError, rule_of, spans},
     metering::{Part, Snapshot, charged::Charged, groups::GroupBy},
@@ -267,7 +273,7 @@ fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
                 plan_version: plan.key.version,
                 quantity: Quantity { metered: 0, unit: charge.unit }.to_string(),
                 unit_price: unit_price(charge),
-                amount: crate::domain::money::Amount::zero(invoice.currency).to_string(),
+                amount: rating::money::amount::Amount::zero(invoice.currency).to_string(),
             });
         }
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::rows::{GroupByName, RowAnswer};
+use crate::api::rows::{GroupByName, RowAnswer};
 /// The same columns as the JSON rows.
 pub(super) fn own(rows: &[RowAnswer], group_by: Option<GroupByName>) -> String {
     let key_name = group_by.map_or("key", GroupByName::as_str);

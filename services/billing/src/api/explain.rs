@@ -12,25 +12,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::{Json, extract::State};
 use contracts::invoice::{Correction, Day as FrozenDay, InvoiceFinalized};
 use epoch::Timestamp;
+use rating::{
+    calendar::span::Span,
+    metering::level::{LevelChange, segments},
+    money::{amount::Amount, exact::Exact},
+    pricing::price_model::Part as ChargePart,
+    rating::explain::steps,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::{ApiQuery, Problem};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::{
-    Api, Invoiced, Viewed,
-    invoices::{Found, found},
-    question::said,
-};
 use crate::{
-    domain::{
-        charge::Part as ChargePart,
-        exact::Exact,
-        metering::{LevelChange, segments},
-        money::Amount,
-        span::Span,
-        steps::steps,
+    api::{
+        Api, Invoiced, Viewed,
+        invoices::{Found, found},
+        question::said,
     },
     ledger::{Ledger, Statement, When},
     metering::{

@@ -15,20 +15,19 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use rating::{
+    calendar::{slot::Slot, span::Span},
+    rating::{term::Term, usage_amounts::Metered},
+};
 use service_kit::Problem;
 use uuid::Uuid;
 
 use self::{rows::Priced, table::text};
-use super::{
-    Api,
-    question::Question,
-    rows::{GroupByName, MAX_ROWS},
-};
 use crate::{
-    domain::{
-        rating::{Metered, Term},
-        slots::Slot,
-        span::Span,
+    api::{
+        Api,
+        question::Question,
+        rows::{GroupByName, MAX_ROWS},
     },
     ledger::rule_of,
     metering::{Asked, Part, Snapshot, groups::Usage},

@@ -8,6 +8,10 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use rating::{
+    calendar::month::{Month, NotAMonth},
+    invoice::InvoiceState,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::{ApiPath, ApiQuery, Changed, Page, PageQuery, Problem};
@@ -15,13 +19,9 @@ use sqlx::FromRow;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, Invoiced, Monthly, Operated, Viewed, plans::ReasonBody};
 use crate::{
+    api::{Api, Invoiced, Monthly, Operated, Viewed, plans::ReasonBody},
     documents::{CreditNote, Document},
-    domain::{
-        invoice::InvoiceState,
-        month::{Month, NotAMonth},
-    },
     ledger::Ledger,
 };
 

@@ -3,6 +3,15 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use rating::{
+    money::decimal::Decimal,
+    pricing::{
+        components::ChargeDefinition,
+        plan::PlanVersion,
+        plan_aggregate::{PlanCatalogue, PlanCommand, PlanDefinition, require_operators_own},
+    },
+    sharing::rule::Rule,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::{ApiPath, ApiQuery, Caller, Changed, Page, PageQuery, Problem, Role};
@@ -10,14 +19,10 @@ use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, Operated};
-use crate::domain::{
-    catalogue::{PlanCatalogue, PlanCommand, PlanDefinition, require_operators_own},
-    decimal::Decimal,
-    plan::{ChargeDefinition, PlanVersion},
-    sharing::Rule,
+use crate::{
+    api::{Api, Operated},
+    ledger::{LedgerError, command_problem, refused_at},
 };
-use crate::ledger::{LedgerError, refused_at};
 
 /// A version of a plan to be.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -93,7 +98,8 @@ pub struct PlanSummary {
 )]
 pub async fn publish(State(api): State<Api>, Operated(command): Operated<PlanBody>) -> Result<Changed, Problem> {
     let publish = PlanCommand::Publish(command.body.definition()?);
-    let executed = api.ledger.plans.create(Uuid::now_v7(), &publish, &command.context).await?;
+    let executed =
+        api.ledger.plans.create(Uuid::now_v7(), &publish, &command.context).await.map_err(command_problem)?;
     Ok(Changed::created(&executed, |id| format!("/api/v1/admin/plans/{id}")))
 }
 
@@ -112,7 +118,7 @@ pub async fn publish_version(
     require_operators_own(plan).map_err(LedgerError::from)?;
     require_plan(&api, plan).await?;
     let publish = PlanCommand::Publish(command.body.definition()?);
-    Ok(api.ledger.plans.execute(plan, &publish, &command.context).await?.into())
+    Ok(api.ledger.plans.execute(plan, &publish, &command.context).await.map_err(command_problem)?.into())
 }
 
 /// Retires a plan: nobody new gets it; who has it keeps it. The standard plan stays, since accounts are opened by it. For operators.
@@ -128,7 +134,7 @@ pub async fn retire(
 ) -> Result<Changed, Problem> {
     require_operators_own(plan).map_err(LedgerError::from)?;
     let retire = PlanCommand::Retire { reason: command.body.reason };
-    Ok(api.ledger.plans.execute(plan, &retire, &command.context).await?.into())
+    Ok(api.ledger.plans.execute(plan, &retire, &command.context).await.map_err(command_problem)?.into())
 }
 
 /// Lists plans, newest first. For operators.

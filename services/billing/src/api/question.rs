@@ -5,18 +5,16 @@
 
 use epoch::Timestamp;
 use jiff::tz::TimeZone;
+use rating::calendar::{
+    day::{Day, DaysError, beginning_of_month, days, zone},
+    span::{Span, Window},
+};
 use serde::Deserialize;
 use service_kit::Problem;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::{
-    domain::{
-        days::{Day, DaysError, beginning_of_month, days, zone},
-        span::{Span, Window},
-    },
-    metering::Asked,
-};
+use crate::metering::Asked;
 
 /// The longest period that is answered, in milliseconds: 400 days of 24 hours.
 pub const MAX_PERIOD_MS: i128 = 400 * 24 * 3_600_000;

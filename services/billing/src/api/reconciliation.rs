@@ -10,7 +10,7 @@ use sqlx::{PgPool, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Api;
+use crate::api::Api;
 
 /// The most differences that are listed.
 const LISTED: i64 = 200;

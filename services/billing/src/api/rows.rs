@@ -11,19 +11,19 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use rating::{
+    calendar::slot::{Every, Slot, slots},
+    pricing::meter::{Quantity, Unit},
+};
 use serde::{Deserialize, Serialize};
 use service_kit::{ApiQuery, PageQuery, Problem};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{
-    Api, Viewed, csv, focus,
-    question::{Question, QuestionQuery, unprocessable},
-};
 use crate::{
-    domain::{
-        quantity::{Quantity, Unit},
-        slots::{Every, Slot, slots},
+    api::{
+        Api, Viewed, csv, focus,
+        question::{Question, QuestionQuery, unprocessable},
     },
     metering::{
         Part, Snapshot,

@@ -6,16 +6,19 @@
 //! the answer without `next` has those of all accounts. Sums that can't be such sums are refused.
 
 use axum::{Json, extract::State};
+use rating::{
+    calendar::span::Span,
+    money::{amount::Amount, currency::Currency},
+    pricing::plan::PlanVersion,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::Problem;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, Operated, instant, plans::PlanBody};
 use crate::{
-    api::question::MAX_PERIOD_MS,
-    domain::{currency::Currency, money::Amount, plan::PlanVersion, span::Span},
+    api::{Api, Operated, instant, plans::PlanBody, question::MAX_PERIOD_MS},
     ledger::{Effect, LedgerError, Sums, refused_at},
 };
 

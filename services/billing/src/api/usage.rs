@@ -1,24 +1,22 @@
 //! What an organization stored and ran.
 
 use axum::{Json, extract::State};
+use rating::{
+    calendar::day::Day,
+    metering::{anomaly::Flagged, compute::JobUsage as JobUsed, storage::FileUsage as FileUsed},
+    pricing::meter::{Quantity, Unit},
+    sharing::rule::Rules,
+};
 use serde::Serialize;
 use service_kit::{ApiQuery, Problem};
 use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{
-    Api, Viewed,
-    question::{Question, QuestionQuery},
-};
 use crate::{
-    domain::{
-        Flagged,
-        compute::JobUsage as JobUsed,
-        days::Day,
-        quantity::{Quantity, Unit},
-        sharing::Rules,
-        storage::FileUsage as FileUsed,
+    api::{
+        Api, Viewed,
+        question::{Question, QuestionQuery},
     },
     metering::{self, Part, Totals},
     projections::answer::Page,

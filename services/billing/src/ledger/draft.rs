@@ -6,19 +6,21 @@ use bigdecimal::num_bigint::BigInt;
 use contracts::invoice::{Correction, Day, InvoiceFinalized, Line};
 use epoch::{Aggregate, Timestamp, Version, store::Streamer as _};
 use futures::TryStreamExt;
+use rating::{
+    account::Account,
+    calendar::{month::Month, span::Span},
+    invoice::{InvoiceState, LineNow},
+    money::{amount::Amount, currency::Currency},
+    rating::{
+        rate::{self, Adjustments},
+        term::Term,
+        usage_amounts::Metered,
+    },
+    validation::Refused,
+};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Statement, Used, When};
-use crate::domain::{
-    account::Account,
-    currency::Currency,
-    invoice::{InvoiceState, LineNow},
-    money::Amount,
-    month::Month,
-    rating::{self, Adjustments, Metered, Term},
-    refused::Refused,
-    span::Span,
-};
+use crate::ledger::{Ledger, LedgerError, Statement, Used, When};
 
 /// How many digits of the rounding are shown.
 const DIGITS: u8 = 12;
@@ -47,7 +49,7 @@ impl Ledger {
         organization: Uuid,
         period: Span,
         usage: &[(Term, Metered)],
-    ) -> Result<(rating::Invoice, Vec<Correction>), LedgerError> {
+    ) -> Result<(rate::Invoice, Vec<Correction>), LedgerError> {
         let account = self.accounts.load(organization).await?.state;
         if let (Ok(currency), Some(month)) = (account.currency(), self.month_of(&account, period)?) {
             let (_, state) = self.invoice_of(organization, month).await?;
@@ -59,7 +61,7 @@ impl Ledger {
             let corrected = sum(&frozen.corrections, currency)?;
             let invoice = super::invoice(&account, usage, &corrected)?;
             let read = |text: &str| Amount::read(text, currency);
-            let invoice = rating::Invoice {
+            let invoice = rate::Invoice {
                 discount: read(&frozen.discount)?,
                 minimum_true_up: read(&frozen.minimum_true_up)?,
                 tax: read(&frozen.tax)?,
@@ -68,7 +70,7 @@ impl Ledger {
             };
             return Ok((invoice, frozen.corrections.clone()));
         }
-        let invoice = rating::rate(usage, &Adjustments::default())?.ok_or(LedgerError::EmptyPeriod)?;
+        let invoice = rate::rate(usage, &Adjustments::default())?.ok_or(LedgerError::EmptyPeriod)?;
         Ok((invoice, Vec::new()))
     }
 
@@ -159,7 +161,7 @@ pub(super) fn known_now(account: &Account, invoice: &InvoiceState, used: &Used) 
     if let Some(percent) = frozen {
         adjustments.discount_percent = percent.parse().map_err(|error| Refused::new("discount_percent", error))?;
     }
-    let now = rating::rate(&used.terms, &adjustments)?.ok_or(LedgerError::EmptyPeriod)?;
+    let now = rate::rate(&used.terms, &adjustments)?.ok_or(LedgerError::EmptyPeriod)?;
     Ok(LineNow::all_of(&now))
 }
 
@@ -195,7 +197,7 @@ pub(super) fn document(
     corrections: Vec<Correction>,
 ) -> InvoiceFinalized {
     let invoice = &statement.invoice;
-    let line = |line: &rating::Line| Line {
+    let line = |line: &rate::Line| Line {
         meter: line.meter.as_str().to_owned(),
         unit: line.quantity.unit.symbol().to_owned(),
         plan: line.plan.plan.clone(),

@@ -2,15 +2,18 @@
 
 use epoch::{ExecuteError, Timestamp, store::StoreError};
 use epoch_postgres::TxError;
+use rating::{
+    account::AccountError,
+    calendar::{day::DaysError, month::Month},
+    invoice::InvoiceError,
+    money::amount::NotAnAmount,
+    pricing::plan_aggregate::PlanError,
+    rating::{rate::RatingError, term::ChargingError},
+    validation::Refused,
+};
 use service_kit::{IntoProblem, Problem};
 
-use crate::{
-    domain::{
-        account::AccountError, catalogue::PlanError, charging::ChargingError, days::DaysError, invoice::InvoiceError,
-        money::NotAnAmount, month::Month, rating::RatingError, refused::Refused,
-    },
-    projections::ReadError,
-};
+use crate::projections::ReadError;
 
 /// Why the ledger has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -100,13 +103,36 @@ impl<E: std::error::Error + Into<LedgerError>> From<ExecuteError<E>> for LedgerE
     }
 }
 
+impl IntoProblem for LedgerError {
+    fn into_problem(self) -> Problem {
+        self.into()
+    }
+}
+
+/// The problem of a command that was not executed. The errors of aggregates are in a crate without HTTP, so they pass through
+/// [`LedgerError`].
+pub(crate) fn command_problem<E: std::error::Error + Into<LedgerError>>(error: ExecuteError<E>) -> Problem {
+    let error: ExecuteError<LedgerError> = match error {
+        ExecuteError::Rejected(refusal) => ExecuteError::Rejected(refusal.into()),
+        ExecuteError::Conflict { aggregate, id, expected, actual } => {
+            ExecuteError::Conflict { aggregate, id, expected, actual }
+        }
+        ExecuteError::Stale { aggregate, id, expected, actual } => {
+            ExecuteError::Stale { aggregate, id, expected, actual }
+        }
+        ExecuteError::CommandReused { command_id } => ExecuteError::CommandReused { command_id },
+        ExecuteError::Store(error) => ExecuteError::Store(error),
+    };
+    error.into()
+}
+
 impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Self {
         let detail = error.to_string();
         match error {
-            LedgerError::Account(error) => error.into_problem(),
-            LedgerError::Plan(error) => error.into_problem(),
-            LedgerError::Invoice(error) => error.into_problem(),
+            LedgerError::Account(error) => account_problem(error),
+            LedgerError::Plan(error) => plan_problem(error),
+            LedgerError::Invoice(error) => invoice_problem(error),
             LedgerError::Charging(ChargingError::OtherCurrency { .. }) => {
                 Problem::conflict(detail).of_kind("/problems/no-plan", "the account has no plan in its currency")
             }
@@ -133,51 +159,45 @@ impl From<LedgerError> for Problem {
     }
 }
 
-impl IntoProblem for AccountError {
-    fn into_problem(self) -> Problem {
-        let detail = self.to_string();
-        match self {
-            Self::NotFound => Problem::not_found(detail),
-            Self::AlreadyExists => Problem::conflict(detail),
-            Self::Invoiced { .. } => {
-                Problem::conflict(detail).of_kind("/problems/invoiced-already", "the period was invoiced")
-            }
-            Self::OtherCurrency { .. } => {
-                Problem::unprocessable(detail).of_kind("/problems/other-currency", "another currency")
-            }
-            Self::Refused(refused) => at(&refused),
+fn account_problem(error: AccountError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        AccountError::NotFound => Problem::not_found(detail),
+        AccountError::AlreadyExists => Problem::conflict(detail),
+        AccountError::Invoiced { .. } => {
+            Problem::conflict(detail).of_kind("/problems/invoiced-already", "the period was invoiced")
         }
+        AccountError::OtherCurrency { .. } => {
+            Problem::unprocessable(detail).of_kind("/problems/other-currency", "another currency")
+        }
+        AccountError::Refused(refused) => at(&refused),
     }
 }
 
-impl IntoProblem for PlanError {
-    fn into_problem(self) -> Problem {
-        let detail = self.to_string();
-        match self {
-            Self::NotFound | Self::NoSuchVersion { .. } => Problem::not_found(detail),
-            Self::Retired { .. } => Problem::conflict(detail).of_kind("/problems/plan-retired", "the plan is retired"),
-            Self::Standard => {
-                Problem::conflict(detail).of_kind("/problems/standard-plan", "the standard plan follows the settings")
-            }
-            Self::TooManyVersions => Problem::conflict(detail),
-            Self::Refused(refused) => at(&refused),
+fn plan_problem(error: PlanError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        PlanError::NotFound | PlanError::NoSuchVersion { .. } => Problem::not_found(detail),
+        PlanError::Retired { .. } => Problem::conflict(detail).of_kind("/problems/plan-retired", "the plan is retired"),
+        PlanError::Standard => {
+            Problem::conflict(detail).of_kind("/problems/standard-plan", "the standard plan follows the settings")
         }
+        PlanError::TooManyVersions => Problem::conflict(detail),
+        PlanError::Refused(refused) => at(&refused),
     }
 }
 
-impl IntoProblem for InvoiceError {
-    fn into_problem(self) -> Problem {
-        let detail = self.to_string();
-        match self {
-            Self::NotFound => Problem::not_found(detail),
-            Self::Finalized { .. } => {
-                Problem::conflict(detail).of_kind("/problems/invoice-finalized", "the invoice is finalized")
-            }
-            Self::Draft => Problem::conflict(detail).of_kind("/problems/invoice-draft", "the invoice is a draft"),
-            Self::Void { .. } => Problem::conflict(detail).of_kind("/problems/invoice-void", "the invoice is void"),
-            Self::Refused(refused) => at(&refused),
-            Self::Currency(_) | Self::Amount(_) => Problem::internal(detail),
+fn invoice_problem(error: InvoiceError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        InvoiceError::NotFound => Problem::not_found(detail),
+        InvoiceError::Finalized { .. } => {
+            Problem::conflict(detail).of_kind("/problems/invoice-finalized", "the invoice is finalized")
         }
+        InvoiceError::Draft => Problem::conflict(detail).of_kind("/problems/invoice-draft", "the invoice is a draft"),
+        InvoiceError::Void { .. } => Problem::conflict(detail).of_kind("/problems/invoice-void", "the invoice is void"),
+        InvoiceError::Refused(refused) => at(&refused),
+        InvoiceError::Currency(_) | InvoiceError::Amount(_) => Problem::internal(detail),
     }
 }
 

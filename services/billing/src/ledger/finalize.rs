@@ -20,17 +20,17 @@ use contracts::invoice::InvoiceDrafted;
 use epoch::{CommandContext, Executed, Version};
 use epoch_postgres::PgTx;
 use futures::FutureExt;
+use rating::{
+    account::{Account, AccountCommand},
+    calendar::month::Month,
+    invoice::{InvoiceCommand, InvoiceError, InvoiceState},
+};
 use uuid::Uuid;
 
-use super::{
+use crate::ledger::{
     Ledger, LedgerError, MAX_ATTEMPTS, Used, When,
     draft::{corrections_of, document, known_now, sum},
     invoice_id,
-};
-use crate::domain::{
-    account::{Account, AccountCommand},
-    invoice::{InvoiceCommand, InvoiceError, InvoiceState},
-    month::Month,
 };
 
 /// The series of invoices and credit notes.

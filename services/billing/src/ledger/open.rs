@@ -11,15 +11,15 @@ use std::sync::Arc;
 use epoch::{CommandContext, Executed};
 use epoch_postgres::PgTx;
 use futures::FutureExt;
+use rating::{
+    account::{AccountCommand, AccountError, Pin},
+    money::currency::Currency,
+    pricing::plan_aggregate::{PlanCommand, PlanError, standard},
+    validation::Refused,
+};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, finalize::aside};
-use crate::domain::{
-    account::{AccountCommand, AccountError, Pin},
-    catalogue::{PlanCommand, PlanError, standard},
-    currency::Currency,
-    refused::Refused,
-};
+use crate::ledger::{Ledger, LedgerError, finalize::aside};
 
 /// An account to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,18 +11,16 @@ use std::{cmp::Ordering, sync::Arc};
 
 use bigdecimal::num_bigint::BigInt;
 use epoch::Timestamp;
+use rating::{
+    calendar::span::Span,
+    money::{amount::Amount, currency::Currency},
+    pricing::plan::Plan,
+    rating::term::{ChargingError, Term, terms_of},
+};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, When, invoice, spans};
-use crate::domain::{
-    charging::{ChargingError, terms_of},
-    currency::Currency,
-    money::Amount,
-    plan::Plan,
-    rating::Term,
-    span::Span,
-};
+use crate::ledger::{Ledger, LedgerError, When, invoice, spans};
 
 /// What a plan changes for one account.
 #[derive(Debug, Clone, PartialEq, Eq)]

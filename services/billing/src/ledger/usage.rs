@@ -3,23 +3,28 @@
 //! The invariant: usage is read from the sums that metering keeps, so that it costs days and not events, and all of a month from one
 //! snapshot of them. An instant of knowledge in the past gives what was known then.
 
+use bigdecimal::num_bigint::BigInt;
 use epoch::Timestamp;
-use uuid::Uuid;
-
-use super::{Ledger, LedgerError, Statement, adjustments};
-use crate::{
-    domain::{
-        account::Account,
-        charging::terms_of,
-        days::{Day, days},
+use rating::{
+    account::Account,
+    calendar::{
+        day::{Day, days},
         month::Month,
-        rating::{Metered, Term, rate_with},
-        sharing::Rules,
         span::{Span, Window},
     },
+    rating::{
+        rate::rate_with,
+        term::{Term, terms_of},
+        usage_amounts::Metered,
+    },
+    sharing::rule::Rules,
+};
+use uuid::Uuid;
+
+use crate::{
+    ledger::{Ledger, LedgerError, Statement, adjustments},
     metering::{Asked, Snapshot, charged::Charged},
 };
-use bigdecimal::num_bigint::BigInt;
 
 /// As of when usage is asked for, and as known when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

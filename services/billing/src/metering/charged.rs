@@ -9,15 +9,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::{Span, Window},
+    rating::usage_amounts::Metered,
+};
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
-use super::{Asked, Cut, Late, Pages, Snapshot, Sought};
 use crate::{
-    domain::{
-        rating::Metered,
-        span::{Span, Window},
-    },
+    metering::{Asked, Cut, Late, Pages, Snapshot, Sought},
     projections::{ReadError, sums::Scope},
 };
 
@@ -129,7 +129,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::{pieces, within};
-    use crate::domain::{rating::Metered, span::Span};
+    use rating::{calendar::span::Span, rating::usage_amounts::Metered};
 
     fn span((start, end): (i64, i64)) -> Span {
         Span::new(Timestamp::from_millis(start), Timestamp::from_millis(end))

@@ -8,16 +8,16 @@ use std::{
     mem,
 };
 
+use rating::{
+    calendar::span::Span,
+    metering::level::areas,
+    sharing::{rule::Rules, shares::Shares},
+};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Asked, Cut, MAX_CHANGES, Pages, Part, Shared, Snapshot, Sought, one_more};
 use crate::{
-    domain::{
-        metering::areas,
-        sharing::{Rules, Shares},
-        span::Span,
-    },
+    metering::{Asked, Cut, MAX_CHANGES, Pages, Part, Shared, Snapshot, Sought, one_more},
     projections::{
         ReadError,
         answer::Page,

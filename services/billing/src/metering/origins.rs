@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 
 use epoch::Timestamp;
+use rating::metering::{compute::JobRun, level::LevelChange};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Cut, MAX_CHANGES, Pages, Part, Snapshot, Sought, groups::GroupBy, one_more};
 use crate::{
-    domain::{compute::JobRun, metering::LevelChange},
+    metering::{Cut, MAX_CHANGES, Pages, Part, Snapshot, Sought, groups::GroupBy, one_more},
     projections::{ReadError, answer::Page, bounded},
 };
 

@@ -6,17 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::{Span, Window},
+    metering::{compute::JobRun, level::LevelChange, storage::storage_usage},
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Asked, MAX_CHANGES, MAX_PARTS, Part, Totals};
 use crate::{
-    domain::{
-        compute::JobRun,
-        metering::LevelChange,
-        span::{Span, Window},
-        storage::storage_usage,
-    },
+    metering::{Asked, MAX_CHANGES, MAX_PARTS, Part, Totals},
     projections::{
         ReadError,
         answer::{self, Area, Found, Page, Wanted},

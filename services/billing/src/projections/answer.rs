@@ -9,20 +9,18 @@
 //! doesn't hand out their changes.
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::{Span, Window},
+    metering::{compute::JobRun, level::LevelChange, run::Run},
+};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{
+use crate::projections::{
     ReadError, bounded,
     file_links::{Link, Links, links},
     storage_changes::Changes,
     sums::{self, A, B, ID, OTHER, PART, PART_OF_SUMS, PLACE, Pieces, Read, SAID, Scope, X, whole},
-};
-use crate::domain::{
-    compute::JobRun,
-    metering::LevelChange,
-    runs::Run,
-    span::{Span, Window},
 };
 
 /// The statement of what is listed, of runs and of the sums. Where only sums are asked for, theirs is sent alone.

@@ -11,10 +11,9 @@ use async_trait::async_trait;
 use contracts::job::{AGGREGATE, FileRole, JobEvent};
 use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx, version_number};
+use rating::sharing::file_change::{Change, FileChange};
 use sqlx::PgConnection;
 use uuid::Uuid;
-
-use crate::domain::sharing::{Change, FileChange};
 
 /// The subscription's name.
 pub const NAME: &str = "file-links";

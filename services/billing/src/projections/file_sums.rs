@@ -6,17 +6,17 @@
 //! with the changes of the hours that a question cuts are as exact. So a file costs days, and never more than a few changes.
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::Span,
+    metering::level::{LevelChange, LevelSums},
+};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{
+use crate::projections::{
     ReadError, bounded,
     storage_changes::Changes,
     sums::{Pieces, Read, Scope, whole},
-};
-use crate::domain::{
-    metering::{LevelChange, LevelSums},
-    span::Span,
 };
 
 /// The statement.

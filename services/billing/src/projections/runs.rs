@@ -24,8 +24,8 @@ pub use self::{
     kept::{KeptRun, RecordedRun, of_jobs, within},
     moments::{Known, known_at, paired},
 };
-use super::sums::{RunChanges, Scope};
-use crate::domain::{compute::JobRun, metering::LevelChange, pairing::Kind};
+use crate::projections::sums::{RunChanges, Scope};
+use rating::metering::{compute::JobRun, level::LevelChange, pairing::Kind};
 
 /// The subscription's name.
 pub const NAME: &str = "runs";

@@ -9,10 +9,14 @@
 use std::{collections::BTreeMap, error::Error, str::FromStr};
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::Span,
+    metering::{compute::JobRun, level::LevelChange},
+};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{
+use crate::projections::{
     ReadError,
     answer::{Page, at_most, run},
     bounded,
@@ -20,7 +24,6 @@ use super::{
     storage_changes::Changes,
     sums::{A, B, ID, OTHER, PART, PART_OF_SUMS, PLACE, Pieces, Read, SAID, Scope, X, Y},
 };
-use crate::domain::{compute::JobRun, metering::LevelChange, span::Span};
 
 /// The statement of what is shared, and of the sums.
 pub const STATEMENT: &str = concat!(include_str!("sql/shared_files.sql"), "union all\n", include_str!("sql/sums.sql"));

@@ -14,11 +14,11 @@ use contracts::file::{AGGREGATE, FileEvent};
 use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx};
 use futures::TryStreamExt;
+use rating::{calendar::span::Span, metering::level::LevelChange};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{ReadError, bounded};
-use crate::domain::{metering::LevelChange, span::Span};
+use crate::projections::{ReadError, bounded};
 
 /// The subscription's name.
 pub const NAME: &str = "storage-changes";

@@ -11,6 +11,10 @@
 use std::collections::BTreeMap;
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::Span,
+    metering::level::{LevelChange, LevelSums},
+};
 use sqlx::{
     ColumnIndex, PgConnection, Postgres, Row,
     postgres::{PgArguments, PgRow},
@@ -18,11 +22,9 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{ReadError, bounded};
-use crate::domain::{
+use crate::{
     buckets::{MIDDLE_OF_DAY, Piece, Width, areas, before, by_days, within},
-    metering::{LevelChange, LevelSums},
-    span::Span,
+    projections::{ReadError, bounded},
 };
 
 /// The statement that reads sums. Others begin before it.
@@ -441,7 +443,7 @@ mod tests {
     use epoch::Timestamp;
 
     use super::{Pieces, Scope};
-    use crate::domain::span::Span;
+    use rating::calendar::span::Span;
 
     const HOUR: i64 = 3_600_000;
 

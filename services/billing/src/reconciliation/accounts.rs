@@ -20,21 +20,21 @@ use epoch::{
 };
 use epoch_postgres::{PgStore, reached};
 use futures::TryStreamExt;
+use rating::{account::Account, invoice::InvoiceState, pricing::plan_aggregate::PlanCatalogue};
 use serde_json::Value;
 use sqlx::{PgConnection, Row, types::Json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::listed::{Columns, Listed};
-use super::{
-    Areas, Compared, INTERVAL, NOTHING, Places, Side,
-    copy::Look,
-    due::{AT_MOST, versions},
-    millis, note,
-};
 use crate::{
-    domain::{account::Account, catalogue::PlanCatalogue, invoice::InvoiceState},
     projections::{ReadError, accounts::Accounts},
+    reconciliation::{
+        Areas, Compared, INTERVAL, NOTHING, Places, Side,
+        copy::Look,
+        due::{AT_MOST, versions},
+        millis, note,
+    },
 };
 
 /// How many ids of the log, and of each table, are looked at in a step.

@@ -33,7 +33,7 @@ use self::{
     state::Place,
     stream::Stream,
 };
-use super::{
+use crate::reconciliation::{
     Areas, Compared, INTERVAL, Places,
     due::{OVERTAKEN, due, versions},
     millis,

@@ -12,7 +12,7 @@ use epoch_postgres::newest_reached;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Compared, millis};
+use crate::reconciliation::{Compared, millis};
 
 /// An event that billing hasn't had must have come when it is so much older than the newest file or job that billing has heard of.
 pub(super) const OVERTAKEN: Duration = Duration::from_secs(600);

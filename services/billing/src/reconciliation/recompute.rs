@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use epoch::Timestamp;
 use futures::TryStreamExt;
+use rating::{
+    calendar::span::Span,
+    metering::level::{LevelChange, LevelSums},
+};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Areas, Compared, NOTHING, Places};
 use crate::{
-    domain::{
-        buckets::Width,
-        metering::{LevelChange, LevelSums},
-        span::Span,
-    },
+    buckets::Width,
     metering::MAX_CHANGES,
     projections::{
         ReadError, bounded,
@@ -21,6 +20,7 @@ use crate::{
         storage_changes,
         sums::{Scope, whole},
     },
+    reconciliation::{Areas, Compared, NOTHING, Places},
 };
 
 /// How many files of an organization are compared in a step.

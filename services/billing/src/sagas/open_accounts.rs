@@ -7,11 +7,9 @@ use async_trait::async_trait;
 use contracts::organization::{AGGREGATE, OrganizationEvent};
 use epoch::{Batch, CommandContext, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx};
+use rating::account::AccountError;
 
-use crate::{
-    domain::account::AccountError,
-    ledger::{Ledger, LedgerError, Opening},
-};
+use crate::ledger::{Ledger, LedgerError, Opening};
 
 /// Who opened the account, as its events remember.
 const ACTOR: &str = "service:billing";

@@ -1,9 +1,9 @@
 //! Plans, accounts, budgets and invoices through the door.
 
 use axum::http::Method;
-use billing::domain::{catalogue::standard, month::Month};
 use epoch::Timestamp;
 use jiff::tz::TimeZone;
+use rating::{calendar::month::Month, pricing::plan_aggregate::standard};
 use serde_json::{Value, json};
 use service_kit::{Caller, Role};
 use uuid::Uuid;

@@ -2,11 +2,6 @@
 
 use billing::{
     BillingService,
-    domain::{
-        days::{days, zone},
-        sharing::Rule,
-        span::{Span, Window},
-    },
     metering::{
         Asked, MAX_FLAGS, Snapshot,
         groups::{GroupBy, groups},
@@ -20,6 +15,13 @@ use billing::{
 };
 use epoch::Timestamp;
 use epoch_postgres::testkit::TestDatabase;
+use rating::{
+    calendar::{
+        day::{days, zone},
+        span::{Span, Window},
+    },
+    sharing::rule::Rule,
+};
 use service_kit::service::Service;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgPoolOptions};
 use uuid::Uuid;

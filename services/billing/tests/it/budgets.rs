@@ -8,13 +8,16 @@ use std::sync::{
 use axum::http::Method;
 use billing::{
     budgets::{LOOK_BACK, round},
-    domain::{account::AccountCommand, month::Month, span::Span},
     ledger::Ledger,
     settings,
 };
 use contracts::file::FilePartUploaded;
 use epoch::{CommandContext, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use rating::{
+    account::AccountCommand,
+    calendar::{month::Month, span::Span},
+};
 use serde_json::{Value, json};
 use service_kit::{Caller, Role};
 use uuid::Uuid;

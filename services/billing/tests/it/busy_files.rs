@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use billing::{
     BillingService,
-    domain::{
-        days::{days, zone},
-        sharing::Rule,
-        span::{Span, Window},
-    },
     metering::{Asked, MAX_CHANGES, Snapshot, groups::GroupBy, usage},
     projections::answer::Page,
 };
 use epoch::Timestamp;
 use epoch_postgres::{migrate, testkit::TestDatabase};
+use rating::{
+    calendar::{
+        day::{days, zone},
+        span::{Span, Window},
+    },
+    sharing::rule::Rule,
+};
 use service_kit::service::Service;
 use sqlx::{PgPool, migrate::Migrator};
 use uuid::Uuid;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use billing::domain::{
-    invoice::{InvoiceCommand, InvoiceState, LineKey, LineNow},
-    money::Amount,
-};
 use contracts::invoice::{AdjustmentBooked, Correction, InvoiceDrafted, InvoiceEvent, InvoiceFinalized, Line};
 use epoch::{Aggregate, Timestamp};
 use proptest::{collection::vec, prelude::*};
+use rating::{
+    invoice::{InvoiceCommand, InvoiceState, LineKey, LineNow},
+    money::amount::Amount,
+};
 use serde_json::{Value, json};
 use service_kit::Caller;
 use uuid::Uuid;

@@ -9,20 +9,6 @@ use std::{
 };
 
 use billing::{
-    domain::{
-        account::{AccountCommand, Pin},
-        catalogue::{PlanCommand, PlanDefinition},
-        charge::Meter,
-        charging::terms_of,
-        days::{days, zone},
-        metering::{LevelChange, areas},
-        month::Month,
-        pairing::{self, Moment, pair},
-        rating::{Metered, Term},
-        runs::Run,
-        sharing::Rule,
-        span::Span,
-    },
     ledger::{Opening, Statement, Used, When},
     settings,
 };
@@ -39,6 +25,28 @@ use proptest::{
     sample::select,
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use rating::{
+    account::{AccountCommand, Pin},
+    calendar::{
+        day::{days, zone},
+        month::Month,
+        span::Span,
+    },
+    metering::{
+        level::{LevelChange, areas},
+        pairing::{self, Moment, pair},
+        run::Run,
+    },
+    pricing::{
+        meter::Meter,
+        plan_aggregate::{PlanCommand, PlanDefinition},
+    },
+    rating::{
+        term::{Term, terms_of},
+        usage_amounts::Metered,
+    },
+    sharing::rule::Rule,
 };
 use uuid::Uuid;
 

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use billing::{domain::month::Month, ledger::Opening, settings};
+use billing::{ledger::Opening, settings};
 use contracts::{
     file::{self, FileEvent, FilePartUploaded},
     job::{self, JobEvent, JobStarted, JobSucceeded},
 };
 use epoch::{CommandContext, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use rating::calendar::month::Month;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use uuid::Uuid;
 

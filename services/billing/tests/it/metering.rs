@@ -3,15 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use billing::{
-    domain::{
-        compute::{JobRun, compute_usage},
-        days::{days, zone},
-        metering::{LevelChange, area, level_at},
-        runs::Run,
-        sharing::{Change, FileChange, Rule, Rules, shares},
-        span::{Span, Window},
-        storage::storage_usage,
-    },
     metering::{
         Asked, Snapshot, Usage,
         charged::{Ever, ever},
@@ -19,7 +10,6 @@ use billing::{
         usage,
     },
     projections::answer::Page,
-    rate,
 };
 use contracts::{
     file::{self, FileDeleted, FileEvent, FilePartUploaded},
@@ -33,6 +23,24 @@ use proptest::{
     sample::select,
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use rating::{
+    calculator,
+    calendar::{
+        day::{days, zone},
+        span::{Span, Window},
+    },
+    metering::{
+        compute::{JobRun, compute_usage},
+        level::{LevelChange, area, level_at},
+        run::Run,
+        storage::storage_usage,
+    },
+    sharing::{
+        file_change::{Change, FileChange},
+        rule::{Rule, Rules},
+        shares::shares,
+    },
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -344,7 +352,7 @@ impl Truth {
             "plans": [plan(&Rule::Split), plan(&Rule::UnsharedOnly)],
             "subscription": question.rules.iter().map(subscribed).collect::<Vec<_>>(),
         });
-        let answer = rate::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
+        let answer = calculator::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
         let answer = serde_json::to_value(answer).unwrap();
         let id = |value: &Value| value.as_str().unwrap().parse::<Uuid>().unwrap();
         let number = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();

@@ -6,7 +6,6 @@ use std::{
 };
 
 use billing::{
-    domain::span::{Span, Window},
     metering::{Asked, Snapshot, groups::GroupBy},
     projections::file_links::FileLinks,
 };
@@ -16,6 +15,7 @@ use contracts::{
 };
 use epoch::{DomainEvent, bus::Bus, local::LocalBus};
 use epoch_postgres::{PgBus, PgStore, PgSubscription, Progress, Rebuild, RebuildProgress};
+use rating::calendar::span::{Span, Window};
 use serde_json::{Value, json};
 use service_kit::testkit::SECRET;
 use sqlx::PgConnection;

@@ -2,16 +2,7 @@
 
 use std::sync::Arc;
 
-use billing::{
-    domain::{
-        account::{AccountCommand, BEGINNING, Pin},
-        catalogue::{PlanCommand, PlanDefinition, standard},
-        charging::ChargingError,
-        prices::FlatPrices,
-        sharing::Rule,
-    },
-    ledger::{LedgerError, Opening, Sums},
-};
+use billing::ledger::{LedgerError, Opening, Sums};
 use contracts::{
     billing_account::{self, AccountOpened, BillingAccountEvent},
     file::{self, FileEvent, FilePartUploaded},
@@ -24,6 +15,15 @@ use epoch::{
 };
 use epoch_postgres::PgStore;
 use futures::future::join_all;
+use rating::{
+    account::{AccountCommand, BEGINNING, Pin},
+    pricing::{
+        plan_aggregate::{PlanCommand, PlanDefinition, standard},
+        standard_plan::FlatPrices,
+    },
+    rating::term::ChargingError,
+    sharing::rule::Rule,
+};
 use serde_json::{Value, json};
 use service_kit::Caller;
 use sqlx::PgPool;

@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 use bigdecimal::num_bigint::BigInt;
 use contracts::invoice::Correction;
-
-use super::{
-    Piece, Used,
-    table::{Category, Charge, Measured, unit},
-};
-use crate::{
-    api::rows::GroupByName,
-    domain::{
-        charge::{self, Meter, Model},
-        decimal::Decimal,
-        exact::Exact,
-        invoice,
-        money::Amount,
+use rating::{
+    calendar::span::Span,
+    invoice,
+    money::{amount::Amount, decimal::Decimal, exact::Exact},
+    pricing::{
+        meter::{Meter, Quantity},
         plan::PlanVersion,
-        priced::{self, Counted, pieces_between},
-        quantity::Quantity,
-        rating::{Invoice, Metered, Term},
-        span::Span,
+        price_model::{self, Model},
+        tiers::{self, Counted, pieces_between},
     },
+    rating::{rate::Invoice, term::Term, usage_amounts::Metered},
+};
+
+use crate::api::{
+    focus::{
+        Piece, Used,
+        table::{Category, Charge, Measured, unit},
+    },
+    rows::GroupByName,
 };
 
 /// Digits of a cost and of a quantity after the point.
@@ -53,7 +53,7 @@ impl Line {
 struct Metering<'t> {
     term: &'t Term,
     meter: Meter,
-    charge: &'t charge::Charge,
+    charge: &'t price_model::Charge,
 }
 
 /// Usage, priced row by row.
@@ -106,7 +106,7 @@ impl<'u> Priced<'u> {
                 // What a package that was begun before has room for.
                 let (quantity, amount) = (Exact::zero(), Exact::zero());
                 let counted = Counted::Packages;
-                parts.push(priced::Piece { tier: 0, counted, quantity, unit_price: price.clone(), amount });
+                parts.push(tiers::Piece { tier: 0, counted, quantity, unit_price: price.clone(), amount });
             }
             self.tell(metering, (*index, piece.span), &parts);
             reached += more;
@@ -118,7 +118,7 @@ impl<'u> Priced<'u> {
         let (fees, units): (Vec<_>, Vec<_>) = all.into_iter().partition(|part| part.counted == Counted::Fee);
         for (index, piece) in pieces {
             let metered = self.metered(*index, metering.meter);
-            let share = |part: &priced::Piece| priced::Piece {
+            let share = |part: &tiers::Piece| tiers::Piece {
                 quantity: part.quantity.part(metered, more),
                 amount: part.amount.part(metered, more),
                 ..part.clone()
@@ -136,7 +136,7 @@ impl<'u> Priced<'u> {
     }
 
     /// Writes the rows of parts of a price, each by key.
-    fn tell(&mut self, metering: Metering<'_>, (index, span): (usize, Span), parts: &[priced::Piece]) {
+    fn tell(&mut self, metering: Metering<'_>, (index, span): (usize, Span), parts: &[tiers::Piece]) {
         let Metering { term, meter, charge } = metering;
         let plan = &term.plan;
         let own = plan.own.contains(&meter);
@@ -257,7 +257,7 @@ const fn described(meter: Meter, counted: Counted) -> &'static str {
     }
 }
 
-fn priced_unit(charge: &charge::Charge, counted: Counted) -> String {
+fn priced_unit(charge: &price_model::Charge, counted: Counted) -> String {
     match (counted, &charge.model) {
         (Counted::Fee, _) => "Fees".to_owned(),
         (Counted::Packages, Model::Package { size, .. }) => format!("{size} {}", unit(charge.unit)),
@@ -265,7 +265,7 @@ fn priced_unit(charge: &charge::Charge, counted: Counted) -> String {
     }
 }
 
-fn price_id(Metering { term, meter, .. }: Metering<'_>, part: &priced::Piece) -> String {
+fn price_id(Metering { term, meter, .. }: Metering<'_>, part: &tiers::Piece) -> String {
     let plan = &term.plan.key.plan;
     let kind = match part.counted {
         Counted::Free => "-free",
@@ -277,13 +277,12 @@ fn price_id(Metering { term, meter, .. }: Metering<'_>, part: &priced::Piece) ->
 
 /// What the plan lists for one of what is priced: for a customer's own price the plan's, where that is one price of the same unit. A
 /// tier or a package of one's own has nothing in a list that it could be compared with, and is listed as it is.
-fn list_price(Metering { term, meter, charge }: Metering<'_>, part: &priced::Piece) -> Decimal {
+fn list_price(Metering { term, meter, charge }: Metering<'_>, part: &tiers::Piece) -> Decimal {
     match (part.counted, term.plan.replaced.get(&meter)) {
-        (Counted::Units | Counted::Free, Some(charge::Charge { unit, model: Model::Flat { free, unit_price } }))
-            if *unit == charge.unit && free.is_zero() =>
-        {
-            unit_price.clone()
-        }
+        (
+            Counted::Units | Counted::Free,
+            Some(price_model::Charge { unit, model: Model::Flat { free, unit_price } }),
+        ) if *unit == charge.unit && free.is_zero() => unit_price.clone(),
         _ => part.unit_price.clone(),
     }
 }

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 
+use rating::{
+    calendar::span::Span,
+    money::currency::Currency,
+    pricing::meter::{Meter, Unit},
+};
 use uuid::Uuid;
 
-use crate::{
-    api::rows::GroupByName,
-    domain::{charge::Meter, currency::Currency, quantity::Unit, span::Span},
-};
+use crate::api::rows::GroupByName;
 
 /// The columns of FOCUS 1.2, in the order of the alphabet.
 const FOCUS_COLUMNS: [&str; 36] = [

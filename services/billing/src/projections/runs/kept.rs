@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use epoch::Timestamp;
+use rating::{
+    calendar::span::Span,
+    metering::{compute::JobRun, level::LevelChange, run::Run},
+};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{
-    domain::{compute::JobRun, metering::LevelChange, runs::Run, span::Span},
-    projections::{ReadError, bounded, sums::Scope},
-};
+use crate::projections::{ReadError, bounded, sums::Scope};
 
 /// A run, and when it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use contracts::job::{JobCreated, JobStarted};
 use epoch::{Envelope, Timestamp};
 use epoch_postgres::version_number;
+use rating::metering::{
+    compute::JobRun,
+    pairing::{Kind, Moment, Pair, pair},
+    run::Run,
+};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::kept::{KeptRun, RecordedRun};
-use crate::{
-    domain::{
-        compute::JobRun,
-        pairing::{Kind, Moment, Pair, pair},
-        runs::Run,
-    },
-    projections::{ReadError, bounded},
+use crate::projections::{
+    ReadError, bounded,
+    runs::kept::{KeptRun, RecordedRun},
 };
 
 /// What a batch says about jobs, in columns.

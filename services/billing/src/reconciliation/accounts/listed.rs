@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 
 use epoch::{Aggregate, Timestamp};
+use rating::{account::Account, invoice::InvoiceState, pricing::plan_aggregate::PlanCatalogue};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-use crate::domain::{account::Account, catalogue::PlanCatalogue, invoice::InvoiceState};
 
 /// The columns of a row, without its id.
 pub(super) type Columns = BTreeMap<String, Value>;

@@ -11,10 +11,13 @@ use epoch::Timestamp;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use super::{Looked, OwnerError, of_area};
 use crate::{
     projections::ReadError,
-    reconciliation::{Side, millis, note},
+    reconciliation::{
+        Side,
+        copy::{Looked, OwnerError, of_area},
+        millis, note,
+    },
 };
 
 /// Where a step begins.

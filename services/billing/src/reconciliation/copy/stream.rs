@@ -8,7 +8,7 @@ use service_kit::{
 };
 use uuid::Uuid;
 
-use super::rows::{Made, made};
+use crate::reconciliation::copy::rows::{Made, made};
 
 /// Why an owner's stream can't be had.
 #[derive(Debug, thiserror::Error)]
