@@ -25,13 +25,13 @@ use rating::{
 };
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
+use usage::{
+    queries::usage_by_term::{Ever, ever},
+    read_error::ReadError,
+};
 use uuid::Uuid;
 
-use crate::{
-    ledger::{Ledger, LedgerError, When},
-    metering::charged::{Ever, ever},
-    projections::ReadError,
-};
+use crate::ledger::{Ledger, LedgerError, When};
 
 /// How often accounts are looked at.
 const EVERY: Duration = Duration::from_secs(60);

@@ -1,17 +1,13 @@
 //! Billing: what an organization stored and ran, and what it costs.
 //!
-//! The service listens to files and jobs, keeps what is metered of them ([`projections`]), and answers questions about any
+//! The service listens to files and jobs, keeps what is metered of them ([`usage`]), and answers questions about any
 //! period with pure functions ([`rating`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
 //! ([`ledger`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
 
 pub mod api;
-pub mod buckets;
 pub mod budgets;
 pub mod documents;
 pub mod ledger;
-pub mod metering;
-pub mod projections;
-pub mod reconciliation;
 pub mod sagas;
 pub mod settings;
 
@@ -27,8 +23,12 @@ use service_kit::{
     streams::Owner,
 };
 use sqlx::migrate::Migrator;
+use usage::{
+    read_models::{accounts, file_links, runs, storage_changes},
+    reconciliation::{self, copy::Copies, rollups},
+};
 
-use crate::{ledger::Ledger, reconciliation::copy::Copies};
+use crate::ledger::Ledger;
 
 /// The service's own tables.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -64,15 +64,15 @@ impl Service for BillingService {
         let (router, openapi) =
             api::router(api::Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
-            Arc::new(projections::storage_changes::StorageChanges),
-            Arc::new(projections::runs::Runs),
-            Arc::new(projections::file_links::FileLinks),
-            Arc::new(projections::accounts::Accounts),
+            Arc::new(storage_changes::StorageChanges),
+            Arc::new(runs::Runs),
+            Arc::new(file_links::FileLinks),
+            Arc::new(accounts::Accounts),
             Arc::new(sagas::OpenAccounts::new(ledger.clone())),
         ];
         let pool = host.pool().clone();
         let reconciliation: Task = Arc::new(move |stop| {
-            let checks = reconciliation::run(pool.clone(), stop);
+            let checks = rollups::run(pool.clone(), stop);
             Box::pin(async move { checks.await.map_err(ServiceError::failed) })
         });
         let files = Peer::new(Self::NAME, host.peers.file_url.clone(), host.secrets.clone());
@@ -85,7 +85,7 @@ impl Service for BillingService {
             Box::pin(async move { copies.run(stop).await.map_err(ServiceError::failed) })
         });
         let store = host.store.clone();
-        let accounts: Task = Arc::new(move |stop| {
+        let account_checks: Task = Arc::new(move |stop| {
             let checks = reconciliation::accounts::run(store.clone(), stop);
             Box::pin(async move { checks.await.map_err(ServiceError::failed) })
         });
@@ -93,7 +93,7 @@ impl Service for BillingService {
         let tasks = vec![
             ("reconciliation", reconciliation),
             ("reconciliation-of-copies", copies),
-            ("reconciliation-of-accounts", accounts),
+            ("reconciliation-of-accounts", account_checks),
             ("budgets", budgets),
         ];
         Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks })

@@ -21,6 +21,10 @@ use rating::{
 };
 use serde::Serialize;
 use service_kit::{ApiQuery, Problem};
+use usage::{
+    queries::{groups::GroupBy, question::Part, snapshot::Snapshot, usage_by_term::Charged},
+    read_error::ReadError,
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -31,8 +35,6 @@ use crate::{
         usage::LISTED,
     },
     ledger::{LedgerError, rule_of, spans},
-    metering::{Part, Snapshot, charged::Charged, groups::GroupBy},
-    projections::ReadError,
 };
 
 /// Digits of an exact amount after the point.

@@ -22,6 +22,10 @@ use rating::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::{ApiQuery, Problem};
+use usage::queries::{
+    origins::{Origin, RunOrigin, Told},
+    question::Part,
+};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -32,10 +36,6 @@ use crate::{
         question::said,
     },
     ledger::{Ledger, Statement, When},
-    metering::{
-        Part,
-        origins::{Origin, RunOrigin, Told},
-    },
 };
 
 /// How many digits of exact amounts are shown.

@@ -20,6 +20,14 @@ use rating::{
     rating::{term::Term, usage_amounts::Metered},
 };
 use service_kit::Problem;
+use usage::{
+    queries::{
+        groups::Usage,
+        question::{Asked, Part},
+        snapshot::Snapshot,
+    },
+    read_error::ReadError,
+};
 use uuid::Uuid;
 
 use self::{rows::Priced, table::text};
@@ -30,8 +38,6 @@ use crate::{
         rows::{GroupByName, MAX_ROWS},
     },
     ledger::rule_of,
-    metering::{Asked, Part, Snapshot, groups::Usage},
-    projections::ReadError,
 };
 
 /// How many keys are read at a time.

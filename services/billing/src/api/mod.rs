@@ -24,7 +24,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use access::{Invoiced, Monthly, Operated, Viewed};
 
-use crate::{ledger::Ledger, projections::ReadError};
+use crate::ledger::Ledger;
 
 /// What the routes need.
 #[derive(Clone, FromRef)]
@@ -76,13 +76,4 @@ fn instant(pointer: &'static str, text: Option<&str>) -> Result<Option<Timestamp
         Problem::unprocessable(format!("{text:?} is {error}")).at(pointer, error.to_string())
     };
     text.parse().map(Some).map_err(refused)
-}
-
-impl From<ReadError> for Problem {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Sql(error) => error.into(),
-            ReadError::TooMuch { .. } => Problem::unprocessable(error.to_string()),
-        }
-    }
 }

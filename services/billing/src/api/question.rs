@@ -11,10 +11,9 @@ use rating::calendar::{
 };
 use serde::Deserialize;
 use service_kit::Problem;
+use usage::queries::question::Asked;
 use utoipa::IntoParams;
 use uuid::Uuid;
-
-use crate::metering::Asked;
 
 /// The longest period that is answered, in milliseconds: 400 days of 24 hours.
 pub const MAX_PERIOD_MS: i128 = 400 * 24 * 3_600_000;

@@ -17,19 +17,20 @@ use rating::{
 };
 use serde::{Deserialize, Serialize};
 use service_kit::{ApiQuery, PageQuery, Problem};
+use usage::{
+    page::Page,
+    queries::{
+        groups::{self, GroupBy, Usage},
+        question::Part,
+        snapshot::Snapshot,
+    },
+};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::{
-    api::{
-        Api, Viewed, csv, focus,
-        question::{Question, QuestionQuery, unprocessable},
-    },
-    metering::{
-        Part, Snapshot,
-        groups::{self, GroupBy, Usage},
-    },
-    projections::answer::Page,
+use crate::api::{
+    Api, Viewed, csv, focus,
+    question::{Question, QuestionQuery, unprocessable},
 };
 
 /// The most rows of an answer; a year of hours, or 200 keys in a hundred slots.

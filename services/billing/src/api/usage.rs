@@ -10,16 +10,19 @@ use rating::{
 use serde::Serialize;
 use service_kit::{ApiQuery, Problem};
 use sqlx::PgPool;
+use usage::{
+    page::Page,
+    queries::{
+        question::{Part, Totals},
+        usage as usage_query,
+    },
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{
-    api::{
-        Api, Viewed,
-        question::{Question, QuestionQuery},
-    },
-    metering::{self, Part, Totals},
-    projections::answer::Page,
+use crate::api::{
+    Api, Viewed,
+    question::{Question, QuestionQuery},
 };
 
 /// What an organization stored and ran in a period.
@@ -207,8 +210,8 @@ impl Usage {
         let counted = question.window.counted();
         let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
         let first = Page { after: None, limit: LISTED };
-        let usage = metering::usage(pool, question.of(organization), rules, &spans, first, first).await?;
-        let metering::Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs } = usage;
+        let usage = usage_query::usage(pool, question.of(organization), rules, &spans, first, first).await?;
+        let usage_query::Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs } = usage;
         Ok(Self { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs })
     }
 

@@ -12,8 +12,7 @@ use rating::{
     validation::Refused,
 };
 use service_kit::{IntoProblem, Problem};
-
-use crate::projections::ReadError;
+use usage::read_error::ReadError;
 
 /// Why the ledger has no answer.
 #[derive(Debug, thiserror::Error)]

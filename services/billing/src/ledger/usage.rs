@@ -19,12 +19,10 @@ use rating::{
     },
     sharing::rule::Rules,
 };
+use usage::queries::{question::Asked, snapshot::Snapshot, usage_by_term::Charged};
 use uuid::Uuid;
 
-use crate::{
-    ledger::{Ledger, LedgerError, Statement, adjustments},
-    metering::{Asked, Snapshot, charged::Charged},
-};
+use crate::ledger::{Ledger, LedgerError, Statement, adjustments};
 
 /// As of when usage is asked for, and as known when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

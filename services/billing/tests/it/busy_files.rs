@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use billing::{
-    BillingService,
-    metering::{Asked, MAX_CHANGES, Snapshot, groups::GroupBy, usage},
-    projections::answer::Page,
-};
+use billing::BillingService;
 use epoch::Timestamp;
 use epoch_postgres::{migrate, testkit::TestDatabase};
 use rating::{
@@ -18,6 +14,15 @@ use rating::{
 };
 use service_kit::service::Service;
 use sqlx::{PgPool, migrate::Migrator};
+use usage::{
+    page::Page,
+    queries::{
+        groups::GroupBy,
+        question::{Asked, MAX_CHANGES},
+        snapshot::Snapshot,
+        usage::usage,
+    },
+};
 use uuid::Uuid;
 
 use crate::support::{at, few_changes_are, id};

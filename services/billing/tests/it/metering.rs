@@ -2,15 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use billing::{
-    metering::{
-        Asked, Snapshot, Usage,
-        charged::{Ever, ever},
-        groups::{GroupBy, groups},
-        usage,
-    },
-    projections::answer::Page,
-};
 use contracts::{
     file::{self, FileDeleted, FileEvent, FilePartUploaded},
     job::{self, FileRole, JobCreated, JobEvent, JobFilesLinked, JobFilesUnlinked, JobStarted, JobSucceeded},
@@ -43,6 +34,16 @@ use rating::{
     },
 };
 use serde_json::{Value, json};
+use usage::{
+    page::Page,
+    queries::{
+        groups::{GroupBy, groups},
+        question::Asked,
+        snapshot::Snapshot,
+        usage::{Usage, usage},
+        usage_by_term::{Ever, ever},
+    },
+};
 use uuid::Uuid;
 
 use crate::{

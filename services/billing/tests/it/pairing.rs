@@ -1,9 +1,5 @@
 //! The same starts and ends through `billing rate` and through the service's read model are the same runs.
 
-use billing::{
-    metering::{Asked, usage},
-    projections::answer::Page,
-};
 use contracts::job::{self, JobEvent, JobStarted, JobSucceeded};
 use epoch::Timestamp;
 use proptest::{
@@ -19,6 +15,10 @@ use rating::{
     sharing::rule::Rule,
 };
 use serde_json::json;
+use usage::{
+    page::Page,
+    queries::{question::Asked, usage::usage},
+};
 use uuid::Uuid;
 
 use crate::{ledger::Ledger, support::id};

@@ -5,10 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use billing::{
-    metering::{Asked, Snapshot, groups::GroupBy},
-    projections::file_links::FileLinks,
-};
 use contracts::{
     file::{self, FileEvent},
     job::{self, FileRole, JobEvent, JobFilesLinked},
@@ -21,6 +17,10 @@ use service_kit::testkit::SECRET;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use usage::{
+    queries::{groups::GroupBy, question::Asked, snapshot::Snapshot},
+    read_models::file_links::FileLinks,
+};
 use uuid::Uuid;
 
 use crate::{

@@ -8,11 +8,11 @@ use std::{
 };
 
 use axum::http::Method;
-use billing::reconciliation::{accounts, check_next};
 use epoch::{local::LocalBus, testkit::free_ports};
 use epoch_postgres::PgStore;
 use serde_json::{Value, json};
 use service_kit::{Caller, Role, testkit::SECRET};
+use usage::reconciliation::{accounts, rollups::check_next};
 use uuid::Uuid;
 
 use crate::{
