@@ -2,13 +2,13 @@
 //!
 //! The service listens to files and jobs, keeps what is metered of them ([`usage`]), and answers questions about any
 //! period with pure functions ([`rating`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
-//! ([`ledger`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
+//! ([`invoicing`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
 
-pub mod api;
-pub mod budgets;
-pub mod documents;
-pub mod ledger;
-pub mod sagas;
+pub mod background;
+pub mod cli;
+pub mod export;
+pub mod http;
+pub mod invoicing;
 pub mod settings;
 
 use std::sync::Arc;
@@ -17,18 +17,13 @@ use epoch::Timestamp;
 use epoch_postgres::PgHandler;
 use futures::FutureExt;
 use service_kit::{
-    http_client::Peer,
     operate::EventType,
     service::{Assembled, Host, Service, ServiceError, Task},
-    streams::Owner,
 };
 use sqlx::migrate::Migrator;
-use usage::{
-    read_models::{accounts, file_links, runs, storage_changes},
-    reconciliation::{self, copy::Copies, rollups},
-};
+use usage::read_models::{accounts, file_links, runs, storage_changes};
 
-use crate::ledger::Ledger;
+use crate::{http::state::Api, invoicing::ledger::Ledger};
 
 /// The service's own tables.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -62,40 +57,17 @@ impl Service for BillingService {
         let prices = prices.map_err(ServiceError::failed)?;
         let ledger = Ledger::new(host.store.clone(), prices.plan(), Arc::new(Timestamp::now));
         let (router, openapi) =
-            api::router(api::Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
+            http::router(Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
             Arc::new(storage_changes::StorageChanges),
             Arc::new(runs::Runs),
             Arc::new(file_links::FileLinks),
             Arc::new(accounts::Accounts),
-            Arc::new(sagas::OpenAccounts::new(ledger.clone())),
+            Arc::new(background::open_accounts::OpenAccounts::new(ledger.clone())),
         ];
-        let pool = host.pool().clone();
-        let reconciliation: Task = Arc::new(move |stop| {
-            let checks = rollups::run(pool.clone(), stop);
-            Box::pin(async move { checks.await.map_err(ServiceError::failed) })
-        });
-        let files = Peer::new(Self::NAME, host.peers.file_url.clone(), host.secrets.clone());
-        let files = Owner::new(files.map_err(ServiceError::failed)?, "file", contracts::file::AGGREGATE);
-        let jobs = Peer::new(Self::NAME, host.peers.job_url.clone(), host.secrets.clone());
-        let jobs = Owner::new(jobs.map_err(ServiceError::failed)?, "job", contracts::job::AGGREGATE);
-        let copies = Copies::new(host.pool().clone(), files, jobs);
-        let copies: Task = Arc::new(move |stop| {
-            let copies = copies.clone();
-            Box::pin(async move { copies.run(stop).await.map_err(ServiceError::failed) })
-        });
-        let store = host.store.clone();
-        let account_checks: Task = Arc::new(move |stop| {
-            let checks = reconciliation::accounts::run(store.clone(), stop);
-            Box::pin(async move { checks.await.map_err(ServiceError::failed) })
-        });
-        let budgets: Task = Arc::new(move |stop| budgets::watch(ledger.clone(), stop).map(Ok).boxed());
-        let tasks = vec![
-            ("reconciliation", reconciliation),
-            ("reconciliation-of-copies", copies),
-            ("reconciliation-of-accounts", account_checks),
-            ("budgets", budgets),
-        ];
+        let budgets: Task = Arc::new(move |stop| background::budgets::watch(ledger.clone(), stop).map(Ok).boxed());
+        let mut tasks = background::reconciliation::tasks(host)?.to_vec();
+        tasks.push(("budgets", budgets));
         Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks })
     }
 }

@@ -7,8 +7,8 @@ use std::sync::{
 
 use axum::http::Method;
 use billing::{
-    budgets::{LOOK_BACK, round},
-    ledger::Ledger,
+    background::budgets::{LOOK_BACK, round},
+    invoicing::ledger::Ledger,
     settings,
 };
 use contracts::file::FilePartUploaded;

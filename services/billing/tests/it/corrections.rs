@@ -155,7 +155,7 @@ impl Books {
 }
 
 proptest! {
-    /// The rule that [`billing::ledger::Ledger`] follows: adjustments of all that counts go with what is finalized, and what was
+    /// The rule that [`billing::invoicing::ledger::Ledger`] follows: adjustments of all that counts go with what is finalized, and what was
     /// settled with what is void is released.
     #[test]
     fn what_is_charged_in_all_is_what_the_months_that_count_come_to(happenings in vec(happening(), 1..30)) {

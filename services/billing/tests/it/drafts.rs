@@ -9,7 +9,10 @@ use std::{
 };
 
 use billing::{
-    ledger::{Opening, Statement, Used, When},
+    invoicing::{
+        month_usage::{Statement, Used, When},
+        open::Opening,
+    },
     settings,
 };
 use contracts::{
@@ -138,7 +141,7 @@ impl Plain {
 /// Documents of organizations whose events are delivered by hand.
 struct Office {
     events: Ledger,
-    ledger: billing::ledger::Ledger,
+    ledger: billing::invoicing::ledger::Ledger,
     clock: Arc<AtomicI64>,
     plan: Uuid,
     month: Month,
@@ -152,7 +155,7 @@ impl Office {
         let clock = Arc::new(AtomicI64::new(0));
         let hands = Arc::clone(&clock);
         let now = Arc::new(move || at(hands.load(Ordering::SeqCst)));
-        let ledger = billing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), now);
+        let ledger = billing::invoicing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), now);
         let plan = Uuid::now_v7();
         for (bound, size) in [("500", "60"), ("2000", "3600")] {
             let charges = format!(

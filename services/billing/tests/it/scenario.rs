@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use billing::ledger::{Ledger, LedgerError};
+use billing::invoicing::{error::LedgerError, ledger::Ledger};
 use contracts::organization::OrganizationCreated;
 use epoch::{CommandContext, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;

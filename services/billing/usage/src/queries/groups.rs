@@ -65,6 +65,19 @@ type KnownAs = fn(&Owner) -> Option<Uuid>;
 type ByKey = BTreeMap<Option<Uuid>, Vec<i128>>;
 
 impl GroupBy {
+    /// The name in queries, answers and columns.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Job => "job",
+            Self::User => "user",
+            Self::JobConfiguration => "job_configuration",
+            Self::Machine => "machine",
+            Self::MachineType => "machine_type",
+        }
+    }
+
     /// Whether one statement has all of a page, if all is known.
     const fn is_one_statement(self, page: Page) -> bool {
         match self {
