@@ -20,27 +20,29 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use billing::{
-    domain::{
-        days::{days, zone},
-        sharing::Rule,
-        slots::{Every, slots},
-        span::{Span, Window},
-    },
-    metering::{
-        Asked,
-        groups::{GroupBy, groups},
-        usage,
-    },
-    projections::answer::Page,
-};
 use epoch::Timestamp;
 use epoch_postgres::{connect, migrate};
+use rating::{
+    calendar::{
+        day::{days, zone},
+        slot::{Every, slots},
+        span::{Span, Window},
+    },
+    sharing::rule::Rule,
+};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::task::JoinSet;
+use usage::{
+    page::Page,
+    queries::{
+        groups::{GroupBy, groups},
+        question::Asked,
+        usage::usage,
+    },
+};
 use uuid::Uuid;
 
 use self::door::Door;

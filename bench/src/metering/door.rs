@@ -5,9 +5,10 @@
 //! pinned to a plan by operators' requests, and a question is a request of an organization's key.
 
 use anyhow::{Context, Result};
-use billing::{BillingService, domain::span::Window};
+use billing::BillingService;
 use futures::{StreamExt, TryStreamExt, stream};
 use http_kit::{Caller, Role, Secrets, server};
+use rating::calendar::span::Window;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use service_host::{
     health::Health,

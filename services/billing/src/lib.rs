@@ -1,19 +1,14 @@
 //! Billing: what an organization stored and ran, and what it costs.
 //!
-//! The service listens to files and jobs, keeps what is metered of them ([`projections`]), and answers questions about any
-//! period with pure functions ([`domain`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
-//! ([`ledger`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
+//! The service listens to files and jobs, keeps what is metered of them ([`usage`]), and answers questions about any
+//! period with pure functions ([`rating`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
+//! ([`invoicing`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
 
-pub mod api;
-pub mod budgets;
-pub mod documents;
-pub mod domain;
-pub mod ledger;
-pub mod metering;
-pub mod projections;
-pub mod rate;
-pub mod reconciliation;
-pub mod sagas;
+pub mod background;
+pub mod cli;
+pub mod export;
+pub mod http;
+pub mod invoicing;
 pub mod settings;
 
 use std::sync::Arc;
@@ -23,13 +18,12 @@ use epoch_postgres::PgHandler;
 use futures::FutureExt;
 use service_host::{
     event_type::EventType,
-    peer::Peer,
     service::{Service, ServiceContext, ServiceError, ServiceParts, Task},
-    streams::StreamClient,
 };
 use sqlx::migrate::Migrator;
+use usage::read_models::{accounts, file_links, runs, storage_changes};
 
-use crate::{ledger::Ledger, reconciliation::copy::Copies};
+use crate::{http::state::Api, invoicing::ledger::Ledger};
 
 /// The service's own tables.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -63,40 +57,17 @@ impl Service for BillingService {
         let prices = prices.map_err(ServiceError::failed)?;
         let ledger = Ledger::new(host.store.clone(), prices.plan(), Arc::new(Timestamp::now));
         let (router, openapi) =
-            api::router(api::Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
+            http::router(Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
-            Arc::new(projections::storage_changes::StorageChanges),
-            Arc::new(projections::runs::Runs),
-            Arc::new(projections::file_links::FileLinks),
-            Arc::new(projections::accounts::Accounts),
-            Arc::new(sagas::OpenAccounts::new(ledger.clone())),
+            Arc::new(storage_changes::StorageChanges),
+            Arc::new(runs::Runs),
+            Arc::new(file_links::FileLinks),
+            Arc::new(accounts::Accounts),
+            Arc::new(background::open_accounts::OpenAccounts::new(ledger.clone())),
         ];
-        let pool = host.pool().clone();
-        let reconciliation: Task = Arc::new(move |stop| {
-            let checks = reconciliation::run(pool.clone(), stop);
-            Box::pin(async move { checks.await.map_err(ServiceError::failed) })
-        });
-        let files = Peer::new(Self::NAME, host.peers.file_url.clone(), host.secrets.clone());
-        let files = StreamClient::new(files.map_err(ServiceError::failed)?, "file", contracts::file::AGGREGATE);
-        let jobs = Peer::new(Self::NAME, host.peers.job_url.clone(), host.secrets.clone());
-        let jobs = StreamClient::new(jobs.map_err(ServiceError::failed)?, "job", contracts::job::AGGREGATE);
-        let copies = Copies::new(host.pool().clone(), files, jobs);
-        let copies: Task = Arc::new(move |stop| {
-            let copies = copies.clone();
-            Box::pin(async move { copies.run(stop).await.map_err(ServiceError::failed) })
-        });
-        let store = host.store.clone();
-        let accounts: Task = Arc::new(move |stop| {
-            let checks = reconciliation::accounts::run(store.clone(), stop);
-            Box::pin(async move { checks.await.map_err(ServiceError::failed) })
-        });
-        let budgets: Task = Arc::new(move |stop| budgets::watch(ledger.clone(), stop).map(Ok).boxed());
-        let tasks = vec![
-            ("reconciliation", reconciliation),
-            ("reconciliation-of-copies", copies),
-            ("reconciliation-of-accounts", accounts),
-            ("budgets", budgets),
-        ];
+        let budgets: Task = Arc::new(move |stop| background::budgets::watch(ledger.clone(), stop).map(Ok).boxed());
+        let mut tasks = background::reconciliation::tasks(host)?.to_vec();
+        tasks.push(("budgets", budgets));
         Ok(ServiceParts { router, openapi, handlers, sagas: Vec::new(), tasks })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The invariant: a price that can't be used stops the process at its start, with the variable's name.
 
-use crate::domain::prices::{FlatPrices, PriceError};
+use rating::pricing::standard_plan::{FlatPrices, PriceError};
 
 /// The currency of all prices, as a code of ISO 4217; `EUR` if not set.
 pub const CURRENCY: &str = "CATACLOUD_CURRENCY";

@@ -1,10 +1,10 @@
 //! Plans, accounts, budgets and invoices through the door.
 
 use axum::http::Method;
-use billing::domain::{catalogue::standard, month::Month};
 use epoch::Timestamp;
 use http_kit::{Caller, Role};
 use jiff::tz::TimeZone;
+use rating::{calendar::month::Month, pricing::plan_aggregate::standard};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -216,7 +216,7 @@ async fn a_used_up_budget_stops_new_jobs_if_it_should() {
     assert_eq!(allowed().await, true);
 
     // A job that has run since the month began has cost more than the budget, at the installation's prices, after 10,000 s.
-    let ledger = billing::ledger::Ledger::new(
+    let ledger = billing::invoicing::ledger::Ledger::new(
         epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::local::LocalBus::new()).0,
         billing::settings::prices(|_| None).unwrap().plan(),
         std::sync::Arc::new(epoch::Timestamp::now),
@@ -229,7 +229,7 @@ async fn a_used_up_budget_stops_new_jobs_if_it_should() {
     let (store, appender) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::local::LocalBus::new());
     tokio::spawn(appender.run());
     let now = epoch::Timestamp::from_millis(start.as_millis() + 10_000_000);
-    let ledger = billing::ledger::Ledger::new(
+    let ledger = billing::invoicing::ledger::Ledger::new(
         store,
         billing::settings::prices(|_| None).unwrap().plan(),
         std::sync::Arc::new(move || now),
@@ -240,8 +240,8 @@ async fn a_used_up_budget_stops_new_jobs_if_it_should() {
         (count == 1).then_some(())
     };
     billing.service.eventually(listed).await;
-    billing::budgets::round(&ledger).await.unwrap();
-    billing::budgets::round(&ledger).await.unwrap();
+    billing::background::budgets::round(&ledger).await.unwrap();
+    billing::background::budgets::round(&ledger).await.unwrap();
     let budget = billing.ask("budget", "").await;
     let mut alerts: Vec<_> = budget["alerts"]
         .as_array()

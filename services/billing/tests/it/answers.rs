@@ -1,27 +1,31 @@
 //! An answer about usage is one statement, and each of its parts is read from an index.
 
-use billing::{
-    BillingService,
-    domain::{
-        days::{days, zone},
-        sharing::Rule,
-        span::{Span, Window},
-    },
-    metering::{
-        Asked, MAX_FLAGS, Snapshot,
-        groups::{GroupBy, groups},
-        usage,
-    },
-    projections::{
-        ReadError,
-        answer::{Page, STATEMENT},
-        file_sums, shared_files, sums,
-    },
-};
+use billing::BillingService;
 use epoch::Timestamp;
 use epoch_postgres::testkit::TestDatabase;
+use rating::{
+    calendar::{
+        day::{days, zone},
+        span::{Span, Window},
+    },
+    sharing::rule::Rule,
+};
 use service_host::service::Service;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgPoolOptions};
+use usage::{
+    page::Page,
+    queries::{
+        file_sums,
+        groups::{GroupBy, groups},
+        question::{Asked, MAX_FLAGS},
+        snapshot::Snapshot,
+        usage::usage,
+        usage_statement::STATEMENT,
+    },
+    read_error::ReadError,
+    rollup::sums,
+    sharing::shared_files,
+};
 use uuid::Uuid;
 
 /// 2025-01-01.

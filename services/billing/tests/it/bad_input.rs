@@ -44,8 +44,12 @@ async fn all_parameters_are_described() {
     let billing = Billing::start().await;
     let prices = billing::settings::prices(|_| None).unwrap();
     let (store, _) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::local::LocalBus::new());
-    let (_, document) = billing::api::router(billing::api::Api {
-        ledger: billing::ledger::Ledger::new(store, prices.plan(), std::sync::Arc::new(epoch::Timestamp::now)),
+    let (_, document) = billing::http::router(billing::http::state::Api {
+        ledger: billing::invoicing::ledger::Ledger::new(
+            store,
+            prices.plan(),
+            std::sync::Arc::new(epoch::Timestamp::now),
+        ),
         pool: billing.service.pool.clone(),
         secrets: billing.service.secrets().clone(),
     });

@@ -7,15 +7,18 @@ use std::sync::{
 
 use axum::http::Method;
 use billing::{
-    budgets::{LOOK_BACK, round},
-    domain::{account::AccountCommand, month::Month, span::Span},
-    ledger::Ledger,
+    background::budgets::{LOOK_BACK, round},
+    invoicing::ledger::Ledger,
     settings,
 };
 use contracts::file::FilePartUploaded;
 use epoch::{CommandContext, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
+use rating::{
+    account::AccountCommand,
+    calendar::{month::Month, span::Span},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

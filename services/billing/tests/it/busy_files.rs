@@ -2,20 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use billing::{
-    BillingService,
-    domain::{
-        days::{days, zone},
-        sharing::Rule,
-        span::{Span, Window},
-    },
-    metering::{Asked, MAX_CHANGES, Snapshot, groups::GroupBy, usage},
-    projections::answer::Page,
-};
+use billing::BillingService;
 use epoch::Timestamp;
 use epoch_postgres::{migrate, testkit::TestDatabase};
+use rating::{
+    calendar::{
+        day::{days, zone},
+        span::{Span, Window},
+    },
+    sharing::rule::Rule,
+};
 use service_host::service::Service;
 use sqlx::{PgPool, migrate::Migrator};
+use usage::{
+    page::Page,
+    queries::{
+        groups::GroupBy,
+        question::{Asked, MAX_CHANGES},
+        snapshot::Snapshot,
+        usage::usage,
+    },
+};
 use uuid::Uuid;
 
 use crate::support::{at, few_changes_are, id};

@@ -3,7 +3,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use billing::reconciliation::copy::{Copies, Look};
 use contracts::{
     file::{self, FileEvent},
     job::{self, FileRole, JobEvent, JobFilesLinked, JobFilesUnlinked},
@@ -26,6 +25,7 @@ use service_host::{
 use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use usage::reconciliation::{copy::Copies, step::Look};
 use uuid::Uuid;
 
 use crate::support::{Billing, at, id};

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use billing::domain::{
-    invoice::{InvoiceCommand, InvoiceState, LineKey, LineNow},
-    money::Amount,
-};
 use contracts::invoice::{AdjustmentBooked, Correction, InvoiceDrafted, InvoiceEvent, InvoiceFinalized, Line};
 use epoch::{Aggregate, Timestamp};
 use http_kit::Caller;
 use proptest::{collection::vec, prelude::*};
+use rating::{
+    invoice::{InvoiceCommand, InvoiceState, LineKey, LineNow},
+    money::amount::Amount,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -155,7 +155,7 @@ impl Books {
 }
 
 proptest! {
-    /// The rule that [`billing::ledger::Ledger`] follows: adjustments of all that counts go with what is finalized, and what was
+    /// The rule that [`billing::invoicing::ledger::Ledger`] follows: adjustments of all that counts go with what is finalized, and what was
     /// settled with what is void is released.
     #[test]
     fn what_is_charged_in_all_is_what_the_months_that_count_come_to(happenings in vec(happening(), 1..30)) {

@@ -9,21 +9,10 @@ use std::{
 };
 
 use billing::{
-    domain::{
-        account::{AccountCommand, Pin},
-        catalogue::{PlanCommand, PlanDefinition},
-        charge::Meter,
-        charging::terms_of,
-        days::{days, zone},
-        metering::{LevelChange, areas},
-        month::Month,
-        pairing::{self, Moment, pair},
-        rating::{Metered, Term},
-        runs::Run,
-        sharing::Rule,
-        span::Span,
+    invoicing::{
+        month_usage::{Statement, Used, When},
+        open::Opening,
     },
-    ledger::{Opening, Statement, Used, When},
     settings,
 };
 use contracts::{
@@ -39,6 +28,28 @@ use proptest::{
     sample::select,
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use rating::{
+    account::{AccountCommand, Pin},
+    calendar::{
+        day::{days, zone},
+        month::Month,
+        span::Span,
+    },
+    metering::{
+        level::{LevelChange, areas},
+        pairing::{self, Moment, pair},
+        run::Run,
+    },
+    pricing::{
+        meter::Meter,
+        plan_aggregate::{PlanCommand, PlanDefinition},
+    },
+    rating::{
+        term::{Term, terms_of},
+        usage_amounts::Metered,
+    },
+    sharing::rule::Rule,
 };
 use uuid::Uuid;
 
@@ -130,7 +141,7 @@ impl Plain {
 /// Documents of organizations whose events are delivered by hand.
 struct Office {
     events: Ledger,
-    ledger: billing::ledger::Ledger,
+    ledger: billing::invoicing::ledger::Ledger,
     clock: Arc<AtomicI64>,
     plan: Uuid,
     month: Month,
@@ -144,7 +155,7 @@ impl Office {
         let clock = Arc::new(AtomicI64::new(0));
         let hands = Arc::clone(&clock);
         let now = Arc::new(move || at(hands.load(Ordering::SeqCst)));
-        let ledger = billing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), now);
+        let ledger = billing::invoicing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), now);
         let plan = Uuid::now_v7();
         for (bound, size) in [("500", "60"), ("2000", "3600")] {
             let charges = format!(

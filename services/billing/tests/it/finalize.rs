@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use billing::{domain::month::Month, ledger::Opening, settings};
+use billing::{invoicing::open::Opening, settings};
 use contracts::{
     file::{self, FileEvent, FilePartUploaded},
     job::{self, JobEvent, JobStarted, JobSucceeded},
 };
 use epoch::{CommandContext, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use rating::calendar::month::Month;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use uuid::Uuid;
 
@@ -43,17 +44,21 @@ async fn used() -> Ledger {
 }
 
 /// The ledger of invoices on these connections, in December 2025, with an account of the organization.
-async fn december(pool: PgPool, organization: Uuid) -> billing::ledger::Ledger {
+async fn december(pool: PgPool, organization: Uuid) -> billing::invoicing::ledger::Ledger {
     let (store, appender) = PgStore::new(pool, LocalBus::new());
     tokio::spawn(appender.run());
     let now: Timestamp = at("2025-12-02T00:00:00Z");
-    let ledger = billing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), Arc::new(move || now));
+    let ledger = billing::invoicing::ledger::Ledger::new(
+        store,
+        settings::prices(|_| None).unwrap().plan(),
+        Arc::new(move || now),
+    );
     let opening = Opening { currency: "EUR".parse().unwrap(), time_zone: "UTC".into(), plan: None };
     ledger.open(organization, opening, &CommandContext::new()).await.unwrap();
     ledger
 }
 
-async fn frozen(ledger: &billing::ledger::Ledger, organization: Uuid, month: &str) -> (i64, String) {
+async fn frozen(ledger: &billing::invoicing::ledger::Ledger, organization: Uuid, month: &str) -> (i64, String) {
     let invoice = ledger.invoice_of(organization, month.parse().unwrap()).await.unwrap().1;
     let frozen = invoice.finalized().unwrap();
     (frozen.number, frozen.total.clone())

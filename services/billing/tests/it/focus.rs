@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bigdecimal::BigDecimal;
-use billing::domain::currency::Currency;
 use epoch::Timestamp;
+use rating::money::currency::Currency;
 use serde_json::{Value, json};
 
 use crate::support::{Billing, id};

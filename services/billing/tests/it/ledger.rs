@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use billing::{
-    BillingService,
-    projections::{file_links::FileLinks, runs::Runs, storage_changes::StorageChanges},
-};
+use billing::BillingService;
 use epoch::{
     CommandContext, DomainEvent, Envelope, Position, Timestamp, Version, gate::Way, handler::Subscription,
     local::LocalBus, store::NewEvent,
@@ -13,6 +10,7 @@ use epoch::{
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
 use service_host::service::Service;
 use sqlx::PgPool;
+use usage::read_models::{file_links::FileLinks, runs::Runs, storage_changes::StorageChanges};
 use uuid::Uuid;
 
 pub(crate) struct Ledger {

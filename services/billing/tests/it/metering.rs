@@ -2,25 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use billing::{
-    domain::{
-        compute::{JobRun, compute_usage},
-        days::{days, zone},
-        metering::{LevelChange, area, level_at},
-        runs::Run,
-        sharing::{Change, FileChange, Rule, Rules, shares},
-        span::{Span, Window},
-        storage::storage_usage,
-    },
-    metering::{
-        Asked, Snapshot, Usage,
-        charged::{Ever, ever},
-        groups::{GroupBy, groups},
-        usage,
-    },
-    projections::answer::Page,
-    rate,
-};
 use contracts::{
     file::{self, FileDeleted, FileEvent, FilePartUploaded},
     job::{self, FileRole, JobCreated, JobEvent, JobFilesLinked, JobFilesUnlinked, JobStarted, JobSucceeded},
@@ -34,7 +15,35 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use rating::{
+    calculator,
+    calendar::{
+        day::{days, zone},
+        span::{Span, Window},
+    },
+    metering::{
+        compute::{JobRun, compute_usage},
+        level::{LevelChange, area, level_at},
+        run::Run,
+        storage::storage_usage,
+    },
+    sharing::{
+        file_change::{Change, FileChange},
+        rule::{Rule, Rules},
+        shares::shares,
+    },
+};
 use serde_json::{Value, json};
+use usage::{
+    page::Page,
+    queries::{
+        groups::{GroupBy, groups},
+        question::Asked,
+        snapshot::Snapshot,
+        usage::{Usage, usage},
+        usage_by_term::{Ever, ever},
+    },
+};
 use uuid::Uuid;
 
 use crate::{
@@ -344,7 +353,7 @@ impl Truth {
             "plans": [plan(&Rule::Split), plan(&Rule::UnsharedOnly)],
             "subscription": question.rules.iter().map(subscribed).collect::<Vec<_>>(),
         });
-        let answer = rate::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
+        let answer = calculator::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
         let answer = serde_json::to_value(answer).unwrap();
         let id = |value: &Value| value.as_str().unwrap().parse::<Uuid>().unwrap();
         let number = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();

@@ -1,10 +1,10 @@
 //! Accounts that an operator opens by hand, and their time zones, through the door.
 
-use billing::domain::{account::Account, month::Month};
 use epoch::{Repository, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use jiff::tz::TimeZone;
+use rating::{account::Account, calendar::month::Month};
 use serde_json::{Value, json};
 use service_host::testkit::TestResponse;
 use uuid::Uuid;

@@ -1,15 +1,5 @@
 //! The same starts and ends through `billing rate` and through the service's read model are the same runs.
 
-use billing::{
-    domain::{
-        Flagged,
-        sharing::Rule,
-        span::{Span, Window},
-    },
-    metering::{Asked, usage},
-    projections::answer::Page,
-    rate,
-};
 use contracts::job::{self, JobEvent, JobStarted, JobSucceeded};
 use epoch::Timestamp;
 use proptest::{
@@ -18,7 +8,17 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use rating::{
+    calculator,
+    calendar::span::{Span, Window},
+    metering::anomaly::Flagged,
+    sharing::rule::Rule,
+};
 use serde_json::json;
+use usage::{
+    page::Page,
+    queries::{question::Asked, usage::usage},
+};
 use uuid::Uuid;
 
 use crate::{ledger::Ledger, support::id};
@@ -81,7 +81,7 @@ fn rated(moments: &[Moment], recorded: &[i64], question: Question) -> Answer {
     if let Some(known_at) = question.known_at {
         document["known_at"] = json!(at(known_at).to_string());
     }
-    let answer = rate::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
+    let answer = calculator::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
     let compute = serde_json::to_value(answer).unwrap()["compute"].clone();
     let flags = compute["flags"].as_array().unwrap().iter().map(|flag| match flag["flag"].as_str() {
         Some(BEFORE) => BEFORE,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use billing::rate::answer;
 use proptest::{collection::vec, prelude::*};
+use rating::calculator::answer;
 use serde_json::{Value, json};
 
 use crate::rate::document;

@@ -5,22 +5,22 @@ use std::{
     sync::Arc,
 };
 
-use billing::{
-    domain::span::{Span, Window},
-    metering::{Asked, Snapshot, groups::GroupBy},
-    projections::file_links::FileLinks,
-};
 use contracts::{
     file::{self, FileEvent},
     job::{self, FileRole, JobEvent, JobFilesLinked},
 };
 use epoch::{DomainEvent, bus::Bus, local::LocalBus};
 use epoch_postgres::{PgBus, PgStore, PgSubscription, Progress, Rebuild, RebuildProgress};
+use rating::calendar::span::{Span, Window};
 use serde_json::{Value, json};
 use service_host::testkit::SECRET;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use usage::{
+    queries::{groups::GroupBy, question::Asked, snapshot::Snapshot},
+    read_models::file_links::FileLinks,
+};
 use uuid::Uuid;
 
 use crate::{

@@ -8,12 +8,12 @@ use std::{
 };
 
 use axum::http::Method;
-use billing::reconciliation::{accounts, check_next};
 use epoch::{local::LocalBus, testkit::free_ports};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use serde_json::{Value, json};
 use service_host::testkit::SECRET;
+use usage::reconciliation::{accounts, rollups::check_next};
 use uuid::Uuid;
 
 use crate::{

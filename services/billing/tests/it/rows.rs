@@ -1,8 +1,7 @@
 //! Usage in rows, as JSON and as CSV.
 
-use serde_json::{Value, json};
-
 use contracts::job::{FileRole, JobFilesLinked, JobFilesUnlinked};
+use serde_json::{Value, json};
 
 use crate::support::{Billing, id};
 

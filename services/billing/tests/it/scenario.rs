@@ -9,21 +9,20 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use billing::{
-    domain::{
-        account::{Account, AccountCommand, Pin},
-        catalogue::{PlanCommand, PlanDefinition},
-        invoice::InvoiceState,
-        month::Month,
-        prices::FlatPrices,
-        sharing::Rule,
-    },
-    ledger::{Ledger, LedgerError},
-};
+use billing::invoicing::{error::LedgerError, ledger::Ledger};
 use contracts::organization::OrganizationCreated;
-use epoch::local::LocalBus;
-use epoch::{CommandContext, Timestamp};
+use epoch::{CommandContext, Timestamp, local::LocalBus};
 use epoch_postgres::PgStore;
+use rating::{
+    account::{Account, AccountCommand, Pin},
+    calendar::month::Month,
+    invoice::InvoiceState,
+    pricing::{
+        plan_aggregate::{PlanCommand, PlanDefinition},
+        standard_plan::FlatPrices,
+    },
+    sharing::rule::Rule,
+};
 use uuid::Uuid;
 
 use crate::support::{Billing, at, id};

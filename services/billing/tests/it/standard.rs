@@ -2,16 +2,7 @@
 
 use std::sync::Arc;
 
-use billing::{
-    domain::{
-        account::{AccountCommand, BEGINNING, Pin},
-        catalogue::{PlanCommand, PlanDefinition, standard},
-        charging::ChargingError,
-        prices::FlatPrices,
-        sharing::Rule,
-    },
-    ledger::{LedgerError, Opening, Sums},
-};
+use billing::invoicing::{error::LedgerError, open::Opening, simulation::Sums};
 use contracts::{
     billing_account::{self, AccountOpened, BillingAccountEvent},
     file::{self, FileEvent, FilePartUploaded},
@@ -25,6 +16,15 @@ use epoch::{
 use epoch_postgres::PgStore;
 use futures::future::join_all;
 use http_kit::Caller;
+use rating::{
+    account::{AccountCommand, BEGINNING, Pin},
+    pricing::{
+        plan_aggregate::{PlanCommand, PlanDefinition, standard},
+        standard_plan::FlatPrices,
+    },
+    rating::term::ChargingError,
+    sharing::rule::Rule,
+};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// A process of the service with this price of a gigabyte-hour, on December 2, 2025.
-fn process(pool: &PgPool, gb_hour: &str) -> billing::ledger::Ledger {
+fn process(pool: &PgPool, gb_hour: &str) -> billing::invoicing::ledger::Ledger {
     let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
     tokio::spawn(appender.run());
     let prices = FlatPrices {
@@ -45,7 +45,7 @@ fn process(pool: &PgPool, gb_hour: &str) -> billing::ledger::Ledger {
         second: "0.00005".parse().unwrap(),
     };
     let now = at("2025-12-02T00:00:00Z");
-    billing::ledger::Ledger::new(store, prices.plan(), Arc::new(move || now))
+    billing::invoicing::ledger::Ledger::new(store, prices.plan(), Arc::new(move || now))
 }
 
 /// These organizations store a gigabyte since September 2025.
@@ -74,7 +74,7 @@ fn opening(plan: Option<Pin>) -> Opening {
 }
 
 /// An account as it was opened before accounts were opened by a plan.
-async fn opened_before(ledger: &billing::ledger::Ledger, organization: Uuid, currency: &str) {
+async fn opened_before(ledger: &billing::invoicing::ledger::Ledger, organization: Uuid, currency: &str) {
     let opened: BillingAccountEvent = AccountOpened { currency: currency.into(), time_zone: "UTC".into() }.into();
     let append = Append {
         aggregate: billing_account::AGGREGATE,
@@ -99,7 +99,7 @@ fn yen_plan() -> PlanDefinition {
     }
 }
 
-async fn pins(ledger: &billing::ledger::Ledger, organization: Uuid) -> Vec<(epoch::Timestamp, u32)> {
+async fn pins(ledger: &billing::invoicing::ledger::Ledger, organization: Uuid) -> Vec<(epoch::Timestamp, u32)> {
     let account = ledger.account(organization).await.unwrap();
     let pins = account.pins().inspect(|(_, pin)| assert_eq!(pin.plan, standard()));
     pins.map(|(from, pin)| (from, pin.version)).collect()

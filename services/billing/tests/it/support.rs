@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use billing::{BillingService, api, ledger::Ledger, settings};
+use billing::{BillingService, http, invoicing::ledger::Ledger, settings};
 use contracts::{
     file::{self, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted},
     job::{self, JobCreated, JobEvent, JobQueued, JobStarted, JobSucceeded},
@@ -52,7 +52,7 @@ impl Billing {
         let (store, _) = PgStore::new(self.service.pool.clone(), LocalBus::new());
         let ledger = Ledger::new(store, settings::prices(|_| None).unwrap().plan(), Arc::new(move || now));
         let (pool, secrets) = (self.service.pool.clone(), self.service.secrets().clone());
-        self.service.replace_router(api::router(api::Api { pool, secrets, ledger }).0);
+        self.service.replace_router(http::router(http::state::Api { pool, secrets, ledger }).0);
     }
 
     pub(crate) fn path(&self, what: &str, query: &str) -> String {

@@ -1,0 +1,177 @@
+//! What an account wants to spend.
+//!
+//! The problem: an alert must neither be missed nor come twice, and jobs stop only where somebody asked for that.
+//!
+//! The invariant: each threshold of a budget is said once a month for what was used and once for what is forecast. Another amount is
+//! another budget, of which everything is said anew; of months that were over when a budget was set, it says nothing.
+
+use std::collections::BTreeSet;
+
+use contracts::billing_account::{BudgetExceeded, BudgetSet};
+use epoch::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    account::{Account, decide::Decision},
+    calendar::month::Month,
+    money::{amount::Amount, currency::Currency, decimal::Decimal},
+    validation::Refused,
+};
+
+/// The most thresholds of a budget.
+const MAX_THRESHOLDS: usize = 20;
+/// The threshold at which a budget is used up, in hundredths.
+const USED_UP: i32 = 100;
+
+/// A budget and what was said of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spending {
+    budget: Option<BudgetSet>,
+    /// Month, kind and threshold.
+    said: BTreeSet<(String, String, i32)>,
+}
+
+impl Account {
+    /// Its budget.
+    #[must_use]
+    pub fn budget(&self) -> Option<&BudgetSet> {
+        self.spending.budget.as_ref()
+    }
+
+    /// Whether it has a budget, and had it before an instant.
+    #[must_use]
+    pub fn had_budget(&self, before: Timestamp) -> bool {
+        let had = |set_at: Option<Timestamp>| set_at.is_none_or(|set_at| set_at < before);
+        self.budget().is_some_and(|budget| budget.amount.is_some() && had(budget.set_at))
+    }
+
+    /// What was said of its budget: month, kind and threshold.
+    pub fn said(&self) -> impl Iterator<Item = &(String, String, i32)> {
+        self.spending.said.iter()
+    }
+
+    /// Whether new jobs may be queued in a month.
+    #[must_use]
+    pub fn jobs_allowed(&self, month: Month) -> bool {
+        let stops = self.budget().is_some_and(|budget| budget.hard_stop && budget.amount.is_some());
+        !stops || !self.spending.said.contains(&(month.to_string(), "actual".to_owned(), USED_UP))
+    }
+}
+
+impl Spending {
+    pub(super) fn set(
+        &self,
+        currency: Currency,
+        amount: Option<&Decimal>,
+        thresholds: &[i32],
+        hard_stop: bool,
+        now: Timestamp,
+    ) -> Decision {
+        if let Some(amount) = amount {
+            let amount = Amount::given(amount, currency).map_err(|error| Refused::new("amount", error))?;
+            if amount.is_zero() {
+                return Err(Refused::new("amount", "is nothing; to have no budget, say null").into());
+            }
+        }
+        let mut ascending: BTreeSet<i32> = thresholds.iter().copied().collect();
+        if thresholds.len() > MAX_THRESHOLDS || ascending.iter().any(|threshold| !(1..=1_000).contains(threshold)) {
+            let reason = format!("at most {MAX_THRESHOLDS} hundredths from 1 to 1000");
+            return Err(Refused::new("thresholds", reason).into());
+        }
+        if hard_stop {
+            ascending.insert(USED_UP);
+        }
+        let set = BudgetSet {
+            amount: amount.map(ToString::to_string),
+            thresholds: ascending.into_iter().collect(),
+            hard_stop,
+            set_at: Some(now),
+        };
+        let same = |known: &BudgetSet| BudgetSet { set_at: known.set_at, ..set.clone() } == *known;
+        if self.budget.as_ref().is_some_and(same) {
+            return Ok(vec![]);
+        }
+        Ok(vec![set.into()])
+    }
+
+    pub(super) fn check(
+        &self,
+        currency: Currency,
+        month: Month,
+        actual: &Amount,
+        forecast: Option<&Amount>,
+    ) -> Decision {
+        let Some(BudgetSet { amount: Some(amount), thresholds, .. }) = &self.budget else { return Ok(vec![]) };
+        let budget: Decimal = amount.parse().map_err(|error| Refused::new("budget", error))?;
+        let budget = Amount::given(&budget, currency).map_err(|error| Refused::new("budget", error))?;
+        let mut events = Vec::new();
+        for (kind, reached) in [("actual", Some(actual)), ("forecast", forecast)] {
+            let Some(reached) = reached else { continue };
+            for threshold in thresholds {
+                let due = budget.exact_percent(&Decimal::from(threshold.unsigned_abs()));
+                let key = (month.to_string(), kind.to_owned(), *threshold);
+                if reached.exact() < due || self.said.contains(&key) {
+                    continue;
+                }
+                let exceeded = BudgetExceeded {
+                    month: month.to_string(),
+                    kind: kind.to_owned(),
+                    threshold: *threshold,
+                    amount: reached.to_string(),
+                    budget: budget.to_string(),
+                };
+                events.push(exceeded.into());
+            }
+        }
+        Ok(events)
+    }
+
+    pub(super) fn take_budget(&mut self, set: &BudgetSet) {
+        if self.budget.as_ref().is_none_or(|budget| budget.amount != set.amount) {
+            self.said.clear();
+        }
+        self.budget = Some(set.clone());
+    }
+
+    pub(super) fn take_said(&mut self, exceeded: &BudgetExceeded) {
+        self.said.insert((exceeded.month.clone(), exceeded.kind.clone(), exceeded.threshold));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::account::{
+        AccountCommand,
+        decide::tests::{amount, apply, at, month, opened},
+    };
+
+    #[test]
+    fn a_threshold_is_said_once_a_month_for_each_kind() {
+        let mut account = opened();
+        let budget = |amount: u32, thresholds: &[i32], now| AccountCommand::SetBudget {
+            amount: Some(amount.into()),
+            thresholds: thresholds.to_vec(),
+            hard_stop: true,
+            now: at(now),
+        };
+        apply(&mut account, &budget(100, &[80, 50], 7)).unwrap();
+        assert_eq!(apply(&mut account, &budget(100, &[80, 50], 8)), Ok(0));
+        assert_eq!((account.had_budget(at(7)), account.had_budget(at(8))), (false, true));
+        let check = |month_, actual: &str, forecast: &str| AccountCommand::CheckBudget {
+            month: month(month_),
+            actual: amount(actual),
+            forecast: Some(amount(forecast)),
+        };
+        assert_eq!(apply(&mut account, &check("2025-03", "49.99", "79.99")), Ok(1));
+        assert_eq!(apply(&mut account, &check("2025-03", "50.00", "79.99")), Ok(1));
+        assert_eq!(apply(&mut account, &check("2025-03", "50.00", "79.99")), Ok(0));
+        assert!(account.jobs_allowed(month("2025-03")));
+        assert_eq!(apply(&mut account, &check("2025-03", "100.00", "200.00")), Ok(4));
+        assert!(!account.jobs_allowed(month("2025-03")) && account.jobs_allowed(month("2025-04")));
+        assert_eq!(apply(&mut account, &check("2025-04", "50.00", "0.00")), Ok(1));
+        let over = AccountCommand::CheckBudget { month: month("2025-04"), actual: amount("80.00"), forecast: None };
+        assert_eq!(apply(&mut account, &over), Ok(1), "a month that is over has no forecast");
+        apply(&mut account, &budget(500, &[], 9)).unwrap();
+        assert!(account.jobs_allowed(month("2025-03")), "with a larger budget jobs go on");
+    }
+}

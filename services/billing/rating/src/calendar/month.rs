@@ -1,0 +1,124 @@
+//! The months that accounts are billed by.
+//!
+//! The problem: a month begins at another instant in each time zone, and customers change zones. The invariant: the months of an
+//! account follow each other without a gap or an overlap: each begins at its first midnight in the zone that holds for it, and
+//! ends where the next one begins.
+
+use std::{fmt, str::FromStr};
+
+use epoch::Timestamp;
+use jiff::{ToSpan, civil::Date, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use crate::calendar::day::{DaysError, beginning, instant};
+
+/// A month of the calendar; written as `2026-03`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Month(Date);
+
+/// Text that isn't a month.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a month, as 2026-03 is")]
+pub struct NotAMonth {
+    text: String,
+}
+
+impl Month {
+    /// The month that an instant lies in.
+    ///
+    /// # Errors
+    /// [`DaysError::OutOfCalendar`].
+    pub fn of(at: Timestamp, zone: &TimeZone) -> Result<Self, DaysError> {
+        Ok(Self(instant(at)?.to_zoned(zone.clone()).date().first_of_month()))
+    }
+
+    /// The month after it.
+    ///
+    /// # Errors
+    /// [`DaysError::OutOfCalendar`].
+    pub fn next(self) -> Result<Self, DaysError> {
+        Ok(Self(self.0.checked_add(1.month())?))
+    }
+
+    /// The month before it.
+    ///
+    /// # Errors
+    /// [`DaysError::OutOfCalendar`].
+    pub fn previous(self) -> Result<Self, DaysError> {
+        Ok(Self(self.0.checked_sub(1.month())?))
+    }
+
+    /// Its first instant in a zone.
+    ///
+    /// # Errors
+    /// [`DaysError::OutOfCalendar`].
+    pub fn beginning(self, zone: &TimeZone) -> Result<Timestamp, DaysError> {
+        beginning(self.0, zone)
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:04}-{:02}", self.0.year(), self.0.month())
+    }
+}
+
+impl FromStr for Month {
+    type Err = NotAMonth;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let not_a_month = || NotAMonth { text: text.chars().take(40).collect() };
+        let (year, month) = text.split_once('-').ok_or_else(not_a_month)?;
+        let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(year, 4) || !digits(month, 2) {
+            return Err(not_a_month());
+        }
+        let (Ok(year), Ok(month)) = (year.parse(), month.parse()) else { return Err(not_a_month()) };
+        Date::new(year, month, 1).map(Self).map_err(|_| not_a_month())
+    }
+}
+
+impl TryFrom<String> for Month {
+    type Error = NotAMonth;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Month> for String {
+    fn from(month: Month) -> Self {
+        month.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Month;
+    use crate::calendar::day::zone;
+
+    #[test]
+    fn months_are_read_and_follow_each_other() {
+        let month: Month = "2025-12".parse().unwrap();
+        assert_eq!(
+            (month.next().unwrap().to_string(), month.previous().unwrap().to_string()),
+            ("2026-01".to_owned(), "2025-11".to_owned())
+        );
+        for wrong in ["2025-13", "2025-1", "2025", "25-12", "2025-00", "+025-12", "2025-12-01"] {
+            assert!(wrong.parse::<Month>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_month_begins_at_midnight_in_its_zone() {
+        let beginning = |month: &str, name: &str| {
+            month.parse::<Month>().unwrap().beginning(&zone(name).unwrap()).unwrap().to_string()
+        };
+        assert_eq!(beginning("2025-04", "Europe/Madrid"), "2025-03-31T22:00:00.000Z");
+        assert_eq!(beginning("2025-01", "Asia/Kolkata"), "2024-12-31T18:30:00.000Z");
+        let at = "2025-03-31T22:00:00Z".parse().unwrap();
+        assert_eq!(Month::of(at, &zone("Europe/Madrid").unwrap()).unwrap().to_string(), "2025-04");
+        assert_eq!(Month::of(at, &zone("UTC").unwrap()).unwrap().to_string(), "2025-03");
+    }
+}

@@ -1,0 +1,5 @@
+//! Background work: budgets, opening accounts, and reconciliation.
+
+pub mod budgets;
+pub mod open_accounts;
+pub mod reconciliation;

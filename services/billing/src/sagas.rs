@@ -1,5 +1,0 @@
-//! Reactions to other services' events.
-
-mod open_accounts;
-
-pub use open_accounts::OpenAccounts;

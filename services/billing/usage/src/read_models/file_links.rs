@@ -1,0 +1,146 @@
+//! Which jobs use which files, and from when to when.
+//!
+//! The problem: a file's cost is shared by the jobs that use it, and what was linked late, or learnt late, must be told apart.
+//!
+//! The invariant: what each event says about a file and a job is one row, in the order of the job's events; a job uses a file while
+//! it is linked in at least one role.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use contracts::job::{AGGREGATE, FileRole, JobEvent};
+use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
+use epoch_postgres::{HandlerError, PgTx, version_number};
+use rating::sharing::file_change::{Change, FileChange};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// The subscription's name.
+pub const NAME: &str = "file-links";
+
+/// Fills the table `file_link_changes`.
+pub struct FileLinks;
+
+#[async_trait]
+impl EventHandler<PgTx> for FileLinks {
+    type Error = HandlerError;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn aggregates(&self) -> &'static [&'static str] {
+        &[AGGREGATE]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["file_link_changes"]
+    }
+
+    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        for event in events {
+            let Some(Told { organization, files, role, linked }) = told(event)? else { continue };
+            let insert = "insert into file_link_changes \
+                     (organization_id, file_id, job_id, role, version, at, linked, recorded_at, event_id) \
+                 select $1, file_id, $3, $4, $5, $6, $7, $8, $9 from unnest($2::uuid[]) as f (file_id) on conflict do nothing";
+            sqlx::query(insert)
+                .bind(organization)
+                .bind(files)
+                .bind(event.aggregate_id)
+                .bind(role)
+                .bind(version_number(event.version))
+                .bind(event.occurred_at.as_millis())
+                .bind(linked)
+                .bind(event.recorded_at.as_millis())
+                .bind(event.event_id)
+                .execute(tx.connection())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// What an event says about files of its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) organization: Uuid,
+    pub(crate) files: Vec<Uuid>,
+    /// As it is kept.
+    pub(crate) role: i16,
+    pub(crate) linked: bool,
+}
+
+/// Which files an event links or unlinks; `None` when it is about something else.
+///
+/// # Errors
+/// [`HandlerError`] when the event can't be read.
+pub(crate) fn told(event: &Envelope) -> Result<Option<Told>, HandlerError> {
+    let (organization, files, role, linked) = match event.decode::<JobEvent>()? {
+        JobEvent::JobFilesLinked(linked) => (linked.organization_id, linked.file_ids, linked.role, true),
+        JobEvent::JobFilesUnlinked(unlinked) => (unlinked.organization_id, unlinked.file_ids, unlinked.role, false),
+        _ => return Ok(None),
+    };
+    Ok(Some(Told { organization, files, role: role_number(role), linked }))
+}
+
+const fn role_number(role: FileRole) -> i16 {
+    match role {
+        FileRole::Input => 1,
+        FileRole::Output => 2,
+    }
+}
+
+/// Links and unlinks by file, in the order in which they apply.
+pub type Links = BTreeMap<Uuid, Vec<FileChange<Uuid>>>;
+
+/// What an event says about a file and a job. In the order in which they apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Link {
+    pub(crate) file: Uuid,
+    pub(crate) at: Timestamp,
+    pub(crate) job: Uuid,
+    pub(crate) version: i64,
+    pub(crate) role: i32,
+    pub(crate) linked: bool,
+}
+
+/// From when to when jobs use files: while they are linked in at least one role.
+pub(crate) fn links(mut all: Vec<Link>) -> Links {
+    all.sort_unstable();
+    let mut links = Links::new();
+    let mut roles: BTreeMap<(Uuid, Uuid), BTreeSet<i32>> = BTreeMap::new();
+    for Link { file, at, job, role, linked, .. } in all {
+        let linked_as = roles.entry((file, job)).or_default();
+        let used_before = !linked_as.is_empty();
+        let changed = if linked { linked_as.insert(role) } else { linked_as.remove(&role) };
+        let used = !linked_as.is_empty();
+        if !changed || used == used_before {
+            continue;
+        }
+        let change = if used { Change::Link(job) } else { Change::Unlink(job) };
+        links.entry(file).or_default().push(FileChange { at, change });
+    }
+    links
+}
+
+/// Up to `limit` jobs after `after` that files were ever linked to by events up to and with `last`, by id.
+///
+/// # Errors
+/// When the database gives no answer.
+pub async fn jobs(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    last: Timestamp,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let query = "select distinct job_id from file_link_changes \
+         where organization_id = $1 and job_id > $2 and at <= $3 and linked order by job_id limit $4";
+    sqlx::query_scalar(query)
+        .bind(organization)
+        .bind(after.unwrap_or_default())
+        .bind(last.as_millis())
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+}
