@@ -66,7 +66,7 @@ impl Service for BillingService {
             Arc::new(background::open_accounts::OpenAccounts::new(ledger.clone())),
         ];
         let budgets: Task = Arc::new(move |stop| background::budgets::watch(ledger.clone(), stop).map(Ok).boxed());
-        let mut tasks = background::reconciliation::tasks(host)?.to_vec();
+        let mut tasks = background::reconciliation::tasks(Self::NAME, host)?.to_vec();
         tasks.push(("budgets", budgets));
         Ok(ServiceParts { router, openapi, handlers, sagas: Vec::new(), tasks })
     }

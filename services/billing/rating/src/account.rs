@@ -11,12 +11,17 @@
 mod budget;
 mod command;
 mod decide;
+mod pin;
 
 pub use command::{AccountCommand, AccountError};
+pub use pin::{BEGINNING, Pin};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contracts::{billing_account::UsageMetered, plan::Charge as ChargeContract};
+use contracts::{
+    billing_account::{BudgetSet, UsageMetered},
+    plan::Charge as ChargeContract,
+};
 use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -27,7 +32,7 @@ use crate::{
     pricing::{components::ChargeDefinition, price_model::Charge},
     validation::Refused,
 };
-use budget::Spending;
+use budget::{Spending, USED_UP};
 
 /// A billing account; its id is its organization's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,18 +53,6 @@ pub struct Account {
     invoices: BTreeMap<Uuid, Issued>,
     spending: Spending,
     metered: Option<UsageMetered>,
-}
-
-/// From when on an account has the plan that it is opened by: the first instant of the year 1. Nothing was used before.
-pub const BEGINNING: Timestamp = Timestamp::from_millis(-62_135_596_800_000);
-
-/// A version of a plan that an account is pinned to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Pin {
-    /// The plan.
-    pub plan: Uuid,
-    /// Its version.
-    pub version: u32,
 }
 
 /// An invoice that counts.
@@ -174,5 +167,30 @@ impl Account {
     #[must_use]
     pub fn metered(&self) -> Option<&UsageMetered> {
         self.metered.as_ref()
+    }
+
+    /// Its budget.
+    #[must_use]
+    pub fn budget(&self) -> Option<&BudgetSet> {
+        self.spending.budget.as_ref()
+    }
+
+    /// Whether it has a budget, and had it before an instant.
+    #[must_use]
+    pub fn had_budget(&self, before: Timestamp) -> bool {
+        let had = |set_at: Option<Timestamp>| set_at.is_none_or(|set_at| set_at < before);
+        self.budget().is_some_and(|budget| budget.amount.is_some() && had(budget.set_at))
+    }
+
+    /// What was said of its budget: month, kind and threshold.
+    pub fn said(&self) -> impl Iterator<Item = &(String, String, i32)> {
+        self.spending.said.iter()
+    }
+
+    /// Whether new jobs may be queued in a month.
+    #[must_use]
+    pub fn jobs_allowed(&self, month: Month) -> bool {
+        let stops = self.budget().is_some_and(|budget| budget.hard_stop && budget.amount.is_some());
+        !stops || !self.spending.said.contains(&(month.to_string(), "actual".to_owned(), USED_UP))
     }
 }

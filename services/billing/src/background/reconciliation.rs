@@ -4,26 +4,24 @@ use std::sync::Arc;
 
 use service_host::{
     peer::Peer,
-    service::{Service, ServiceContext, ServiceError, Task},
+    service::{ServiceContext, ServiceError, Task},
     streams::StreamClient,
 };
 use usage::reconciliation::{self, copy::Copies, rollups};
 
-use crate::BillingService;
-
-/// The tasks by name.
+/// The tasks by name; `service` is the name by which the owners of the copied events are called.
 ///
 /// # Errors
 /// [`ServiceError`] when an owner's address cannot be used.
-pub(crate) fn tasks(host: &ServiceContext) -> Result<[(&'static str, Task); 3], ServiceError> {
+pub(crate) fn tasks(service: &'static str, host: &ServiceContext) -> Result<[(&'static str, Task); 3], ServiceError> {
     let pool = host.pool().clone();
     let reconciliation: Task = Arc::new(move |stop| {
         let checks = rollups::run(pool.clone(), stop);
         Box::pin(async move { checks.await.map_err(ServiceError::failed) })
     });
-    let files = Peer::new(BillingService::NAME, host.peers.file_url.clone(), host.secrets.clone());
+    let files = Peer::new(service, host.peers.file_url.clone(), host.secrets.clone());
     let files = StreamClient::new(files.map_err(ServiceError::failed)?, "file", contracts::file::AGGREGATE);
-    let jobs = Peer::new(BillingService::NAME, host.peers.job_url.clone(), host.secrets.clone());
+    let jobs = Peer::new(service, host.peers.job_url.clone(), host.secrets.clone());
     let jobs = StreamClient::new(jobs.map_err(ServiceError::failed)?, "job", contracts::job::AGGREGATE);
     let copies = Copies::new(host.pool().clone(), files, jobs);
     let copies: Task = Arc::new(move |stop| {

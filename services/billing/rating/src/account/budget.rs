@@ -12,7 +12,7 @@ use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    account::{Account, decide::Decision},
+    account::command::Decision,
     calendar::month::Month,
     money::{amount::Amount, currency::Currency, decimal::Decimal},
     validation::Refused,
@@ -21,41 +21,14 @@ use crate::{
 /// The most thresholds of a budget.
 const MAX_THRESHOLDS: usize = 20;
 /// The threshold at which a budget is used up, in hundredths.
-const USED_UP: i32 = 100;
+pub(super) const USED_UP: i32 = 100;
 
 /// A budget and what was said of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spending {
-    budget: Option<BudgetSet>,
+    pub(super) budget: Option<BudgetSet>,
     /// Month, kind and threshold.
-    said: BTreeSet<(String, String, i32)>,
-}
-
-impl Account {
-    /// Its budget.
-    #[must_use]
-    pub fn budget(&self) -> Option<&BudgetSet> {
-        self.spending.budget.as_ref()
-    }
-
-    /// Whether it has a budget, and had it before an instant.
-    #[must_use]
-    pub fn had_budget(&self, before: Timestamp) -> bool {
-        let had = |set_at: Option<Timestamp>| set_at.is_none_or(|set_at| set_at < before);
-        self.budget().is_some_and(|budget| budget.amount.is_some() && had(budget.set_at))
-    }
-
-    /// What was said of its budget: month, kind and threshold.
-    pub fn said(&self) -> impl Iterator<Item = &(String, String, i32)> {
-        self.spending.said.iter()
-    }
-
-    /// Whether new jobs may be queued in a month.
-    #[must_use]
-    pub fn jobs_allowed(&self, month: Month) -> bool {
-        let stops = self.budget().is_some_and(|budget| budget.hard_stop && budget.amount.is_some());
-        !stops || !self.spending.said.contains(&(month.to_string(), "actual".to_owned(), USED_UP))
-    }
+    pub(super) said: BTreeSet<(String, String, i32)>,
 }
 
 impl Spending {

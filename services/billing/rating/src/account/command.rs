@@ -1,16 +1,19 @@
 //! What an account can be asked to do, and why it says no.
 
-use contracts::billing_account::UsageMetered;
+use contracts::billing_account::{BillingAccountEvent, UsageMetered};
 use epoch::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    account::Pin,
+    account::pin::Pin,
     calendar::month::Month,
     money::{amount::Amount, currency::Currency, decimal::Decimal},
     pricing::{components::ChargeDefinition, meter::Meter},
     validation::Refused,
 };
+
+/// The events of a command, or the reason why it is refused.
+pub(super) type Decision = Result<Vec<BillingAccountEvent>, AccountError>;
 
 /// What an account can be asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

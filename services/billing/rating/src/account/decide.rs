@@ -11,13 +11,11 @@ use epoch::{Aggregate, Timestamp};
 use uuid::Uuid;
 
 use crate::{
-    account::{Account, AccountCommand, AccountError, BEGINNING, Issued, Pin},
+    account::{Account, AccountCommand, AccountError, BEGINNING, Issued, Pin, command::Decision},
     calendar::day::zone,
     money::amount::Amount,
     validation::{Refused, percent, text},
 };
-
-pub(super) type Decision = Result<Vec<BillingAccountEvent>, AccountError>;
 
 impl Aggregate for Account {
     const NAME: &'static str = AGGREGATE;
