@@ -8,45 +8,37 @@
 //! try it out, [`testkit`] everything needed to test. The guide is in `docs/epoch`, examples are in `examples`.
 
 pub mod aggregate;
-pub mod avro;
-pub mod bounds;
-pub mod bus;
-pub mod cache;
-pub mod clock;
-pub mod context;
-pub mod envelope;
+pub mod delivery;
 pub mod event;
-mod events;
-pub mod fold;
-pub mod gate;
-pub mod handler;
-pub mod id;
-pub mod local;
 pub mod memory;
-pub mod message;
 pub mod personal;
 pub mod repository;
-pub mod retry;
 pub mod saga;
-pub mod snapshot;
-pub mod state;
 pub mod store;
 pub mod testkit;
-pub mod timestamp;
-mod tip;
-pub mod trace;
-pub mod version;
+pub mod time;
 
-pub use aggregate::Aggregate;
-pub use bounds::{Bounds, Positions, Versions};
-pub use context::CommandContext;
-pub use envelope::{Batch, Envelope};
-pub use event::DomainEvent;
-pub use id::{AggregateId, Id};
-pub use repository::{ExecuteError, Executed, Repository};
+pub use aggregate::{
+    Aggregate, context,
+    context::CommandContext,
+    id,
+    id::{AggregateId, Id},
+};
+pub use delivery::{bus, fast_path as local, gate, handler, message, trace};
+pub use event::{
+    DomainEvent, avro, envelope,
+    envelope::{Batch, Envelope},
+    version,
+    version::{Position, Version},
+};
+pub use repository::{ExecuteError, Executed, Repository, cache};
 pub use saga::Saga;
-pub use timestamp::Timestamp;
-pub use version::{Position, Version};
+pub use store::{
+    bounds,
+    bounds::{Bounds, Positions, Versions},
+    fold, snapshot, state,
+};
+pub use time::{clock, retry, timestamp, timestamp::Timestamp};
 
 /// The pages of the guide whose code needs nothing but this crate: compiled, and run where they need no server.
 #[cfg(doctest)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use super::Repository;
+use super::repository::Repository;
 use crate::{
     aggregate::Aggregate,
     bounds::Versions,
@@ -87,7 +87,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     }
 
     /// Brings a state up to date by reading only what is newer.
-    pub(super) async fn refresh(&self, id: Uuid, loaded: Loaded<A>) -> Result<Loaded<A>, StoreError> {
+    pub(crate) async fn refresh(&self, id: Uuid, loaded: Loaded<A>) -> Result<Loaded<A>, StoreError> {
         let (start, since, origin) = if loaded.version > Version::ZERO {
             (Fold::from(id, loaded), Since::default(), Origin::Cache)
         } else {
@@ -100,7 +100,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
     }
 
     /// The same after the store has said at which version it is.
-    pub(super) async fn catch_up(&self, id: Uuid, loaded: Loaded<A>, actual: Version) -> Result<Loaded<A>, StoreError> {
+    pub(crate) async fn catch_up(&self, id: Uuid, loaded: Loaded<A>, actual: Version) -> Result<Loaded<A>, StoreError> {
         if actual >= loaded.version {
             // One before it in line may have read what is new.
             return match self.cache.newest(id) {

@@ -5,7 +5,7 @@
 //! The invariant: a payload is read with the schema it was written with, then resolved to today's by Avro's rules. A
 //! schema that isn't known is an error; it is never guessed.
 
-mod earlier;
+mod older_schema;
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use bytes::Bytes;
 pub use serde;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::earlier::Earlier;
+use self::older_schema::Earlier;
 use crate::event::{CodecError, Encoded, SchemaId};
 
 /// Room for a usual event: it is written field by field, and would else be moved about while it grows.
