@@ -1,56 +1,55 @@
-//! Who asks, why, and how to recognise the same question.
+//! The origin of a command and its identity for repeated requests.
 //!
-//! The problem: across asynchronous hops nobody can tell what caused an event, and a client that didn't hear the answer
-//! asks again.
-//!
-//! The invariant: a command id that came from outside is committed with the command's events; the same id again gives the
-//! same result and appends nothing.
+//! A client that received no answer sends its command again. The id of such a command is committed with its events; the same id
+//! then returns the same result and appends nothing. Correlation and causation ids link events over asynchronous hops.
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{envelope::Envelope, timestamp::Timestamp, version::Version};
+use crate::{
+    event::{Metadata, envelope::Envelope, version::Version},
+    time::timestamp::Timestamp,
+};
 
-/// Says that somebody may send this command again under the same id.
+/// Marks a command as repeatable under its id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Idempotency {
-    /// A digest of what was asked; the same id with another digest is refused. Empty: not compared.
+    /// A digest of the request. The same id with another digest is rejected.
     pub fingerprint: Vec<u8>,
 }
 
-/// What travels with a command into its events.
+/// The identity and origin of a command, which its events inherit.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
-    /// Names this command; the same id is the same command.
+    /// The command's id; the same id is the same command.
     pub command_id: Uuid,
-    /// Set when the command may come again under the same id, so that its result must be kept.
+    /// Set when the command may be repeated under its id, so that its result must be stored.
     pub idempotency: Option<Idempotency>,
-    /// The organization on whose behalf this happens.
+    /// The organization that the command acts for.
     pub tenant: Option<Uuid>,
-    /// Who asks, as `user:<id>`, `key:<id>`, `service:<name>`.
+    /// The sender as `user:<id>`, `key:<id>` or `service:<name>`.
     pub actor: Option<Arc<str>>,
-    /// The first command of the chain.
+    /// The first command of the causal chain.
     pub correlation_id: Uuid,
     /// The event or command that directly caused this one.
     pub causation_id: Option<Uuid>,
     /// W3C trace context (`traceparent`) of the caller.
     pub trace_context: Option<Arc<str>>,
-    /// When it happened, as far as the caller knows.
+    /// When it happened, according to the caller.
     pub occurred_at: Timestamp,
-    /// The version the caller has seen; when it isn't the current one, the command is refused.
+    /// The version the caller has seen; the command is rejected at any other version.
     pub expected: Option<Version>,
 }
 
 impl CommandContext {
-    /// A command that nobody will repeat, happening now.
+    /// Creates the context of a command that is not repeatable and happens now.
     #[must_use]
     pub fn new() -> Self {
         Self::at(Timestamp::now())
     }
 
-    /// A command that nobody will repeat, happening at `occurred_at`.
+    /// Creates the context of a command that is not repeatable and happens at `occurred_at`.
     #[must_use]
     pub fn at(occurred_at: Timestamp) -> Self {
         let command_id = Uuid::now_v7();
@@ -67,7 +66,7 @@ impl CommandContext {
         }
     }
 
-    /// A command caused by `event`: it belongs to the same tenant, chain and trace.
+    /// Creates the context of a command caused by `event`, with the event's tenant, correlation id and trace.
     #[must_use]
     pub fn caused_by(event: &Envelope, actor: &str) -> Self {
         Self {
@@ -80,7 +79,7 @@ impl CommandContext {
         }
     }
 
-    /// The same command, which may be repeated under `command_id`.
+    /// Makes the command repeatable under `command_id`.
     #[must_use]
     pub fn repeatable(mut self, command_id: Uuid, fingerprint: impl Into<Vec<u8>>) -> Self {
         self.command_id = command_id;
@@ -89,21 +88,21 @@ impl CommandContext {
         self
     }
 
-    /// The same command on behalf of `tenant`.
+    /// Sets the tenant.
     #[must_use]
     pub fn for_tenant(mut self, tenant: Uuid) -> Self {
         self.tenant = Some(tenant);
         self
     }
 
-    /// The same command, asked by `actor`.
+    /// Sets the actor.
     #[must_use]
     pub fn by(mut self, actor: impl Into<Arc<str>>) -> Self {
         self.actor = Some(actor.into());
         self
     }
 
-    /// The same command, refused unless the aggregate is at `version`.
+    /// Sets the expected version: the command is rejected unless the aggregate is at `version`.
     #[must_use]
     pub fn expecting(mut self, version: Version) -> Self {
         self.expected = Some(version);
@@ -117,27 +116,7 @@ impl Default for CommandContext {
     }
 }
 
-/// Everything about an event that isn't its payload or its place in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Metadata {
-    /// The organization the event belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<Uuid>,
-    /// Who caused it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<Arc<str>>,
-    /// The command that caused it.
-    pub command_id: Uuid,
-    /// The first command of the chain.
-    pub correlation_id: Uuid,
-    /// The event or command that directly caused the command.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub causation_id: Option<Uuid>,
-    /// W3C trace context (`traceparent`) of the command.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace_context: Option<Arc<str>>,
-}
-
+// Here and not with `Metadata`: events do not depend on commands.
 impl From<&CommandContext> for Metadata {
     fn from(context: &CommandContext) -> Self {
         Self {

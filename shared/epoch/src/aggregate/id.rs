@@ -1,9 +1,7 @@
 //! Typed ids of aggregates.
 //!
-//! The problem: every id is a UUID, and a file's id given where a job's belongs is only found when nothing is there.
-//!
-//! The invariant: an [`Id`] names an aggregate of one kind. Where an aggregate is asked for, the id of another kind doesn't
-//! compile; a plain UUID, which carries no such promise, is taken as it is.
+//! Every id is a UUID; without types, a file's id passed as a job's id only shows as a missing job. An [`Id`] is bound to one type
+//! of aggregate, and passing it for another type does not compile. Plain UUIDs are accepted unchecked.
 //!
 //! ```compile_fail
 //! # use epoch::{Aggregate, Id, Repository, memory::MemoryStore};
@@ -13,7 +11,7 @@
 //! ```
 //! ```
 //! # use epoch::{Aggregate, Id, Repository, memory::MemoryStore};
-//! async fn named<A: Aggregate>(jobs: &Repository<A, MemoryStore>, job: Id<A>) {
+//! async fn typed<A: Aggregate>(jobs: &Repository<A, MemoryStore>, job: Id<A>) {
 //!     let _ = jobs.load(job).await;
 //!     let _ = jobs.load(job.uuid()).await;
 //! }
@@ -30,35 +28,35 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// The id of an aggregate of the kind `A`. As text and in JSON it is the UUID alone.
+/// The id of an aggregate of type `A`. As text and as JSON it is the plain UUID.
 pub struct Id<A> {
     uuid: Uuid,
     kind: PhantomData<fn() -> A>,
 }
 
 impl<A> Id<A> {
-    /// A new id (UUIDv7), which nobody has.
+    /// Generates a new, unique id (UUIDv7).
     #[must_use]
     pub fn generate() -> Self {
         Self::new(Uuid::now_v7())
     }
 
-    /// The id that is this UUID.
+    /// Creates the id with this UUID.
     #[must_use]
     pub const fn new(uuid: Uuid) -> Self {
         Self { uuid, kind: PhantomData }
     }
 
-    /// The UUID.
+    /// Returns the UUID.
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         self.uuid
     }
 }
 
-/// What names an aggregate of the kind `A`: its [`Id`], or a plain UUID.
+/// Identifies an aggregate of type `A`: an [`Id<A>`](Id) or a plain UUID.
 pub trait AggregateId<A>: Copy + Send {
-    /// The UUID.
+    /// Returns the UUID.
     fn uuid(self) -> Uuid;
 }
 
@@ -74,7 +72,7 @@ impl<A> AggregateId<A> for Uuid {
     }
 }
 
-// By hand, since derived ones would ask the same of `A`.
+// Implemented by hand because derives would require the same traits of `A`.
 impl<A> Clone for Id<A> {
     fn clone(&self) -> Self {
         *self
@@ -121,9 +119,9 @@ impl<A> fmt::Display for Id<A> {
     }
 }
 
-/// Text that isn't a UUID.
+/// The text is not a UUID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an id: {detail}")]
+#[error("not a UUID: {detail}")]
 pub struct ParseIdError {
     detail: String,
 }
@@ -168,12 +166,12 @@ mod tests {
 
     use super::*;
 
-    /// Not `Clone`, not `Debug`, not anything.
+    /// Implements no trait, to show that `Id` requires none.
     struct Job;
 
     proptest! {
         #[test]
-        fn an_id_is_its_uuid_everywhere(number in any::<u128>(), other in any::<u128>()) {
+        fn id_formats_compares_and_serializes_as_uuid(number in any::<u128>(), other in any::<u128>()) {
             let (uuid, id) = (Uuid::from_u128(number), Id::<Job>::new(Uuid::from_u128(number)));
             prop_assert_eq!(id.to_string(), uuid.to_string());
             prop_assert_eq!(id.to_string().parse(), Ok(id));
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_not_an_id() {
+    fn invalid_text_is_rejected() {
         for text in ["", "job", "00000000-0000-0000-0000-00000000000g"] {
             assert!(text.parse::<Id<Job>>().is_err(), "{text}");
         }

@@ -1,51 +1,50 @@
-//! What a bus promises.
+//! The contract of a bus.
 //!
-//! The problem: services that must not know each other's tables still need each other's events.
-//!
-//! The invariant: at least once, and per aggregate in version order, to every subscription. Exactly once is the
-//! [gate](crate::gate)'s work, not the bus's.
+//! A bus carries events between services that do not read each other's tables. It delivers at least once, and each aggregate's
+//! events in version order, to every subscription. The [gate](crate::gate) makes that exactly once.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::{envelope::Batch, handler::Subscription};
+use super::handler::Subscription;
+use crate::event::envelope::Batch;
 
-/// Not all events were acknowledged by the bus.
+/// The bus did not acknowledge all events.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("bus took {acknowledged} of {offered} events: {detail}")]
+#[error("bus acknowledged {acknowledged} of {offered} events: {detail}")]
 pub struct PublishError {
-    /// How many of the first events are safely on the bus.
+    /// The number of leading events that the bus acknowledged.
     pub acknowledged: usize,
-    /// How many were to be published.
+    /// The number of events to publish.
     pub offered: usize,
-    /// What was seen at the first that isn't, with its topic and partition where known.
+    /// The cause at the first unacknowledged event, with topic and partition where known.
     pub detail: String,
 }
 
-/// A bus can't be consumed from any more.
+/// Consuming ended with a permanent failure.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("subscription {subscription} can't be consumed: {detail}")]
+#[error("consuming for subscription {subscription} failed: {detail}")]
 pub struct ConsumeError {
-    /// Whose.
+    /// The subscription's name.
     pub subscription: String,
-    /// What was seen.
+    /// The cause.
     pub detail: String,
 }
 
 /// Carries events between services.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes events in the order given, and returns when the bus has them all.
+    /// Publishes events in order and returns when the bus has acknowledged all of them.
     ///
     /// # Errors
-    /// [`PublishError`] says how many of the first ones it has; the rest must be published again.
+    /// [`PublishError`] with the number of leading events that were acknowledged; publish the rest again.
     async fn publish(&self, events: &Batch) -> Result<(), PublishError>;
 
-    /// Delivers events to `subscription`, from the beginning the first time and then from where it was, until `stop`.
+    /// Delivers events to `subscription` until `stop`: from the first event on, or from its stored position when it has one.
     ///
     /// # Errors
-    /// [`ConsumeError`] when going on makes no sense; faults that pass are waited out.
+    /// [`ConsumeError`] when retrying is pointless; transient failures are retried internally.
     async fn consume(&self, subscription: Arc<dyn Subscription>, stop: CancellationToken) -> Result<(), ConsumeError>;
 }

@@ -1,91 +1,89 @@
-//! The delivery gate: one decision for every way in.
+//! The delivery gate: one decision for all delivery sources.
 //!
-//! The problem: an event reaches a subscription by three ways, locally right after commit, over a bus, or by replay,
-//! perhaps several times and from several processes at once.
-//!
-//! The invariant: a subscription applies each aggregate's events exactly once, in version order, whichever way they come.
-//! It keeps one cursor an aggregate, in the same transaction as its effects; this module decides by the cursor alone. It needs no
-//! memory of its own and no time limit on duplicates.
+//! An event reaches a subscription from up to three sources: from the fast path right after commit, from a bus, or from a replay.
+//! It may arrive several times and in several processes at once. Still, a subscription applies each aggregate's events exactly
+//! once and in version order: it keeps one cursor per aggregate in the transaction of its effects, and this module decides from
+//! the cursor alone. The gate needs no memory of its own and no time limit for duplicates.
 
 use std::fmt;
 
-use crate::version::Version;
+use crate::event::version::Version;
 
-/// How an event came.
+/// Where a delivery comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
-    /// From the process that committed it, right after commit. Gives up when it can't go on.
-    Local,
-    /// From a bus, at least once and in version order.
+pub enum DeliverySource {
+    /// The committing process, right after commit. Events after a gap are dropped, since the bus delivers them again.
+    FastPath,
+    /// A bus, which delivers at least once and in version order.
     Bus,
-    /// From the store itself.
+    /// The event store.
     Replay,
 }
 
-impl Way {
-    /// The name used in metrics.
+impl DeliverySource {
+    /// Returns the label value used in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Local => "local",
+            Self::FastPath => "local",
             Self::Bus => "bus",
             Self::Replay => "replay",
         }
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for DeliverySource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
     }
 }
 
-/// Why an aggregate is held back for one subscription.
+/// Why an aggregate is parked for one subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Parked {
-    /// Events are missing; it goes on by itself when they come.
+pub enum ParkReason {
+    /// Events are missing. Delivery resumes when they arrive.
     Gap,
-    /// The handler failed; it goes on when somebody says `retry` or `skip`.
+    /// The handler failed. Delivery resumes when an operator retries or skips the event.
     Failed,
 }
 
-/// How far a subscription is with one aggregate.
+/// A subscription's progress with one aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor {
-    /// The last version applied.
+    /// The last applied version.
     pub version: Version,
-    /// Set when later events queue instead of being applied.
-    pub parked: Option<Parked>,
+    /// Set while later events are queued instead of applied.
+    pub parked: Option<ParkReason>,
 }
 
-/// What to do with an event.
+/// The gate's decision about an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Apply it; the cursor has moved to it.
+    /// Apply the event; the cursor has advanced to it.
     Apply,
-    /// It was applied before: drop it.
+    /// Drop the event; it was applied before.
     Duplicate,
-    /// An event before it is missing and this way doesn't wait: leave it to the bus.
+    /// Drop the event; an earlier one is missing, and the bus will deliver both.
     Gap,
-    /// Keep it in the aggregate's queue, in version order; the aggregate is parked.
+    /// Queue the event in version order; the aggregate is parked.
     Queue,
 }
 
 impl Cursor {
-    /// Decides about the next event of this aggregate and moves the cursor.
-    pub fn judge(&mut self, version: Version, way: Way) -> Verdict {
+    /// Decides about an event of this aggregate and advances the cursor.
+    pub fn judge(&mut self, version: Version, source: DeliverySource) -> Verdict {
         if version <= self.version {
             return Verdict::Duplicate;
         }
         let in_order = version == self.version.next();
-        match (self.parked, way) {
-            (None | Some(Parked::Gap), _) if in_order => {
+        match (self.parked, source) {
+            (None | Some(ParkReason::Gap), _) if in_order => {
                 self.version = version;
                 Verdict::Apply
             }
-            (_, Way::Local) => Verdict::Gap,
+            (_, DeliverySource::FastPath) => Verdict::Gap,
             (None, _) => {
-                self.parked = Some(Parked::Gap);
+                self.parked = Some(ParkReason::Gap);
                 Verdict::Queue
             }
             (Some(_), _) => Verdict::Queue,
@@ -99,10 +97,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Cursor, Parked, Verdict, Way};
-    use crate::version::Version;
+    use super::{Cursor, DeliverySource, ParkReason, Verdict};
+    use crate::event::version::Version;
 
-    /// A subscription with its queue, as a store would keep it.
+    /// A subscription with its queue of parked events.
     #[derive(Default)]
     struct Subscription {
         cursor: Cursor,
@@ -111,13 +109,13 @@ mod tests {
     }
 
     impl Subscription {
-        fn deliver(&mut self, version: u64, way: Way) {
-            match self.cursor.judge(Version::new(version), way) {
+        fn deliver(&mut self, version: u64, source: DeliverySource) {
+            match self.cursor.judge(Version::new(version), source) {
                 Verdict::Apply => self.applied.push(version),
                 Verdict::Queue => drop(self.queue.insert(Version::new(version))),
                 Verdict::Duplicate | Verdict::Gap => {}
             }
-            if self.cursor.parked == Some(Parked::Gap) {
+            if self.cursor.parked == Some(ParkReason::Gap) {
                 self.release();
             }
         }
@@ -137,42 +135,42 @@ mod tests {
         }
     }
 
-    fn ways() -> impl Strategy<Value = Way> {
-        prop_oneof![Just(Way::Local), Just(Way::Bus), Just(Way::Replay)]
+    fn sources() -> impl Strategy<Value = DeliverySource> {
+        prop_oneof![Just(DeliverySource::FastPath), Just(DeliverySource::Bus), Just(DeliverySource::Replay)]
     }
 
     proptest! {
         #[test]
-        fn every_event_once_and_in_order_whichever_way_it_comes(
-            arrivals in prop::collection::vec((1..=20_u64, ways()), 0..200),
+        fn events_apply_once_and_in_order_from_any_source(
+            arrivals in prop::collection::vec((1..=20_u64, sources()), 0..200),
         ) {
             let mut subscription = Subscription::default();
-            for (version, way) in arrivals {
-                subscription.deliver(version, way);
+            for (version, source) in arrivals {
+                subscription.deliver(version, source);
             }
             let so_far = subscription.applied.len() as u64;
             prop_assert_eq!(&subscription.applied, &(1..=so_far).collect::<Vec<_>>());
-            // The bus brings everything at least once: then nothing is missing.
+            // After the bus has delivered every event at least once, none is missing.
             for version in 1..=20 {
-                subscription.deliver(version, Way::Bus);
+                subscription.deliver(version, DeliverySource::Bus);
             }
             prop_assert_eq!(&subscription.applied, &(1..=20).collect::<Vec<_>>());
             prop_assert_eq!(subscription.cursor.parked, None);
         }
 
         #[test]
-        fn a_failed_aggregate_stays_where_it_is(arrivals in prop::collection::vec((1..=20_u64, ways()), 0..100)) {
-            let mut cursor = Cursor { version: Version::new(5), parked: Some(Parked::Failed) };
-            for (version, way) in arrivals {
-                let verdict = cursor.judge(Version::new(version), way);
-                let expected = match (version, way) {
+        fn failed_aggregate_queues_later_events(arrivals in prop::collection::vec((1..=20_u64, sources()), 0..100)) {
+            let mut cursor = Cursor { version: Version::new(5), parked: Some(ParkReason::Failed) };
+            for (version, source) in arrivals {
+                let verdict = cursor.judge(Version::new(version), source);
+                let expected = match (version, source) {
                     (..=5, _) => Verdict::Duplicate,
-                    (_, Way::Local) => Verdict::Gap,
+                    (_, DeliverySource::FastPath) => Verdict::Gap,
                     _ => Verdict::Queue,
                 };
                 prop_assert_eq!(verdict, expected);
             }
-            prop_assert_eq!(cursor, Cursor { version: Version::new(5), parked: Some(Parked::Failed) });
+            prop_assert_eq!(cursor, Cursor { version: Version::new(5), parked: Some(ParkReason::Failed) });
         }
     }
 }

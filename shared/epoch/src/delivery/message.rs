@@ -1,9 +1,7 @@
 //! An event as a message on a bus.
 //!
-//! The problem: consumers written by others, in other languages, must be able to read our events without our code.
-//!
-//! The invariant: a message is a CloudEvent in binary mode whose body is the stored payload behind a [frame](Frame) that names
-//! its schema; an envelope that became a message and came back is the same envelope.
+//! Consumers in other languages can read the events without Epoch: a message is a CloudEvent in binary mode. Its
+//! body is a [frame](Frame), which names the schema, followed by the stored payload. Reading a message returns an envelope equal to the published one.
 //!
 //! Sources: CloudEvents 1.0.2, "Kafka Protocol Binding", binary content mode; Apache Avro 1.12, "Single-object encoding";
 //! Confluent Platform, "Wire format" of the schema registry's serializers.
@@ -13,75 +11,68 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
+pub use super::frame::Frame;
+use super::frame::MAX_FRAME_BYTES;
 use crate::{
-    context::Metadata,
-    envelope::Envelope,
-    event::SchemaId,
-    timestamp::Timestamp,
-    version::{Position, Version},
+    event::{
+        Metadata, SchemaId,
+        envelope::Envelope,
+        version::{Position, Version},
+    },
+    time::timestamp::Timestamp,
 };
 
-/// A message: key, headers, body.
+/// A bus message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The aggregate's name, from which each bus makes its topic.
+    /// The aggregate's name, which selects the topic.
     pub aggregate: Cow<'static, str>,
-    /// The aggregate's id as lowercase hyphenated text: messages with one key stay in order.
+    /// The aggregate's id as lowercase hyphenated text. Messages with the same key stay in order.
     pub key: String,
-    /// Names and values, each UTF-8.
+    /// Header names and values.
     pub headers: Vec<(&'static str, String)>,
-    /// Framed payload.
+    /// The framed payload.
     pub body: Bytes,
 }
 
-/// What isn't readable as an event.
+/// Why a message is not a valid event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// A header that must be there isn't.
+    /// A required header is missing.
     #[error("header {name} is missing")]
     MissingHeader {
-        /// Which.
+        /// The header's name.
         name: &'static str,
     },
-    /// A header can't be read.
-    #[error("header {name} is not valid: {value:?}")]
+    /// A header has an invalid value.
+    #[error("invalid header {name}: {value:?}")]
     InvalidHeader {
-        /// Which.
+        /// The header's name.
         name: &'static str,
-        /// What it says.
+        /// The header's value.
         value: String,
     },
-    /// The body begins like neither of the [frames](Frame).
-    #[error("the body has neither an Avro single-object header nor a registry's schema id")]
+    /// The body does not start with a known [frame](Frame).
+    #[error("body starts with neither an Avro single-object header nor a registry schema id")]
     UnknownFraming,
 }
 
-/// What stands before the payload and names the schema it was written with. The first byte tells which of the two it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Frame {
-    /// Avro single-object encoding: `C3 01`, then the fingerprint in 8 bytes, little-endian.
-    Fingerprint(SchemaId),
-    /// Confluent wire format: `00`, then the schema's id in the registry in 4 bytes, big-endian.
-    Registered(u32),
-}
-
-const LONGEST_FRAME: usize = 10;
 const SCHEMA_PREFIX: &str = "urn:avro:crc64:";
 
-/// The topic of an aggregate's events, as in `catacloud.file.v1`.
+/// Returns the topic of an aggregate's events, for example `catacloud.file.v1`.
 #[must_use]
 pub fn topic(namespace: &str, aggregate: &str) -> String {
     format!("{namespace}.{aggregate}.v1")
 }
 
 impl Message {
-    /// The message for an event; `namespace` begins its type and source, as in `catacloud`.
+    /// Creates the message of an event. `namespace` is the prefix of its type and source, for example `catacloud`.
     #[must_use]
     pub fn of(event: &Envelope, namespace: &str) -> Self {
         Self::framed(event, namespace, Frame::Fingerprint(event.schema))
     }
 
-    /// The same with a chosen frame, which must name the event's schema.
+    /// Creates the message of an event with a given frame, which must name the event's schema.
     #[must_use]
     pub fn framed(event: &Envelope, namespace: &str, frame: Frame) -> Self {
         let key = event.aggregate_id.to_string();
@@ -108,17 +99,18 @@ impl Message {
             ("traceparent", event.metadata.trace_context.as_deref().map(str::to_owned)),
         ];
         headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        let mut body = BytesMut::with_capacity(LONGEST_FRAME + event.payload.len());
+        let mut body = BytesMut::with_capacity(MAX_FRAME_BYTES + event.payload.len());
         frame.put(&mut body);
         body.put_slice(&event.payload);
         Self { aggregate: event.aggregate.clone(), key, headers, body: body.freeze() }
     }
 
-    /// The event of a message; `header` looks a header up by name. A schema that the body names by a registry's id is taken from
-    /// the header in which the producer says the same.
+    /// Reads the event of a message; `header` returns a header's value by name.
+    ///
+    /// When the frame has a registry id, the schema is taken from the producer's `ce_dataschema` header instead of the registry.
     ///
     /// # Errors
-    /// [`MessageError`] when it isn't one of ours.
+    /// [`MessageError`] when the message is not a valid event.
     pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, body: &Bytes) -> Result<Envelope, MessageError> {
         let headers = Headers(header);
         let received = receive(&headers, body)?;
@@ -128,51 +120,54 @@ impl Message {
         }
     }
 
-    /// The same for those who ask a registry.
+    /// Reads the event of a message, for consumers that look schemas up in a registry.
     ///
     /// # Errors
-    /// [`MessageError`] when it isn't one of ours.
-    pub fn receive<'a>(header: impl Fn(&str) -> Option<&'a str>, body: &Bytes) -> Result<Received, MessageError> {
+    /// [`MessageError`] when the message is not a valid event.
+    pub fn receive<'a>(header: impl Fn(&str) -> Option<&'a str>, body: &Bytes) -> Result<ReceivedEvent, MessageError> {
         receive(&Headers(header), body)
     }
 }
 
-/// An event whose schema may have to be looked up.
+/// A received event without a resolved schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
-    /// How the body names its schema.
+pub struct ReceivedEvent {
+    /// The body's frame, which names the schema.
     pub frame: Frame,
-    /// Its schema is only right once it is known what the frame means.
+    /// Its schema is a placeholder until [`with_schema`](Self::with_schema).
     event: Envelope,
 }
 
-impl Received {
-    /// The aggregate it belongs to.
+impl ReceivedEvent {
+    /// Returns the aggregate's name.
     #[must_use]
     pub fn aggregate(&self) -> &str {
         &self.event.aggregate
     }
 
-    /// The event, when its schema is known.
+    /// Returns the event with the schema that the frame names.
     #[must_use]
     pub fn with_schema(self, schema: SchemaId) -> Envelope {
         Envelope { schema, ..self.event }
     }
 }
 
-impl From<Envelope> for Received {
+impl From<Envelope> for ReceivedEvent {
     fn from(event: Envelope) -> Self {
         Self { frame: Frame::Fingerprint(event.schema), event }
     }
 }
 
-fn receive<'a, F: Fn(&str) -> Option<&'a str>>(headers: &Headers<F>, body: &Bytes) -> Result<Received, MessageError> {
+fn receive<'a, F: Fn(&str) -> Option<&'a str>>(
+    headers: &Headers<F>,
+    body: &Bytes,
+) -> Result<ReceivedEvent, MessageError> {
     let kind = headers.required("ce_type")?;
     let mut names = kind.rsplit('.');
     let (Some(event_name), Some(aggregate)) = (names.next(), names.next()) else {
         return Err(MessageError::InvalidHeader { name: "ce_type", value: kind.to_owned() });
     };
-    let (frame, payload) = Frame::read(body)?;
+    let (frame, payload) = Frame::split(body).ok_or(MessageError::UnknownFraming)?;
     let event = Envelope {
         event_id: headers.parsed("ce_id")?,
         aggregate: Cow::Owned(aggregate.to_owned()),
@@ -193,32 +188,7 @@ fn receive<'a, F: Fn(&str) -> Option<&'a str>>(headers: &Headers<F>, body: &Byte
             trace_context: headers.text("traceparent"),
         },
     };
-    Ok(Received { frame, event })
-}
-
-impl Frame {
-    fn put(self, body: &mut BytesMut) {
-        match self {
-            Self::Fingerprint(schema) => {
-                body.put_slice(&[0xC3, 0x01]);
-                body.put_u64_le(schema.get());
-            }
-            Self::Registered(id) => {
-                body.put_u8(0);
-                body.put_u32(id);
-            }
-        }
-    }
-
-    fn read(body: &Bytes) -> Result<(Self, Bytes), MessageError> {
-        if let Some(([0xC3, 0x01, fingerprint @ ..], _)) = body.split_first_chunk::<10>() {
-            return Ok((Self::Fingerprint(SchemaId::new(u64::from_le_bytes(*fingerprint))), body.slice(10..)));
-        }
-        if let Some(([0, id @ ..], _)) = body.split_first_chunk::<5>() {
-            return Ok((Self::Registered(u32::from_be_bytes(*id)), body.slice(5..)));
-        }
-        Err(MessageError::UnknownFraming)
-    }
+    Ok(ReceivedEvent { frame, event })
 }
 
 struct Headers<F>(F);
@@ -240,7 +210,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> Headers<F> {
         (self.0)(name).map(Arc::from)
     }
 
-    /// The schema's fingerprint, as the producer states it.
+    /// Returns the schema's fingerprint from the producer's header.
     fn schema(&self) -> Result<SchemaId, MessageError> {
         let name = "ce_dataschema";
         let value = self.required(name)?;
@@ -292,7 +262,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_event_comes_back_from_the_bus_as_it_was(event in envelopes(), id in any::<u32>()) {
+        fn message_reads_back_as_the_published_event(event in envelopes(), id in any::<u32>()) {
             let frames = [Frame::Fingerprint(event.schema), Frame::Registered(id)];
             for frame in frames {
                 let message = Message::framed(&event, "catacloud", frame);
@@ -304,23 +274,23 @@ mod tests {
         }
 
         #[test]
-        fn no_body_breaks_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..16)) {
+        fn frame_splits_exactly_the_framed_bodies(bytes in prop::collection::vec(any::<u8>(), 0..16)) {
             let framed = matches!(bytes.as_slice(), [0xC3, 0x01, rest @ ..] if rest.len() >= 8)
                 || matches!(bytes.as_slice(), [0, rest @ ..] if rest.len() >= 4);
-            prop_assert_eq!(Frame::read(&Bytes::from(bytes)).is_ok(), framed);
+            prop_assert_eq!(Frame::split(&Bytes::from(bytes)).is_some(), framed);
         }
     }
 
     #[test]
-    fn frames_are_these_bytes() {
+    fn frames_have_their_specified_bytes() {
         let framed = |frame: Frame| {
             let mut body = BytesMut::new();
             frame.put(&mut body);
             body.put_u8(0x55);
-            (body.to_vec(), Frame::read(&body.freeze()).unwrap())
+            (body.to_vec(), Frame::split(&body.freeze()).unwrap())
         };
         let payload = Bytes::from_static(&[0x55]);
-        // C3 01, then the least significant byte first.
+        // C3 01, then the fingerprint in little-endian order.
         let single = Frame::Fingerprint(SchemaId::new(0x0123_4567_89AB_CDEF));
         let bytes = vec![0xC3, 0x01, 0xEF, 0xCD, 0xAB, 0x89, 0x67, 0x45, 0x23, 0x01, 0x55];
         assert_eq!(framed(single), (bytes, (single, payload.clone())));
@@ -329,10 +299,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_an_error() {
-        let stray = Bytes::from_static(b"hello, world");
+    fn foreign_message_is_an_error() {
+        let foreign = Bytes::from_static(b"hello, world");
         let header = |name: &str| (name == "ce_type").then_some("catacloud.file.FileDeleted");
-        assert_eq!(Message::read(header, &stray), Err(MessageError::UnknownFraming));
-        assert_eq!(Message::read(|_| None, &stray), Err(MessageError::MissingHeader { name: "ce_type" }));
+        assert_eq!(Message::read(header, &foreign), Err(MessageError::UnknownFraming));
+        assert_eq!(Message::read(|_| None, &foreign), Err(MessageError::MissingHeader { name: "ce_type" }));
     }
 }

@@ -1,31 +1,28 @@
-//! Where a delivery comes from.
+//! Links from deliveries to the traces that caused their events.
 //!
-//! The problem: a batch of events has as many causes as events, so its span can't be the child of any of them; and Epoch
-//! must not depend on a tracing system to say so.
-//!
-//! The invariant: every event carries the trace context of what caused it; whoever knows the tracing system installs how to link a
-//! span to one, once. Without that, or when nobody listens to the span, nothing is done.
+//! A batch of events has several causes, so its span cannot be the child of one of them; it gets links instead. Epoch depends on
+//! no tracing backend: the process installs a [`Linker`] once. Without a linker, or for a disabled span, linking does nothing.
 
 use std::sync::{Arc, OnceLock};
 
 use tracing::Span;
 
-use crate::envelope::{Batch, Envelope};
+use crate::event::envelope::{Batch, Envelope};
 
-/// Links a span to a W3C `traceparent`.
+/// Adds a link to a W3C `traceparent` to a span.
 pub type Linker = fn(&Span, &str);
 
 static LINKER: OnceLock<Linker> = OnceLock::new();
 
-/// How many links a span gets at most: a batch may have hundreds of causes.
-const LINKS: usize = 32;
+/// The maximum number of links of a span; a batch may have hundreds of causes.
+const MAX_LINKS: usize = 32;
 
-/// Installs how spans are linked, for the whole process; the first one counts.
+/// Installs the process-wide linker. Later calls have no effect.
 pub fn link_with(linker: Linker) {
     LINKER.get_or_init(|| linker);
 }
 
-/// Links the span of a delivery to those that caused its events.
+/// Links the span of a delivery to the causes of its events.
 pub fn link(span: &Span, events: &Batch) {
     if let Some(linker) = LINKER.get()
         && !span.is_disabled()
@@ -34,9 +31,9 @@ pub fn link(span: &Span, events: &Batch) {
     }
 }
 
-/// The trace contexts of these events; one for neighbours that share it, as those of one command do.
+/// Returns the trace contexts of these events, once for adjacent events that share one, such as the events of one command.
 fn causes(events: &Batch) -> impl Iterator<Item = &str> {
     let same = |one: &Arc<Envelope>, next: &Arc<Envelope>| one.metadata.trace_context == next.metadata.trace_context;
     let runs = events.chunk_by(same);
-    runs.filter_map(|run| run.first()?.metadata.trace_context.as_deref()).take(LINKS)
+    runs.filter_map(|run| run.first()?.metadata.trace_context.as_deref()).take(MAX_LINKS)
 }

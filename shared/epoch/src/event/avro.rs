@@ -1,9 +1,7 @@
-//! Avro payloads.
+//! Avro encoding of events.
 //!
-//! The problem: an event is read years after it was written, by a program that has another schema for it by then.
-//!
-//! The invariant: a payload is read with the schema it was written with, then resolved to today's by Avro's rules. A
-//! schema that isn't known is an error; it is never guessed.
+//! A payload is read with its writer's schema and then resolved to the current schema by Avro's rules. An unknown schema is an
+//! error; it is never guessed.
 
 mod older_schema;
 
@@ -15,29 +13,29 @@ use bytes::Bytes;
 pub use serde;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::older_schema::Earlier;
-use crate::event::{CodecError, Encoded, SchemaId};
+use self::older_schema::OlderSchemaReader;
+use crate::event::{CodecError, EncodedEvent, SchemaId};
 
-/// Room for a usual event: it is written field by field, and would else be moved about while it grows.
-const USUAL_BYTES: usize = 256;
+/// Initial capacity of a payload in bytes: fits most events, so that writing field by field does not reallocate.
+const PAYLOAD_CAPACITY: usize = 256;
 
-/// Encodes and decodes one event with its current schema and all earlier ones.
+/// Encodes one event with its current schema and decodes it with that or any earlier schema.
 ///
-/// A codec is made once for the life of the program; its schemas are never freed.
+/// Create a codec once per program: its schemas are leaked.
 pub struct AvroCodec {
     name: &'static str,
     current: SchemaId,
     writer: GenericDatumWriter<'static>,
     reader: GenericDatumReader<'static>,
-    /// Readers of what was written with earlier schemas; they resolve to today's.
-    earlier: Vec<(SchemaId, Earlier)>,
+    /// Readers of payloads with earlier schemas; they resolve to the current schema.
+    older: Vec<(SchemaId, OlderSchemaReader)>,
 }
 
 impl AvroCodec {
-    /// A codec for the event `name`; `schemas` are JSON documents, today's first, then the earlier ones.
+    /// Creates the codec of the event `name`; `schemas` are JSON documents, the current one first.
     ///
     /// # Errors
-    /// [`CodecError::InvalidSchema`] when one of them isn't valid Avro, or none is given.
+    /// [`CodecError::InvalidSchema`] when `schemas` is empty or one of them is not valid Avro.
     pub fn new(name: &'static str, schemas: &[&str]) -> Result<Self, CodecError> {
         let invalid = |detail: String| CodecError::InvalidSchema { name: name.to_owned(), detail };
         let parsed: Vec<&'static Schema> = schemas
@@ -45,48 +43,48 @@ impl AvroCodec {
             .map(|json| Schema::parse_str(json).map(|schema| &*Box::leak(Box::new(schema))))
             .collect::<Result<_, _>>()
             .map_err(|error| invalid(error.to_string()))?;
-        let Some((&today, earlier)) = parsed.split_first() else {
-            return Err(invalid("no schema".to_owned()));
+        let Some((&newest, older)) = parsed.split_first() else {
+            return Err(invalid("no schema given".to_owned()));
         };
-        let writer = GenericDatumWriter::builder(today)
+        let writer = GenericDatumWriter::builder(newest)
             .human_readable(true)
             .build()
             .map_err(|error| invalid(error.to_string()))?;
-        let reader = GenericDatumReader::builder(today)
+        let reader = GenericDatumReader::builder(newest)
             .human_readable(true)
             .build()
             .map_err(|error| invalid(error.to_string()))?;
-        let current = fingerprint(today);
-        let mut readers = Vec::with_capacity(earlier.len());
-        for &schema in earlier {
-            let resolving = Earlier::new(schema, today).map_err(|error| invalid(error.to_string()))?;
-            readers.push((fingerprint(schema), resolving));
+        let current = fingerprint(newest);
+        let mut readers = Vec::with_capacity(older.len());
+        for &schema in older {
+            let reader = OlderSchemaReader::new(schema, newest).map_err(|error| invalid(error.to_string()))?;
+            readers.push((fingerprint(schema), reader));
         }
-        Ok(Self { name, current, writer, reader, earlier: readers })
+        Ok(Self { name, current, writer, reader, older: readers })
     }
 
-    /// The schema that new events are written with.
+    /// Returns the current schema, which new events are written with.
     #[must_use]
     pub fn schema(&self) -> SchemaId {
         self.current
     }
 
-    /// Encodes with today's schema.
+    /// Encodes a value with the current schema.
     ///
     /// # Errors
-    /// [`CodecError::Encode`] when the value doesn't fit it.
-    pub fn encode<T: Serialize>(&self, value: &T) -> Result<Encoded, CodecError> {
-        let mut payload = Vec::with_capacity(USUAL_BYTES);
+    /// [`CodecError::Encode`] when the value does not match the schema.
+    pub fn encode<T: Serialize>(&self, value: &T) -> Result<EncodedEvent, CodecError> {
+        let mut payload = Vec::with_capacity(PAYLOAD_CAPACITY);
         self.writer
             .write_ser(&mut payload, value)
             .map_err(|error| CodecError::Encode { name: self.name.to_owned(), detail: error.to_string() })?;
-        Ok(Encoded { schema: self.current, payload: Bytes::from(payload) })
+        Ok(EncodedEvent { schema: self.current, payload: Bytes::from(payload) })
     }
 
-    /// Decodes what was written with `schema`; `None` when the codec doesn't have that schema.
+    /// Decodes a payload written with `schema`. Returns `None` when the codec does not have that schema.
     ///
     /// # Errors
-    /// [`CodecError::Decode`]; bytes left over are an error too.
+    /// [`CodecError::Decode`] when the payload does not match the schema or is longer than one datum.
     pub fn decode_known<T: DeserializeOwned>(
         &self,
         schema: SchemaId,
@@ -96,21 +94,21 @@ impl AvroCodec {
         let decoded = if schema == self.current {
             self.reader.read_deser(bytes)
         } else {
-            let Some((_, resolving)) = self.earlier.iter().find(|(known, _)| *known == schema) else {
+            let Some((_, older)) = self.older.iter().find(|(known, _)| *known == schema) else {
                 return Ok(None);
             };
-            resolving.read(&self.reader, bytes)
+            older.read(&self.reader, bytes)
         };
         let value =
             decoded.map_err(|error| CodecError::Decode { name: self.name.to_owned(), detail: error.to_string() })?;
         if !payload.is_empty() {
-            let detail = format!("{} bytes are left over", payload.len());
+            let detail = format!("{} trailing bytes", payload.len());
             return Err(CodecError::Decode { name: self.name.to_owned(), detail });
         }
         Ok(Some(value))
     }
 
-    /// Decodes what was written with `schema`.
+    /// Decodes a payload written with `schema`.
     ///
     /// # Errors
     /// [`CodecError::UnknownSchema`] or [`CodecError::Decode`].
@@ -120,7 +118,7 @@ impl AvroCodec {
     }
 }
 
-/// A schema as others are told of it.
+/// A schema to be registered or published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaText {
     /// The fingerprint that envelopes carry.
@@ -131,23 +129,23 @@ pub struct SchemaText {
     pub json: String,
 }
 
-/// A document that isn't the schema of an event.
+/// The document is not the schema of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the Avro schema of a record: {detail}")]
+#[error("not an Avro record schema: {detail}")]
 pub struct InvalidSchema {
-    /// What the parser said.
+    /// The parser's message.
     pub detail: String,
 }
 
 impl SchemaText {
-    /// Reads a JSON document.
+    /// Parses a JSON document.
     ///
     /// # Errors
-    /// [`InvalidSchema`] when it isn't valid Avro, or not a record.
+    /// [`InvalidSchema`] when it is not valid Avro or not a record.
     pub fn parse(json: &str) -> Result<Self, InvalidSchema> {
         let invalid = |detail: &dyn fmt::Display| InvalidSchema { detail: detail.to_string() };
         let schema = Schema::parse_str(json).map_err(|error| invalid(&error))?;
-        let Schema::Record(record) = &schema else { return Err(invalid(&"it is another type")) };
+        let Schema::Record(record) = &schema else { return Err(invalid(&"the type is not a record")) };
         Ok(Self { id: fingerprint(&schema), record: record.name.fullname(None), json: json.to_owned() })
     }
 }
@@ -162,9 +160,9 @@ fn fingerprint(schema: &Schema) -> SchemaId {
     SchemaId::new(u64::from_le_bytes(number))
 }
 
-/// A struct that is one event, with the codec made from its schemas; implemented by [`events!`](crate::events).
+/// A struct that is one event and has a codec; implemented by [`events!`](crate::events).
 pub trait AvroEvent: Serialize + DeserializeOwned {
-    /// The codec, made on first use, or why a schema of the program isn't valid.
+    /// Returns the codec, created on first use, or the error of an invalid schema.
     fn codec() -> &'static Result<AvroCodec, CodecError>;
 }
 
@@ -172,11 +170,11 @@ pub trait AvroEvent: Serialize + DeserializeOwned {
 ///
 /// # Errors
 /// As [`AvroCodec::new`] and [`AvroCodec::encode`].
-pub fn encode<E: AvroEvent>(event: &E) -> Result<Encoded, CodecError> {
+pub fn encode<E: AvroEvent>(event: &E) -> Result<EncodedEvent, CodecError> {
     E::codec().as_ref().map_err(Clone::clone)?.encode(event)
 }
 
-/// Decodes an event with its own codec; `None` when that doesn't have the schema.
+/// Decodes an event with its own codec. Returns `None` when the codec does not have the schema.
 ///
 /// # Errors
 /// As [`AvroCodec::new`] and [`AvroCodec::decode_known`].
@@ -226,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_decodes_to_itself() {
+    fn event_decodes_to_itself() {
         let event = NoteEvent::from(noted());
         let encoded = event.encode().unwrap();
         assert_eq!(NoteEvent::decode("Noted", encoded.schema, &encoded.payload), Ok(event));
     }
 
     #[test]
-    fn an_event_written_with_an_earlier_schema_gets_the_defaults() {
+    fn event_with_earlier_schema_gets_field_defaults() {
         let old = AvroCodec::new("Noted", &[FIRST]).unwrap();
         let encoded = old.encode(&OldNoted { id: Uuid::from_u128(7), at: 42 }).unwrap();
         let expected = Noted { tags: vec![], note: None, ..noted() };
@@ -242,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_never_guessed() {
+    fn unknown_name_or_schema_is_an_error() {
         let encoded = NoteEvent::from(noted()).encode().unwrap();
-        let stranger = SchemaId::new(1);
+        let unknown = SchemaId::new(1);
         assert!(matches!(
-            NoteEvent::decode("Noted", stranger, &encoded.payload),
-            Err(CodecError::UnknownSchema { schema, .. }) if schema == stranger
+            NoteEvent::decode("Noted", unknown, &encoded.payload),
+            Err(CodecError::UnknownSchema { schema, .. }) if schema == unknown
         ));
         assert!(matches!(
             NoteEvent::decode("Forgotten", encoded.schema, &encoded.payload),
@@ -256,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn cut_and_padded_payloads_are_errors() {
+    fn truncated_or_padded_payload_is_an_error() {
         let encoded = NoteEvent::from(noted()).encode().unwrap();
-        let cut = &encoded.payload[..encoded.payload.len() - 1];
-        assert!(matches!(NoteEvent::decode("Noted", encoded.schema, cut), Err(CodecError::Decode { .. })));
+        let truncated = &encoded.payload[..encoded.payload.len() - 1];
+        assert!(matches!(NoteEvent::decode("Noted", encoded.schema, truncated), Err(CodecError::Decode { .. })));
         let padded = [&encoded.payload[..], &[0]].concat();
         assert!(matches!(NoteEvent::decode("Noted", encoded.schema, &padded), Err(CodecError::Decode { .. })));
     }

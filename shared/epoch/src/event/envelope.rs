@@ -1,7 +1,6 @@
-//! An event with everything known about it.
+//! A committed event with its place in the store and its origin.
 //!
-//! The problem: whoever receives an event, in the process, over a bus or by replay, must see the same thing.
-//! The invariant: an envelope is made once, by the store that committed the event, and is never changed afterwards.
+//! The store that commits an event creates its envelope once. In-process handlers, buses and replays all deliver equal envelopes.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -9,81 +8,74 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    aggregate::Aggregate,
-    context::Metadata,
-    event::{CodecError, Decoded, DomainEvent, SchemaId},
-    timestamp::Timestamp,
-    version::{Position, Version},
+    event::{
+        CodecError, DecodedEvents, DomainEvent, Metadata, SchemaId,
+        version::{Position, Version},
+    },
+    time::timestamp::Timestamp,
 };
 
 /// A committed event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// Names the event (UUIDv7).
+    /// The event's id (UUIDv7).
     pub event_id: Uuid,
     /// The aggregate's name.
     pub aggregate: Cow<'static, str>,
-    /// Which aggregate of that name.
+    /// The aggregate's id.
     pub aggregate_id: Uuid,
-    /// The event's place among the aggregate's events, from 1.
+    /// The event's place among its aggregate's events, starting with 1.
     pub version: Version,
     /// The event's place in its store.
     pub position: Position,
-    /// The event's name.
+    /// The event's stored name.
     pub event_name: Cow<'static, str>,
-    /// The schema the payload was written with.
+    /// The writer's schema.
     pub schema: SchemaId,
     /// One Avro datum.
     pub payload: Bytes,
-    /// When it happened.
+    /// When the event happened, as reported with its command.
     pub occurred_at: Timestamp,
-    /// When the store took it.
+    /// When the store committed the event.
     pub recorded_at: Timestamp,
-    /// Who and why.
+    /// The event's origin.
     pub metadata: Metadata,
 }
 
-/// Events on their way to subscriptions; several of them share one copy.
+/// Events on their way to subscriptions, shared instead of copied.
 pub type Batch = [Arc<Envelope>];
 
-/// Which aggregate an event belongs to.
+/// The name and id of one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamKey {
     /// The aggregate's name.
     pub aggregate: Cow<'static, str>,
-    /// Which aggregate of that name.
+    /// The aggregate's id.
     pub id: Uuid,
 }
 
 impl Envelope {
-    /// The stream this event belongs to.
+    /// Returns the key of the stream that this event belongs to.
     #[must_use]
     pub fn stream(&self) -> StreamKey {
         StreamKey { aggregate: self.aggregate.clone(), id: self.aggregate_id }
     }
 
-    /// What the event is today: one event, or none or several when `E` [splits](DomainEvent::SPLITS) some. All of them stand
-    /// for this one version.
+    /// Decodes the payload into current events: usually one, none or several when `E` [splits](DomainEvent::SPLITS) it.
+    ///
+    /// All of them share this envelope's version.
     ///
     /// # Errors
-    /// [`CodecError`] when the payload can't be read as `E`.
-    pub fn decode_all<E: DomainEvent>(&self) -> Result<Decoded<E>, CodecError> {
+    /// [`CodecError`] when the payload cannot be decoded as `E`.
+    pub fn decode_all<E: DomainEvent>(&self) -> Result<DecodedEvents<E>, CodecError> {
         E::decode_all(&self.event_name, self.schema, &self.payload)
     }
 
-    /// The event itself; for an `E` that splits no events, others don't compile.
+    /// Decodes the payload into one event. Does not compile for an `E` that splits events.
     ///
     /// # Errors
-    /// [`CodecError`] when the payload can't be read as one of `E`.
+    /// [`CodecError`] when the payload cannot be decoded as `E`.
     pub fn decode<E: DomainEvent>(&self) -> Result<E, CodecError> {
         E::decode(&self.event_name, self.schema, &self.payload)
-    }
-
-    /// The event, when it is one of aggregate `A`; `None` for another aggregate's.
-    ///
-    /// # Errors
-    /// [`CodecError`] when it is of `A` and can't be read.
-    pub fn decode_as<A: Aggregate>(&self) -> Result<Option<A::Event>, CodecError> {
-        if self.aggregate == A::NAME { self.decode().map(Some) } else { Ok(None) }
     }
 }

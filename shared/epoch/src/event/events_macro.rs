@@ -1,12 +1,10 @@
-//! The macro that makes an event type from its schemas and its past.
+//! The `events!` macro.
 //!
-//! The problem: naming each event, finding its schema, choosing the writer's schema again on reading, and turning what events
-//! once were into what they are is the same code for every event type, and a slip in it is only seen years later.
-//!
-//! The invariant: what is in a store can be read or is an error. The stored name and the writer's schema together choose the
-//! reader; a name or schema that isn't listed, a future one above all, is never guessed and never skipped.
+//! It generates the code that every event type repeats: names, schemas, codecs, and the conversion of earlier events. The stored
+//! name and the writer's schema together select the decoder. An unlisted name or schema, such as one from a newer release, is an
+//! error; it is never guessed and never skipped.
 
-/// Makes an enum of events out of structs and their Avro schemas.
+/// Defines an enum of events from structs and their Avro schemas.
 ///
 /// ```
 /// use epoch::DomainEvent;
@@ -18,13 +16,13 @@
 ///     note: Option<String>,
 /// }
 ///
-/// const TODAY: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [
+/// const CURRENT: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [
 ///     {"name": "cents", "type": "long"}, {"name": "note", "type": ["null", "string"], "default": null}]}"#;
-/// const BEFORE: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [{"name": "cents", "type": "long"}]}"#;
+/// const PREVIOUS: &str = r#"{"type": "record", "name": "MoneyDeposited", "fields": [{"name": "cents", "type": "long"}]}"#;
 ///
 /// epoch::events! {
-///     /// What happens to an account.
-///     enum AccountEvent { MoneyDeposited = [TODAY, BEFORE] }
+///     /// Events of an account.
+///     enum AccountEvent { MoneyDeposited = [CURRENT, PREVIOUS] }
 /// }
 ///
 /// let event = AccountEvent::from(MoneyDeposited { cents: 5, note: None });
@@ -33,18 +31,18 @@
 /// # Ok::<(), epoch::event::CodecError>(())
 /// ```
 ///
-/// Each name is a struct in scope that implements `Serialize`, `Deserialize`, `Debug`, `Clone` and `PartialEq`; the list has today's
-/// schema first, then all earlier ones that Avro's rules resolve to it. The schemas are constants. It expands to
-/// - the enum, with one variant a struct, `From<Struct>` for each, and `Serialize` as its structs do;
+/// Each name is a struct in scope that implements `Serialize`, `Deserialize`, `Debug`, `Clone` and `PartialEq`. Its list has the
+/// current schema first, then all earlier schemas that Avro's rules resolve to it. Schemas are constants. The macro expands to
+/// - the enum, with one variant and one `From<Struct>` per struct, and a `Serialize` that delegates to the struct;
 /// - [`DomainEvent`](crate::event::DomainEvent) for the enum;
-/// - [`AvroEvent`](crate::avro::AvroEvent) for each struct, with a codec that is made on first use.
+/// - [`AvroEvent`](crate::avro::AvroEvent) for each struct, with a codec that is created on first use.
 ///
-/// # What events once were
+/// # Schema evolution
 ///
-/// An event with another name, whose old schema still resolves to today's, has its former names behind its own:
-/// `MoneyDeposited | "MoneyPaidIn" = [TODAY, PAID_IN]`.
+/// List former names after the current one when the old schema still resolves to the current schema:
+/// `MoneyDeposited | "MoneyPaidIn" = [CURRENT, PAID_IN]`.
 ///
-/// Where Avro's rules don't get from the old schema to today's, a struct of the old shape does, and a function:
+/// Where Avro's rules cannot resolve the old schema, define a struct of the old shape and a conversion:
 ///
 /// ```
 /// # use epoch::DomainEvent;
@@ -68,7 +66,7 @@
 /// struct LookedAt {}
 ///
 /// epoch::events! {
-///     /// What happens to an account.
+///     /// Events of an account.
 ///     enum AccountEvent { MoneyDeposited = [DEPOSITED], MoneyWithdrawn = [WITHDRAWN] }
 ///     upcast {
 ///         "MoneyDeposited" as DepositedInEuros = [EUROS] => |old| MoneyDeposited { cents: old.euros * 100 },
@@ -81,21 +79,21 @@
 /// }
 ///
 /// let stored = epoch::avro::encode(&Corrected { wrong: 7, right: 5 })?;
-/// let today = AccountEvent::decode_all("Corrected", stored.schema, &stored.payload)?;
-/// assert_eq!(today.as_slice(), [MoneyWithdrawn { cents: 7 }.into(), MoneyDeposited { cents: 5 }.into()]);
+/// let current = AccountEvent::decode_all("Corrected", stored.schema, &stored.payload)?;
+/// assert_eq!(current.as_slice(), [MoneyWithdrawn { cents: 7 }.into(), MoneyDeposited { cents: 5 }.into()]);
 /// # Ok::<(), epoch::event::CodecError>(())
 /// ```
 ///
-/// - `upcast`: the stored event is one event of today; the function gives anything that is `Into` the enum.
-/// - `split`: it is any number of events, in order; the function gives anything that iterates over the enum: an array, an
-///   `Option`, a `Vec`. An empty one drops the event.
+/// - `upcast`: the stored event becomes one current event. The function returns any value that is `Into` the enum.
+/// - `split`: the stored event becomes any number of current events, in order. The function returns an iterable of the enum, such
+///   as an array, an `Option` or a `Vec`. An empty one drops the event.
 ///
-/// On the left is the stored name; the struct implements `Serialize` and `Deserialize`, to serde it has the record's name, and
-/// it has its own list of schemas. The functions capture nothing and can't fail. A chain is ordinary code: `|old| Third::from(Second::from(old))`. A schema
-/// that today's event can read itself never gets to an upcaster.
+/// The left side is the stored name. The struct implements `Serialize` and `Deserialize` under the record's name and has its own
+/// list of schemas. The functions capture nothing and cannot fail. Chain conversions in ordinary code:
+/// `|old| Third::from(Second::from(old))`. An upcaster never sees a schema that the current event lists itself.
 ///
-/// A stored event keeps its one version, whatever it becomes. Whoever reads a type with a `split` reads with `decode_all`;
-/// `decode`, which gives exactly one, doesn't compile for it:
+/// A stored event keeps its one version, also when it is split. Decode a type with a `split` by `decode_all`; `decode`, which
+/// returns exactly one event, does not compile for it:
 ///
 /// ```compile_fail
 /// # use epoch::DomainEvent;
@@ -161,7 +159,7 @@ macro_rules! events {
                 match self { $(Self::$event(_) => stringify!($event)),+ }
             }
 
-            fn encode(&self) -> Result<$crate::event::Encoded, $crate::event::CodecError> {
+            fn encode(&self) -> Result<$crate::event::EncodedEvent, $crate::event::CodecError> {
                 match self { $(Self::$event(event) => $crate::avro::encode(event)),+ }
             }
 
@@ -169,12 +167,12 @@ macro_rules! events {
                 name: &str,
                 schema: $crate::event::SchemaId,
                 payload: &[u8],
-            ) -> Result<$crate::event::Decoded<Self>, $crate::event::CodecError> {
+            ) -> Result<$crate::event::DecodedEvents<Self>, $crate::event::CodecError> {
                 let mut known = true;
                 match name {
                     $(stringify!($event) $(| $former)* => {
                         if let Some(event) = $crate::avro::decode_known(schema, payload)? {
-                            return Ok($crate::event::Decoded::from_buf([Self::$event(event)]));
+                            return Ok($crate::event::DecodedEvents::from_buf([Self::$event(event)]));
                         }
                     })+
                     _ => known = false,
@@ -183,14 +181,14 @@ macro_rules! events {
                     known = true;
                     if let Some(old) = $crate::avro::decode_known(schema, payload)? {
                         let upcast: fn($one) -> _ = $upcast;
-                        return Ok($crate::event::Decoded::from_buf([Self::from(upcast(old))]));
+                        return Ok($crate::event::DecodedEvents::from_buf([Self::from(upcast(old))]));
                     }
                 })+)?
                 $($(if name == $any_name {
                     known = true;
                     if let Some(old) = $crate::avro::decode_known(schema, payload)? {
                         let split: fn($any) -> _ = $split;
-                        return Ok($crate::event::Decoded::<Self>::from_iter(split(old)));
+                        return Ok($crate::event::DecodedEvents::<Self>::from_iter(split(old)));
                     }
                 })+)?
                 Err(if known {

@@ -1,15 +1,14 @@
-//! Versions and positions.
+//! The order of events: per aggregate and per store.
 //!
-//! The problem: two commands that read the same state must not both append as if they were alone. Every event of an
-//! aggregate has a version, 1, 2, 3, … without holes, and an append names the version it has seen.
-//!
-//! The invariant: only Epoch makes versions. There is no public way to write one into an event.
+//! The events of an aggregate have the versions 1, 2, 3, … without gaps. An append names the version that its decision was based
+//! on, so that of two concurrent decisions only one is committed. Only Epoch assigns versions: aggregates, commands and handlers
+//! cannot set one.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How many events an aggregate has: `0` means that it doesn't exist yet.
+/// The number of events of an aggregate; `0` before its first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(u64);
@@ -18,25 +17,25 @@ impl Version {
     /// The version of an aggregate without events.
     pub const ZERO: Version = Version(0);
 
-    /// The version with this number.
+    /// Creates the version with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number, as it is stored and shown.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The version of the event that comes after this one.
+    /// Returns the version of the following event.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The version after `events` more events.
+    /// Returns the version after `events` more events.
     #[must_use]
     pub const fn after(self, events: usize) -> Self {
         Self(self.0 + events as u64)
@@ -49,22 +48,22 @@ impl fmt::Display for Version {
     }
 }
 
-/// Where an event stands in its store's total order; positions grow in commit order and may have holes.
+/// An event's place in its store's total order. Positions grow in commit order and may have gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);
 
 impl Position {
-    /// Before the first event.
+    /// The position before the first event.
     pub const START: Position = Position(0);
 
-    /// The position with this number.
+    /// Creates the position with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number, as it is stored and shown.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0

@@ -1,11 +1,14 @@
-//! States that aren't committed yet.
+//! States of uncommitted events.
 //!
-//! The problem: while one command's events are on their way to the store, every other command on the same aggregate would be
-//! decided on a state that is about to be old, and lose. One hot aggregate then commits once a disk flush, whoever many ask.
+//! Without them, a command that follows an in-flight append would be decided on a state that is about to be outdated, and would
+//! meet a conflict. A hot aggregate would then commit one command per disk flush. With them, each command is decided on
+//! the state that the previous command produced.
 //!
-//! The invariant: a tip is a starting point, never an authority. What is decided on it names the event it stands on
-//! ([`Append::previous`](crate::store::Append::previous)), so that it is committed behind exactly that event or not at all; a refusal
-//! made on it is made again on what is committed. A tip lives only while appends are on their way, and ends with the first that fails.
+//! A pending state is a starting point, never an authority:
+//! - A decision based on it names the event it builds on ([`Append::previous`](crate::store::Append::previous)). The store commits
+//!   it directly after that event or not at all.
+//! - A rejection based on it is decided again on committed state.
+//! - It exists only while appends are in flight and is removed with the first one that fails.
 
 use std::{
     collections::HashMap,
@@ -14,144 +17,158 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::{aggregate::Aggregate, cache::Loaded, state::Change, store::Append, version::Version};
+use crate::{
+    aggregate::{Aggregate, VersionedState},
+    event::version::Version,
+    store::{Append, state::Change},
+};
 
-/// How many locks the tips are spread over.
+/// How many locks the aggregates share.
 const SHARDS: usize = 64;
 
-/// The newest state of an aggregate, committed or not.
-struct Tip<A> {
-    loaded: Loaded<A>,
-    /// The event that made it.
-    last: Uuid,
-    /// Appends on their way.
-    flights: usize,
-    /// Tells this row of appends from an earlier one of the same aggregate.
-    row: Uuid,
+/// The state after the newest in-flight append of an aggregate.
+struct PendingState<A> {
+    state: VersionedState<A>,
+    /// The event that produced the state.
+    last_event: Uuid,
+    /// The number of appends in flight.
+    in_flight: usize,
+    /// Distinguishes this chain of appends from earlier chains of the same aggregate.
+    chain: Uuid,
 }
 
-type Shard<A> = Mutex<HashMap<Uuid, Tip<A>>>;
+type Shard<A> = Mutex<HashMap<Uuid, PendingState<A>>>;
 
-/// The tips of one kind of aggregate in this process.
+/// The pending states of one type of aggregate in this process.
 #[derive(Clone)]
-pub(crate) struct Tips<A> {
+pub(super) struct PendingStates<A> {
     shards: Arc<[Shard<A>; SHARDS]>,
 }
 
-/// What a command is decided on.
-pub(crate) struct Base<A> {
-    pub(crate) loaded: Loaded<A>,
-    /// The event that made the state, when it isn't committed yet.
-    pub(crate) previous: Option<Uuid>,
+/// The state that a command is decided on.
+pub(super) struct BaseState<A> {
+    pub(super) state: VersionedState<A>,
+    /// The event that produced the state, if it is not committed yet.
+    pub(super) previous: Option<Uuid>,
 }
 
-/// What was decided.
-pub(crate) struct Decided<A> {
-    /// What to ask of the store, if anything.
-    pub(crate) append: Option<Append>,
-    /// What that does to the aggregate.
-    pub(crate) change: Change<A>,
+/// A command's decision.
+pub(super) struct Decision<A> {
+    /// The append to send to the store; `None` for a no-op that is not repeatable.
+    pub(super) append: Option<Append>,
+    /// The effect on the aggregate.
+    pub(super) change: Change<A>,
 }
 
-/// A decision, what it was made on, and the append that was started for it when it has events.
-pub(crate) struct Attempt<A: Aggregate, E, F> {
-    pub(crate) decided: Result<Decided<A>, E>,
-    /// The version it was made at.
-    pub(crate) at: Version,
-    /// Whether the state it was made on wasn't committed yet.
-    pub(crate) speculative: bool,
-    pub(crate) started: Option<(Flight<A>, F)>,
+/// A decision, its base, and the append that was started if it has events.
+pub(super) struct Attempt<A: Aggregate, E, F> {
+    pub(super) decision: Result<Decision<A>, E>,
+    /// The version that the decision is based on.
+    pub(super) version: Version,
+    /// Whether the base was not committed yet.
+    pub(super) speculative: bool,
+    pub(super) started: Option<(InFlightAppend<A>, F)>,
 }
 
-/// An append on its way. Dropped without [`landed`](Flight::landed), it counts as failed.
-pub(crate) struct Flight<A: Aggregate> {
-    tips: Tips<A>,
+/// An append in flight. Dropping it without [`committed`](InFlightAppend::committed) marks the append as failed.
+pub(super) struct InFlightAppend<A: Aggregate> {
+    states: PendingStates<A>,
     id: Uuid,
-    row: Option<Uuid>,
+    chain: Option<Uuid>,
 }
 
-impl<A: Aggregate> Tips<A> {
-    pub(crate) fn new() -> Self {
+impl<A: Aggregate> PendingStates<A> {
+    pub(super) fn new() -> Self {
         Self { shards: Arc::new(std::array::from_fn(|_| Mutex::default())) }
     }
 
-    fn shard(&self, id: Uuid) -> MutexGuard<'_, HashMap<Uuid, Tip<A>>> {
+    fn shard(&self, id: Uuid) -> MutexGuard<'_, HashMap<Uuid, PendingState<A>>> {
         let [.., last] = id.into_bytes();
-        // Every change is whole before it is visible, also when a decision panics.
+        // A poisoned lock is safe to use: each change is one map operation, also when a decision panics before it.
         self.shards[usize::from(last) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides on the newest state there is: the tip, or `loaded` where there is none, it is older, or only what is committed will do.
-    /// The state after a decision becomes the tip. `decide` and `start` run under a lock, so that the next command sees what was decided
-    /// and its append comes behind.
-    pub(crate) fn decide<E, F>(
+    /// Decides on the newest state and starts the append of its events.
+    ///
+    /// The base is the pending state, or `state` if there is no pending state, it is older, or `committed_only` is set. The state
+    /// after the decision becomes the pending state. `decide` and `start` run under the shard's lock, so that the next command sees
+    /// this decision and its append is enqueued after this one.
+    pub(super) fn decide<E, F>(
         &self,
         id: Uuid,
-        loaded: &Loaded<A>,
+        state: &VersionedState<A>,
         committed_only: bool,
-        decide: impl FnOnce(&Base<A>) -> Result<Decided<A>, E>,
+        decide: impl FnOnce(&BaseState<A>) -> Result<Decision<A>, E>,
         start: impl FnOnce(Append) -> F,
     ) -> Attempt<A, E, F> {
         let mut shard = self.shard(id);
-        let tip = shard.get(&id).filter(|tip| !committed_only && tip.loaded.version >= loaded.version);
-        let base = match tip {
-            Some(tip) => Base { loaded: tip.loaded.clone(), previous: Some(tip.last) },
-            None => Base { loaded: loaded.clone(), previous: None },
+        let pending = shard.get(&id).filter(|pending| !committed_only && pending.state.version >= state.version);
+        let base = match pending {
+            Some(pending) => BaseState { state: pending.state.clone(), previous: Some(pending.last_event) },
+            None => BaseState { state: state.clone(), previous: None },
         };
-        let (at, speculative) = (base.loaded.version, base.previous.is_some());
-        let mut decided = decide(&base);
-        let Ok(Decided { append, change }) = &mut decided else {
-            return Attempt { decided, at, speculative, started: None };
+        let (version, speculative) = (base.state.version, base.previous.is_some());
+        let mut decision = decide(&base);
+        let Ok(Decision { append, change }) = &mut decision else {
+            return Attempt { decision, version, speculative, started: None };
         };
-        let Some((last, append)) = append.take_if(|append| !append.events.is_empty()).and_then(|append| {
-            let last = append.events.last()?.event_id;
-            Some((last, append))
+        let Some((last_event, append)) = append.take_if(|append| !append.events.is_empty()).and_then(|append| {
+            let last_event = append.events.last()?.event_id;
+            Some((last_event, append))
         }) else {
-            return Attempt { decided, at, speculative, started: None };
+            return Attempt { decision, version, speculative, started: None };
         };
-        let row = Self::put(&mut shard, id, change.after.clone(), last, &base);
+        let chain = Self::put(&mut shard, id, change.after.clone(), last_event, &base);
         let appending = start(append);
         drop(shard);
-        Attempt { decided, at, speculative, started: Some((Flight { tips: self.clone(), id, row }, appending)) }
+        let in_flight = InFlightAppend { states: self.clone(), id, chain };
+        Attempt { decision, version, speculative, started: Some((in_flight, appending)) }
     }
 
-    /// Makes the state the tip; not when a row of appends is on its way that it isn't part of.
-    fn put(shard: &mut HashMap<Uuid, Tip<A>>, id: Uuid, loaded: Loaded<A>, last: Uuid, base: &Base<A>) -> Option<Uuid> {
+    /// Makes `state` the pending state and returns its chain. Returns `None` while a newer chain that `base` is not part of is in
+    /// flight.
+    fn put(
+        shard: &mut HashMap<Uuid, PendingState<A>>,
+        id: Uuid,
+        state: VersionedState<A>,
+        last_event: Uuid,
+        base: &BaseState<A>,
+    ) -> Option<Uuid> {
         match shard.get_mut(&id) {
-            Some(tip) if base.previous == Some(tip.last) => {
-                tip.loaded = loaded;
-                tip.last = last;
-                tip.flights += 1;
-                Some(tip.row)
+            Some(pending) if base.previous == Some(pending.last_event) => {
+                pending.state = state;
+                pending.last_event = last_event;
+                pending.in_flight += 1;
+                Some(pending.chain)
             }
-            Some(tip) if base.loaded.version < tip.loaded.version => None,
-            // None, or one that others have overtaken.
+            Some(pending) if base.state.version < pending.state.version => None,
+            // No pending state, or an outdated one that other processes have overtaken.
             _ => {
-                shard.insert(id, Tip { loaded, last, flights: 1, row: last });
-                Some(last)
+                shard.insert(id, PendingState { state, last_event, in_flight: 1, chain: last_event });
+                Some(last_event)
             }
         }
     }
 }
 
-impl<A: Aggregate> Flight<A> {
-    /// The append was committed.
-    pub(crate) fn landed(mut self) {
-        let Some(row) = self.row.take() else { return };
-        let mut shard = self.tips.shard(self.id);
-        let Some(tip) = shard.get_mut(&self.id).filter(|tip| tip.row == row) else { return };
-        tip.flights -= 1;
-        if tip.flights == 0 {
+impl<A: Aggregate> InFlightAppend<A> {
+    /// Records that the append was committed. The pending state is removed with the last append of its chain.
+    pub(super) fn committed(mut self) {
+        let Some(chain) = self.chain.take() else { return };
+        let mut shard = self.states.shard(self.id);
+        let Some(pending) = shard.get_mut(&self.id).filter(|pending| pending.chain == chain) else { return };
+        pending.in_flight -= 1;
+        if pending.in_flight == 0 {
             shard.remove(&self.id);
         }
     }
 }
 
-impl<A: Aggregate> Drop for Flight<A> {
+impl<A: Aggregate> Drop for InFlightAppend<A> {
     fn drop(&mut self) {
-        let Some(row) = self.row else { return };
-        let mut shard = self.tips.shard(self.id);
-        if shard.get(&self.id).is_some_and(|tip| tip.row == row) {
+        let Some(chain) = self.chain else { return };
+        let mut shard = self.states.shard(self.id);
+        if shard.get(&self.id).is_some_and(|pending| pending.chain == chain) {
             shard.remove(&self.id);
         }
     }

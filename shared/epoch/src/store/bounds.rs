@@ -1,67 +1,65 @@
-//! Which part of a stream to read.
+//! Ranges of a stream.
 //!
-//! The problem: "everything since", "up to here" and "at most so many" are asked of each kind of stream, and each would be one
-//! more method.
-//!
-//! The invariant: bounds only leave out from the ends. What is read is without holes, in order, and never more than asked for.
+//! A range cuts events off both ends of a stream and never leaves gaps. It applies to one aggregate's stream by version and to the
+//! whole store by position.
 
-use crate::version::{Position, Version};
+use crate::event::version::{Position, Version};
 
-/// A part of a stream: one aggregate's by [`Version`], the whole store's by [`Position`].
+/// A range of a stream: of one aggregate by [`Version`], of the whole store by [`Position`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bounds<P> {
-    /// Only what comes after this one.
+    /// The exclusive lower end.
     pub after: P,
-    /// Nothing beyond this one; it is read itself.
+    /// The inclusive upper end.
     pub up_to: Option<P>,
-    /// At most so many events.
+    /// The maximum number of events.
     pub limit: Option<u64>,
 }
 
-/// A part of one aggregate's stream.
+/// A range of one aggregate's stream.
 pub type Versions = Bounds<Version>;
-/// A part of the store's stream.
+/// A range of the store's stream.
 pub type Positions = Bounds<Position>;
 
 impl<P: Copy + Ord + Default> Bounds<P> {
-    /// Everything.
+    /// Returns the unbounded range.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Everything after `after`.
+    /// Returns the range of everything after `after`.
     #[must_use]
     pub fn since(after: P) -> Self {
         Self { after, ..Self::default() }
     }
 
-    /// The same, ending with `last`.
+    /// Ends the range with `last`, unless it ends earlier.
     #[must_use]
     pub fn up_to(mut self, last: P) -> Self {
         self.up_to = Some(self.up_to.map_or(last, |known| known.min(last)));
         self
     }
 
-    /// The same, ending after `events` events.
+    /// Limits the range to `events` events, unless it is limited further.
     #[must_use]
     pub fn limit(mut self, events: u64) -> Self {
         self.limit = Some(self.limit.map_or(events, |known| known.min(events)));
         self
     }
 
-    /// Whether `at` lies between the ends.
+    /// Returns whether `at` lies between the ends.
     #[must_use]
     pub fn contains(&self, at: P) -> bool {
         at > self.after && self.up_to.is_none_or(|last| at <= last)
     }
 
-    /// What is left when everything up to `at`, `events` events, has been read; `None` when nothing is.
+    /// Returns the range that remains after `events` events up to `at` were read, or `None` when it is exhausted.
     #[must_use]
     pub fn rest(&self, at: P, events: u64) -> Option<Self> {
         let limit = self.limit.map(|limit| limit.saturating_sub(events));
-        let over = limit == Some(0) || self.up_to.is_some_and(|last| at >= last);
-        (!over).then_some(Self { after: at.max(self.after), up_to: self.up_to, limit })
+        let exhausted = limit == Some(0) || self.up_to.is_some_and(|last| at >= last);
+        (!exhausted).then_some(Self { after: at.max(self.after), up_to: self.up_to, limit })
     }
 }
 
@@ -72,9 +70,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Read in pages of any size, bounds give what they give in one piece.
+        /// Pages of any size together equal the whole range.
         #[test]
-        fn pages_put_together_are_the_whole(
+        fn concatenated_pages_equal_the_range(
             length in 0..40_u64,
             after in 0..45_u64,
             up_to in proptest::option::of(0..45_u64),

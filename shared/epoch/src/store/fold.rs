@@ -1,105 +1,101 @@
-//! From events to a state.
+//! Folding events into a state.
 //!
-//! The problem: a state is folded in several places (by a repository, within a transaction, up to some moment), from nothing
-//! or from a state that was kept somewhere, and one that was kept may be wrong.
-//!
-//! The invariants:
-//! - versions are taken one after the other; a hole is an error, not a state;
-//! - a kept state is only a starting point: the fold begins with the very event it should end with, and where that isn't in the
-//!   log, the kept state counts for nothing;
-//! - after a tombstone the state is the one of an aggregate that never was, and versions go on.
+//! States are folded by repositories, within transactions and up to a point in time, starting from nothing or from a stored state
+//! that may be wrong. Invariants:
+//! - versions are folded without gaps; a gap is an error;
+//! - a stored state must be verified: the fold first reads the event that the state ends with, and if the log has no such event,
+//!   the state is discarded;
+//! - after a tombstone the state is that of a new aggregate, and versions continue.
 
 use uuid::Uuid;
 
+use super::{bounds::Versions, error::StoreError};
 use crate::{
-    aggregate::Aggregate,
-    bounds::Versions,
-    cache::Loaded,
-    event::{DomainEvent, SchemaId},
-    store::StoreError,
-    version::Version,
+    aggregate::{Aggregate, VersionedState},
+    event::{DomainEvent, SchemaId, version::Version},
 };
 
-/// What a fold needs of a stored event; borrowed from where it was read.
+/// The fields of a stored event that a fold needs, borrowed from the store's buffer.
 #[derive(Debug, Clone, Copy)]
-pub struct Recorded<'a> {
-    /// Its place among the aggregate's events.
+pub struct StoredEvent<'a> {
+    /// The event's place among its aggregate's events.
     pub version: Version,
-    /// The event's name.
+    /// The event's stored name.
     pub event_name: &'a str,
-    /// The schema the payload was written with.
+    /// The writer's schema.
     pub schema: SchemaId,
     /// One Avro datum.
     pub payload: &'a [u8],
 }
 
-/// A fold under way.
+/// A fold in progress.
 #[derive(Debug)]
 pub struct Fold<A> {
     id: Uuid,
-    loaded: Loaded<A>,
-    /// The kept state's last event has not been seen yet.
-    unproven: bool,
-    read: u64,
+    state: VersionedState<A>,
+    /// Whether the event that the initial state ends with is still to be seen.
+    unverified: bool,
+    events_read: u64,
     tombstone: bool,
 }
 
-/// A folded state.
+/// A completed fold.
 #[derive(Debug)]
-pub struct Folded<A> {
-    /// The state.
-    pub loaded: Loaded<A>,
-    /// How many events were folded.
-    pub read: u64,
-    /// Whether one of them was a tombstone.
+pub struct FoldedState<A> {
+    /// The state after the last event.
+    pub state: VersionedState<A>,
+    /// The number of events folded onto the initial state.
+    pub events_read: u64,
+    /// Whether one of the folded events was a tombstone.
     pub tombstone: bool,
 }
 
 impl<A: Aggregate> Fold<A> {
-    /// Goes on from a state that was folded here, or from nothing.
+    /// Starts from a state that this process folded, or from the default state.
     #[must_use]
-    pub fn from(id: Uuid, loaded: Loaded<A>) -> Self {
-        Self { id, loaded, unproven: false, read: 0, tombstone: false }
+    pub fn from(id: Uuid, state: VersionedState<A>) -> Self {
+        Self { id, state, unverified: false, events_read: 0, tombstone: false }
     }
 
-    /// Goes on from a state that was kept elsewhere, if the log agrees that there is such a version.
+    /// Starts from a state that was stored elsewhere and must be verified against the log.
     #[must_use]
-    pub fn proving(id: Uuid, kept: Loaded<A>) -> Self {
-        let unproven = kept.version > Version::ZERO;
-        Self { unproven, ..Self::from(id, kept) }
+    pub fn verifying(id: Uuid, stored: VersionedState<A>) -> Self {
+        let unverified = stored.version > Version::ZERO;
+        Self { unverified, ..Self::from(id, stored) }
     }
 
-    /// Which events to give to [`take`](Self::take).
+    /// Returns the range of events to pass to [`take`](Self::take).
     #[must_use]
     pub fn bounds(&self) -> Versions {
-        let before = self.loaded.version.get().saturating_sub(u64::from(self.unproven));
+        let before = self.state.version.get().saturating_sub(u64::from(self.unverified));
         Versions::since(Version::new(before))
     }
 
     /// Folds the next event.
     ///
     /// # Errors
-    /// [`StoreError`] when it isn't the next one or can't be decoded.
-    pub fn take(&mut self, event: Recorded<'_>) -> Result<(), StoreError> {
-        if self.unproven && event.version == self.loaded.version {
-            self.unproven = false;
+    /// [`StoreError`] when the event's version is not the next one or its payload cannot be decoded.
+    pub fn take(&mut self, event: StoredEvent<'_>) -> Result<(), StoreError> {
+        if self.unverified && event.version == self.state.version {
+            self.unverified = false;
             return Ok(());
         }
-        if self.unproven || event.version != self.loaded.version.next() {
-            let detail = format!("{} {} has version {} after {}", A::NAME, self.id, event.version, self.loaded.version);
+        if self.unverified || event.version != self.state.version.next() {
+            let detail =
+                format!("{} {} has a gap: version {} follows {}", A::NAME, self.id, event.version, self.state.version);
             return Err(StoreError::Refused { detail });
         }
         let decoded = A::Event::decode_all(event.event_name, event.schema, event.payload)?;
         self.tombstone |= decoded.iter().any(A::is_tombstone);
-        self.loaded.evolve_stored(&decoded);
-        self.read += 1;
+        self.state.evolve_stored(&decoded);
+        self.events_read += 1;
         Ok(())
     }
 
-    /// The state; `None` when the kept state it began with has no place in the log.
+    /// Returns the folded state, or `None` when the log does not contain the stored state's last event.
     #[must_use]
-    pub fn finish(self) -> Option<Folded<A>> {
-        let Self { loaded, unproven, read, tombstone, .. } = self;
-        (!unproven).then_some(Folded { loaded, read, tombstone })
+    pub fn finish(self) -> Option<FoldedState<A>> {
+        let Self { state, unverified, events_read, tombstone, .. } = self;
+        (!unverified).then_some(FoldedState { state, events_read, tombstone })
     }
 }

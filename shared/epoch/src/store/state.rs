@@ -1,70 +1,71 @@
-//! States in tables of their own, committed with the events.
+//! States in tables of their own, committed together with their events.
 //!
-//! The problem: others want to read an aggregate's state by SQL, or loading must not depend on the length of the stream; and a
-//! state that is written before, after or beside its events is sooner or later another one than theirs.
-//!
-//! The invariants:
-//! - a state is written in the transaction that commits its events, by those who won the race for the version only, and one
-//!   after the other: never without its events, never an older one over a newer one;
-//! - the log stays the authority: a state that is behind is folded on, one that the log knows nothing of is ignored.
+//! State tables let other queries read an aggregate by SQL and make loading independent of the stream's length. Invariants:
+//! - a state is written in the transaction that commits its events, in version order: never without its events, and never an older
+//!   state over a newer one;
+//! - the log is the authority: a state that lags is folded forward, and a state that the log does not contain is ignored.
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::{aggregate::Aggregate, cache::Loaded, store::StoreError, version::Version};
+use super::error::StoreError;
+use crate::{
+    aggregate::{Aggregate, VersionedState},
+    event::version::Version,
+};
 
-/// Keeps the states of one kind of aggregate: in one table, in several, or as a blob.
+/// Stores the states of one type of aggregate in one table, in several tables, or as a blob.
 ///
-/// `X` is the transaction to read and write with, as the event store has it. A state that can't be read any more (its table was
-/// changed, its [schema](Aggregate::STATE_SCHEMA) is another one) is no error: `get_by_id` gives `None`, and the state is
-/// folded from the events and written again with the next ones.
+/// `X` is the event store's transaction. A state that can no longer be read, because its table or its
+/// [schema version](Aggregate::STATE_SCHEMA) changed, is not an error: `get_by_id` returns `None`, the state is folded from events,
+/// and the next commit writes it again.
 #[async_trait]
 pub trait StateStore<A: Aggregate, X: Send + 'static>: Send + Sync + 'static {
-    /// The state as it was last written, and the version it was written with.
+    /// Returns the stored state with its version.
     ///
     /// # Errors
-    /// [`StoreError`] when it can't be read.
-    async fn get_by_id(&self, executor: &mut X, id: Uuid) -> Result<Option<Loaded<A>>, StoreError>;
+    /// [`StoreError`] when reading fails.
+    async fn get_by_id(&self, executor: &mut X, id: Uuid) -> Result<Option<VersionedState<A>>, StoreError>;
 
-    /// Writes a state and its version over whatever is there.
+    /// Inserts or replaces a state and its version.
     ///
     /// # Errors
-    /// [`StoreError`] when it can't be written; then the events aren't committed either.
-    async fn persist(&self, executor: &mut X, id: Uuid, state: &Loaded<A>) -> Result<(), StoreError>;
+    /// [`StoreError`] when writing fails; the events are then not committed either.
+    async fn persist(&self, executor: &mut X, id: Uuid, state: &VersionedState<A>) -> Result<(), StoreError>;
 
-    /// Takes a state away; the aggregate was deleted.
+    /// Deletes the state of a deleted aggregate.
     ///
     /// # Errors
-    /// [`StoreError`] when it can't be; then the events aren't committed either.
+    /// [`StoreError`] when deleting fails; the events are then not committed either.
     async fn delete(&self, executor: &mut X, id: Uuid) -> Result<(), StoreError>;
 }
 
-/// What a commit does to one aggregate.
+/// The effect of a commit on one aggregate.
 #[derive(Debug)]
 pub struct Change<A> {
-    /// Which aggregate.
+    /// The aggregate's id.
     pub id: Uuid,
-    /// The version before.
+    /// The version before the commit.
     pub before: Version,
-    /// The state and the version after.
-    pub after: Loaded<A>,
-    /// Whether it ends with a tombstone.
+    /// The state and version after the commit.
+    pub after: VersionedState<A>,
+    /// Whether the last event is a tombstone.
     pub deleted: bool,
 }
 
 impl<A: Aggregate> Change<A> {
-    /// What `events` do to `loaded`.
+    /// Applies `events` to `state`.
     #[must_use]
-    pub fn new(id: Uuid, loaded: Loaded<A>, events: &[A::Event]) -> Self {
-        let before = loaded.version;
-        let mut after = loaded;
+    pub fn new(id: Uuid, state: VersionedState<A>, events: &[A::Event]) -> Self {
+        let before = state.version;
+        let mut after = state;
         for event in events {
             after.evolve(event);
         }
         Self { id, before, after, deleted: events.last().is_some_and(A::is_tombstone) }
     }
 
-    /// Writes the state with its events' transaction.
+    /// Writes the state within the transaction of its events. Does nothing when there are no events.
     ///
     /// # Errors
     /// As [`StateStore::persist`] and [`StateStore::delete`].
@@ -83,21 +84,22 @@ impl<A: Aggregate> Change<A> {
     }
 }
 
-/// A state as bytes (JSON), for those who keep it as a blob.
+/// Encodes a state as JSON, for stores that keep blobs.
 ///
 /// # Errors
-/// [`StoreError::Refused`] when it isn't possible to write it as JSON, as with maps whose keys aren't text.
+/// [`StoreError::Refused`] when the state has no JSON form, for example a map whose keys are not text.
 pub fn encode_state<A: Aggregate>(state: &A) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(state).map_err(|error| StoreError::Refused { detail: format!("state of {}: {error}", A::NAME) })
+    serde_json::to_vec(state)
+        .map_err(|error| StoreError::Refused { detail: format!("encoding state of {} failed: {error}", A::NAME) })
 }
 
-/// The state of such bytes; `None` when they were written with another [`Aggregate::STATE_SCHEMA`] or can't be read.
+/// Decodes a state from JSON. Returns `None` for another [`Aggregate::STATE_SCHEMA`] or invalid bytes.
 #[must_use]
 pub fn decode_state<A: Aggregate>(schema: u32, bytes: &[u8]) -> Option<A> {
     if schema != A::STATE_SCHEMA {
         return None;
     }
     serde_json::from_slice(bytes)
-        .inspect_err(|error| tracing::warn!(aggregate = A::NAME, schema, %error, "kept state can't be read"))
+        .inspect_err(|error| tracing::warn!(aggregate = A::NAME, schema, %error, "decoding stored state failed"))
         .ok()
 }

@@ -1,19 +1,19 @@
-//! What time it is.
+//! Replaceable clocks.
 //!
-//! The problem: a deadline of three days can't be waited for in a test.
-//! The invariant: whatever acts by the time of day asks a [`Clock`] it was given, never the system.
+//! Code that acts on the time of day reads a [`Clock`] that it was given, never the system clock, so that tests can pass deadlines
+//! of days.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::timestamp::Timestamp;
+use super::timestamp::Timestamp;
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// Now, in UTC milliseconds.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The system's clock.
+/// The system clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -23,18 +23,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that goes when it is told to.
+/// A clock that tests set.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// Creates a clock that is stopped at `now`.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         Self(AtomicI64::new(now.as_millis()))
     }
 
-    /// Sets it, forward or back.
+    /// Sets the current time, forwards or backwards.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_millis(), Ordering::SeqCst);
     }

@@ -1,31 +1,30 @@
-//! How long to wait before trying again.
+//! Retry delays with full jitter.
 //!
-//! The problem: those who lost the same race try again at the same moment and lose again.
-//! The invariant: every wait is a random part of a bound that doubles up to a limit ("full jitter").
+//! Each delay is random below a bound that doubles up to a limit, so that clients of the same conflict do not retry in step.
 
 use std::time::Duration;
 
-/// Attempts and waits.
+/// The number of attempts and the delays between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often to try in all, at least once.
+    /// The total number of attempts, at least one.
     pub attempts: u32,
-    /// The bound of the first wait.
+    /// The upper bound of the first delay.
     pub first: Duration,
-    /// The bound of every wait.
+    /// The upper bound of every delay.
     pub limit: Duration,
 }
 
 impl RetryPolicy {
-    /// For commands that lost a race: the other one is in the store already, so waits are short.
+    /// For write conflicts: the competing events are committed already, so delays are short.
     pub const CONFLICT: RetryPolicy =
         RetryPolicy { attempts: 50, first: Duration::from_millis(1), limit: Duration::from_millis(50) };
 
-    /// For handlers: a store or a peer may be away for a while.
+    /// For handlers: a store or a peer may be unavailable for seconds.
     pub const HANDLER: RetryPolicy =
         RetryPolicy { attempts: 5, first: Duration::from_millis(50), limit: Duration::from_secs(5) };
 
-    /// How long to wait after `failed` failed attempts (1 or more).
+    /// Returns a random delay after `failed` failed attempts (1 or more).
     #[must_use]
     pub fn wait(&self, failed: u32) -> Duration {
         let bound = self.bound(failed);
@@ -43,7 +42,7 @@ mod tests {
     use super::RetryPolicy;
 
     #[test]
-    fn bounds_double_up_to_the_limit() {
+    fn delay_bounds_double_up_to_the_limit() {
         let policy = RetryPolicy::HANDLER;
         let bounds: Vec<_> = [1, 2, 3, 8, 100].map(|failed| policy.bound(failed).as_millis()).into();
         assert_eq!(bounds, [50, 100, 200, 5_000, 5_000]);

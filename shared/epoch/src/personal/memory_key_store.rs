@@ -1,6 +1,4 @@
-//! Keys in memory, for tests and for learning.
-//!
-//! The invariant: it answers as a durable store does; only durability is missing.
+//! An in-memory key store for tests and examples. It behaves like a durable one, without durability.
 
 use std::{
     collections::HashMap,
@@ -10,30 +8,30 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::keys::{KeyStore, KeyStoreError, SubjectKey, WrappedKey};
-use crate::timestamp::Timestamp;
+use super::key_store::{KeyStore, KeyStoreError, SubjectKey, WrappedKey};
+use crate::time::timestamp::Timestamp;
 
 #[derive(Default)]
 struct Keys {
     subjects: HashMap<Uuid, SubjectKey>,
-    /// Whose a key is, also when it is gone.
+    /// The subject of each key, also of destroyed ones.
     owners: HashMap<Uuid, Uuid>,
 }
 
-/// A key store in memory.
+/// An in-memory key store.
 #[derive(Default)]
 pub struct MemoryKeyStore {
     keys: Mutex<Keys>,
 }
 
 impl MemoryKeyStore {
-    /// Without keys.
+    /// Creates an empty key store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Every change is one insert: a panic elsewhere leaves nothing half done.
+    /// A poisoned lock is safe to use: a panic between the inserts of a change is impossible.
     fn lock(&self) -> MutexGuard<'_, Keys> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,7 +67,7 @@ impl KeyStore for MemoryKeyStore {
         Ok(())
     }
 
-    async fn wrapped_otherwise(&self, master: u32, limit: u32) -> Result<Vec<WrappedKey>, KeyStoreError> {
+    async fn keys_to_rewrap(&self, master: u32, limit: u32) -> Result<Vec<WrappedKey>, KeyStoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let keys = self.lock();
         let wrapped = keys.subjects.values().filter_map(|key| match key {
