@@ -10,7 +10,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use epoch::{Executed, Version};
+use epoch::{ExecutionOutcome, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -36,13 +36,13 @@ pub struct Changed {
 impl Changed {
     /// Something new, which is now at the path that `location` gives for its id.
     #[must_use]
-    pub fn created(executed: &Executed, location: impl FnOnce(Uuid) -> String) -> Self {
+    pub fn created(executed: &ExecutionOutcome, location: impl FnOnce(Uuid) -> String) -> Self {
         Self { location: Some(location(executed.aggregate_id)), ..executed.clone().into() }
     }
 }
 
-impl From<Executed> for Changed {
-    fn from(executed: Executed) -> Self {
+impl From<ExecutionOutcome> for Changed {
+    fn from(executed: ExecutionOutcome) -> Self {
         Self { id: executed.aggregate_id, version: executed.version, location: None }
     }
 }
@@ -60,7 +60,7 @@ impl IntoResponse for Changed {
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
-    use epoch::{Executed, Version};
+    use epoch::{ExecutionOutcome, Version};
     use uuid::Uuid;
 
     use super::Changed;
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_repeated_creation_points_at_what_the_first_one_created() {
         let first = Uuid::from_u128(1);
-        let executed = Executed { aggregate_id: first, version: Version::new(1), appended: 0, repeated: true };
+        let executed = ExecutionOutcome { aggregate_id: first, version: Version::new(1), appended: 0, repeated: true };
         let response = Changed::created(&executed, |id| format!("/jobs/{id}")).into_response();
         assert_eq!(response.status(), 201);
         assert_eq!(response.headers()["location"], format!("/jobs/{first}"));
@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_change_is_200_without_location() {
-        let executed = Executed { aggregate_id: Uuid::nil(), version: Version::new(2), appended: 1, repeated: false };
+        let executed =
+            ExecutionOutcome { aggregate_id: Uuid::nil(), version: Version::new(2), appended: 1, repeated: false };
         let response = Changed::from(executed).into_response();
         assert_eq!(response.status(), 200);
         assert!(!response.headers().contains_key("location"));

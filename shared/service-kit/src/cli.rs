@@ -13,7 +13,7 @@ use std::{
 
 use axum::Router;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use epoch::{local::LocalBus, memory::MemoryBus};
+use epoch::{FastPath, memory::MemoryBus};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -136,7 +136,7 @@ impl ProcessArgs {
             bus: self.bus.clone(),
             peers: self.peers.clone(),
             secrets: self.secret.secrets.clone(),
-            local: LocalBus::new(),
+            local: FastPath::new(),
             memory: MemoryBus::new(),
         }
     }

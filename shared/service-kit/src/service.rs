@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, header},
     routing::get,
 };
-use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
+use epoch::{FastPath, bus::Bus, handler::Subscription as _, memory::MemoryBus};
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{
     PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, SharedTable, Watched, check_tables, is_transient,
@@ -208,7 +208,7 @@ pub struct Shared {
     /// The installation's secrets.
     pub secrets: Secrets,
     /// The handlers of this process.
-    pub local: LocalBus,
+    pub local: FastPath,
     /// The bus, when it is this process's memory.
     pub memory: MemoryBus,
 }
@@ -333,11 +333,11 @@ fn report_lag<S: Service>(progress: &Progress, handlers: &[Arc<dyn PgHandler>], 
 fn subscribe<S: Service>(
     subscription: Arc<PgSubscription>,
     bus: &Arc<dyn Bus>,
-    local: &LocalBus,
+    local: &FastPath,
     supervisor: &mut Supervisor,
 ) {
     let name = format!("{}-{}", S::NAME, subscription.name());
-    if subscription.locally() {
+    if subscription.allows_fast_path() {
         let serving = local.serve(subscription.clone());
         let mut serving = Some(serving);
         supervisor.spawn(format!("{name}-local"), move |stop| {

@@ -7,7 +7,7 @@ use contracts::{
     file::{self, FileEvent, FilePartUploaded},
     job::{self, JobEvent, JobStarted, JobSucceeded},
 };
-use epoch::{CommandContext, Timestamp, local::LocalBus};
+use epoch::{CommandContext, FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use uuid::Uuid;
@@ -44,7 +44,7 @@ async fn used() -> Ledger {
 
 /// The ledger of invoices on these connections, in December 2025, with an account of the organization.
 async fn december(pool: PgPool, organization: Uuid) -> billing::ledger::Ledger {
-    let (store, appender) = PgStore::new(pool, LocalBus::new());
+    let (store, appender) = PgStore::new(pool, FastPath::new());
     tokio::spawn(appender.run());
     let now: Timestamp = at("2025-12-02T00:00:00Z");
     let ledger = billing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), Arc::new(move || now));

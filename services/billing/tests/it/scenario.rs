@@ -21,7 +21,7 @@ use billing::{
     ledger::{Ledger, LedgerError},
 };
 use contracts::organization::OrganizationCreated;
-use epoch::local::LocalBus;
+use epoch::FastPath;
 use epoch::{CommandContext, Timestamp};
 use epoch_postgres::PgStore;
 use uuid::Uuid;
@@ -40,7 +40,7 @@ struct Customer {
 impl Customer {
     async fn start() -> Self {
         let billing = Billing::start().await;
-        let (store, appender) = PgStore::new(billing.service.pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(billing.service.pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let clock = Arc::new(AtomicI64::new(0));
         let hands = Arc::clone(&clock);
