@@ -1,7 +1,7 @@
 //! Events in former shapes, read by the current program: `cargo run -p epoch --example evolution`.
 //!
-//! One fact had three shapes: `Paid` with its amount as text, `MoneyIn` without a note, and now `MoneyIn` with a note. Stored events
-//! are never changed.
+//! One fact had three shapes: `Paid` with its amount as text, `MoneyIn` without a note, and now `MoneyIn` with a note.
+//! Stored events are never changed.
 
 use epoch::{
     Aggregate, CommandContext, Repository, Version,
@@ -72,7 +72,8 @@ fn euros(cents: i64) -> MoneyIn {
     MoneyIn { cents, currency: "EUR".to_owned(), note: None }
 }
 
-/// Converts an amount such as "12.34" to cents. An upcaster cannot fail, because its input was validated when it was written.
+/// Converts an amount such as "12.34" to cents. An upcaster cannot fail, because its input was validated when it was
+/// written.
 fn cents_of(amount: &str) -> i64 {
     let (euros, cents) = amount.split_once('.').unwrap_or((amount, "0"));
     let number = |text: &str| text.parse::<i64>().unwrap_or_default();

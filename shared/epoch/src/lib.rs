@@ -1,8 +1,9 @@
 //! Epoch: event sourcing with exactly-once, in-order delivery.
 //!
-//! An [`Aggregate`] purely decides events from commands. A [`Repository`] executes commands against an [event store](store): it
-//! counts versions and retries write conflicts. Committed events reach [handlers](handler), which are projections and sagas, by
-//! three delivery sources: the [fast path](fast_path), a [bus] and replay. One [gate] makes the delivery exactly-once.
+//! An [`Aggregate`] purely decides events from commands. A [`Repository`] executes commands against an [event
+//! store](store): it counts versions and retries write conflicts. Committed events reach [handlers](handler), which are
+//! projections and sagas, by three delivery sources: the [fast path](fast_path), a [bus] and replay. One [gate] makes
+//! the delivery exactly-once.
 //!
 //! | Module | Content |
 //! |---|---|
@@ -17,8 +18,8 @@
 //! | [`testkit`] | given-when-then tests and conformance suites |
 //! | [`time`] | instants, clocks, retry delays |
 //!
-//! Epoch itself does no I/O: `epoch-postgres` and `epoch-kafka` implement stores and buses. The guide is in `docs/epoch`, and
-//! examples are in `examples`.
+//! Epoch itself does no I/O: `epoch-postgres` and `epoch-kafka` implement stores and buses. The guide is in
+//! `docs/epoch`, and examples are in `examples`.
 
 pub mod aggregate;
 pub mod delivery;

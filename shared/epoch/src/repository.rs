@@ -1,8 +1,8 @@
 //! Execution of commands: load, decide, append, retry.
 //!
 //! - [`Repository::execute`] and its retry loop are in `execute.rs`, states and reads in `load.rs`.
-//! - The state cache, the pending states and the conflict queue make commands on one aggregate fast. All three are optimizations:
-//!   the version check of each append is the only authority.
+//! - The state cache, the pending states and the conflict queue make commands on one aggregate fast. All three are
+//!   optimizations: the version check of each append is the only authority.
 
 mod cache;
 mod conflict_queue;

@@ -1,8 +1,8 @@
 //! The decision model of one consistency boundary.
 //!
-//! An aggregate decides and evolves, nothing else. It is synchronous and does no I/O; all other data that a decision needs is part
-//! of the command. An aggregate never sees a version and therefore cannot set a wrong one. Business rules stay testable without
-//! loading, saving and concurrency.
+//! An aggregate decides and evolves, nothing else. It is synchronous and does no I/O; all other data that a decision
+//! needs is part of the command. An aggregate never sees a version and therefore cannot set a wrong one. Business rules
+//! stay testable without loading, saving and concurrency.
 
 use std::fmt::Debug;
 
@@ -22,8 +22,8 @@ pub trait Aggregate: Default + Clone + Debug + Serialize + DeserializeOwned + Se
     type Error: std::error::Error + Send + Sync + 'static;
     /// The version of the state's layout in [snapshots](crate::snapshot) and [state stores](crate::state).
     ///
-    /// Increase it when the fields of the state or the effects of [`evolve`](Self::evolve) change. Stored states of another
-    /// version are ignored and rebuilt from events.
+    /// Increase it when the fields of the state or the effects of [`evolve`](Self::evolve) change. Stored states of
+    /// another version are ignored and rebuilt from events.
     const STATE_SCHEMA: u32 = 1;
 
     /// Decides which events a command causes in this state. No events means that there is nothing to do.
@@ -37,9 +37,10 @@ pub trait Aggregate: Default + Clone + Debug + Serialize + DeserializeOwned + Se
 
     /// Returns whether this event deletes the aggregate.
     ///
-    /// After a tombstone the state is `Default` (`evolve` is not called), stored states and snapshots are deleted, and commands are
-    /// decided as on a new aggregate. A command may create the aggregate again under its id if [`decide`](Self::decide) allows it.
-    /// Events are kept and versions continue, so subscriptions and buses need no special case.
+    /// After a tombstone the state is `Default` (`evolve` is not called), stored states and snapshots are deleted, and
+    /// commands are decided as on a new aggregate. A command may create the aggregate again under its id if
+    /// [`decide`](Self::decide) allows it. Events are kept and versions continue, so subscriptions and buses need no
+    /// special case.
     #[must_use]
     fn is_tombstone(event: &Self::Event) -> bool {
         let _ = event;

@@ -1,7 +1,8 @@
 //! The origin of a command and its identity for repeated requests.
 //!
-//! A client that received no answer sends its command again. The id of such a command is committed with its events; the same id
-//! then returns the same result and appends nothing. Correlation and causation ids link events over asynchronous hops.
+//! A client that received no answer sends its command again. The id of such a command is committed with its events; the
+//! same id then returns the same result and appends nothing. Correlation and causation ids link events over
+//! asynchronous hops.
 
 use std::sync::Arc;
 

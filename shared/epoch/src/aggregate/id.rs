@@ -1,7 +1,7 @@
 //! Typed ids of aggregates.
 //!
-//! Every id is a UUID; without types, a file's id passed as a job's id only shows as a missing job. An [`Id`] is bound to one type
-//! of aggregate, and passing it for another type does not compile. Plain UUIDs are accepted unchecked.
+//! Every id is a UUID; without types, a file's id passed as a job's id only shows as a missing job. An [`Id`] is bound
+//! to one type of aggregate, and passing it for another type does not compile. Plain UUIDs are accepted unchecked.
 //!
 //! ```compile_fail
 //! # use epoch::{Aggregate, Id, Repository, memory::MemoryStore};

@@ -1,7 +1,7 @@
 //! The contract of a bus.
 //!
-//! A bus carries events between services that do not read each other's tables. It delivers at least once, and each aggregate's
-//! events in version order, to every subscription. The [gate](crate::gate) makes that exactly once.
+//! A bus carries events between services that do not read each other's tables. It delivers at least once, and each
+//! aggregate's events in version order, to every subscription. The [gate](crate::gate) makes that exactly once.
 
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ pub trait Bus: Send + Sync + 'static {
     /// [`PublishError`] with the number of leading events that were acknowledged; publish the rest again.
     async fn publish(&self, events: &Batch) -> Result<(), PublishError>;
 
-    /// Delivers events to `subscription` until `stop`: from the first event on, or from its stored position when it has one.
+    /// Delivers events to `subscription` until `stop`: from the first event on, or from its stored position when it has
+    /// one.
     ///
     /// # Errors
     /// [`ConsumeError`] when retrying is pointless; transient failures are retried internally.

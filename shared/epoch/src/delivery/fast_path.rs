@@ -1,11 +1,11 @@
 //! The fast path: delivery to handlers of the same process, before the command returns.
 //!
-//! Over a bus, a read model lags by a network round trip, and a user sees an outdated list after a change. The fast path is an
-//! optimization and never required: its queues are bounded and drop events when full, and the bus delivers the dropped events. The
-//! [gate](crate::gate) drops the bus's copies of events that the fast path delivered.
+//! Over a bus, a read model lags by a network round trip, and a user sees an outdated list after a change. The fast
+//! path is an optimization and never required: its queues are bounded and drop events when full, and the bus delivers
+//! the dropped events. The [gate](crate::gate) drops the bus's copies of events that the fast path delivered.
 //!
-//! Metrics: `epoch_delivered_total` (`subscription`, `way`, `result`) counts dropped events with `way="local"`, `result="shed"`;
-//! `epoch_local_late_total` counts commands that stopped waiting for their handlers.
+//! Metrics: `epoch_delivered_total` (`subscription`, `way`, `result`) counts dropped events with `way="local"`,
+//! `result="shed"`; `epoch_local_late_total` counts commands that stopped waiting for their handlers.
 
 use std::{
     sync::{Arc, RwLock},

@@ -1,9 +1,10 @@
 //! The delivery gate: one decision for all delivery sources.
 //!
-//! An event reaches a subscription from up to three sources: from the fast path right after commit, from a bus, or from a replay.
-//! It may arrive several times and in several processes at once. Still, a subscription applies each aggregate's events exactly
-//! once and in version order: it keeps one cursor per aggregate in the transaction of its effects, and this module decides from
-//! the cursor alone. The gate needs no memory of its own and no time limit for duplicates.
+//! An event reaches a subscription from up to three sources: from the fast path right after commit, from a bus, or from
+//! a replay. It may arrive several times and in several processes at once. Still, a subscription applies each
+//! aggregate's events exactly once and in version order: it keeps one cursor per aggregate in the transaction of its
+//! effects, and this module decides from the cursor alone. The gate needs no memory of its own and no time limit for
+//! duplicates.
 
 use std::fmt;
 

@@ -1,10 +1,11 @@
 //! An event as a message on a bus.
 //!
-//! Consumers in other languages can read the events without Epoch: a message is a CloudEvent in binary mode. Its
-//! body is a [frame](Frame), which names the schema, followed by the stored payload. Reading a message returns an envelope equal to the published one.
+//! Consumers in other languages can read the events without Epoch: a message is a CloudEvent in binary mode. Its body
+//! is a [frame](Frame), which names the schema, followed by the stored payload. Reading a message returns an envelope
+//! equal to the published one.
 //!
-//! Sources: CloudEvents 1.0.2, "Kafka Protocol Binding", binary content mode; Apache Avro 1.12, "Single-object encoding";
-//! Confluent Platform, "Wire format" of the schema registry's serializers.
+//! Sources: CloudEvents 1.0.2, "Kafka Protocol Binding", binary content mode; Apache Avro 1.12, "Single-object
+//! encoding"; Confluent Platform, "Wire format" of the schema registry's serializers.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -107,7 +108,8 @@ impl Message {
 
     /// Reads the event of a message; `header` returns a header's value by name.
     ///
-    /// When the frame has a registry id, the schema is taken from the producer's `ce_dataschema` header instead of the registry.
+    /// When the frame has a registry id, the schema is taken from the producer's `ce_dataschema` header instead of the
+    /// registry.
     ///
     /// # Errors
     /// [`MessageError`] when the message is not a valid event.
@@ -234,25 +236,31 @@ mod tests {
         let numbers = (1..=u64::MAX, any::<u64>(), 0..4_102_444_800_000_i64, 0..4_102_444_800_000_i64);
         let texts =
             (any::<Option<bool>>(), prop::collection::vec(any::<u8>(), 0..64), "[a-z_]{1,12}", "[A-Z][A-Za-z]{1,12}");
-        (ids, numbers, texts).prop_map(|(ids, numbers, texts)| Envelope {
-            event_id: Uuid::from_u128(ids.0),
-            aggregate: Cow::Owned(texts.2),
-            aggregate_id: Uuid::from_u128(ids.1),
-            version: Version::new(numbers.0),
-            position: Position::new(numbers.1),
-            event_name: Cow::Owned(texts.3),
-            schema: SchemaId::new(ids.3),
-            payload: Bytes::from(texts.1),
-            occurred_at: Timestamp::from_millis(numbers.2),
-            recorded_at: Timestamp::from_millis(numbers.3),
-            metadata: Metadata {
-                tenant: ids.2.map(Uuid::from_u128),
-                actor: texts.0.map(|user| Arc::from(if user { "user:1" } else { "service:x" })),
-                command_id: Uuid::from_u128(ids.0 ^ 1),
-                correlation_id: Uuid::from_u128(ids.1 ^ 1),
-                causation_id: ids.2.map(|id| Uuid::from_u128(id ^ 1)),
-                trace_context: texts.0.map(|_| Arc::from("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
-            },
+        (ids, numbers, texts).prop_map(|(ids, numbers, texts)| {
+            let (event_id, aggregate_id, tenant, schema) = ids;
+            let (version, position, occurred_at, recorded_at) = numbers;
+            let (is_user, payload, aggregate, event_name) = texts;
+            Envelope {
+                event_id: Uuid::from_u128(event_id),
+                aggregate: Cow::Owned(aggregate),
+                aggregate_id: Uuid::from_u128(aggregate_id),
+                version: Version::new(version),
+                position: Position::new(position),
+                event_name: Cow::Owned(event_name),
+                schema: SchemaId::new(schema),
+                payload: Bytes::from(payload),
+                occurred_at: Timestamp::from_millis(occurred_at),
+                recorded_at: Timestamp::from_millis(recorded_at),
+                metadata: Metadata {
+                    tenant: tenant.map(Uuid::from_u128),
+                    actor: is_user.map(|user| Arc::from(if user { "user:1" } else { "service:x" })),
+                    command_id: Uuid::from_u128(event_id ^ 1),
+                    correlation_id: Uuid::from_u128(aggregate_id ^ 1),
+                    causation_id: tenant.map(|id| Uuid::from_u128(id ^ 1)),
+                    trace_context: is_user
+                        .map(|_| Arc::from("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
+                },
+            }
         })
     }
 

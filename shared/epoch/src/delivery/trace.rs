@@ -1,7 +1,8 @@
 //! Links from deliveries to the traces that caused their events.
 //!
-//! A batch of events has several causes, so its span cannot be the child of one of them; it gets links instead. Epoch depends on
-//! no tracing backend: the process installs a [`Linker`] once. Without a linker, or for a disabled span, linking does nothing.
+//! A batch of events has several causes, so its span cannot be the child of one of them; it gets links instead. Epoch
+//! depends on no tracing backend: the process installs a [`Linker`] once. Without a linker, or for a disabled span,
+//! linking does nothing.
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,7 +32,8 @@ pub fn link(span: &Span, events: &Batch) {
     }
 }
 
-/// Returns the trace contexts of these events, once for adjacent events that share one, such as the events of one command.
+/// Returns the trace contexts of these events, once for adjacent events that share one, such as the events of one
+/// command.
 fn causes(events: &Batch) -> impl Iterator<Item = &str> {
     let same = |one: &Arc<Envelope>, next: &Arc<Envelope>| one.metadata.trace_context == next.metadata.trace_context;
     let runs = events.chunk_by(same);

@@ -1,7 +1,7 @@
 //! Avro encoding of events.
 //!
-//! A payload is read with its writer's schema and then resolved to the current schema by Avro's rules. An unknown schema is an
-//! error; it is never guessed.
+//! A payload is read with its writer's schema and then resolved to the current schema by Avro's rules. An unknown
+//! schema is an error; it is never guessed.
 
 mod older_schema;
 
@@ -125,7 +125,7 @@ pub struct SchemaText {
     pub id: SchemaId,
     /// The record's full name, as in `catacloud.file.FileDeleted`.
     pub record: String,
-    /// The JSON document.
+    /// The schema as a JSON document.
     pub json: String,
 }
 

@@ -1,7 +1,8 @@
 //! The events of one kind of aggregate, and their encoded form.
 //!
-//! A payload is encoded once, when it is appended. The same bytes are stored, published and decoded by consumers, together with
-//! the fingerprint of the writer's schema. An event is read for years, by programs released independently of its writer.
+//! A payload is encoded once, when it is appended. The same bytes are stored, published and decoded by consumers,
+//! together with the fingerprint of the writer's schema. An event is read for years, by programs released independently
+//! of its writer.
 
 use std::fmt::Debug;
 

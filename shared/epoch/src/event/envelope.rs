@@ -1,6 +1,7 @@
 //! A committed event with its place in the store and its origin.
 //!
-//! The store that commits an event creates its envelope once. In-process handlers, buses and replays all deliver equal envelopes.
+//! The store that commits an event creates its envelope once. In-process handlers, buses and replays all deliver equal
+//! envelopes.
 
 use std::{borrow::Cow, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! The `events!` macro.
 //!
-//! It generates the code that every event type repeats: names, schemas, codecs, and the conversion of earlier events. The stored
-//! name and the writer's schema together select the decoder. An unlisted name or schema, such as one from a newer release, is an
-//! error; it is never guessed and never skipped.
+//! It generates the code that every event type repeats: names, schemas, codecs, and the conversion of earlier events.
+//! The stored name and the writer's schema together select the decoder. An unlisted name or schema, such as one from a
+//! newer release, is an error; it is never guessed and never skipped.
 
 /// Defines an enum of events from structs and their Avro schemas.
 ///
@@ -31,8 +31,9 @@
 /// # Ok::<(), epoch::event::CodecError>(())
 /// ```
 ///
-/// Each name is a struct in scope that implements `Serialize`, `Deserialize`, `Debug`, `Clone` and `PartialEq`. Its list has the
-/// current schema first, then all earlier schemas that Avro's rules resolve to it. Schemas are constants. The macro expands to
+/// Each name is a struct in scope that implements `Serialize`, `Deserialize`, `Debug`, `Clone` and `PartialEq`. Its
+/// list has the current schema first, then all earlier schemas that Avro's rules resolve to it. Schemas are constants.
+/// The macro expands to
 /// - the enum, with one variant and one `From<Struct>` per struct, and a `Serialize` that delegates to the struct;
 /// - [`DomainEvent`](crate::event::DomainEvent) for the enum;
 /// - [`AvroEvent`](crate::avro::AvroEvent) for each struct, with a codec that is created on first use.
@@ -85,15 +86,15 @@
 /// ```
 ///
 /// - `upcast`: the stored event becomes one current event. The function returns any value that is `Into` the enum.
-/// - `split`: the stored event becomes any number of current events, in order. The function returns an iterable of the enum, such
-///   as an array, an `Option` or a `Vec`. An empty one drops the event.
+/// - `split`: the stored event becomes any number of current events, in order. The function returns an iterable of the
+///   enum, such as an array, an `Option` or a `Vec`. An empty one drops the event.
 ///
-/// The left side is the stored name. The struct implements `Serialize` and `Deserialize` under the record's name and has its own
-/// list of schemas. The functions capture nothing and cannot fail. Chain conversions in ordinary code:
+/// The left side is the stored name. The struct implements `Serialize` and `Deserialize` under the record's name and
+/// has its own list of schemas. The functions capture nothing and cannot fail. Chain conversions in ordinary code:
 /// `|old| Third::from(Second::from(old))`. An upcaster never sees a schema that the current event lists itself.
 ///
-/// A stored event keeps its one version, also when it is split. Decode a type with a `split` by `decode_all`; `decode`, which
-/// returns exactly one event, does not compile for it:
+/// A stored event keeps its one version, also when it is split. Decode a type with a `split` by `decode_all`; `decode`,
+/// which returns exactly one event, does not compile for it:
 ///
 /// ```compile_fail
 /// # use epoch::DomainEvent;

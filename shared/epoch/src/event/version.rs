@@ -1,8 +1,8 @@
 //! The order of events: per aggregate and per store.
 //!
-//! The events of an aggregate have the versions 1, 2, 3, … without gaps. An append names the version that its decision was based
-//! on, so that of two concurrent decisions only one is committed. Only Epoch assigns versions: aggregates, commands and handlers
-//! cannot set one.
+//! The events of an aggregate have the versions 1, 2, 3, … without gaps. An append names the version that its decision
+//! was based on, so that of two concurrent decisions only one is committed. Only Epoch assigns versions: aggregates,
+//! commands and handlers cannot set one.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! An in-memory bus for services in one process.
 //!
-//! The log only grows. A consumer group's position advances only after its subscription accepted the events, by one consumer at a
-//! time, and outlives the consumers, as with a broker.
+//! The log only grows. A consumer group's position advances only after its subscription accepted the events, by one
+//! consumer at a time, and outlives the consumers, as with a broker.
 
 use std::{
     collections::HashMap,

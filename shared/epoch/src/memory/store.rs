@@ -204,8 +204,8 @@ impl Appender for MemoryStore {
         std::future::ready(Ok(self.append_now(append)))
     }
 
-    /// Writes the state after its events, since neither survives the process. If writing fails, the state lags until the next commit
-    /// and is folded forward on load.
+    /// Writes the state after its events, since neither survives the process. If writing fails, the state lags until
+    /// the next commit and is folded forward on load.
     async fn append_with_state<A: Aggregate>(
         &self,
         append: Append,

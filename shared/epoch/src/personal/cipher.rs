@@ -18,8 +18,8 @@ pub(super) fn generate_key() -> Option<PlainKey> {
     Key::try_generate().ok().map(|key| Zeroizing::new(key.into()))
 }
 
-/// Returns the associated data that binds a ciphertext to its purpose, key and subject, so that it cannot be decrypted as another
-/// value.
+/// Returns the associated data that binds a ciphertext to its purpose, key and subject, so that it cannot be decrypted
+/// as another value.
 pub(super) fn associated_data(purpose: &str, key: Uuid, subject: Uuid) -> Vec<u8> {
     [purpose.as_bytes(), key.as_bytes(), subject.as_bytes()].concat()
 }

@@ -1,7 +1,7 @@
 //! Storage of the subjects' keys.
 //!
-//! A store contains wrapped keys only, so that stealing the database does not reveal a key. Each wrapped key names its master key,
-//! so that an old master key stays usable until all keys are wrapped with the new one.
+//! A store contains wrapped keys only, so that stealing the database does not reveal a key. Each wrapped key names its
+//! master key, so that an old master key stays usable until all keys are wrapped with the new one.
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ pub struct WrappedKey {
 /// The key of a subject, or its tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubjectKey {
-    /// The key.
+    /// The subject's wrapped key.
     Present(WrappedKey),
     /// The key was destroyed, and the subject must not get another one.
     Forgotten {

@@ -1,7 +1,7 @@
 //! Sealing and opening values.
 //!
-//! Keys are cached, because every row of a read model needs one. A cached key expires after its time to live, so that a subject
-//! forgotten in another process becomes unreadable within that time.
+//! Keys are cached, because every row of a read model needs one. A cached key expires after its time to live, so that a
+//! subject forgotten in another process becomes unreadable within that time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -114,7 +114,8 @@ impl Keyring {
         }
     }
 
-    /// Sets how long keys are cached, and so how long a subject forgotten elsewhere stays readable here; zero disables the cache.
+    /// Sets how long keys are cached, and so how long a subject forgotten elsewhere stays readable here; zero disables
+    /// the cache.
     #[must_use]
     pub fn with_time_to_live(mut self, time_to_live: Duration) -> Self {
         self.by_id = cache(time_to_live);
@@ -125,8 +126,8 @@ impl Keyring {
     /// Seals a value for its subject. Creates the subject's key if it has none.
     ///
     /// # Errors
-    /// [`KeyringError::Forgotten`] when the subject was forgotten; other [`KeyringError`]s when the value is too long or keys cannot be
-    /// read or written.
+    /// [`KeyringError::Forgotten`] when the subject was forgotten; other [`KeyringError`]s when the value is too long
+    /// or keys cannot be read or written.
     pub async fn seal<T: Serialize + Sync>(&self, subject: Uuid, value: &T) -> Result<Sealed<T>, KeyringError> {
         let plain = serde_json::to_vec(value).map_err(|error| KeyringError::Value { detail: error.to_string() })?;
         let plain = Zeroizing::new(plain);
@@ -172,8 +173,8 @@ impl Keyring {
 
     /// Wraps all keys with the current master key and returns the number of rewrapped keys.
     ///
-    /// Earlier master keys can then be removed from the configuration. The operation can be interrupted and restarted, and runs
-    /// concurrently with all others.
+    /// Earlier master keys can then be removed from the configuration. The operation can be interrupted and restarted,
+    /// and runs concurrently with all others.
     ///
     /// # Errors
     /// [`KeyringError`] at the first key that cannot be unwrapped.

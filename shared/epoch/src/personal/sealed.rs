@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A value that is encrypted with its subject's key; an Avro `bytes`.
 ///
-/// Layout: a version byte (1), the key's id (16 bytes), the nonce (24 bytes), the ciphertext with its tag (content + 16 bytes).
+/// Layout: a version byte (1), the key's id (16 bytes), the nonce (24 bytes), the ciphertext with its tag (content + 16
+/// bytes).
 pub struct Sealed<T> {
     bytes: Bytes,
     of: PhantomData<fn() -> T>,
@@ -16,7 +17,7 @@ pub struct Sealed<T> {
 /// The content of a sealed field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened<T> {
-    /// The value.
+    /// The decrypted value.
     Value(T),
     /// The subject was forgotten; the value is lost.
     Forgotten,

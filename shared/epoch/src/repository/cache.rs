@@ -1,10 +1,10 @@
 //! An in-memory cache of aggregate states.
 //!
-//! The cache is a starting point, never an authority. It holds immutable, committed states with their versions. An append still
-//! names its version, so an outdated entry costs a retry at most.
+//! The cache is a starting point, never an authority. It holds immutable, committed states with their versions. An
+//! append still names its version, so an outdated entry costs a retry at most.
 //!
-//! Metrics: `epoch_cache_total` (`aggregate`, `result`: `hit` or `miss` for each lookup by a command, `refresh` when a cached state
-//! was older than the store's).
+//! Metrics: `epoch_cache_total` (`aggregate`, `result`: `hit` or `miss` for each lookup by a command, `refresh` when a
+//! cached state was older than the store's).
 
 use moka::{ops::compute::Op, sync::Cache};
 use uuid::Uuid;

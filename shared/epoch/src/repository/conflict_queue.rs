@@ -1,7 +1,7 @@
 //! The queue of commands that lost a write conflict.
 //!
-//! Commands that met a conflict on the same aggregate retry one after the other within a process, so that under any load each
-//! meets only a few conflicts. Commands without a conflict do not wait.
+//! Commands that met a conflict on the same aggregate retry one after the other within a process, so that under any
+//! load each meets only a few conflicts. Commands without a conflict do not wait.
 
 use std::sync::Arc;
 

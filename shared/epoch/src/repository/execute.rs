@@ -2,13 +2,13 @@
 //!
 //! Invariants:
 //! - A write conflict is retried on the new state and reaches the caller only when attempts run out.
-//! - A rejection or a no-op that was decided on a cached or pending state is decided again on fresh, committed state before it is
-//!   returned. Optimistic concurrency does not cover them, because they append nothing.
+//! - A rejection or a no-op that was decided on a cached or pending state is decided again on fresh, committed state
+//!   before it is returned. Optimistic concurrency does not cover them, because they append nothing.
 //! - A repeated command returns its first result and appends nothing.
 //!
 //! Commands on one aggregate do not wait for each other's disk flush: each is decided on the [pending
-//! state](super::pending_states) of the previous one. With a state store, each command is decided on committed state instead,
-//! because the state is written in the transaction of its events, which cannot build on an uncommitted one.
+//! state](super::pending_states) of the previous one. With a state store, each command is decided on committed state
+//! instead: the state is written in the transaction of its events, which cannot build on an uncommitted transaction.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -35,7 +35,8 @@ enum ExecutionPhase<'q> {
     Optimistic,
     /// The first decision, on a state that was just read from the store.
     Fresh,
-    /// A decision on fresh, committed state, after a rejection or a no-op on a state that may have been outdated or uncommitted.
+    /// A decision on fresh, committed state, after a rejection or a no-op on a state that may have been outdated or
+    /// uncommitted.
     ///
     /// Holds a turn only with a state store, after an earlier conflict.
     Confirming { turn: Option<Turn<'q>> },
@@ -110,8 +111,8 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
 
     /// Returns the stored result of an earlier execution of this command id, or `None` if there is none.
     ///
-    /// Callers that reject a command before executing it must look here first, because the state that justifies the rejection may
-    /// be newer than the first execution.
+    /// Callers that reject a command before executing it must look here first, because the state that justifies the
+    /// rejection may be newer than the first execution.
     ///
     /// # Errors
     /// [`ExecuteError::CommandReused`] and [`ExecuteError::Store`].
@@ -150,8 +151,9 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                     Some(states) => Appending::WithState(Box::new(append), states),
                 },
             );
-            // Without a state store the turn ends here: the next command in the queue builds on the pending state of this one.
-            // With a state store it must find this command's state committed, so the turn is held until there is an outcome.
+            // Without a state store the turn ends here: the next command in the queue builds on the pending state of
+            // this one. With a state store it must find this command's state committed, so the turn is held until there
+            // is an outcome.
             let turn = phase.into_turn().filter(|_| writes_state);
             let Attempt { decision, version, speculative, started } = attempt;
             let Some((in_flight, appending)) = started else {
@@ -212,8 +214,8 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         Ok(Decision { append: Some(append), change })
     }
 
-    /// Completes an append. After a commit the state is cached before the pending state is removed, so that the next command finds
-    /// one of them.
+    /// Completes an append. After a commit the state is cached before the pending state is removed, so that the next
+    /// command finds one of them.
     async fn commit<F>(
         &self,
         change: Change<A>,
@@ -267,7 +269,8 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
 
     /// Waits for a turn in the conflict queue, unless one is `held`; from the second conflict on, after a random delay.
     ///
-    /// The queue excludes conflicts between commands that retry in this process, so a second conflict comes from another process.
+    /// The queue excludes conflicts between commands that retry in this process, so a second conflict comes from
+    /// another process.
     async fn wait_to_retry<'q>(&'q self, id: Uuid, conflicts: u32, held: Option<Turn<'q>>) -> Turn<'q> {
         if conflicts > 1 {
             tokio::time::sleep(self.retry.wait(conflicts - 1)).await;

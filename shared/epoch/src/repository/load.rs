@@ -1,7 +1,7 @@
 //! Loading the current state, or the state at a point in time.
 //!
-//! A loaded state is always the fold of the log. Cached and stored states only save reading: a state from outside this process must
-//! be [verified](Fold::verifying) against the log, and a state that the log does not contain is discarded.
+//! A loaded state is always the fold of the log. Cached and stored states only save reading: a state from outside this
+//! process must be [verified](Fold::verifying) against the log, and a state that the log does not contain is discarded.
 
 use std::sync::Arc;
 
@@ -81,7 +81,8 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         }
     }
 
-    /// Brings a state up to date by reading only newer events. Starts from a stored state when `state` is the default state.
+    /// Brings a state up to date by reading only newer events. Starts from a stored state when `state` is the default
+    /// state.
     pub(super) async fn refresh(&self, id: Uuid, state: VersionedState<A>) -> Result<VersionedState<A>, StoreError> {
         let (fold, tail, origin) = if state.version > Version::ZERO {
             (Fold::from(id, state), StreamTail::default(), Origin::Cache)
@@ -178,7 +179,8 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         if origin == Origin::Snapshot {
             snapshots.count_use::<A>(verified);
             if !verified || *tombstone {
-                // Deleted data must not remain in a snapshot. A later load writes a new one when it folds enough events.
+                // Deleted data must not remain in a snapshot. A later load writes a new one when it folds enough
+                // events.
                 snapshots.discard::<A>(id);
                 return;
             }

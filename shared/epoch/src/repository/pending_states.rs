@@ -1,12 +1,12 @@
 //! States of uncommitted events.
 //!
-//! Without them, a command that follows an in-flight append would be decided on a state that is about to be outdated, and would
-//! meet a conflict. A hot aggregate would then commit one command per disk flush. With them, each command is decided on
-//! the state that the previous command produced.
+//! Without them, a command that follows an in-flight append would be decided on a state that is about to be outdated,
+//! and would meet a conflict. A hot aggregate would then commit one command per disk flush. With them, each command is
+//! decided on the state that the previous command produced.
 //!
 //! A pending state is a starting point, never an authority:
-//! - A decision based on it names the event it builds on ([`Append::previous`](crate::store::Append::previous)). The store commits
-//!   it directly after that event or not at all.
+//! - A decision based on it names the event it builds on ([`Append::previous`](crate::store::Append::previous)). The
+//!   store commits it directly after that event or not at all.
 //! - A rejection based on it is decided again on committed state.
 //! - It exists only while appends are in flight and is removed with the first one that fails.
 
@@ -90,9 +90,9 @@ impl<A: Aggregate> PendingStates<A> {
 
     /// Decides on the newest state and starts the append of its events.
     ///
-    /// The base is the pending state, or `state` if there is no pending state, it is older, or `committed_only` is set. The state
-    /// after the decision becomes the pending state. `decide` and `start` run under the shard's lock, so that the next command sees
-    /// this decision and its append is enqueued after this one.
+    /// The base is the pending state, or `state` if there is no pending state, it is older, or `committed_only` is set.
+    /// The state after the decision becomes the pending state. `decide` and `start` run under the shard's lock, so that
+    /// the next command sees this decision and its append is enqueued after this one.
     pub(super) fn decide<E, F>(
         &self,
         id: Uuid,
@@ -125,8 +125,8 @@ impl<A: Aggregate> PendingStates<A> {
         Attempt { decision, version, speculative, started: Some((in_flight, appending)) }
     }
 
-    /// Makes `state` the pending state and returns its chain. Returns `None` while a newer chain that `base` is not part of is in
-    /// flight.
+    /// Makes `state` the pending state and returns its chain. Returns `None` while a newer chain that `base` is not
+    /// part of is in flight.
     fn put(
         shard: &mut HashMap<Uuid, PendingState<A>>,
         id: Uuid,

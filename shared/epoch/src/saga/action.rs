@@ -9,14 +9,14 @@ use crate::time::timestamp::Timestamp;
 pub enum Action<C, F, T> {
     /// Command an aggregate of the same store: exactly once, in the transaction of the input.
     Command {
-        /// The command.
+        /// The command to execute.
         command: C,
         /// How to undo the command.
         undo: Option<Undo<C, F>>,
     },
     /// Send an external effect: at least once, after the transaction, under one idempotency key.
     Send {
-        /// The effect.
+        /// The effect to send.
         effect: F,
         /// How to undo the effect.
         undo: Option<Undo<C, F>>,

@@ -9,7 +9,7 @@ pub enum Input<E, C, R, F, A, T> {
     TimedOut(T),
     /// An aggregate rejected a command. The rest of the command's action list was skipped.
     Refused {
-        /// The command.
+        /// The rejected command.
         command: C,
         /// The aggregate's reason.
         refusal: R,
@@ -18,14 +18,14 @@ pub enum Input<E, C, R, F, A, T> {
     },
     /// An effect that is not an undo was delivered.
     Delivered {
-        /// The effect.
+        /// The delivered effect.
         effect: F,
         /// The receiver's answer.
         answer: A,
     },
     /// An effect was rejected permanently. Its undo, if any, is dropped.
     Undeliverable {
-        /// The effect.
+        /// The rejected effect.
         effect: F,
         /// The receiver's reason.
         reason: String,

@@ -41,7 +41,7 @@ pub struct PendingUndo {
 pub struct Instance<S, C, F> {
     /// The saga's own state.
     pub state: S,
-    /// The phase.
+    /// Whether the process is running, compensating or completed.
     pub phase: Phase,
     /// The steps to undo, the latest last.
     pub undo: Vec<UndoStep<C, F>>,

@@ -1,9 +1,9 @@
 //! The consequences of one input.
 //!
-//! Rejections, compensation and completion nest, and a wrong order costs money. A [`Run`] does no I/O: it hands out one [`Work`]
-//! item at a time; its driver executes the item in the input's transaction and reports the result. Steps are numbered, so that the
-//! same input has the same step ids whenever it is retried. A run always terminates: more than [`MAX_ACTIONS`] actions are an
-//! error.
+//! Rejections, compensation and completion nest, and a wrong order costs money. A [`Run`] does no I/O: it hands out one
+//! [`Work`] item at a time; its driver executes the item in the input's transaction and reports the result. Steps are
+//! numbered, so that the same input has the same step ids whenever it is retried. A run always terminates: more than
+//! [`MAX_ACTIONS`] actions are an error.
 
 use std::collections::VecDeque;
 
@@ -37,7 +37,7 @@ pub enum Work<C, F, T> {
     Send {
         /// The effect's idempotency key.
         id: Uuid,
-        /// The effect.
+        /// The effect to put into the outbox.
         effect: F,
     },
     /// Store a timer; replaces the instance's timer of the same value.

@@ -35,7 +35,7 @@ pub trait Saga: Send + Sync + Sized + 'static {
     type Command: Data;
     /// The reasons of aggregates to reject a command.
     type Refusal: Debug + Send + Sync;
-    /// The external effects.
+    /// The effects on other services.
     type Effect: Data;
     /// The answers to external effects.
     type Answer: Debug + Clone + Send + Sync;
@@ -55,8 +55,8 @@ pub trait Saga: Send + Sync + Sized + 'static {
 
     /// Changes the state and returns the actions to execute. Pure: equal state, input and instant give equal results.
     ///
-    /// `at` is when the event occurred, the timer was due, or the answer arrived. An instance starts with the default state at its
-    /// first event. If the state then stays the default and there are no actions, no instance is stored.
+    /// `at` is when the event occurred, the timer was due, or the answer arrived. An instance starts with the default
+    /// state at its first event. If the state then stays the default and there are no actions, no instance is stored.
     ///
     /// # Errors
     /// The saga's own error, for an input that an operator must look at.

@@ -23,8 +23,8 @@ pub struct NewEvent {
 
 /// The maximum length of an event's payload in bytes.
 ///
-/// Brokers accept messages of 1 MiB by default, headers included. A larger event would be rejected by the broker and block all
-/// later events.
+/// Brokers accept messages of 1 MiB by default, headers included. A larger event would be rejected by the broker and
+/// block all later events.
 pub const MAX_PAYLOAD_BYTES: usize = 768 * 1024;
 
 impl NewEvent {
@@ -53,7 +53,8 @@ pub struct Append {
     pub expected: Version,
     /// The id of the last event that the decision was based on, if that event was not committed yet.
     ///
-    /// A version alone does not identify an uncommitted event: another process may commit another event under the same version.
+    /// A version alone does not identify an uncommitted event: another process may commit another event under the same
+    /// version.
     pub previous: Option<Uuid>,
     /// The decided events. Empty for a repeatable no-op, of which only the result is stored.
     pub events: Vec<NewEvent>,
@@ -96,6 +97,6 @@ pub enum AppendOutcome {
 pub enum CommandLookup {
     /// The same command, with its stored result.
     Same(CommandRecord),
-    /// Another command.
+    /// A different command or a different request digest.
     Other,
 }

@@ -1,7 +1,7 @@
 //! Ranges of a stream.
 //!
-//! A range cuts events off both ends of a stream and never leaves gaps. It applies to one aggregate's stream by version and to the
-//! whole store by position.
+//! A range cuts events off both ends of a stream and never leaves gaps. It applies to one aggregate's stream by version
+//! and to the whole store by position.
 
 use crate::event::version::{Position, Version};
 

@@ -1,7 +1,7 @@
 //! The traits of an event store.
 //!
-//! The conformance suite in [`testkit`](crate::testkit) checks these invariants: an append is atomic; versions are gapless;
-//! positions grow in commit order; a repeated command appends nothing and returns the first result.
+//! The conformance suite in [`testkit`](crate::testkit) checks these invariants: an append is atomic; versions are
+//! gapless; positions grow in commit order; a repeated command appends nothing and returns the first result.
 
 use std::future::Future;
 
@@ -25,8 +25,8 @@ use crate::{
 
 /// Opens streams of committed events.
 ///
-/// A stream of any length buffers a bounded number of events. It holds no connection while its reader is busy, so a reader
-/// may execute commands while reading, also with a small connection pool. An error ends the stream.
+/// A stream of any length buffers a bounded number of events. It holds no connection while its reader is busy, so a
+/// reader may execute commands while reading, also with a small connection pool. An error ends the stream.
 pub trait Streamer: Send + Sync {
     /// Returns a range of one aggregate's events in version order.
     fn read(

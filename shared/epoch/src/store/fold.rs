@@ -1,10 +1,10 @@
 //! Folding events into a state.
 //!
-//! States are folded by repositories, within transactions and up to a point in time, starting from nothing or from a stored state
-//! that may be wrong. Invariants:
+//! States are folded by repositories, within transactions and up to a point in time, starting from nothing or from a
+//! stored state that may be wrong. Invariants:
 //! - versions are folded without gaps; a gap is an error;
-//! - a stored state must be verified: the fold first reads the event that the state ends with, and if the log has no such event,
-//!   the state is discarded;
+//! - a stored state must be verified: the fold first reads the event that the state ends with, and if the log has no
+//!   such event, the state is discarded;
 //! - after a tombstone the state is that of a new aggregate, and versions continue.
 
 use uuid::Uuid;

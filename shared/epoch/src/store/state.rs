@@ -1,9 +1,11 @@
 //! States in tables of their own, committed together with their events.
 //!
-//! State tables let other queries read an aggregate by SQL and make loading independent of the stream's length. Invariants:
-//! - a state is written in the transaction that commits its events, in version order: never without its events, and never an older
-//!   state over a newer one;
-//! - the log is the authority: a state that lags is folded forward, and a state that the log does not contain is ignored.
+//! State tables let other queries read an aggregate by SQL and make loading independent of the stream's length.
+//! Invariants:
+//! - a state is written in the transaction that commits its events, in version order: never without its events, and
+//!   never an older state over a newer one;
+//! - the log is the authority: a state that lags is folded forward, and a state that the log does not contain is
+//!   ignored.
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -16,9 +18,9 @@ use crate::{
 
 /// Stores the states of one type of aggregate in one table, in several tables, or as a blob.
 ///
-/// `X` is the event store's transaction. A state that can no longer be read, because its table or its
-/// [schema version](Aggregate::STATE_SCHEMA) changed, is not an error: `get_by_id` returns `None`, the state is folded from events,
-/// and the next commit writes it again.
+/// `X` is the event store's transaction. A state that can no longer be read, because its table or its [schema
+/// version](Aggregate::STATE_SCHEMA) changed, is not an error: `get_by_id` returns `None`, the state is folded from
+/// events, and the next commit writes it again.
 #[async_trait]
 pub trait StateStore<A: Aggregate, X: Send + 'static>: Send + Sync + 'static {
     /// Returns the stored state with its version.

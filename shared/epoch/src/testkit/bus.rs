@@ -1,7 +1,7 @@
 //! The conformance suite of buses.
 //!
-//! A kind of bus implements [`BusFactory`]; [`bus_conformance!`](crate::bus_conformance) then defines one test per check. The checks
-//! do not know which bus they test.
+//! A kind of bus implements [`BusFactory`]; [`bus_conformance!`](crate::bus_conformance) then defines one test per
+//! check. The checks do not know which bus they test.
 
 mod checks;
 mod conformance;
@@ -22,8 +22,8 @@ pub use probe::AGGREGATE;
 
 /// Defines one test per check of the bus suite.
 ///
-/// The argument is a future of a [`Factory`](crate::testkit::bus::Factory), or of an `Option` of one that is `None` when there is no
-/// broker to test against.
+/// The argument is a future of a [`Factory`](crate::testkit::bus::Factory), or of an `Option` of one that is `None`
+/// when there is no broker to test against.
 #[macro_export]
 macro_rules! bus_conformance {
     ($factory:expr) => {

@@ -1,7 +1,7 @@
 //! Reading metrics in tests.
 //!
-//! A process has one metrics recorder, so [`value`] returns the sum of all recordings since the first call of [`record`], by any
-//! test of the process. Histograms are ignored.
+//! A process has one metrics recorder, so [`value`] returns the sum of all recordings since the first call of
+//! [`record`], by any test of the process. Histograms are ignored.
 
 use std::{
     collections::HashMap,
@@ -29,7 +29,8 @@ pub fn record() {
     INSTALLED.call_once(|| metrics::set_global_recorder(SeriesRecorder).expect("the only recorder of this process"));
 }
 
-/// Returns the value of a counter or gauge, summed over all series with at least these labels, or `None` when there is none.
+/// Returns the value of a counter or gauge, summed over all series with at least these labels, or `None` when there is
+/// none.
 ///
 /// # Panics
 /// When the process has another recorder.

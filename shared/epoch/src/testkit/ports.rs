@@ -1,8 +1,8 @@
 //! Ports for servers that tests start.
 //!
-//! A free port may be taken before a server listens on it, or while the server restarts: the kernel assigns ports of its own range
-//! (from 32768 on Linux) to outgoing connections, of which tests have many. The ports of this module are below that range, and no
-//! two calls in a process return the same one.
+//! A free port may be taken before a server listens on it, or while the server restarts: the kernel assigns ports of
+//! its own range (from 32768 on Linux) to outgoing connections, of which tests have many. The ports of this module are
+//! below that range, and no two calls in a process return the same one.
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -7,7 +7,7 @@ use crate::aggregate::Aggregate;
 /// An amount was added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tallied {
-    /// The amount.
+    /// The added amount.
     pub by: i64,
 }
 

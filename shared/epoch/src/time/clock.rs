@@ -1,7 +1,7 @@
 //! Replaceable clocks.
 //!
-//! Code that acts on the time of day reads a [`Clock`] that it was given, never the system clock, so that tests can pass deadlines
-//! of days.
+//! Code that acts on the time of day reads a [`Clock`] that it was given, never the system clock, so that tests can
+//! pass deadlines of days.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

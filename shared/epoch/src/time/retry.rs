@@ -1,6 +1,7 @@
 //! Retry delays with full jitter.
 //!
-//! Each delay is random below a bound that doubles up to a limit, so that clients of the same conflict do not retry in step.
+//! Each delay is random below a bound that doubles up to a limit, so that clients of the same conflict do not retry in
+//! step.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Instants as UTC milliseconds.
 //!
-//! Metering needs exact integers, and every store and bus must preserve an instant exactly. A whole number of milliseconds has no
-//! smaller part to lose.
+//! Metering needs exact integers, and every store and bus must preserve an instant exactly. A whole number of
+//! milliseconds has no smaller part to lose.
 
 use std::{
     fmt,

@@ -34,8 +34,8 @@ fn counter_decides_as_specified() {
 }
 
 proptest! {
-    /// Another writer wins some races and appends in between, with and without a cache. Each outcome must equal a decision on the
-    /// actual state.
+    /// Another writer wins some races and appends in between, with and without a cache. Each outcome must equal a
+    /// decision on the actual state.
     #[test]
     fn every_outcome_is_decided_on_the_newest_state(
         steps in prop::collection::vec((commands(), 0..4_u32, any::<bool>()), 1..30),

@@ -211,7 +211,8 @@ pub(crate) enum FulfilmentError {
     NotUndone(String),
 }
 
-/// Reserves stock, charges, ships and confirms. Compensates when a step fails or the customer withdraws before shipping.
+/// Reserves stock, charges, ships and confirms. Compensates when a step fails or the customer withdraws before
+/// shipping.
 pub(crate) struct Fulfilment;
 
 impl Fulfilment {

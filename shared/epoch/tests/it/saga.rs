@@ -246,7 +246,8 @@ mod undoing {
                     saga.when_delivered(()).then_nothing()
                 };
             }
-            // Effects still in the outbox are delivered before their undo, which waits for them. Their result does not matter.
+            // Effects still in the outbox are delivered before their undo, which waits for them. Their result does not
+            // matter.
             let numbered: Vec<_> = (1_i64..).zip(&plan).collect();
             let expected: Vec<i64> = numbered.into_iter().rev().filter_map(|(n, step)| match step {
                 PlannedStep::Command { refused: true } => None,

@@ -297,8 +297,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// With any combination of cache, snapshots and state store, with concurrent writers, restarts and deletions, a load equals the
-    /// fold of the log, now and at each earlier version.
+    /// A load equals the fold of the log, now and at each earlier version. Cases combine cache, snapshots and state store with
+    /// concurrent writers, restarts and deletions.
     #[test]
     fn load_equals_the_fold_of_the_log(
         steps in steps(), cache in prop_oneof![Just(0), Just(100_u64)], every in 0..6_u64, states in any::<bool>(),

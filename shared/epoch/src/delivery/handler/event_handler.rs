@@ -30,7 +30,8 @@ pub trait EventHandler<Tx: ?Sized + Send>: Send + Sync + 'static {
         &[]
     }
 
-    /// Returns further tables that the handler writes: other code writes them too, or their content does not follow from events.
+    /// Returns further tables that the handler writes: other code writes them too, or their content does not follow
+    /// from events.
     ///
     /// A handler with such tables cannot be rebuilt, because a rebuild would apply its changes to them a second time.
     fn also_writes(&self) -> &'static [&'static str] {

@@ -7,7 +7,8 @@ use crate::event::envelope::{Batch, Envelope};
 
 /// A projection or a saga that handles one event at a time.
 ///
-/// Simpler to write than an [`EventHandler`], and slower where a batch could be written by one statement. Wrap it in [`PerEvent`].
+/// Simpler to write than an [`EventHandler`], and slower where a batch could be written by one statement. Wrap it in
+/// [`PerEvent`].
 #[async_trait]
 pub trait PerEventHandler<Tx: ?Sized + Send>: Send + Sync + 'static {
     /// The reasons for a failure.

@@ -39,7 +39,7 @@ pub trait Subscription: Send + Sync + 'static {
     /// Passes a batch through the gate to the handler.
     ///
     /// # Errors
-    /// [`DeliverError`] when nothing was applied and the batch must be delivered again. A permanent failure of the handler is not
-    /// an error here: the gate parks the aggregate.
+    /// [`DeliverError`] when nothing was applied and the batch must be delivered again. A permanent failure of the
+    /// handler is not an error here: the gate parks the aggregate.
     async fn deliver(&self, events: &Batch, source: DeliverySource) -> Result<DeliveryCounts, DeliverError>;
 }

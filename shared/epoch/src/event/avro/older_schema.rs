@@ -1,9 +1,9 @@
 //! Reading payloads of earlier schemas without the cost of schema resolution.
 //!
-//! Once an event has a new schema, all its stored payloads have an earlier one. Avro resolves schemas through a tree of values,
-//! which takes several times as long as plain reading. The most common change, appended fields, is therefore done on the bytes: a
-//! payload followed by the encoded defaults of the new fields is a payload of the current schema. The result equals Avro's
-//! resolution; all other changes use resolution.
+//! Once an event has a new schema, all its stored payloads have an earlier one. Avro resolves schemas through a tree of
+//! values, which takes several times as long as plain reading. The most common change, appended fields, is therefore
+//! done on the bytes: a payload followed by the encoded defaults of the new fields is a payload of the current schema.
+//! The result equals Avro's resolution; all other changes use resolution.
 
 use apache_avro::{
     AvroResult, Schema, from_value, reader::datum::GenericDatumReader, types::Value, writer::datum::GenericDatumWriter,
@@ -50,7 +50,8 @@ impl OlderSchemaReader {
     }
 }
 
-/// Returns the encoded defaults of the fields that `current` appends to `earlier`, or `None` when the schemas differ otherwise.
+/// Returns the encoded defaults of the fields that `current` appends to `earlier`, or `None` when the schemas differ
+/// otherwise.
 fn appended_defaults(earlier: &Schema, current: &Schema) -> Option<Vec<u8>> {
     let (Schema::Record(earlier), Schema::Record(current)) = (earlier, current) else { return None };
     let (common, appended) = current.fields.split_at_checked(earlier.fields.len())?;

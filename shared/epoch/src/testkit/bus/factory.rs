@@ -12,8 +12,8 @@ pub trait BusFactory: Send + Sync + 'static {
     /// Returns a bus as another process would open it.
     async fn bus(&self) -> Arc<dyn Bus>;
 
-    /// Publishes a message that is not an event to the topic of [`AGGREGATE`](super::AGGREGATE). Returns false when the bus cannot carry
-    /// one.
+    /// Publishes a message that is not an event to the topic of [`AGGREGATE`](super::AGGREGATE). Returns false when the
+    /// bus cannot carry one.
     async fn publish_malformed(&self) -> bool;
 
     /// Returns the maximum number of events that a group may have in flight.

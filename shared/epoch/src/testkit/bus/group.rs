@@ -1,7 +1,7 @@
 //! The check of the suite for groups of several processes.
 //!
-//! Members join and leave while events arrive, and each hand-over is a chance to lose, repeat or reorder events. The check records
-//! every delivery with its member, and publishes until each member that should work has worked.
+//! Members join and leave while events arrive, and each hand-over is a chance to lose, repeat or reorder events. The
+//! check records every delivery with its member, and publishes until each member that should work has worked.
 
 use std::{
     sync::{
@@ -70,8 +70,8 @@ impl Pair {
     }
 }
 
-/// Checks that a group with joining and leaving members loses nothing, keeps order, and never delivers one aggregate to two members at
-/// once. Where members share work, both must work.
+/// Checks that a group with joining and leaving members loses nothing, keeps order, and never delivers one aggregate to
+/// two members at once. Where members share work, both must work.
 ///
 /// # Panics
 /// When the check fails.

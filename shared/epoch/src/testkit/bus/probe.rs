@@ -1,7 +1,7 @@
 //! Subscriptions that record deliveries before their gate.
 //!
-//! A gate hides repeated, reordered and excessive deliveries, so the suite records each delivery before the gate, in the order of
-//! the bus. Events count as in flight until the bus has its answer, or has stopped waiting for it.
+//! A gate hides repeated, reordered and excessive deliveries, so the suite records each delivery before the gate, in
+//! the order of the bus. Events count as in flight until the bus has its answer, or has stopped waiting for it.
 
 use std::{
     borrow::Cow,
