@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use epoch::{CommandContext, Repository, FastPath};
+use epoch::{CommandContext, FastPath, Repository};
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use uuid::Uuid;
 

@@ -12,11 +12,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, Repository, Version,
+    Batch, CommandContext, FastPath, Repository, Version,
     bus::Bus,
     gate::DeliverySource,
     handler::{DeliverError, DeliveryCounts, EventHandler, Subscription},
-    FastPath,
     store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};

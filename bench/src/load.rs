@@ -8,8 +8,7 @@ use std::{
 
 use anyhow::Result;
 use epoch::{
-    Aggregate, CommandContext, Repository, Version,
-    FastPath,
+    Aggregate, CommandContext, FastPath, Repository, Version,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::{Append, Appender, NewEvent, Streamer},
 };

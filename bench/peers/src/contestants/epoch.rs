@@ -9,10 +9,9 @@ use std::{
 use anyhow::Result;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, ExecuteError, Position, Repository,
+    Aggregate, Batch, CommandContext, ExecuteError, FastPath, Position, Repository,
     bus::Bus,
     handler::EventHandler,
-    FastPath,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::StoreError,
 };
