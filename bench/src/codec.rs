@@ -99,7 +99,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-fn earlier(ordered: &Ordered) -> Result<epoch::event::Encoded> {
+fn earlier(ordered: &Ordered) -> Result<epoch::event::EncodedEvent> {
     #[derive(Serialize)]
     #[serde(rename = "Ordered")]
     struct Before<'a> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use epoch::{CommandContext, Repository, local::LocalBus};
+use epoch::{CommandContext, FastPath, Repository};
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ pub async fn run(server: &str, pgbench: &str) -> Result<()> {
     let database = TestDatabase::create_on(server).await;
     let pool = database.epoch().await;
     sqlx::raw_sql(TABLE).execute(&pool).await?;
-    let (store, appender) = PgStore::new(pool, LocalBus::new());
+    let (store, appender) = PgStore::new(pool, FastPath::new());
     let appender = tokio::spawn(appender.run());
     let script = std::env::temp_dir().join(format!("single-insert-{}.sql", std::process::id()));
     std::fs::write(&script, INSERT)?;

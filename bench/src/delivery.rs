@@ -12,12 +12,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, Repository, Version,
+    Batch, CommandContext, FastPath, Repository, Version,
     bus::Bus,
-    gate::Way,
-    handler::{DeliverError, Delivered, EventHandler, Subscription},
-    local::LocalBus,
-    store::{Append, Appended, Appender, NewEvent},
+    gate::DeliverySource,
+    handler::{DeliverError, DeliveryCounts, EventHandler, Subscription},
+    store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, testkit::TestDatabase};
@@ -90,7 +89,7 @@ impl Subscription for Watched {
         self.inner.aggregates()
     }
 
-    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+    async fn deliver(&self, events: &Batch, way: DeliverySource) -> Result<DeliveryCounts, DeliverError> {
         let delivered = self.inner.deliver(events, way).await?;
         let now = Instant::now();
         for event in events {
@@ -118,7 +117,7 @@ impl Side {
             .execute(&pool)
             .await?;
         let mut tasks = JoinSet::new();
-        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
         tasks.spawn(appender.run());
         let progress = Progress::new(pool);
         let handler = Arc::new(Notes::default());
@@ -154,7 +153,7 @@ impl Side {
             events: vec![event],
             context,
         };
-        let Appended::Committed { .. } = self.store.append(append).await? else { bail!("not committed") };
+        let AppendOutcome::Committed { .. } = self.store.append(append).await? else { bail!("not committed") };
         let committed = Instant::now();
         let applied = async {
             loop {

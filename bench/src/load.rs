@@ -8,8 +8,7 @@ use std::{
 
 use anyhow::Result;
 use epoch::{
-    Aggregate, CommandContext, Repository, Version,
-    local::LocalBus,
+    Aggregate, CommandContext, FastPath, Repository, Version,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::{Append, Appender, NewEvent, Streamer},
 };
@@ -36,7 +35,7 @@ pub async fn run(server: &str) -> Result<()> {
     let event = NoteEvent::from(Noted { text: text() });
     let database = TestDatabase::create_on(server).await;
     let pool = database.epoch().await;
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let id = Uuid::now_v7();
     for start in (0..EVENTS).step_by(500) {

@@ -7,7 +7,7 @@ mod tus;
 mod uploads;
 
 use axum::{extract::FromRef, middleware};
-use epoch::{Repository, cache::Loaded};
+use epoch::{Repository, VersionedState};
 use epoch_postgres::{PgStore, Progress};
 use http_kit::{Caller, Problem, Role, Secrets, server};
 use sqlx::PgPool;
@@ -44,7 +44,13 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 impl Api {
     /// A file of `organization` as its stream has it, once the caller may see it. Another organization's doesn't exist; one
     /// that was aborted or deleted is still found.
-    async fn file(&self, caller: &Caller, organization: Uuid, role: Role, id: Uuid) -> Result<Loaded<File>, Problem> {
+    async fn file(
+        &self,
+        caller: &Caller,
+        organization: Uuid,
+        role: Role,
+        id: Uuid,
+    ) -> Result<VersionedState<File>, Problem> {
         caller.in_organization(organization)?;
         caller.at_least(role)?;
         let loaded = self.files.load(id).await?;
@@ -59,7 +65,7 @@ impl Api {
         organization: Uuid,
         role: Role,
         id: Uuid,
-    ) -> Result<Loaded<File>, Problem> {
+    ) -> Result<VersionedState<File>, Problem> {
         let loaded = self.file(caller, organization, role, id).await?;
         if !loaded.state.exists() {
             return Err(problems::no_file(id));

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use epoch::{
-    CommandContext, ExecuteError, Executed, Repository, Version,
-    store::{Appender, FoundCommand},
+    CommandContext, ExecuteError, ExecutionOutcome, Repository, Version,
+    store::{Appender, CommandLookup},
 };
 use epoch_postgres::{PgStore, PgTx};
 use futures::FutureExt;
@@ -68,8 +68,8 @@ async fn first_answer(store: &PgStore, context: &CommandContext) -> Result<Optio
     let Some(idempotency) = &context.idempotency else { return Ok(None) };
     match store.find_command(context.command_id, &idempotency.fingerprint).await? {
         None => Ok(None),
-        Some(FoundCommand::Same(record)) => Ok(Some((record.aggregate_id, record.version))),
-        Some(FoundCommand::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }.into()),
+        Some(CommandLookup::Same(record)) => Ok(Some((record.aggregate_id, record.version))),
+        Some(CommandLookup::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }.into()),
     }
 }
 
@@ -78,7 +78,7 @@ async fn assign_any(
     store: &PgStore,
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
-) -> Result<Option<Executed>, Failure> {
+) -> Result<Option<ExecutionOutcome>, Failure> {
     let mut after = None;
     loop {
         let candidates = jobs::waiting(store.pool(), after, CANDIDATES).await?;
@@ -101,7 +101,7 @@ async fn assign(
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
     job: WaitingJob,
-) -> Result<Executed, Failure> {
+) -> Result<ExecutionOutcome, Failure> {
     let machine_id = claim.machine_id;
     let assign = JobCommand::Assign { machine_id, machine_type: claim.machine_type.clone() };
     let context = claim.context.clone().for_tenant(job.organization_id);

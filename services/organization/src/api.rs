@@ -15,7 +15,7 @@ mod problems;
 use std::time::Duration;
 
 use axum::{Router, extract::FromRef, routing::post};
-use epoch::{Aggregate, CommandContext, Executed, Repository, envelope::StreamKey};
+use epoch::{Aggregate, CommandContext, ExecutionOutcome, Repository, envelope::StreamKey};
 use epoch_postgres::{PgStore, Progress, WaitError};
 use futures::FutureExt;
 use http_kit::{
@@ -88,7 +88,7 @@ impl Api {
         person: Person,
         context: CommandContext,
         command: impl Fn(Uuid) -> OrganizationCommand + Clone + Send + Sync + 'static,
-    ) -> Result<(Uuid, Executed), Problem> {
+    ) -> Result<(Uuid, ExecutionOutcome), Problem> {
         let organizations = self.organizations.clone();
         let committed = self.store.transaction(move |tx| {
             let (organizations, person) = (organizations.clone(), person.clone());

@@ -9,7 +9,7 @@ use std::{env, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler, local::LocalBus,
+    Aggregate, Batch, CommandContext, FastPath, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler,
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, connect, migrate};
@@ -61,7 +61,7 @@ async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     sqlx::raw_sql(BALANCES).execute(&pool).await?;
 
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     let progress = Progress::new(pool.clone());
     let config = KafkaConfig {
         namespace: "epoch_example".to_owned(),

@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use epoch::{
     handler::Subscription,
-    message::{Message as EpochMessage, MessageError, Received},
+    message::{Message as EpochMessage, MessageError, ReceivedEvent},
 };
 use epoch_registry::Framing;
 use rdkafka::{
@@ -296,7 +296,7 @@ fn count(events: i64) -> u32 {
 }
 
 /// The event in a record, or why there is none.
-fn event(message: &BorrowedMessage<'_>, registry: bool) -> Result<Received, String> {
+fn event(message: &BorrowedMessage<'_>, registry: bool) -> Result<ReceivedEvent, String> {
     // rdkafka panics at a header whose name isn't UTF-8. Nobody's record may end the consumer, again and again.
     let event = panic::catch_unwind(AssertUnwindSafe(|| read(message, registry)))
         .map_err(|_| "a header's name is not UTF-8".to_owned())?
@@ -308,7 +308,7 @@ fn event(message: &BorrowedMessage<'_>, registry: bool) -> Result<Received, Stri
     }
 }
 
-fn read(message: &BorrowedMessage<'_>, registry: bool) -> Result<Received, MessageError> {
+fn read(message: &BorrowedMessage<'_>, registry: bool) -> Result<ReceivedEvent, MessageError> {
     let headers = message.headers().map(|headers| headers.iter().collect::<Vec<_>>()).unwrap_or_default();
     let header = |name: &str| {
         let found = headers.iter().find(|header| header.key == name)?;
@@ -316,5 +316,9 @@ fn read(message: &BorrowedMessage<'_>, registry: bool) -> Result<Received, Messa
     };
     let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
     // Without a registry to ask, the producer's own word about the schema counts.
-    if registry { EpochMessage::receive(header, &body) } else { EpochMessage::read(header, &body).map(Received::from) }
+    if registry {
+        EpochMessage::receive(header, &body)
+    } else {
+        EpochMessage::read(header, &body).map(ReceivedEvent::from)
+    }
 }

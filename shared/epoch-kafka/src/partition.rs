@@ -16,9 +16,9 @@ use std::{
 use epoch::{
     envelope::Envelope,
     event::SchemaId,
-    gate::Way,
+    gate::DeliverySource,
     handler::Subscription,
-    message::{Frame, Received},
+    message::{Frame, ReceivedEvent},
     retry::RetryPolicy,
     trace,
 };
@@ -38,7 +38,7 @@ const BATCH: usize = 500;
 pub(crate) struct Item {
     pub(crate) offset: i64,
     /// `None` for what isn't an event; it only moves the position.
-    pub(crate) event: Option<Received>,
+    pub(crate) event: Option<ReceivedEvent>,
 }
 
 /// How far a partition's task is.
@@ -162,7 +162,7 @@ impl PartitionTask {
         let name = self.subscription.name();
         trace::link(&Span::current(), events);
         for failed in 1.. {
-            match self.subscription.deliver(events, Way::Bus).await {
+            match self.subscription.deliver(events, DeliverySource::Bus).await {
                 Ok(delivered) => {
                     tracing::debug!(?delivered, "delivered");
                     metrics::counter!("epoch_bus_consumed_total", "subscription" => name.to_owned())

@@ -351,8 +351,7 @@ mod tests {
     use std::{borrow::Cow, sync::Arc, time::Duration};
 
     use epoch::{
-        CommandContext,
-        context::Metadata,
+        CommandContext, Metadata,
         envelope::Envelope,
         event::SchemaId,
         timestamp::Timestamp,

@@ -7,7 +7,7 @@ use std::{env, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use epoch::{Aggregate, Batch, CommandContext, Position, Repository, handler::EventHandler, local::LocalBus};
+use epoch::{Aggregate, Batch, CommandContext, FastPath, Position, Repository, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Rebuild, connect, migrate, replay};
 use sqlx::{
     PgPool,
@@ -77,7 +77,7 @@ async fn run(database: &str) -> anyhow::Result<()> {
     sqlx::raw_sql("drop schema if exists epoch_example_rebuild cascade").execute(&pool).await?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     sqlx::raw_sql("create table balances (id uuid primary key, cents bigint not null)").execute(&pool).await?;
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let subscription =
         |revision| PgSubscription::new(Arc::new(Balances { revision }), store.clone(), Progress::new(pool.clone()));

@@ -8,10 +8,8 @@ use std::{convert::Infallible, env, process::ExitCode, sync::Arc, time::Duration
 use anyhow::Context;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, CommandContext, Envelope, Repository, Saga, Timestamp,
-    context::Metadata,
+    Aggregate, CommandContext, Envelope, FastPath, Metadata, Repository, Saga, Timestamp,
     event::CodecError,
-    local::LocalBus,
     saga::{Action, ActionOf, Input, InputOf, Undo},
 };
 use epoch_postgres::{
@@ -177,7 +175,7 @@ async fn run(database: &str) -> anyhow::Result<()> {
     let options = PgPoolOptions::new().max_connections(10);
     let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
-    let local = LocalBus::new();
+    let local = FastPath::new();
     let (store, appender) = PgStore::new(pool.clone(), local.clone());
     tokio::spawn(appender.run());
 

@@ -12,8 +12,7 @@ use std::{
 };
 
 use epoch::{
-    CommandContext, Envelope, Position, Timestamp, Version,
-    context::Metadata,
+    CommandContext, Envelope, Metadata, Position, Timestamp, Version,
     store::{Append, CommandRecord, StoreError},
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use epoch::{
-    local::LocalBus,
-    store::{Append, Appended, StoreError},
+    FastPath,
+    store::{Append, AppendOutcome, StoreError},
 };
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{
@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// One command waiting to be appended, and who waits for it.
 pub(crate) struct Request {
     pub(crate) append: Append,
-    pub(crate) answer: oneshot::Sender<Result<Appended, StoreError>>,
+    pub(crate) answer: oneshot::Sender<Result<AppendOutcome, StoreError>>,
 }
 
 /// The task that appends, and loads for those who are about to; ends when the store is dropped everywhere, after what was waiting is
@@ -44,7 +44,7 @@ pub struct Appender {
     pub(crate) loader: Loader,
     pub(crate) pool: PgPool,
     pub(crate) requests: mpsc::Receiver<Request>,
-    pub(crate) local: LocalBus,
+    pub(crate) local: FastPath,
     pub(crate) head: watch::Sender<u64>,
 }
 
@@ -63,7 +63,7 @@ impl Appender {
 struct Appending {
     pool: PgPool,
     requests: mpsc::Receiver<Request>,
-    local: LocalBus,
+    local: FastPath,
     head: watch::Sender<u64>,
 }
 
@@ -134,18 +134,18 @@ impl Appending {
             .unwrap_or_else(|_| Err(StoreError::Unavailable { detail: "append timed out".to_owned() }))
     }
 
-    fn appended(&self, outcome: Outcome) -> Appended {
+    fn appended(&self, outcome: Outcome) -> AppendOutcome {
         match outcome {
             Outcome::Committed(events) => {
-                let receipt = self.local.committed(&events);
+                let receipt = self.local.dispatch(&events);
                 if let Some(last) = events.last() {
                     self.head.send_replace(last.position.get());
                 }
-                Appended::Committed { events, receipt }
+                AppendOutcome::Committed { events, receipt }
             }
-            Outcome::Conflict(actual) => Appended::Conflict { actual },
-            Outcome::Repeated(record) => Appended::Repeated(record),
-            Outcome::Reused => Appended::Reused,
+            Outcome::Conflict(actual) => AppendOutcome::Conflict { actual },
+            Outcome::Repeated(record) => AppendOutcome::Repeated(record),
+            Outcome::Reused => AppendOutcome::Reused,
         }
     }
 }

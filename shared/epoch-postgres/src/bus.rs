@@ -12,7 +12,7 @@ use bytes::Bytes;
 use epoch::{
     Batch, Envelope,
     bus::{Bus, ConsumeError, PublishError},
-    gate::Way,
+    gate::DeliverySource,
     handler::Subscription,
     message::Message,
     retry::RetryPolicy,
@@ -133,7 +133,7 @@ impl PgBus {
             let span = tracing::debug_span!("deliver", subscription = subscription.name(), last = next);
             trace::link(&span, &events);
             if !events.is_empty()
-                && let Err(error) = subscription.deliver(&events, Way::Bus).instrument(span).await
+                && let Err(error) = subscription.deliver(&events, DeliverySource::Bus).instrument(span).await
             {
                 failed += 1;
                 tracing::warn!(group, %error, failed, "delivery failed");

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 use epoch::{
     Batch, Version,
     envelope::StreamKey,
-    gate::{Cursor, Parked},
+    gate::{Cursor, ParkReason},
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -52,8 +52,8 @@ fn cursor(row: &PgRow) -> Result<(StreamKey, Cursor), HandlerError> {
 }
 
 /// Why a cursor is parked, as [`reason`] wrote it.
-pub(crate) fn parked(reason: &str) -> Parked {
-    if reason == "gap" { Parked::Gap } else { Parked::Failed }
+pub(crate) fn parked(reason: &str) -> ParkReason {
+    if reason == "gap" { ParkReason::Gap } else { ParkReason::Failed }
 }
 
 /// What became of [`follow`].
@@ -156,9 +156,9 @@ pub(crate) async fn advance<'a>(
     Ok(())
 }
 
-pub(crate) fn reason(parked: Parked) -> &'static str {
+pub(crate) fn reason(parked: ParkReason) -> &'static str {
     match parked {
-        Parked::Gap => "gap",
-        Parked::Failed => "failed",
+        ParkReason::Gap => "gap",
+        ParkReason::Failed => "failed",
     }
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use epoch::{
     Batch, Envelope, Timestamp, Version,
     envelope::StreamKey,
-    gate::{Cursor, Parked},
+    gate::{Cursor, ParkReason},
     store::StoreError,
 };
 use sqlx::{PgConnection, Row};
@@ -66,7 +66,7 @@ pub struct DeadLetter {
     /// The event's name.
     pub event_name: String,
     /// Why the aggregate is parked.
-    pub parked: Parked,
+    pub parked: ParkReason,
     /// What the handler said; `None` for events that only wait behind it.
     pub error: Option<String>,
     /// How often it was tried since it was parked.
@@ -132,7 +132,7 @@ pub async fn list(subscription: &PgSubscription, limit: i64) -> Result<Vec<DeadL
                 stream: StreamKey { aggregate: aggregate.into(), id: row.try_get::<Uuid, _>("aggregate_id")? },
                 version: Version::ZERO,
                 event_name: row.try_get("event_name")?,
-                parked: if parked == "gap" { Parked::Gap } else { Parked::Failed },
+                parked: if parked == "gap" { ParkReason::Gap } else { ParkReason::Failed },
                 error: row.try_get("error")?,
                 attempts: row.try_get("attempts")?,
                 queued_at: Timestamp::from_millis(row.try_get("queued_at")?),
@@ -244,7 +244,7 @@ async fn release_page(
         .collect();
     let full_page = i64::try_from(queued.len()).is_ok_and(|count| count == limit);
     let parked = match (queued.len() > in_order.len(), full_page) {
-        (true, _) => Some(Parked::Gap),
+        (true, _) => Some(ParkReason::Gap),
         (false, true) => cursor.parked,
         (false, false) => None,
     };
@@ -269,7 +269,7 @@ async fn note_failure(
         .bind(failure.to_string())
         .execute(tx.connection())
         .await?;
-    let parked = Cursor { parked: Some(Parked::Failed), ..cursor };
+    let parked = Cursor { parked: Some(ParkReason::Failed), ..cursor };
     cursors::advance(tx.connection(), generation, std::iter::once((stream, &parked))).await?;
     drop(tx.commit().await?);
     Ok(())

@@ -32,8 +32,8 @@ use epoch::{
     Batch, Envelope, Position,
     bus::Bus,
     envelope::StreamKey,
-    gate::Way,
-    handler::{DeliverError, Delivered, Subscription},
+    gate::DeliverySource,
+    handler::{DeliverError, DeliveryCounts, Subscription},
     store::StoreError,
 };
 use tokio::time::Instant;
@@ -316,7 +316,7 @@ impl Subscription for Counted {
         self.subscription.aggregates()
     }
 
-    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+    async fn deliver(&self, events: &Batch, way: DeliverySource) -> Result<DeliveryCounts, DeliverError> {
         let delivered = self.subscription.deliver(events, way).await?;
         self.applied.fetch_add(delivered.applied as u64, Ordering::Relaxed);
         Ok(delivered)
@@ -362,7 +362,7 @@ impl Run {
         let Some(last) = page.last() else { return Ok(false) };
         let reached = last.position;
         let events: Vec<Arc<Envelope>> = page.into_iter().map(Arc::new).collect();
-        if let Err(error) = self.counted.deliver(&events, Way::Replay).await {
+        if let Err(error) = self.counted.deliver(&events, DeliverySource::Replay).await {
             building.check_declared()?;
             return Err(error.into());
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use epoch::{
     Envelope, Position,
-    gate::Way,
+    gate::DeliverySource,
     handler::{DeliverError, Subscription},
 };
 
@@ -34,7 +34,7 @@ pub async fn replay(
         let Some(last) = page.last() else { return Ok(reached) };
         let next = last.position;
         let events: Vec<Arc<Envelope>> = page.into_iter().map(Arc::new).collect();
-        subscription.deliver(&events, Way::Replay).await?;
+        subscription.deliver(&events, DeliverySource::Replay).await?;
         reached = next;
     }
 }

@@ -4,7 +4,7 @@
 //! The invariant: a row gives back exactly the envelope that was written; numbers that can't be are an error, not wrapped.
 
 use bytes::Bytes;
-use epoch::{Envelope, Position, Timestamp, Version, context::Metadata, event::SchemaId, store::StoreError};
+use epoch::{Envelope, Metadata, Position, Timestamp, Version, event::SchemaId, store::StoreError};
 use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 

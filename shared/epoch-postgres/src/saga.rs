@@ -27,9 +27,8 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, ExecuteError, Executed, Timestamp,
+    Batch, CommandContext, ExecuteError, ExecutionOutcome, Metadata, Timestamp,
     clock::{Clock, SystemClock},
-    context::Metadata,
     handler::EventHandler,
     retry::RetryPolicy,
     saga::{Run, RunError, Saga, Work},
@@ -68,7 +67,7 @@ impl<R> Commanded<R> {
     /// # Errors
     /// Everything but a refusal.
     pub fn from_executed<E: std::error::Error>(
-        executed: Result<Executed, ExecuteError<E>>,
+        executed: Result<ExecutionOutcome, ExecuteError<E>>,
         refusal: impl FnOnce(E) -> R,
     ) -> Result<Self, HandlerError> {
         match executed {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use epoch::{
     Version,
     event::SchemaId,
-    snapshot::{Since, SinceEvent, Snapshot, SnapshotStore},
+    snapshot::{Snapshot, SnapshotStore, StreamTail, TailEvent},
     store::StoreError,
 };
 use futures::TryStreamExt;
@@ -83,13 +83,13 @@ impl SnapshotStore for PgSnapshots {
         snapshot(aggregate, id, version, schema, state)
     }
 
-    async fn newest_and_since(
+    async fn newest_with_tail(
         &self,
         aggregate: &'static str,
         id: Uuid,
-    ) -> Result<Option<(Snapshot, Since)>, StoreError> {
+    ) -> Result<Option<(Snapshot, StreamTail)>, StoreError> {
         let mut rows = sqlx::query(NEWEST_AND_SINCE).bind(id).bind(aggregate).bind(SHORT).fetch(&self.pool);
-        let (mut kept, mut since, mut bytes) = (None, Since { all: true, ..Since::default() }, 0);
+        let (mut kept, mut since, mut bytes) = (None, StreamTail { complete: true, ..StreamTail::default() }, 0);
         while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
             let (version, event_name, schema, payload) = part(&row).map_err(|error| store_error(&error))?;
             let Some(event_name) = event_name else {
@@ -98,14 +98,14 @@ impl SnapshotStore for PgSnapshots {
             };
             if number(bytes as u64) >= BUDGET {
                 // Whoever folds it reads on by itself.
-                since.all = false;
+                since.complete = false;
                 continue;
             }
             bytes += payload.len();
             let (version, schema) = (Version::new(count(version)?), SchemaId::new(schema.cast_unsigned()));
-            since.events.push(SinceEvent { version, event_name, schema, payload: Bytes::from(payload) });
+            since.events.push(TailEvent { version, event_name, schema, payload: Bytes::from(payload) });
         }
-        since.all &= number(since.events.len() as u64) < SHORT;
+        since.complete &= number(since.events.len() as u64) < SHORT;
         // They come in order; nothing promises it.
         since.events.sort_unstable_by_key(|event| event.version);
         Ok(kept.map(|snapshot| (snapshot, since)))

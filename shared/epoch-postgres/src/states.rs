@@ -8,10 +8,9 @@ use std::{marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Version,
-    cache::Loaded,
+    Aggregate, Version, VersionedState,
     state::{Change, StateStore, decode_state, encode_state},
-    store::{Append, Appended, StoreError},
+    store::{Append, AppendOutcome, StoreError},
 };
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -33,7 +32,7 @@ impl PgStore {
         append: Append,
         states: &dyn StateStore<A, PgConnection>,
         change: &Change<A>,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         let transaction = async {
             let mut transaction = crate::begin(self.pool(), "begin").await.map_err(|error| store_error(&error))?;
             let outcome = append_batch(&mut transaction, std::slice::from_ref(&append)).await?.pop();
@@ -45,12 +44,12 @@ impl PgStore {
                     if let Some(last) = events.last() {
                         self.committed(last.position);
                     }
-                    let receipt = self.local().committed(&events);
-                    Ok(Appended::Committed { events, receipt })
+                    let receipt = self.local().dispatch(&events);
+                    Ok(AppendOutcome::Committed { events, receipt })
                 }
-                Some(Outcome::Conflict(actual)) => Ok(Appended::Conflict { actual }),
-                Some(Outcome::Repeated(record)) => Ok(Appended::Repeated(record)),
-                Some(Outcome::Reused) => Ok(Appended::Reused),
+                Some(Outcome::Conflict(actual)) => Ok(AppendOutcome::Conflict { actual }),
+                Some(Outcome::Repeated(record)) => Ok(AppendOutcome::Repeated(record)),
+                Some(Outcome::Reused) => Ok(AppendOutcome::Reused),
                 None => Err(StoreError::Refused { detail: "no answer to an append".to_owned() }),
             }
         };
@@ -109,7 +108,7 @@ impl<A> Default for PgBlobStates<A> {
 
 #[async_trait]
 impl<A: Aggregate> StateStore<A, PgConnection> for PgBlobStates<A> {
-    async fn get_by_id(&self, executor: &mut PgConnection, id: Uuid) -> Result<Option<Loaded<A>>, StoreError> {
+    async fn get_by_id(&self, executor: &mut PgConnection, id: Uuid) -> Result<Option<VersionedState<A>>, StoreError> {
         let row = sqlx::query(GET_STATE).bind(id).bind(A::NAME).fetch_optional(executor).await;
         let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
         let columns =
@@ -117,10 +116,15 @@ impl<A: Aggregate> StateStore<A, PgConnection> for PgBlobStates<A> {
         let (version, schema, state) = columns().map_err(|error| store_error(&error))?;
         let version = Version::new(count(version)?);
         let state = u32::try_from(schema).ok().and_then(|schema| decode_state(schema, state));
-        Ok(state.map(|state| Loaded { state: Arc::new(state), version }))
+        Ok(state.map(|state| VersionedState { state: Arc::new(state), version }))
     }
 
-    async fn persist(&self, executor: &mut PgConnection, id: Uuid, state: &Loaded<A>) -> Result<(), StoreError> {
+    async fn persist(
+        &self,
+        executor: &mut PgConnection,
+        id: Uuid,
+        state: &VersionedState<A>,
+    ) -> Result<(), StoreError> {
         let query = sqlx::query(PUT_STATE)
             .bind(id)
             .bind(A::NAME)

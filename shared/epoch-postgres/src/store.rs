@@ -4,11 +4,9 @@
 //! [`append`](crate::append) and in `migrations/0001_events.sql`; how they are read, in [`streams`](crate::streams).
 
 use epoch::{
-    Aggregate, Position, Version,
-    cache::Loaded,
-    local::LocalBus,
+    Aggregate, FastPath, Position, Version, VersionedState,
     state::{Change, StateStore},
-    store::{Append, Appended, CommandRecord, FoundCommand, StoreError},
+    store::{Append, AppendOutcome, CommandLookup, CommandRecord, StoreError},
 };
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::sync::{
@@ -31,7 +29,7 @@ pub struct PgStore {
     pool: PgPool,
     requests: mpsc::Sender<Request>,
     pub(crate) loads: Loads,
-    local: LocalBus,
+    local: FastPath,
     head: watch::Sender<u64>,
 }
 
@@ -39,7 +37,7 @@ impl PgStore {
     /// A store on `pool`, whose connections have the service's schema first in their search path, and the task that appends for
     /// it. Run the task for as long as the store is used.
     #[must_use]
-    pub fn new(pool: PgPool, local: LocalBus) -> (Self, Appender) {
+    pub fn new(pool: PgPool, local: FastPath) -> (Self, Appender) {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let (head, _) = watch::channel(0);
         let (loads, loader) = Loads::new(pool.clone());
@@ -56,7 +54,7 @@ impl PgStore {
 
     /// The subscriptions of this process.
     #[must_use]
-    pub fn local(&self) -> &LocalBus {
+    pub fn local(&self) -> &FastPath {
         &self.local
     }
 
@@ -74,7 +72,7 @@ impl PgStore {
 impl epoch::store::Appender for PgStore {
     type Executor = PgConnection;
 
-    fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send {
+    fn append(&self, append: Append) -> impl Future<Output = Result<AppendOutcome, StoreError>> + Send {
         let stopped = || StoreError::Unavailable { detail: "the appender has stopped".to_owned() };
         let (answer, answered) = oneshot::channel();
         let sent = self.requests.try_send(Request { append, answer });
@@ -94,7 +92,7 @@ impl epoch::store::Appender for PgStore {
         append: Append,
         states: &dyn StateStore<A, PgConnection>,
         change: &Change<A>,
-    ) -> Result<Appended, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         self.append_and_write(append, states, change).instrument(tracing::debug_span!("append")).await
     }
 
@@ -102,12 +100,12 @@ impl epoch::store::Appender for PgStore {
         &self,
         states: &dyn StateStore<A, PgConnection>,
         id: Uuid,
-    ) -> Result<Option<Loaded<A>>, StoreError> {
+    ) -> Result<Option<VersionedState<A>>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(|error| store_error(&error))?;
         states.get_by_id(&mut connection, id).await
     }
 
-    async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {
+    async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<CommandLookup>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(|error| store_error(&error))?;
         find_command(&mut connection, id, fingerprint).await
     }
@@ -120,13 +118,13 @@ pub(crate) async fn find_command(
     connection: &mut PgConnection,
     id: Uuid,
     fingerprint: &[u8],
-) -> Result<Option<FoundCommand>, StoreError> {
+) -> Result<Option<CommandLookup>, StoreError> {
     let row = sqlx::query(FIND_COMMAND).bind(id).bind(fingerprint).fetch_optional(connection).await;
     let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
     let read = || -> Result<(bool, Uuid, i64), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
     let (same, aggregate_id, version) = read().map_err(|error| store_error(&error))?;
     if !same {
-        return Ok(Some(FoundCommand::Other));
+        return Ok(Some(CommandLookup::Other));
     }
-    Ok(Some(FoundCommand::Same(CommandRecord { aggregate_id, version: Version::new(count(version)?) })))
+    Ok(Some(CommandLookup::Same(CommandRecord { aggregate_id, version: Version::new(count(version)?) })))
 }

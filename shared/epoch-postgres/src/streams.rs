@@ -9,7 +9,7 @@
 use epoch::{
     Bounds, Envelope, Position, Positions, Version, Versions,
     event::SchemaId,
-    fold::Recorded,
+    fold::StoredEvent,
     store::{StoreError, Streamer},
 };
 use futures::{
@@ -63,7 +63,7 @@ pub(crate) async fn visit_on(
     aggregate: &'static str,
     id: Uuid,
     bounds: Versions,
-    visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+    visit: &mut (dyn FnMut(StoredEvent<'_>) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
     let mut rows = sqlx::query(VISIT)
         .bind(id)
@@ -87,11 +87,11 @@ fn columns(row: &PgRow, first: usize) -> Result<(i64, &str, i64, &[u8]), sqlx::E
 fn show(
     row: &PgRow,
     first: usize,
-    visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+    visit: &mut (dyn FnMut(StoredEvent<'_>) -> Result<(), StoreError> + Send),
 ) -> Result<(Version, usize), StoreError> {
     let (version, event_name, schema, payload) = columns(row, first).map_err(|error| store_error(&error))?;
     let version = Version::new(count(version)?);
-    visit(Recorded { version, event_name, schema: SchemaId::new(schema.cast_unsigned()), payload })?;
+    visit(StoredEvent { version, event_name, schema: SchemaId::new(schema.cast_unsigned()), payload })?;
     Ok((version, payload.len()))
 }
 
@@ -185,7 +185,7 @@ impl PgStore {
         aggregate: &'static str,
         id: Uuid,
         bounds: Versions,
-        visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+        visit: &mut (dyn FnMut(StoredEvent<'_>) -> Result<(), StoreError> + Send),
     ) -> Result<Option<Versions>, StoreError> {
         let Some(bounds) = bounds.rest(bounds.after, 0) else { return Ok(None) };
         if bounds.limit.is_some() {
@@ -245,7 +245,7 @@ impl Streamer for PgStore {
         aggregate: &'static str,
         id: Uuid,
         bounds: Versions,
-        visit: &'a mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+        visit: &'a mut (dyn FnMut(StoredEvent<'_>) -> Result<(), StoreError> + Send),
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let Some(bounds) = self.visit_in_group(aggregate, id, bounds, visit).await? else { return Ok(()) };

@@ -82,7 +82,7 @@ impl KeyStore for PgKeyStore {
         Ok(())
     }
 
-    async fn wrapped_otherwise(&self, master: u32, limit: u32) -> Result<Vec<WrappedKey>, KeyStoreError> {
+    async fn keys_to_rewrap(&self, master: u32, limit: u32) -> Result<Vec<WrappedKey>, KeyStoreError> {
         let query = sqlx::query(OTHERWISE).bind(master.cast_signed()).bind(i64::from(limit));
         let rows = query.fetch_all(&self.pool).await.map_err(failed)?;
         let mut keys = Vec::with_capacity(rows.len());

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use epoch::{
     Batch, Envelope,
     envelope::StreamKey,
-    gate::{Cursor, Parked, Verdict, Way},
-    handler::{DeliverError, Delivered, Subscription},
+    gate::{Cursor, DeliverySource, ParkReason, Verdict},
+    handler::{DeliverError, DeliveryCounts, Subscription},
     retry::RetryPolicy,
 };
 use futures::FutureExt;
@@ -106,15 +106,15 @@ impl PgSubscription {
 
     /// Whether committed events may be handed to it directly.
     #[must_use]
-    pub fn locally(&self) -> bool {
-        self.handler.locally()
+    pub fn allows_fast_path(&self) -> bool {
+        self.handler.allows_fast_path()
     }
 
     /// One transaction: lock, judge, apply, move; in one step where all events are next.
-    async fn gate(&self, events: &Batch, way: Way) -> Result<Delivered, HandlerError> {
+    async fn gate(&self, events: &Batch, way: DeliverySource) -> Result<DeliveryCounts, HandlerError> {
         let generation = &self.generation().await?;
-        let durability = if way == Way::Local { Durability::Soon } else { Durability::AtCommit };
-        let mut tx = match cursors::follow_next(generation, events).filter(|_| way == Way::Local) {
+        let durability = if way == DeliverySource::FastPath { Durability::Soon } else { Durability::AtCommit };
+        let mut tx = match cursors::follow_next(generation, events).filter(|_| way == DeliverySource::FastPath) {
             Some(follow) => match self.store.begin_soon_with(&follow).await {
                 Ok(tx) => return self.all_next(tx, events).await,
                 Err(error) if cursors::is_not_next(&error) => self.store.begin_with(durability).await?,
@@ -147,18 +147,18 @@ impl PgSubscription {
             drop(tx.commit().await?);
             self.progress.moved();
         }
-        for (stream, _) in locked.iter().filter(|(_, cursor)| cursor.parked == Some(Parked::Gap)) {
+        for (stream, _) in locked.iter().filter(|(_, cursor)| cursor.parked == Some(ParkReason::Gap)) {
             delivered.applied += self.close_gap(stream).await?;
         }
         Ok(delivered)
     }
 
     /// Applies a batch past which the cursors have moved.
-    async fn all_next(&self, mut tx: PgTx, events: &Batch) -> Result<Delivered, HandlerError> {
+    async fn all_next(&self, mut tx: PgTx, events: &Batch) -> Result<DeliveryCounts, HandlerError> {
         self.apply(&mut tx, events).await?;
         drop(tx.commit().await?);
         self.progress.moved();
-        Ok(Delivered { applied: events.len(), ..Delivered::default() })
+        Ok(DeliveryCounts { applied: events.len(), ..DeliveryCounts::default() })
     }
 
     /// Goes on with an aggregate that waited for missing events, as far as they have come.
@@ -188,20 +188,20 @@ impl PgSubscription {
     }
 
     /// Tries a batch; when the handler fails, tries its aggregates one by one, then their events one by one.
-    async fn bring(&self, events: &Batch, way: Way) -> Result<Delivered, HandlerError> {
+    async fn bring(&self, events: &Batch, way: DeliverySource) -> Result<DeliveryCounts, HandlerError> {
         let error = match self.gate_retrying(events, way).await {
             Ok(delivered) => return Ok(delivered),
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => error,
         };
-        if way == Way::Local {
+        if way == DeliverySource::FastPath {
             tracing::debug!(subscription = self.name(), %error, "left to the bus");
-            return Ok(Delivered { gap: events.len(), ..Delivered::default() });
+            return Ok(DeliveryCounts { gap: events.len(), ..DeliveryCounts::default() });
         }
         if events.len() == 1 {
             return self.park_after_retries(events, error).await;
         }
-        let mut delivered = Delivered::default();
+        let mut delivered = DeliveryCounts::default();
         for part in split(events) {
             delivered = add(delivered, Box::pin(self.bring(&part, way)).await?);
         }
@@ -209,7 +209,7 @@ impl PgSubscription {
     }
 
     /// Waits out other transactions; anything else is the caller's to judge.
-    async fn gate_retrying(&self, events: &Batch, way: Way) -> Result<Delivered, HandlerError> {
+    async fn gate_retrying(&self, events: &Batch, way: DeliverySource) -> Result<DeliveryCounts, HandlerError> {
         let mut failed = 0;
         loop {
             match self.gate(events, way).await {
@@ -223,10 +223,10 @@ impl PgSubscription {
         }
     }
 
-    async fn park_after_retries(&self, event: &Batch, mut error: HandlerError) -> Result<Delivered, HandlerError> {
+    async fn park_after_retries(&self, event: &Batch, mut error: HandlerError) -> Result<DeliveryCounts, HandlerError> {
         for failed in 1..self.retry.attempts {
             tokio::time::sleep(self.retry.wait(failed)).await;
-            match self.gate_retrying(event, Way::Bus).await {
+            match self.gate_retrying(event, DeliverySource::Bus).await {
                 Ok(delivered) => return Ok(delivered),
                 Err(again) if again.is_transient() => return Err(again),
                 Err(again) => error = again,
@@ -235,19 +235,19 @@ impl PgSubscription {
         self.park(event, &error).await
     }
 
-    async fn park(&self, event: &Batch, error: &HandlerError) -> Result<Delivered, HandlerError> {
+    async fn park(&self, event: &Batch, error: &HandlerError) -> Result<DeliveryCounts, HandlerError> {
         let generation = &self.generation().await?;
         let mut tx = self.store.begin().await?;
         let mut locked = cursors::lock(tx.connection(), generation, &cursors::streams(event)).await?;
-        let (apply, queue, mut delivered) = judge(&mut locked.clone(), event, Way::Bus);
+        let (apply, queue, mut delivered) = judge(&mut locked.clone(), event, DeliverySource::Bus);
         dead_letters::queue(tx.connection(), &generation.key, &queue, None).await?;
         if !apply.is_empty() {
             dead_letters::queue(tx.connection(), &generation.key, &apply, Some(&error.to_string())).await?;
             for cursor in locked.values_mut() {
-                cursor.parked = Some(Parked::Failed);
+                cursor.parked = Some(ParkReason::Failed);
             }
             cursors::advance(tx.connection(), generation, locked.iter()).await?;
-            delivered = Delivered { queued: 1, ..Delivered::default() };
+            delivered = DeliveryCounts { queued: 1, ..DeliveryCounts::default() };
         }
         drop(tx.commit().await?);
         if let Some(event) = apply.first() {
@@ -261,10 +261,10 @@ impl PgSubscription {
     }
 }
 
-type Judged = (Vec<Arc<Envelope>>, Vec<Arc<Envelope>>, Delivered);
+type Judged = (Vec<Arc<Envelope>>, Vec<Arc<Envelope>>, DeliveryCounts);
 
-fn judge(cursors: &mut HashMap<StreamKey, Cursor>, events: &Batch, way: Way) -> Judged {
-    let (mut apply, mut queue, mut delivered) = (Vec::new(), Vec::new(), Delivered::default());
+fn judge(cursors: &mut HashMap<StreamKey, Cursor>, events: &Batch, way: DeliverySource) -> Judged {
+    let (mut apply, mut queue, mut delivered) = (Vec::new(), Vec::new(), DeliveryCounts::default());
     for event in events {
         let cursor = cursors.entry(event.stream()).or_default();
         match cursor.judge(event.version, way) {
@@ -294,8 +294,8 @@ fn split(events: &Batch) -> Vec<Vec<Arc<Envelope>>> {
     }
 }
 
-fn add(a: Delivered, b: Delivered) -> Delivered {
-    Delivered {
+fn add(a: DeliveryCounts, b: DeliveryCounts) -> DeliveryCounts {
+    DeliveryCounts {
         applied: a.applied + b.applied,
         duplicate: a.duplicate + b.duplicate,
         gap: a.gap + b.gap,
@@ -313,13 +313,13 @@ impl Subscription for PgSubscription {
         self.handler.aggregates()
     }
 
-    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
+    async fn deliver(&self, events: &Batch, way: DeliverySource) -> Result<DeliveryCounts, DeliverError> {
         if events.is_empty() {
-            return Ok(Delivered::default());
+            return Ok(DeliveryCounts::default());
         }
         // Here and not only where routes are made, so that no way of wiring can start outside effects before the bus does.
-        if way == Way::Local && !self.handler.locally() {
-            return Ok(Delivered { gap: events.len(), ..Delivered::default() });
+        if way == DeliverySource::FastPath && !self.handler.allows_fast_path() {
+            return Ok(DeliveryCounts { gap: events.len(), ..DeliveryCounts::default() });
         }
         let delivered = self
             .bring(events, way)

@@ -12,13 +12,13 @@ use std::{
 };
 
 use epoch::{
-    Aggregate, AggregateId, CommandContext, Envelope, ExecuteError, Executed, Repository, Version,
-    cache::Loaded,
+    Aggregate, AggregateId, CommandContext, Envelope, ExecuteError, ExecutionOutcome, Repository, Version,
+    VersionedState,
+    fast_path::Receipt,
     fold::Fold,
-    local::Receipt,
     retry::RetryPolicy,
     state::Change,
-    store::{Append, CommandRecord, FoundCommand, NewEvent, StoreError},
+    store::{Append, CommandLookup, CommandRecord, NewEvent, StoreError},
 };
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -213,13 +213,13 @@ impl PgTx {
     pub async fn repeated<E: std::error::Error>(
         &mut self,
         context: &CommandContext,
-    ) -> Result<Option<Executed>, ExecuteError<E>> {
+    ) -> Result<Option<ExecutionOutcome>, ExecuteError<E>> {
         let Some(idempotency) = &context.idempotency else { return Ok(None) };
         match find_command(self.inner.connection(), context.command_id, &idempotency.fingerprint).await? {
             None => Ok(None),
-            Some(FoundCommand::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
-            Some(FoundCommand::Same(CommandRecord { aggregate_id, version })) => {
-                Ok(Some(Executed { aggregate_id, version, appended: 0, repeated: true }))
+            Some(CommandLookup::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
+            Some(CommandLookup::Same(CommandRecord { aggregate_id, version })) => {
+                Ok(Some(ExecutionOutcome { aggregate_id, version, appended: 0, repeated: true }))
             }
         }
     }
@@ -234,7 +234,7 @@ impl PgTx {
         id: impl AggregateId<A>,
         command: &A::Command,
         context: &CommandContext,
-    ) -> Result<Executed, ExecuteError<A::Error>> {
+    ) -> Result<ExecutionOutcome, ExecuteError<A::Error>> {
         let id = id.uuid();
         if let Some(executed) = self.repeated(context).await? {
             return Ok(executed);
@@ -248,7 +248,8 @@ impl PgTx {
         let events = loaded.state.decide(command).map_err(ExecuteError::Rejected)?;
         let change = Change::new(id, loaded, &events);
         let (expected, loaded) = (change.before, change.after.clone());
-        let executed = Executed { aggregate_id: id, version: loaded.version, appended: events.len(), repeated: false };
+        let executed =
+            ExecutionOutcome { aggregate_id: id, version: loaded.version, appended: events.len(), repeated: false };
         if !events.is_empty() || context.idempotency.is_some() {
             let events = events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?;
             self.appends.push(Append {
@@ -266,7 +267,7 @@ impl PgTx {
                 self.writes.insert((A::NAME, id), Box::new(Written { states: Arc::clone(states), change }));
             }
             let repository = repository.clone();
-            self.after_commit.push(Box::new(move || repository.committed(change)));
+            self.after_commit.push(Box::new(move || repository.record_commit(change)));
         }
         self.states.insert((A::NAME, id), Box::new(loaded));
         Ok(executed)
@@ -280,9 +281,9 @@ impl PgTx {
         &mut self,
         repository: &Repository<A, PgStore>,
         id: impl AggregateId<A>,
-    ) -> Result<Loaded<A>, StoreError> {
+    ) -> Result<VersionedState<A>, StoreError> {
         let id = id.uuid();
-        let held = self.states.get(&(A::NAME, id)).and_then(|held| held.downcast_ref::<Loaded<A>>());
+        let held = self.states.get(&(A::NAME, id)).and_then(|held| held.downcast_ref::<VersionedState<A>>());
         if let Some(held) = held {
             return Ok(held.clone());
         }
@@ -290,13 +291,13 @@ impl PgTx {
         let mut fold = if cached.version > Version::ZERO {
             Fold::from(id, cached)
         } else {
-            Fold::proving(id, self.kept(repository, id).await?)
+            Fold::verifying(id, self.kept(repository, id).await?)
         };
         loop {
             visit_on(self.inner.connection(), A::NAME, id, fold.bounds(), &mut |event| fold.take(event)).await?;
             match fold.finish() {
-                Some(folded) => return Ok(folded.loaded),
-                None => fold = Fold::from(id, Loaded::default()),
+                Some(folded) => return Ok(folded.state),
+                None => fold = Fold::from(id, VersionedState::default()),
             }
         }
     }
@@ -305,8 +306,8 @@ impl PgTx {
         &mut self,
         repository: &Repository<A, PgStore>,
         id: Uuid,
-    ) -> Result<Loaded<A>, StoreError> {
-        let Some(states) = repository.states() else { return Ok(Loaded::default()) };
+    ) -> Result<VersionedState<A>, StoreError> {
+        let Some(states) = repository.states() else { return Ok(VersionedState::default()) };
         Ok(states.get_by_id(self.inner.connection(), id).await?.unwrap_or_default())
     }
 
@@ -340,7 +341,7 @@ impl PgTx {
         }
         let Some(last) = committed.last() else { return Ok(Receipt::default()) };
         self.store.committed(last.position);
-        Ok(self.store.local().committed(&committed))
+        Ok(self.store.local().dispatch(&committed))
     }
 
     /// Undoes everything; dropping the transaction does the same, later.

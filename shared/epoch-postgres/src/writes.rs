@@ -120,8 +120,8 @@ impl EventHandler<PgTx> for Watched {
         self.handler.aggregates()
     }
 
-    fn locally(&self) -> bool {
-        self.handler.locally()
+    fn allows_fast_path(&self) -> bool {
+        self.handler.allows_fast_path()
     }
 
     fn tables(&self) -> &'static [&'static str] {

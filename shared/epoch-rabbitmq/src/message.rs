@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use epoch::{
     envelope::Envelope,
-    message::{Frame, Message, MessageError, Received},
+    message::{Frame, Message, MessageError, ReceivedEvent},
 };
 use lapin::{
     BasicProperties,
@@ -51,11 +51,11 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPVal
 }
 
 /// The event in a message; takes its body.
-pub(crate) fn read(delivery: &mut Delivery, registry: bool) -> Result<Received, MessageError> {
+pub(crate) fn read(delivery: &mut Delivery, registry: bool) -> Result<ReceivedEvent, MessageError> {
     let body = Bytes::from(std::mem::take(&mut delivery.data));
     let header = |name: &str| header(&delivery.properties, name).and_then(text);
     // Without a registry to ask, the producer's own word about the schema counts.
-    if registry { Message::receive(header, &body) } else { Message::read(header, &body).map(Received::from) }
+    if registry { Message::receive(header, &body) } else { Message::read(header, &body).map(ReceivedEvent::from) }
 }
 
 /// Where the message stands in its stream.

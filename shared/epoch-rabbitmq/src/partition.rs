@@ -18,9 +18,9 @@ use std::{
 use epoch::{
     envelope::Envelope,
     event::SchemaId,
-    gate::Way,
+    gate::DeliverySource,
     handler::Subscription,
-    message::{Frame, Received},
+    message::{Frame, ReceivedEvent},
     retry::RetryPolicy,
     trace,
 };
@@ -209,7 +209,7 @@ impl Partition {
     }
 
     /// The event in a message. What isn't one stays in the stream, where it can be looked at.
-    fn event(&self, stream: &str, message: &mut Delivery) -> Option<Received> {
+    fn event(&self, stream: &str, message: &mut Delivery) -> Option<ReceivedEvent> {
         let reason = match message::read(message, self.framing.is_some()) {
             Ok(event) if event.aggregate() == self.aggregate => return Some(event),
             Ok(event) => format!("it belongs to aggregate {}", event.aggregate()),
@@ -230,7 +230,7 @@ impl Partition {
         let name = self.subscription.name();
         trace::link(&Span::current(), events);
         for failed in 1.. {
-            match self.subscription.deliver(events, Way::Bus).await {
+            match self.subscription.deliver(events, DeliverySource::Bus).await {
                 Ok(delivered) => {
                     tracing::debug!(?delivered, "delivered");
                     metrics::counter!("epoch_bus_consumed_total", "subscription" => name.to_owned())

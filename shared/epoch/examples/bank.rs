@@ -1,4 +1,4 @@
-//! A bank account on the store in memory: `cargo run -p epoch --example bank`.
+//! A bank account on the in-memory store: `cargo run -p epoch --example bank`.
 
 use epoch::{Aggregate, CommandContext, ExecuteError, Repository, Version, memory::MemoryStore};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub(crate) enum AccountCommand {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("there are only {0} cents")]
+#[error("insufficient balance: {0} cents")]
 pub(crate) struct TooLittle(i64);
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -57,20 +57,20 @@ impl Aggregate for Account {
     }
 }
 
-/// Gives the balance and the version that the account comes to.
+/// Runs the example and returns the account's final balance and version.
 pub(crate) async fn run() -> Result<(i64, Version), ExecuteError<TooLittle>> {
     let accounts = Repository::<Account, _>::new(MemoryStore::new());
-    let (id, once) = (Uuid::now_v7(), CommandContext::new());
+    let (id, context) = (Uuid::now_v7(), CommandContext::new());
 
-    let done = accounts.execute(id, &AccountCommand::Deposit(100), &once).await?;
-    println!("100 deposited: version {}", done.version);
-    if let Err(refused) = accounts.execute(id, &AccountCommand::Withdraw(500), &once).await {
-        println!("500 not withdrawn: {refused}");
+    let outcome = accounts.execute(id, &AccountCommand::Deposit(100), &context).await?;
+    println!("100 deposited: version {}", outcome.version);
+    if let Err(error) = accounts.execute(id, &AccountCommand::Withdraw(500), &context).await {
+        println!("500 not withdrawn: {error}");
     }
-    let again = CommandContext::new().repeatable(Uuid::now_v7(), "withdraw 30");
+    let repeatable = CommandContext::new().repeatable(Uuid::now_v7(), "withdraw 30");
     for _ in 0..2 {
-        let done = accounts.execute(id, &AccountCommand::Withdraw(30), &again).await?;
-        println!("30 withdrawn: version {}, repeated: {}", done.version, done.repeated);
+        let outcome = accounts.execute(id, &AccountCommand::Withdraw(30), &repeatable).await?;
+        println!("30 withdrawn: version {}, repeated: {}", outcome.version, outcome.repeated);
     }
     let account = accounts.load(id).await?;
     println!("balance {} at version {}", account.state.cents, account.version);

@@ -1,7 +1,7 @@
-//! Events written years ago, read by today's program: `cargo run -p epoch --example evolution`.
+//! Events in former shapes, read by the current program: `cargo run -p epoch --example evolution`.
 //!
-//! The same fact had three shapes: `Paid` with its amount as text, `MoneyIn` with euros alone, and today `MoneyIn` with cents
-//! and a currency. Nothing that is stored is ever changed.
+//! One fact had three shapes: `Paid` with its amount as text, `MoneyIn` without a note, and now `MoneyIn` with a note.
+//! Stored events are never changed.
 
 use epoch::{
     Aggregate, CommandContext, Repository, Version,
@@ -13,7 +13,7 @@ use epoch::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Today's shape.
+/// The current shape.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct MoneyIn {
     cents: i64,
@@ -24,11 +24,11 @@ struct MoneyIn {
 const MONEY_IN: &str = r#"{"type": "record", "name": "MoneyIn", "fields": [
     {"name": "cents", "type": "long"}, {"name": "currency", "type": "string"},
     {"name": "note", "type": ["null", "string"], "default": null}]}"#;
-/// Before there were notes: Avro's own rules read it, by the field's default.
+/// The schema without `note`. Avro resolves it with the field's default.
 const WITHOUT_NOTE: &str = r#"{"type": "record", "name": "MoneyIn", "fields": [
     {"name": "cents", "type": "long"}, {"name": "currency", "type": "string"}]}"#;
 
-/// As a program wrote it that knew no notes yet.
+/// The value that an older program wrote.
 #[derive(Serialize)]
 #[serde(rename = "MoneyIn")]
 struct WithoutNote {
@@ -36,14 +36,14 @@ struct WithoutNote {
     currency: String,
 }
 
-/// The first shape: Avro's rules don't get from a text to a number, so a function does.
+/// The first shape. Avro cannot resolve text to a number, so a function converts it.
 #[derive(Serialize, Deserialize)]
 struct Paid {
     amount: String,
 }
 const PAID: &str = r#"{"type": "record", "name": "Paid", "fields": [{"name": "amount", "type": "string"}]}"#;
 
-/// A correction was one event once, and is two today.
+/// A former event that is now two events.
 #[derive(Serialize, Deserialize)]
 struct Corrected {
     wrong: i64,
@@ -52,7 +52,7 @@ struct Corrected {
 const CORRECTED: &str = r#"{"type": "record", "name": "Corrected", "fields": [
     {"name": "wrong", "type": "long"}, {"name": "right", "type": "long"}]}"#;
 
-/// Somebody looked at the balance; nobody wants to know today.
+/// A former event that is now dropped.
 #[derive(Serialize, Deserialize)]
 struct LookedAt {}
 const LOOKED_AT: &str = r#"{"type": "record", "name": "LookedAt", "fields": []}"#;
@@ -72,7 +72,8 @@ fn euros(cents: i64) -> MoneyIn {
     MoneyIn { cents, currency: "EUR".to_owned(), note: None }
 }
 
-/// What "12.34" is in cents. An upcaster can't fail: what it is given was once accepted.
+/// Converts an amount such as "12.34" to cents. An upcaster cannot fail, because its input was validated when it was
+/// written.
 fn cents_of(amount: &str) -> i64 {
     let (euros, cents) = amount.split_once('.').unwrap_or((amount, "0"));
     let number = |text: &str| text.parse::<i64>().unwrap_or_default();
@@ -80,7 +81,7 @@ fn cents_of(amount: &str) -> i64 {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("nobody asks it for anything")]
+#[error("a purse accepts no commands")]
 struct Never;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -105,12 +106,12 @@ impl Aggregate for Purse {
     }
 }
 
-/// An event as a program of its time has stored it.
+/// Encodes an event as an older program stored it.
 fn stored<E: AvroEvent>(name: &'static str, event: &E) -> Result<NewEvent, CodecError> {
     Ok(NewEvent { event_id: Uuid::now_v7(), name, encoded: avro::encode(event)? })
 }
 
-/// Gives what is in the purse and how many versions that took.
+/// Runs the example and returns the purse's balance and version.
 pub(crate) async fn run() -> Result<(i64, Version), StoreError> {
     let before_notes = avro::AvroCodec::new("MoneyIn", &[WITHOUT_NOTE])?;
     let money = WithoutNote { cents: 500, currency: "EUR".to_owned() };
@@ -128,12 +129,9 @@ pub(crate) async fn run() -> Result<(i64, Version), StoreError> {
         Append { aggregate: Purse::NAME, aggregate_id: id, expected: Version::ZERO, previous: None, events, context };
     store.append(append).await?;
 
-    println!("read today:");
+    println!("decoded:");
     let purse = Repository::<Purse, _>::new(store).load(id).await?;
-    println!(
-        "{} cents at version {}: a stored event counts once, whatever it became",
-        purse.state.cents, purse.version
-    );
+    println!("{} cents at version {}: each stored event counts one version", purse.state.cents, purse.version);
     Ok((purse.state.cents, purse.version))
 }
 

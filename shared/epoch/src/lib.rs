@@ -1,54 +1,64 @@
-//! Epoch: event sourcing for services that must not lose, repeat or reorder anything.
+//! Epoch: event sourcing with exactly-once, in-order delivery.
 //!
-//! An [`Aggregate`] decides events from commands, purely. A [`Repository`] executes commands against an
-//! [event store](store), counting versions and retrying lost races. Committed events reach projections and sagas
-//! ([handlers](handler)) three ways, and one [gate] makes that exactly once.
+//! An [`Aggregate`] purely decides events from commands. A [`Repository`] executes commands against an [event
+//! store](store): it counts versions and retries write conflicts. Committed events reach [handlers](handler), which are
+//! projections and sagas, by three delivery sources: the [fast path](fast_path), a [bus] and replay. One [gate] makes
+//! the delivery exactly-once.
 //!
-//! Epoch knows no database and no broker; `epoch-postgres` and `epoch-kafka` bring those. [`memory`] has everything needed to
-//! try it out, [`testkit`] everything needed to test. The guide is in `docs/epoch`, examples are in `examples`.
+//! | Module | Content |
+//! |---|---|
+//! | [`event`] | events, their Avro encoding, versions and envelopes |
+//! | [`aggregate`] | aggregates, their ids, and command contexts |
+//! | [`store`] | contracts of event stores, state stores and snapshot stores |
+//! | [`repository`] | execution of commands, loading of states |
+//! | [`delivery`] | gate, fast path, bus contract, messages, handlers |
+//! | [`saga`] | long-running processes |
+//! | [`personal`] | erasable personal data in events |
+//! | [`memory`] | in-memory implementations |
+//! | [`testkit`] | given-when-then tests and conformance suites |
+//! | [`time`] | instants, clocks, retry delays |
+//!
+//! Epoch itself does no I/O: `epoch-postgres` and `epoch-kafka` implement stores and buses. The guide is in
+//! `docs/epoch`, and examples are in `examples`.
 
 pub mod aggregate;
-pub mod avro;
-pub mod bounds;
-pub mod bus;
-pub mod cache;
-pub mod clock;
-pub mod context;
-pub mod envelope;
+pub mod delivery;
 pub mod event;
-mod events;
-pub mod fold;
-pub mod gate;
-pub mod handler;
-pub mod id;
-pub mod local;
 pub mod memory;
-pub mod message;
 pub mod personal;
 pub mod repository;
-pub mod retry;
 pub mod saga;
-pub mod snapshot;
-pub mod state;
 pub mod store;
 pub mod testkit;
-pub mod timestamp;
-mod tip;
-pub mod trace;
-pub mod version;
+pub mod time;
 
-pub use aggregate::Aggregate;
-pub use bounds::{Bounds, Positions, Versions};
-pub use context::CommandContext;
-pub use envelope::{Batch, Envelope};
-pub use event::DomainEvent;
-pub use id::{AggregateId, Id};
-pub use repository::{ExecuteError, Executed, Repository};
+pub use aggregate::{
+    Aggregate, VersionedState, context,
+    context::CommandContext,
+    id,
+    id::{AggregateId, Id},
+};
+pub use delivery::{bus, fast_path, fast_path::FastPath, gate, handler, message, trace};
+pub use event::{
+    DomainEvent, Metadata, avro, envelope,
+    envelope::{Batch, Envelope},
+    version,
+    version::{Position, Version},
+};
+pub use repository::{ExecuteError, ExecutionOutcome, Repository};
 pub use saga::Saga;
-pub use timestamp::Timestamp;
-pub use version::{Position, Version};
+pub use store::{
+    bounds,
+    bounds::{Bounds, Positions, Versions},
+    fold, snapshot, state,
+};
+pub use time::{clock, retry, timestamp, timestamp::Timestamp};
 
-/// The pages of the guide whose code needs nothing but this crate: compiled, and run where they need no server.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+/// The pages of the guide that use no other crate, compiled as doctests.
 #[cfg(doctest)]
 mod guide {
     #[doc = include_str!("../../../docs/epoch/first-aggregate.md")]

@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use epoch::{Executed, Version};
+use epoch::{ExecutionOutcome, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -34,13 +34,13 @@ pub struct CommandResponse {
 impl CommandResponse {
     /// Returns a 201. `location` returns the path of the new resource for its id.
     #[must_use]
-    pub fn created(executed: &Executed, location: impl FnOnce(Uuid) -> String) -> Self {
+    pub fn created(executed: &ExecutionOutcome, location: impl FnOnce(Uuid) -> String) -> Self {
         Self { location: Some(location(executed.aggregate_id)), ..executed.clone().into() }
     }
 }
 
-impl From<Executed> for CommandResponse {
-    fn from(executed: Executed) -> Self {
+impl From<ExecutionOutcome> for CommandResponse {
+    fn from(executed: ExecutionOutcome) -> Self {
         Self { id: executed.aggregate_id, version: executed.version, location: None }
     }
 }
@@ -58,7 +58,7 @@ impl IntoResponse for CommandResponse {
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
-    use epoch::{Executed, Version};
+    use epoch::{ExecutionOutcome, Version};
     use uuid::Uuid;
 
     use super::CommandResponse;
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn repeated_creation_returns_location_of_the_first() {
         let first = Uuid::from_u128(1);
-        let executed = Executed { aggregate_id: first, version: Version::new(1), appended: 0, repeated: true };
+        let executed = ExecutionOutcome { aggregate_id: first, version: Version::new(1), appended: 0, repeated: true };
         let response = CommandResponse::created(&executed, |id| format!("/jobs/{id}")).into_response();
         assert_eq!(response.status(), 201);
         assert_eq!(response.headers()["location"], format!("/jobs/{first}"));
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn change_is_200_without_location() {
-        let executed = Executed { aggregate_id: Uuid::nil(), version: Version::new(2), appended: 1, repeated: false };
+        let executed = ExecutionOutcome { aggregate_id: Uuid::nil(), version: Version::new(2), appended: 1, repeated: false };
         let response = CommandResponse::from(executed).into_response();
         assert_eq!(response.status(), 200);
         assert!(!response.headers().contains_key("location"));

@@ -3,7 +3,7 @@
 //! A handler that refuses a command before it reaches the aggregate, e.g. because a file is missing, must first look for an
 //! earlier execution: a repeated command returns its first result, whatever has changed since.
 
-use epoch::{Aggregate, CommandContext, ExecuteError, Executed, Repository, store::EventStore};
+use epoch::{Aggregate, CommandContext, ExecuteError, ExecutionOutcome, Repository, store::EventStore};
 
 use crate::problem::{IntoProblem, Problem};
 
@@ -16,7 +16,7 @@ pub async fn first_result_or<A, S>(
     repository: &Repository<A, S>,
     context: &CommandContext,
     refusal: Problem,
-) -> Result<Executed, Problem>
+) -> Result<ExecutionOutcome, Problem>
 where
     A: Aggregate<Error: IntoProblem>,
     S: EventStore,

@@ -194,8 +194,8 @@ struct DeadLetterText {
 impl DeadLetterText {
     fn of(letter: &dead_letters::DeadLetter) -> Self {
         let parked = match letter.parked {
-            epoch::gate::Parked::Gap => "gap",
-            epoch::gate::Parked::Failed => "failed",
+            epoch::gate::ParkReason::Gap => "gap",
+            epoch::gate::ParkReason::Failed => "failed",
         };
         let error = letter.error.as_deref().unwrap_or("queued behind an earlier event");
         Self { parked, error: format!("{error} ({} attempts)", letter.attempts) }

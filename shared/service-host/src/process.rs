@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, header},
     routing::get,
 };
-use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
+use epoch::{bus::Bus, handler::Subscription as _, FastPath, memory::MemoryBus};
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
 use http_kit::{Caller, Problem, Role, Secrets, server};
 use sqlx::{PgPool, migrate::MigrateError};
@@ -68,7 +68,7 @@ pub struct ProcessContext {
     pub peers: PeerArgs,
     pub secrets: Secrets,
     /// Delivers events to the handlers of this process right after their commit.
-    pub local: LocalBus,
+    pub local: FastPath,
     /// The bus if `CATACLOUD_BUS` is `memory`.
     pub memory: MemoryBus,
 }
@@ -81,7 +81,7 @@ impl ProcessContext {
             bus: args.bus.clone(),
             peers: args.peers.clone(),
             secrets: args.secret.secrets.clone(),
-            local: LocalBus::new(),
+            local: FastPath::new(),
             memory: MemoryBus::new(),
         }
     }
@@ -237,11 +237,11 @@ fn report_lag<S: Service>(progress: &Progress, handlers: &[Arc<dyn PgHandler>], 
 fn subscribe<S: Service>(
     subscription: Arc<PgSubscription>,
     bus: &Arc<dyn Bus>,
-    local: &LocalBus,
+    local: &FastPath,
     supervisor: &mut Supervisor,
 ) {
     let name = format!("{}-{}", S::NAME, subscription.name());
-    if subscription.locally() {
+    if subscription.allows_fast_path() {
         let mut serving = Some(local.serve(subscription.clone()));
         supervisor.spawn(format!("{name}-local"), move |stop| {
             let serving = serving.take();

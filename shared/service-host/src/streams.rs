@@ -11,7 +11,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use epoch::{Envelope, Position, Timestamp, Version, Versions, context::Metadata, event::SchemaId, store::Streamer};
+use epoch::{Envelope, Metadata, Position, Timestamp, Version, Versions, event::SchemaId, store::Streamer};
 use epoch_postgres::PgStore;
 use futures::TryStreamExt;
 use http_kit::{ApiPath, ApiQuery, Caller, Problem, Role, Secrets, server};

@@ -14,7 +14,7 @@ use clap::Parser;
 use epoch::{
     CommandContext, DomainEvent, Envelope, Position, Timestamp, Version,
     bus::Bus,
-    store::{Append, Appended, Appender, NewEvent, Streamer},
+    store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::testkit::TestDatabase;
 use futures::TryStreamExt;
@@ -291,7 +291,7 @@ impl TestService {
             events: events.iter().map(|event| NewEvent::encode(event).expect("valid event")).collect(),
             context: CommandContext::at(occurred_at).for_tenant(tenant).by("service:test"),
         };
-        let Ok(Appended::Committed { events, .. }) = self.others.append(append).await else { panic!("conflict") };
+        let Ok(AppendOutcome::Committed { events, .. }) = self.others.append(append).await else { panic!("conflict") };
         self.shared.memory.publish(&events).await.expect("open bus");
         events
     }

@@ -9,10 +9,9 @@ use std::{
 use anyhow::Result;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, ExecuteError, Position, Repository,
+    Aggregate, Batch, CommandContext, ExecuteError, FastPath, Position, Repository,
     bus::Bus,
     handler::EventHandler,
-    local::LocalBus,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::StoreError,
 };
@@ -143,7 +142,7 @@ pub struct Epoch {
 impl Epoch {
     pub async fn open(address: &Address) -> Result<Self> {
         let pool = pool(address).await?;
-        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
         let (snapshots, writer) = Snapshots::new(Arc::new(PgSnapshots::new(pool.clone())));
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run());
@@ -215,7 +214,7 @@ impl Contestant for Epoch {
 
     async fn go_live(&self, subscription: &str, ways: Ways) -> Result<Box<dyn Live>> {
         // A process of its own: the store above stays without subscriptions.
-        let (store, appender) = PgStore::new(self.store.pool().clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(self.store.pool().clone(), FastPath::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run());
         sqlx::raw_sql(REFUSES_AT_COMMIT).execute(store.pool()).await?;
@@ -334,7 +333,7 @@ pub struct Plain {
 impl Plain {
     pub async fn open(address: &Address) -> Result<Self> {
         // Nothing is given to the appender, so it needn't run.
-        let (store, _) = PgStore::new(pool(address).await?, LocalBus::new());
+        let (store, _) = PgStore::new(pool(address).await?, FastPath::new());
         let notes = Repository::new(store.clone()).with_cache(0);
         Ok(Self { store, notes })
     }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use contracts::invoice::InvoiceDrafted;
-use epoch::{CommandContext, Executed, Version};
+use epoch::{CommandContext, ExecutionOutcome, Version};
 use epoch_postgres::PgTx;
 use futures::FutureExt;
 use rating::{
@@ -61,7 +61,7 @@ impl Ledger {
         organization: Uuid,
         month: Month,
         context: &CommandContext,
-    ) -> Result<Executed, LedgerError> {
+    ) -> Result<ExecutionOutcome, LedgerError> {
         for _ in 0..MAX_READINGS {
             let reading = Arc::new(self.read_for(organization, month).await?);
             let (ledger, context) = (self.clone(), context.clone());
@@ -86,7 +86,7 @@ impl Ledger {
         month: Month,
         reason: &str,
         context: &CommandContext,
-    ) -> Result<Executed, LedgerError> {
+    ) -> Result<ExecutionOutcome, LedgerError> {
         let (ledger, context, reason) = (self.clone(), context.clone(), reason.to_owned());
         let committed = self.store.transaction(move |tx| {
             let (ledger, context, reason) = (ledger.clone(), context.clone(), reason.clone());
@@ -121,7 +121,7 @@ impl Ledger {
         month: Month,
         reading: &Reading,
         context: &CommandContext,
-    ) -> Result<Option<Executed>, LedgerError> {
+    ) -> Result<Option<ExecutionOutcome>, LedgerError> {
         lock(tx, organization).await?;
         if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
             return Ok(Some(executed));
@@ -184,7 +184,7 @@ impl Ledger {
         month: Month,
         reason: String,
         context: &CommandContext,
-    ) -> Result<Executed, LedgerError> {
+    ) -> Result<ExecutionOutcome, LedgerError> {
         lock(tx, organization).await?;
         if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
             return Ok(executed);

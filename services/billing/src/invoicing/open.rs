@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use epoch::{CommandContext, Executed};
+use epoch::{CommandContext, ExecutionOutcome};
 use epoch_postgres::PgTx;
 use futures::FutureExt;
 use rating::{
@@ -42,7 +42,7 @@ impl Ledger {
         organization: Uuid,
         opening: Opening,
         context: &CommandContext,
-    ) -> Result<Executed, LedgerError> {
+    ) -> Result<ExecutionOutcome, LedgerError> {
         let (ledger, opening, command) = (self.clone(), Arc::new(opening), context.clone());
         let opened = self.store.transaction(move |tx| {
             let (ledger, opening, context) = (ledger.clone(), Arc::clone(&opening), command.clone());
@@ -61,7 +61,7 @@ impl Ledger {
         organization: Uuid,
         opening: &Opening,
         context: &CommandContext,
-    ) -> Result<Executed, LedgerError> {
+    ) -> Result<ExecutionOutcome, LedgerError> {
         if tx.load(&self.accounts, organization).await?.state.is_open() {
             // By this very request, perhaps.
             let first = tx.repeated::<AccountError>(context).await?;

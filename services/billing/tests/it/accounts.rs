@@ -217,7 +217,7 @@ async fn a_used_up_budget_stops_new_jobs_if_it_should() {
 
     // A job that has run since the month began has cost more than the budget, at the installation's prices, after 10,000 s.
     let ledger = billing::invoicing::ledger::Ledger::new(
-        epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::local::LocalBus::new()).0,
+        epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::FastPath::new()).0,
         billing::settings::prices(|_| None).unwrap().plan(),
         std::sync::Arc::new(epoch::Timestamp::now),
     );
@@ -226,7 +226,7 @@ async fn a_used_up_budget_stops_new_jobs_if_it_should() {
     let long_ago = start.as_millis() - 86_400_000 * 30;
     billing.job(id(12), &epoch::Timestamp::from_millis(long_ago).to_string(), billing.job_started(None)).await;
     billing.caught_up(2, 3).await;
-    let (store, appender) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::local::LocalBus::new());
+    let (store, appender) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::FastPath::new());
     tokio::spawn(appender.run());
     let now = epoch::Timestamp::from_millis(start.as_millis() + 10_000_000);
     let ledger = billing::invoicing::ledger::Ledger::new(

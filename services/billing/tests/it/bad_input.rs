@@ -43,7 +43,7 @@ async fn is_a_problem() {
 async fn all_parameters_are_described() {
     let billing = Billing::start().await;
     let prices = billing::settings::prices(|_| None).unwrap();
-    let (store, _) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::local::LocalBus::new());
+    let (store, _) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::FastPath::new());
     let (_, document) = billing::http::router(billing::http::state::Api {
         ledger: billing::invoicing::ledger::Ledger::new(
             store,

@@ -12,7 +12,7 @@ use billing::{
     settings,
 };
 use contracts::file::FilePartUploaded;
-use epoch::{CommandContext, Timestamp, local::LocalBus};
+use epoch::{CommandContext, FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use rating::{
@@ -47,7 +47,7 @@ impl Watched {
             (count == 1).then_some(())
         };
         billing.service.eventually(listed).await;
-        let (store, appender) = PgStore::new(billing.service.pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(billing.service.pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let clock = Arc::new(AtomicI64::new(Timestamp::now().as_millis()));
         let now = Arc::clone(&clock);

@@ -8,10 +8,9 @@ use contracts::{
     job::{self, FileRole, JobEvent, JobFilesLinked, JobFilesUnlinked},
 };
 use epoch::{
-    CommandContext, DomainEvent, Envelope, Timestamp, Version, Versions,
+    CommandContext, DomainEvent, Envelope, FastPath, Timestamp, Version, Versions,
     bus::Bus,
-    local::LocalBus,
-    store::{Append, Appended, Appender, NewEvent, Streamer},
+    store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use futures::TryStreamExt;
@@ -45,7 +44,7 @@ impl Owners {
     async fn start() -> Self {
         let database = TestDatabase::create().await;
         let pool = database.epoch().await;
-        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let mut owners = Self { database, pool, store, address: SocketAddr::from(([127, 0, 0, 1], 0)), serving: None };
         owners.answer().await;
@@ -92,7 +91,9 @@ impl Owners {
             events: vec![NewEvent::encode(&event).unwrap()],
             context: CommandContext::at(at(when)).for_tenant(organization).by("service:test"),
         };
-        let Ok(Appended::Committed { events, .. }) = self.store.append(append).await else { panic!("not appended") };
+        let Ok(AppendOutcome::Committed { events, .. }) = self.store.append(append).await else {
+            panic!("not appended")
+        };
         events[0].clone()
     }
 

@@ -20,7 +20,7 @@ use contracts::{
     invoice::InvoiceFinalized,
     job::{self, JobEvent, JobStarted, JobSucceeded},
 };
-use epoch::{CommandContext, Envelope, Timestamp, local::LocalBus};
+use epoch::{CommandContext, Envelope, FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use proptest::{
     collection::vec,
@@ -150,7 +150,7 @@ struct Office {
 impl Office {
     async fn open() -> Self {
         let events = Ledger::new().await;
-        let (store, appender) = PgStore::new(events.pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(events.pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let clock = Arc::new(AtomicI64::new(0));
         let hands = Arc::clone(&clock);

@@ -7,7 +7,7 @@ use contracts::{
     file::{self, FileEvent, FilePartUploaded},
     job::{self, JobEvent, JobStarted, JobSucceeded},
 };
-use epoch::{CommandContext, Timestamp, local::LocalBus};
+use epoch::{CommandContext, Timestamp, FastPath};
 use epoch_postgres::PgStore;
 use rating::calendar::month::Month;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -45,7 +45,7 @@ async fn used() -> Ledger {
 
 /// The ledger of invoices on these connections, in December 2025, with an account of the organization.
 async fn december(pool: PgPool, organization: Uuid) -> billing::invoicing::ledger::Ledger {
-    let (store, appender) = PgStore::new(pool, LocalBus::new());
+    let (store, appender) = PgStore::new(pool, FastPath::new());
     tokio::spawn(appender.run());
     let now: Timestamp = at("2025-12-02T00:00:00Z");
     let ledger = billing::invoicing::ledger::Ledger::new(

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use billing::BillingService;
 use epoch::{
-    CommandContext, DomainEvent, Envelope, Position, Timestamp, Version, gate::Way, handler::Subscription,
-    local::LocalBus, store::NewEvent,
+    CommandContext, DomainEvent, Envelope, FastPath, Position, Timestamp, Version, gate::DeliverySource,
+    handler::Subscription, store::NewEvent,
 };
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
 use service_host::service::Service;
@@ -26,7 +26,7 @@ impl Ledger {
         let database = TestDatabase::create().await;
         let pool = database.pool("billing", BillingService::migrations()).await;
         // The handlers append nothing, so nobody needs to run the appender.
-        let (store, _) = PgStore::new(pool.clone(), LocalBus::new());
+        let (store, _) = PgStore::new(pool.clone(), FastPath::new());
         let handlers: [Arc<dyn PgHandler>; 3] = [Arc::new(StorageChanges), Arc::new(Runs), Arc::new(FileLinks)];
         let subscription = |handler| PgSubscription::new(handler, store.clone(), Progress::new(pool.clone()));
         let subscriptions = handlers.map(subscription).into_iter().collect();
@@ -67,7 +67,7 @@ impl Ledger {
             let listens = |event: &&Arc<Envelope>| subscription.aggregates().contains(&&*event.aggregate);
             let events: Vec<_> = events.iter().filter(listens).cloned().collect();
             if !events.is_empty() {
-                subscription.deliver(&events, Way::Bus).await.unwrap();
+                subscription.deliver(&events, DeliverySource::Bus).await.unwrap();
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Accounts that an operator opens by hand, and their time zones, through the door.
 
-use epoch::{Repository, Timestamp, local::LocalBus};
+use epoch::{Repository, Timestamp, FastPath};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use jiff::tz::TimeZone;
@@ -97,7 +97,7 @@ async fn another_time_zone_holds_from_a_month_that_has_not_begun() {
     assert_eq!(from("Europe/Nowhere", &next.to_string()).await, "/time_zone");
 
     // What is refused changes nothing; what is accepted changes days from that month on.
-    let accounts = Repository::<Account, _>::new(PgStore::new(billing.service.pool.clone(), LocalBus::new()).0);
+    let accounts = Repository::<Account, _>::new(PgStore::new(billing.service.pool.clone(), FastPath::new()).0);
     let zone_of =
         async |month: Month| accounts.load(billing.organization).await.unwrap().state.time_zone(month).to_owned();
     assert_eq!(zone_of(after).await, "UTC");

@@ -9,7 +9,7 @@ use contracts::{
     file::{self, FileEvent},
     job::{self, FileRole, JobEvent, JobFilesLinked},
 };
-use epoch::{DomainEvent, bus::Bus, local::LocalBus};
+use epoch::{DomainEvent, FastPath, bus::Bus};
 use epoch_postgres::{PgBus, PgStore, PgSubscription, Progress, Rebuild, RebuildProgress};
 use rating::calendar::span::{Span, Window};
 use serde_json::{Value, json};
@@ -266,7 +266,7 @@ async fn a_question_that_goes_on_is_not_overtaken_by_a_swap() {
     let right = by_job(&mut Snapshot::of(&pool, asked).await.unwrap()).await;
 
     let mut going_on = Snapshot::of(&pool, asked).await.unwrap();
-    let (store, _) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, _) = PgStore::new(pool.clone(), FastPath::new());
     let subscription = PgSubscription::new(Arc::new(FileLinks), store, Progress::new(pool.clone()));
     let bus = PgBus::connect(pool.clone(), "catacloud", "billing").await.unwrap();
     let (built, is_built) = tokio::sync::watch::channel(false);

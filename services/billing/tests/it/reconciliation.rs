@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::http::Method;
-use epoch::{local::LocalBus, testkit::free_ports};
+use epoch::{FastPath, testkit::free_ports};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use serde_json::{Value, json};
@@ -219,7 +219,7 @@ async fn billed() -> Billing {
 
 /// The same of accounts, plans and invoices; gives what differs.
 async fn accounts_looked_at(billing: &Billing) -> Vec<Value> {
-    let store = PgStore::new(billing.service.pool.clone(), LocalBus::new()).0;
+    let store = PgStore::new(billing.service.pool.clone(), FastPath::new()).0;
     let round = state(billing).await["accounts"]["round"].as_i64().unwrap();
     loop {
         accounts::check_next(&store).await.unwrap();

@@ -11,7 +11,7 @@ use std::sync::{
 
 use billing::invoicing::{error::LedgerError, ledger::Ledger};
 use contracts::organization::OrganizationCreated;
-use epoch::{CommandContext, Timestamp, local::LocalBus};
+use epoch::{CommandContext, Timestamp, FastPath};
 use epoch_postgres::PgStore;
 use rating::{
     account::{Account, AccountCommand, Pin},
@@ -39,7 +39,7 @@ struct Customer {
 impl Customer {
     async fn start() -> Self {
         let billing = Billing::start().await;
-        let (store, appender) = PgStore::new(billing.service.pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(billing.service.pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let clock = Arc::new(AtomicI64::new(0));
         let hands = Arc::clone(&clock);

@@ -10,8 +10,8 @@ use contracts::{
 };
 use epoch::{
     CommandContext, Version,
-    local::LocalBus,
-    store::{Append, Appended, Appender, NewEvent},
+    FastPath,
+    store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_postgres::PgStore;
 use futures::future::join_all;
@@ -37,7 +37,7 @@ use crate::{
 
 /// A process of the service with this price of a gigabyte-hour, on December 2, 2025.
 fn process(pool: &PgPool, gb_hour: &str) -> billing::invoicing::ledger::Ledger {
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let prices = FlatPrices {
         currency: "EUR".parse().unwrap(),
@@ -84,7 +84,7 @@ async fn opened_before(ledger: &billing::invoicing::ledger::Ledger, organization
         events: vec![NewEvent::encode(&opened).unwrap()],
         context: CommandContext::new().for_tenant(organization),
     };
-    assert!(matches!(ledger.store().append(append).await.unwrap(), Appended::Committed { .. }));
+    assert!(matches!(ledger.store().append(append).await.unwrap(), AppendOutcome::Committed { .. }));
 }
 
 fn yen_plan() -> PlanDefinition {

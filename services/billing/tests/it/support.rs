@@ -8,7 +8,7 @@ use contracts::{
     job::{self, JobCreated, JobEvent, JobQueued, JobStarted, JobSucceeded},
     organization::{OrganizationCreated, OrganizationEvent},
 };
-use epoch::{Timestamp, local::LocalBus};
+use epoch::{FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ impl Billing {
     /// From now on it is this instant for all answers.
     pub(crate) fn it_is(&mut self, when: &str) {
         let now = at(when);
-        let (store, _) = PgStore::new(self.service.pool.clone(), LocalBus::new());
+        let (store, _) = PgStore::new(self.service.pool.clone(), FastPath::new());
         let ledger = Ledger::new(store, settings::prices(|_| None).unwrap().plan(), Arc::new(move || now));
         let (pool, secrets) = (self.service.pool.clone(), self.service.secrets().clone());
         self.service.replace_router(http::router(http::state::Api { pool, secrets, ledger }).0);

@@ -15,9 +15,8 @@ use contracts::{
     organization::{MemberAdded, OrganizationCreated, OrganizationEvent, Role},
 };
 use epoch::{
-    CommandContext, Position, Version,
-    local::LocalBus,
-    store::{Append, Appended, Appender, NewEvent, Streamer},
+    CommandContext, FastPath, Position, Version,
+    store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgStore, connect, testkit::TestDatabase};
 use futures::TryStreamExt;
@@ -44,7 +43,7 @@ async fn append(store: &PgStore, aggregate: &'static str, id: Uuid, tenant: Uuid
     let append =
         Append { aggregate, aggregate_id: id, expected: Version::ZERO.after(at), previous: None, events, context };
     let appended = store.append(append).await.unwrap();
-    assert!(matches!(appended, Appended::Committed { .. }), "{appended:?}");
+    assert!(matches!(appended, AppendOutcome::Committed { .. }), "{appended:?}");
 }
 
 fn encoded(events: &[FileEvent]) -> Vec<NewEvent> {
@@ -115,9 +114,9 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
         site.run(service, &["migrate"]);
     }
     let (files, organizations) = (pool(&database, "file").await, pool(&database, "organization").await);
-    let (store, appender) = PgStore::new(files.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(files.clone(), FastPath::new());
     tokio::spawn(appender.run());
-    let (organization_store, appender) = PgStore::new(organizations.clone(), LocalBus::new());
+    let (organization_store, appender) = PgStore::new(organizations.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let tenants: Vec<Uuid> = (0..ORGANIZATIONS).map(|_| Uuid::now_v7()).collect();
     for tenant in &tenants {

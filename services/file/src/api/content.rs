@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use epoch::cache::Loaded;
+use epoch::VersionedState;
 use http_kit::{ApiPath, Caller, Problem, Role};
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ pub(super) async fn read(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Loaded { state: file, .. } = api.existing_file(&caller, organization, Role::Viewer, id).await?;
+    let VersionedState { state: file, .. } = api.existing_file(&caller, organization, Role::Viewer, id).await?;
     if file.status != Status::Complete {
         return Err(problems::no_file(id));
     }

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use epoch::{Executed, Version, cache::Loaded};
+use epoch::{ExecutionOutcome, Version, VersionedState};
 use http_kit::{
     ApiPath, Caller, CommandHeaders, CommandResponse, IntoProblem, Problem, Role, command_response::etag, trace_context,
 };
@@ -97,7 +97,7 @@ pub(super) async fn create(
         }
         None => Received { offset: 0, version: executed.version },
     };
-    let executed = Executed { version: received.version, ..executed };
+    let executed = ExecutionOutcome { version: received.version, ..executed };
     let created =
         CommandResponse::created(&executed, |id| format!("/api/v1/organizations/{organization}/uploads/{id}"));
     Ok(([(UPLOAD_OFFSET, HeaderValue::from(received.offset))], created).into_response())
@@ -121,7 +121,7 @@ pub(super) async fn head(
     ApiPath((organization, upload)): ApiPath<(Uuid, Uuid)>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    let Loaded { state, version } = api.existing_file(&caller, organization, Role::Viewer, upload).await?;
+    let VersionedState { state, version } = api.existing_file(&caller, organization, Role::Viewer, upload).await?;
     let headers = [
         (UPLOAD_OFFSET, state.received.to_string()),
         (UPLOAD_LENGTH, state.declared.to_string()),
@@ -196,7 +196,7 @@ async fn admit(
     upload: Uuid,
     headers: &HeaderMap,
 ) -> Result<Target, Problem> {
-    let Loaded { state, version } = api.existing_file(caller, organization, Role::Member, upload).await?;
+    let VersionedState { state, version } = api.existing_file(caller, organization, Role::Member, upload).await?;
     if !tus::is_piece(headers) {
         return Err(tus::not_a_piece());
     }
@@ -225,6 +225,6 @@ async fn receive(api: &Api, target: Target, body: Body) -> Result<Received, Prob
     Ok(receiving.await.map_err(Problem::internal)??)
 }
 
-fn offset_of(loaded: &Loaded<File>) -> Received {
+fn offset_of(loaded: &VersionedState<File>) -> Received {
     Received { offset: loaded.state.received, version: loaded.version }
 }

@@ -36,7 +36,7 @@ impl EventHandler<PgTx> for PartCleanup {
         &[AGGREGATE]
     }
 
-    fn locally(&self) -> bool {
+    fn allows_fast_path(&self) -> bool {
         false
     }
 

@@ -1,7 +1,7 @@
 //! The read model, and the resource on it.
 
 use axum::http::Method;
-use epoch::{Position, gate::Way, handler::Subscription, store::Streamer};
+use epoch::{Position, gate::DeliverySource, handler::Subscription, store::Streamer};
 use epoch_postgres::{PgStore, PgSubscription, Progress};
 use futures::TryStreamExt;
 use http_kit::{Caller, Role};
@@ -100,13 +100,13 @@ async fn rows_are_the_streams_folded_however_often_events_come() {
     uploads.service.eventually(|| async { (rows().await == expected).then_some(()) }).await;
 
     // The bus brings everything again, through a gate as another process has it.
-    let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::local::LocalBus::new());
+    let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::FastPath::new());
     let all: Vec<_> = store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap();
     let progress = Progress::new(uploads.service.pool.clone());
     for handler in handlers(&uploads) {
         let gate = PgSubscription::new(handler, store.clone(), progress.clone());
         for _ in 0..2 {
-            gate.deliver(&all, Way::Bus).await.unwrap();
+            gate.deliver(&all, DeliverySource::Bus).await.unwrap();
         }
     }
     assert_eq!(rows().await, expected);
@@ -117,7 +117,7 @@ async fn rows_are_the_streams_folded_however_often_events_come() {
         .await
         .unwrap();
     for handler in handlers(&uploads) {
-        PgSubscription::new(handler, store.clone(), progress.clone()).deliver(&all, Way::Bus).await.unwrap();
+        PgSubscription::new(handler, store.clone(), progress.clone()).deliver(&all, DeliverySource::Bus).await.unwrap();
     }
     assert_eq!(rows().await, expected);
     uploads.close().await;
@@ -125,7 +125,7 @@ async fn rows_are_the_streams_folded_however_often_events_come() {
 
 /// The service's handlers, as another process of it would have them.
 fn handlers(uploads: &Uploads) -> Vec<Arc<dyn epoch_postgres::PgHandler>> {
-    let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::local::LocalBus::new());
+    let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::FastPath::new());
     let host = service_host::service::ServiceContext {
         store,
         progress: Progress::new(uploads.service.pool.clone()),

@@ -32,7 +32,7 @@ async fn only_old_parts_that_nobody_recorded_are_swept() {
     let count = || [file, unfinished, stranger].map(|owner| uploads.objects(owner).len());
     assert_eq!(count(), [4, 2, 1]);
 
-    let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::local::LocalBus::new());
+    let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::FastPath::new());
     let files = Repository::<File, _>::new(store);
     let an_hour_ago = Timestamp::from_millis(Timestamp::now().as_millis() - 3_600_000);
     assert_eq!(sweep(&files, &parts, an_hour_ago).await.unwrap(), 0);

@@ -141,7 +141,7 @@ impl Uploads {
 
     /// The aggregate, read from its stream.
     pub(crate) async fn state(&self, file: Uuid) -> File {
-        let (store, _) = PgStore::new(self.service.pool.clone(), epoch::local::LocalBus::new());
+        let (store, _) = PgStore::new(self.service.pool.clone(), epoch::FastPath::new());
         let loaded = Repository::<File, _>::new(store).load(file).await.unwrap();
         loaded.state.as_ref().clone()
     }

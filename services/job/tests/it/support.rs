@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 use contracts::file::{FileEvent, FileUploadCompleted, FileUploadStarted};
-use epoch::{Timestamp, local::LocalBus};
+use epoch::{FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use job::JobService;
@@ -144,7 +144,7 @@ impl Platform {
     /// The store, as another process of the service has it: nothing that is done with it comes the local way.
     pub(crate) fn elsewhere(&self) -> PgStore {
         let pool = self.service.shared.database.pool(JobService::NAME).unwrap();
-        let (store, appender) = PgStore::new(pool, LocalBus::new());
+        let (store, appender) = PgStore::new(pool, FastPath::new());
         tokio::spawn(appender.run());
         store
     }

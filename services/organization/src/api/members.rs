@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use epoch::{Executed, Version};
+use epoch::{ExecutionOutcome, Version};
 use futures::FutureExt;
 use http_kit::{ApiPath, Command, CommandResponse, Problem, Role, command_response::etag};
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,8 @@ pub(crate) async fn add(
     let authority = MemberRole::authority_of(command.caller.role);
     let add = move |user_id| OrganizationCommand::AddMember { user_id, role, authority };
     let context = command.context.for_tenant(organization);
-    let (user_id, Executed { version, .. }) = api.execute_for_person(organization, person, context, add).await?;
+    let (user_id, ExecutionOutcome { version, .. }) =
+        api.execute_for_person(organization, person, context, add).await?;
     let location = format!("/api/v1/organizations/{organization}/members/{user_id}");
     let headers = [(header::LOCATION, location), (header::ETAG, etag(version))];
     Ok((StatusCode::CREATED, headers, Json(MemberAdded { id: organization, user_id, version })).into_response())

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use epoch::{CommandContext, ExecuteError, Position, gate::Way, handler::Subscription, store::Streamer};
+use epoch::{CommandContext, ExecuteError, Position, gate::DeliverySource, handler::Subscription, store::Streamer};
 use futures::TryStreamExt;
 use organization::{
     domain::{MemberRole, Name, OrganizationCommand},
@@ -80,9 +80,9 @@ async fn try_it(commands: Vec<(usize, OrganizationCommand)>, pieces: Vec<(usize,
     let gate = process.subscription(Organizations);
     for (start, length) in pieces {
         let start = start % log.len();
-        gate.deliver(&log[start..(start + length).min(log.len())], Way::Bus).await.unwrap();
+        gate.deliver(&log[start..(start + length).min(log.len())], DeliverySource::Bus).await.unwrap();
     }
-    gate.deliver(&log, Way::Bus).await.unwrap();
+    gate.deliver(&log, DeliverySource::Bus).await.unwrap();
     assert_eq!(projected(&pool).await, folded(&process, &ids).await);
     database.drop().await;
 }

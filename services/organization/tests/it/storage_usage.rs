@@ -9,11 +9,11 @@ use contracts::{
 use epoch::{
     CommandContext, Envelope, Timestamp, Version,
     envelope::StreamKey,
-    gate::Way,
+    gate::DeliverySource,
     handler::Subscription,
     memory::MemoryStore,
     retry::RetryPolicy,
-    store::{Append, Appended, Appender, NewEvent, Streamer},
+    store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgSubscription, dead_letters};
 use futures::TryStreamExt;
@@ -106,7 +106,7 @@ async fn a_batch_makes_one_command_an_organization_and_none_for_nothing() {
         batch.extend(append(&others, Uuid::now_v7(), &[part(ids[2], 9), aborted(ids[2], 9)]).await);
     }
     let gate = process.subscription(StorageUsage::new(process.organizations.clone()));
-    assert_eq!(gate.deliver(&batch, Way::Bus).await.unwrap().applied, batch.len());
+    assert_eq!(gate.deliver(&batch, DeliverySource::Bus).await.unwrap().applied, batch.len());
     let changes: Vec<(Uuid, i64)> = sqlx::query_as(
         "select aggregate_id, count(*) from events where event_name = 'StorageUsageChanged' group by 1 order by 1",
     )
@@ -136,9 +136,9 @@ async fn a_batch_that_is_refused_in_its_middle_counts_nothing_twice() {
     }
     let quick = RetryPolicy { attempts: 3, first: Duration::from_millis(1), limit: Duration::from_millis(2) };
     let gate = process.subscription(StorageUsage::new(process.organizations.clone())).with_retry(quick);
-    let local = gate.deliver(&batch, Way::Local).await.unwrap();
+    let local = gate.deliver(&batch, DeliverySource::FastPath).await.unwrap();
     assert_eq!(local.gap, batch.len(), "the local way leaves it to the bus");
-    let brought = gate.deliver(&batch, Way::Bus).await.unwrap();
+    let brought = gate.deliver(&batch, DeliverySource::Bus).await.unwrap();
     assert_eq!((brought.applied, brought.queued), (10, 2));
     for (organization, total) in [(first, 11), (unknown, 0), (last, 11)] {
         assert_eq!(process.total(organization).await, total);
@@ -190,7 +190,7 @@ async fn append(others: &MemoryStore, file: Uuid, events: &[FileEvent]) -> Event
         events: events.iter().map(|event| NewEvent::encode(event).unwrap()).collect(),
         context: CommandContext::new(),
     };
-    let Ok(Appended::Committed { events, .. }) = others.append(append).await else { panic!("not appended") };
+    let Ok(AppendOutcome::Committed { events, .. }) = others.append(append).await else { panic!("not appended") };
     events
 }
 
@@ -233,7 +233,7 @@ fn interleaved(files: Vec<Events>) -> Events {
 }
 
 async fn deliver_in_pieces(processes: &[Process; 2], log: &[Arc<Envelope>], deliveries: &[Delivery]) {
-    let ways = [Way::Local, Way::Bus, Way::Replay];
+    let ways = [DeliverySource::FastPath, DeliverySource::Bus, DeliverySource::Replay];
     let gate = |process: &Process| -> PgSubscription {
         process.subscription(StorageUsage::new(process.organizations.clone()))
     };
@@ -250,7 +250,7 @@ async fn deliver_in_pieces(processes: &[Process; 2], log: &[Arc<Envelope>], deli
     }
     // At last the bus brings everything, to both at once.
     let [one, other] = processes.each_ref().map(gate);
-    let (one, other) = futures::join!(one.deliver(log, Way::Bus), other.deliver(log, Way::Bus));
+    let (one, other) = futures::join!(one.deliver(log, DeliverySource::Bus), other.deliver(log, DeliverySource::Bus));
     one.unwrap();
     other.unwrap();
 }

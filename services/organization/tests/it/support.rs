@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::Method;
-use epoch::{CommandContext, Envelope, Repository, local::LocalBus};
+use epoch::{CommandContext, Envelope, FastPath, Repository};
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
 use http_kit::{Caller, Role};
 use organization::{
@@ -111,7 +111,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn on(pool: &PgPool) -> Self {
-        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let organizations = Repository::new(store.clone());
         Self { store, organizations, progress: Progress::new(pool.clone()) }

@@ -28,10 +28,9 @@ use contracts::{
     plan::{self, Charge, PlanEvent, PlanPublished, PlanRetired, Tier},
 };
 use epoch::{
-    Envelope, Position, Timestamp, Version,
+    Envelope, Metadata, Position, Timestamp, Version,
     avro::{AvroCodec, AvroEvent},
-    context::Metadata,
-    event::{DomainEvent, Encoded, SchemaId},
+    event::{DomainEvent, EncodedEvent, SchemaId},
     message::Message,
 };
 use proptest::{
@@ -129,7 +128,7 @@ impl Contract {
     }
 }
 
-fn envelope(aggregate: &'static str, event_name: &'static str, encoded: &Encoded) -> Envelope {
+fn envelope(aggregate: &'static str, event_name: &'static str, encoded: &EncodedEvent) -> Envelope {
     Envelope {
         event_id: Uuid::from_u128(1),
         aggregate: Cow::Borrowed(aggregate),

@@ -30,7 +30,7 @@ impl BusFactory for Kafka {
         bus_with(&self.0, &[AGGREGATE]).await
     }
 
-    async fn publish_stray(&self) -> bool {
+    async fn publish_malformed(&self) -> bool {
         let stray: FutureProducer =
             ClientConfig::new().set("bootstrap.servers", &self.0.bootstrap_servers).create().unwrap();
         let topic = topic(&self.0, AGGREGATE);
@@ -41,11 +41,11 @@ impl BusFactory for Kafka {
     }
 
     /// A batch of each partition.
-    fn in_hand(&self) -> usize {
+    fn max_in_flight(&self) -> usize {
         1_500
     }
 
-    fn shares(&self) -> bool {
+    fn shares_work(&self) -> bool {
         true
     }
 }

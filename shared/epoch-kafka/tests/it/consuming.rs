@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use epoch::{bus::Bus, gate::Way, handler::Subscription, message::Message};
+use epoch::{bus::Bus, gate::DeliverySource, handler::Subscription, message::Message};
 use epoch_kafka::KafkaConfig;
 use futures::FutureExt;
 use rdkafka::{
@@ -31,7 +31,7 @@ async fn everything_arrives_and_each_aggregate_in_order() {
     let mut published = events("file", &ids(20), 1..=50);
     published.extend(events("job", &ids(20), 1..=50));
     let gate = gate("everything", &["file", "job"]);
-    let consuming = Consuming::start(&bus, gate.clone());
+    let consuming = ConsumerTask::start(&bus, gate.clone());
     for batch in published.chunks(100) {
         bus.publish(batch).await.unwrap();
     }
@@ -41,7 +41,7 @@ async fn everything_arrives_and_each_aggregate_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_arrives_as_it_was() {
+async fn event_arrives_unchanged() {
     let config = config();
     let bus = bus_with(&config, &["file"]).await;
     let sent = event("file", ids(1)[0], 1);
@@ -50,10 +50,10 @@ async fn an_event_arrives_as_it_was() {
         let arrived = Arc::clone(&arrived);
         move |gate, events| {
             arrived.lock().unwrap().extend(events.to_vec());
-            gate.deliver(events, Way::Bus)
+            gate.deliver(events, DeliverySource::Bus)
         }
     });
-    let consuming = Consuming::start(&bus, subscription);
+    let consuming = ConsumerTask::start(&bus, subscription);
     bus.publish(&[Arc::clone(&sent)]).await.unwrap();
     wait_until("the event comes", || !arrived.lock().unwrap().is_empty()).await;
     consuming.stop().await.unwrap();
@@ -61,12 +61,12 @@ async fn an_event_arrives_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_subscription_gets_everything() {
+async fn every_subscription_receives_all_events() {
     let config = config();
     let bus = bus_with(&config, &["file"]).await;
     let published = events("file", &ids(10), 1..=20);
     let (one, other) = (gate("one", &["file"]), gate("other", &["file"]));
-    let consuming = [Consuming::start(&bus, one.clone()), Consuming::start(&bus, other.clone())];
+    let consuming = [ConsumerTask::start(&bus, one.clone()), ConsumerTask::start(&bus, other.clone())];
     bus.publish(&published).await.unwrap();
     for gate in [&one, &other] {
         wait_for_events(gate, published.len()).await;
@@ -84,7 +84,7 @@ async fn who_comes_late_gets_it_from_the_beginning() {
     let published = events("file", &ids(10), 1..=100);
     bus.publish(&published).await.unwrap();
     let gate = gate("late", &["file"]);
-    let consuming = Consuming::start(&bus, gate.clone());
+    let consuming = ConsumerTask::start(&bus, gate.clone());
     wait_for_events(&gate, published.len()).await;
     consuming.stop().await.unwrap();
     assert_exactly_once(&seen(&gate), &published);
@@ -96,7 +96,7 @@ async fn a_topic_may_appear_later() {
     let (mock, consumed) = (MockBroker::start(), gate("early", &["file"]));
     let config = KafkaConfig { delivery_timeout: Duration::from_secs(1), ..private(&mock.servers) };
     let bus = Arc::new(epoch_kafka::KafkaBus::connect(config.clone()).unwrap());
-    let consuming = Consuming::start(&bus, consumed.clone());
+    let consuming = ConsumerTask::start(&bus, consumed.clone());
     let missed =
         || metric("epoch_bus_client_faults_total", &[("client", "early"), ("fault", "UnknownTopicOrPartition")]);
     wait_until("the consumer misses the topic", || missed().is_some()).await;
@@ -108,7 +108,7 @@ async fn a_topic_may_appear_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_is_refused_comes_again() {
+async fn rejected_batch_is_redelivered() {
     let config = config();
     let bus = bus_with(&config, &["file"]).await;
     let published = events("file", &ids(5), 1..=50);
@@ -119,16 +119,16 @@ async fn a_batch_that_is_refused_comes_again() {
             let call = calls.fetch_add(1, Ordering::SeqCst);
             async move {
                 match call % 3 {
-                    0 => Err(not_now()),
+                    0 => Err(retry_later()),
                     // Applied, and the word of it lost.
-                    1 => gate.deliver(events, Way::Bus).await.and(Err(not_now())),
-                    _ => gate.deliver(events, Way::Bus).await,
+                    1 => gate.deliver(events, DeliverySource::Bus).await.and(Err(retry_later())),
+                    _ => gate.deliver(events, DeliverySource::Bus).await,
                 }
             }
             .boxed()
         }
     });
-    let consuming = Consuming::start(&bus, subscription);
+    let consuming = ConsumerTask::start(&bus, subscription);
     bus.publish(&published).await.unwrap();
     wait_for_events(&gate, published.len()).await;
     assert!(bus.healthy().is_ok(), "who is refused is alive");
@@ -153,7 +153,7 @@ fn what_was_applied_before_a_crash_is_not_applied_again() {
             move |gate, events| {
                 let hung = Arc::clone(&hung);
                 async move {
-                    gate.deliver(events, Way::Bus).await?;
+                    gate.deliver(events, DeliverySource::Bus).await?;
                     hung.store(true, Ordering::SeqCst);
                     futures::future::pending().await
                 }
@@ -178,14 +178,14 @@ fn what_was_applied_before_a_crash_is_not_applied_again() {
             move |gate, events| {
                 let duplicates = Arc::clone(&duplicates);
                 async move {
-                    let delivered = gate.deliver(events, Way::Bus).await?;
+                    let delivered = gate.deliver(events, DeliverySource::Bus).await?;
                     duplicates.fetch_add(delivered.duplicate, Ordering::SeqCst);
                     Ok(delivered)
                 }
                 .boxed()
             }
         });
-        let consuming = Consuming::start(&bus, subscription);
+        let consuming = ConsumerTask::start(&bus, subscription);
         bus.publish(second).await.unwrap();
         wait_for_events(&gate, published.len()).await;
         consuming.stop().await.unwrap();
@@ -207,14 +207,14 @@ async fn a_slow_subscription_holds_back_the_broker_and_not_the_memory() {
             let permits = Arc::clone(&permits);
             async move {
                 permits.acquire().await.unwrap().forget();
-                gate.deliver(events, Way::Bus).await
+                gate.deliver(events, DeliverySource::Bus).await
             }
             .boxed()
         }
     });
     let unfinished = || metric("epoch_bus_unfinished_events", &[("subscription", "slow")]).unwrap_or_default();
     unfinished();
-    let consuming = Consuming::start(&bus, subscription);
+    let consuming = ConsumerTask::start(&bus, subscription);
     let published = events("file", &ids(10), 1..=1_000);
     for batch in published.chunks(1_000) {
         bus.publish(batch).await.unwrap();
@@ -259,7 +259,7 @@ async fn a_stray_message_is_counted_and_passed_over() {
     }
     bus.publish(&events("file", &[id], 2..=3)).await.unwrap();
     let gate = gate("stray", &["file"]);
-    let consuming = Consuming::start(&bus, gate.clone());
+    let consuming = ConsumerTask::start(&bus, gate.clone());
     wait_for_events(&gate, 3).await;
     wait_until("all strays are counted", || unreadable() == Some(if kcat { 4.0 } else { 3.0 })).await;
     consuming.stop().await.unwrap();
@@ -280,7 +280,7 @@ async fn a_handler_that_hangs_is_reported_and_let_go_of() {
     let config = KafkaConfig { stuck_after: quick, drain_timeout: quick, ..config() };
     let bus = bus_with(&config, &["file"]).await;
     let subscription = around(&gate("hanging", &["file"]), |_, _| futures::future::pending().boxed());
-    let consuming = Consuming::start(&bus, subscription);
+    let consuming = ConsumerTask::start(&bus, subscription);
     assert!(bus.healthy().is_ok(), "it has nothing to do");
     bus.publish(&events("file", &ids(1), 1..=1)).await.unwrap();
     wait_until("it is stuck", || bus.healthy().is_err()).await;
@@ -296,12 +296,12 @@ async fn a_handler_that_panics_ends_the_consumer() {
     let config = config();
     let bus = bus_with(&config, &["file"]).await;
     let subscription = around(&gate("panicking", &["file"]), |_, _| panic!("as the test wants it"));
-    let consuming = Consuming::start(&bus, subscription);
+    let consuming = ConsumerTask::start(&bus, subscription);
     bus.publish(&events("file", &ids(1), 1..=1)).await.unwrap();
     let error = consuming.end().await.unwrap_err();
     assert!(error.detail.contains("partition") && error.detail.contains("offset 0"), "{error}");
     assert!(bus.healthy().is_err(), "until it is consumed again");
-    let consuming = Consuming::start(&bus, gate("panicking", &["file"]));
+    let consuming = ConsumerTask::start(&bus, gate("panicking", &["file"]));
     wait_until("it is consumed again", || bus.healthy().is_ok()).await;
     consuming.stop().await.unwrap();
 }

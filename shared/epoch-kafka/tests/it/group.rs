@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use epoch::{bus::Bus, gate::Way, handler::Subscription};
+use epoch::{bus::Bus, gate::DeliverySource, handler::Subscription};
 use epoch_kafka::KafkaConfig;
 use futures::FutureExt;
 use rdkafka::{
@@ -26,7 +26,7 @@ fn process(gate: &Arc<Gate>, came: &Arc<AtomicUsize>) -> Arc<dyn Subscription> {
         came.fetch_add(events.len(), Ordering::SeqCst);
         async move {
             tokio::time::sleep(Duration::from_millis(2)).await;
-            gate.deliver(events, Way::Bus).await
+            gate.deliver(events, DeliverySource::Bus).await
         }
         .boxed()
     })
@@ -41,7 +41,7 @@ async fn a_rebalance_under_load_loses_and_repeats_nothing() {
     let [one, other, again] = [0; 3].map(|_| Arc::new(AtomicUsize::new(0)));
     let came = |counter: &AtomicUsize| counter.load(Ordering::SeqCst) > 200;
 
-    let first = Consuming::start(&bus, process(&gate, &one));
+    let first = ConsumerTask::start(&bus, process(&gate, &one));
     let mut first = Some(first);
     let (mut second, mut third) = (None, None);
     let mut published = Vec::new();
@@ -59,13 +59,13 @@ async fn a_rebalance_under_load_loses_and_repeats_nothing() {
         bus.publish(&batch).await.unwrap();
         published.extend(batch);
         if second.is_none() && came(&one) {
-            second = Some(Consuming::start(&other_bus, process(&gate, &other)));
+            second = Some(ConsumerTask::start(&other_bus, process(&gate, &other)));
         }
         if came(&other)
             && let Some(first) = first.take()
         {
             first.stop().await.unwrap();
-            third = Some(Consuming::start(&bus, process(&gate, &again)));
+            third = Some(ConsumerTask::start(&bus, process(&gate, &again)));
         }
     }
     wait_for_events(&gate, published.len()).await;
@@ -90,12 +90,12 @@ async fn a_rebalance_every_second_during_load_loses_and_turns_round_nothing() {
             handed.lock().unwrap().extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
             async move {
                 tokio::time::sleep(Duration::from_millis(2)).await;
-                gate.deliver(events, Way::Bus).await
+                gate.deliver(events, DeliverySource::Bus).await
             }
             .boxed()
         })
     };
-    let staying = Consuming::start(&buses[0], member());
+    let staying = ConsumerTask::start(&buses[0], member());
     let mut second = None;
     let (mut published, mut turns) = (Vec::new(), 0);
     let mut pace = tokio::time::interval(Duration::from_millis(5));
@@ -106,10 +106,10 @@ async fn a_rebalance_every_second_during_load_loses_and_turns_round_nothing() {
                 turns += 1;
                 second = match second.take() {
                     Some(leaving) => {
-                        Consuming::stop(leaving).await.unwrap();
+                        ConsumerTask::stop(leaving).await.unwrap();
                         None
                     }
-                    None => Some(Consuming::start(&buses[1], member())),
+                    None => Some(ConsumerTask::start(&buses[1], member())),
                 };
             }
             // The mock cluster forgets what is more than a few thousand events old.
@@ -141,7 +141,7 @@ async fn what_was_delivered_is_committed_when_it_stops() {
     let gate = gate("committing", &["file"]);
     let published = events("file", &ids(30), 1..=10);
     bus.publish(&published).await.unwrap();
-    let consuming = Consuming::start(&bus, gate.clone());
+    let consuming = ConsumerTask::start(&bus, gate.clone());
     wait_for_events(&gate, published.len()).await;
     consuming.stop().await.unwrap();
 
@@ -177,12 +177,12 @@ async fn the_lag_is_shown() {
             let permits = Arc::clone(&permits);
             async move {
                 permits.acquire().await.unwrap().forget();
-                gate.deliver(events, Way::Bus).await
+                gate.deliver(events, DeliverySource::Bus).await
             }
             .boxed()
         }
     });
-    let consuming = Consuming::start(&bus, subscription);
+    let consuming = ConsumerTask::start(&bus, subscription);
     wait_until("all are behind", || lag() == Some(300.0)).await;
     permits.add_permits(1_000);
     wait_until("none is behind", || lag() == Some(0.0)).await;

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use epoch::{Aggregate, Batch, CommandContext, Position, Repository, handler::EventHandler, local::LocalBus};
+use epoch::{Aggregate, Batch, CommandContext, FastPath, Position, Repository, handler::EventHandler};
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{
     HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, testkit::TestDatabase, version_number,
@@ -66,7 +66,7 @@ struct Service {
 
 impl Service {
     fn new(pool: &PgPool, bus: KafkaBus) -> Self {
-        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let accounts = Repository::new(store.clone());
         Self { store, accounts, progress: Progress::new(pool.clone()), bus: Arc::new(bus) }
@@ -92,9 +92,9 @@ impl Service {
         .await;
     }
 
-    fn consume(&self, name: &'static str) -> Consuming {
+    fn consume(&self, name: &'static str) -> ConsumerTask {
         let gate = PgSubscription::new(Arc::new(Seen(name)), self.store.clone(), self.progress.clone());
-        Consuming::start(&self.bus, Arc::new(gate))
+        ConsumerTask::start(&self.bus, Arc::new(gate))
     }
 
     async fn seen(&self, name: &str, id: Uuid) -> Vec<i64> {

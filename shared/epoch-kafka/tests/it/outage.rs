@@ -16,7 +16,7 @@ async fn a_killed_broker_loses_and_turns_round_nothing() {
     let bus = Arc::new(KafkaBus::connect(config).unwrap());
     bus.ensure_topics(&["file"]).await.unwrap();
     let gate = gate("surviving", &["file"]);
-    let consuming = Consuming::start(&bus, gate.clone());
+    let consuming = ConsumerTask::start(&bus, gate.clone());
 
     let published = events("file", &ids(50), 1..=100);
     let publishing = tokio::spawn({

@@ -181,7 +181,7 @@ async fn nobody_waits_for_ever_for_a_broker_that_is_not_there() {
     let nobody = format!("127.0.0.1:{}", free_ports());
     let config = KafkaConfig { delivery_timeout: Duration::from_secs(1), ..private(nobody) };
     let bus = Arc::new(KafkaBus::connect(config).unwrap());
-    let consuming = Consuming::start(&bus, gate("nobody", &["file"]));
+    let consuming = ConsumerTask::start(&bus, gate("nobody", &["file"]));
     let start = Instant::now();
     let error = bus.publish(&events("file", &ids(1), 1..=2)).await.unwrap_err();
     assert_eq!((error.acknowledged, error.offered), (0, 2));

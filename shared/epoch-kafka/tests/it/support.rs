@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use async_trait::async_trait;
-pub(crate) use epoch::testkit::bus::kit::{Consuming, LIMIT, event, events, ids, not_now, wait_until};
+pub(crate) use epoch::testkit::bus::kit::{ConsumerTask, LIMIT, event, events, ids, retry_later, wait_until};
 pub(crate) use epoch::testkit::metrics::value as metric;
 use epoch::{
     envelope::{Batch, Envelope},
-    gate::Way,
-    handler::{DeliverError, Delivered, EventHandler, Subscription},
+    gate::DeliverySource,
+    handler::{DeliverError, DeliveryCounts, EventHandler, Subscription},
     memory::MemorySubscription,
     testkit::metrics,
 };
@@ -165,7 +165,7 @@ pub(crate) struct Around<F> {
 #[async_trait]
 impl<F> Subscription for Around<F>
 where
-    F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<Delivered, DeliverError>>
+    F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<DeliveryCounts, DeliverError>>
         + Send
         + Sync
         + 'static,
@@ -178,15 +178,15 @@ where
         self.gate.aggregates()
     }
 
-    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
-        assert_eq!(way, Way::Bus);
+    async fn deliver(&self, events: &Batch, way: DeliverySource) -> Result<DeliveryCounts, DeliverError> {
+        assert_eq!(way, DeliverySource::Bus);
         (self.deliver)(&self.gate, events).await
     }
 }
 
 pub(crate) fn around<F>(gate: &Arc<Gate>, deliver: F) -> Arc<Around<F>>
 where
-    F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<Delivered, DeliverError>>,
+    F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<DeliveryCounts, DeliverError>>,
 {
     Arc::new(Around { gate: Arc::clone(gate), deliver })
 }

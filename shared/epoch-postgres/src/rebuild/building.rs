@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use epoch::{Position, Timestamp, envelope::StreamKey, local::LocalBus};
+use epoch::{FastPath, Position, Timestamp, envelope::StreamKey};
 use sqlx::{Connection, PgConnection, Row, postgres::PgPoolOptions};
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ fn of_generation(subscription: &PgSubscription, home: &str, found: &Found, watch
     let options = subscription.store.pool().connect_options().as_ref().clone().options([("search_path", path)]);
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect_lazy_with(options);
     // Nobody appends by this store but handlers, in their own transactions.
-    let (store, _) = PgStore::new(pool, LocalBus::new());
+    let (store, _) = PgStore::new(pool, FastPath::new());
     let name = subscription.handler.name();
     let key = generations::key(name, found.number).into();
     let limit_ms = generations::limit_ms(subscription.deadline);

@@ -15,8 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use epoch::{
-    Timestamp,
-    context::Metadata,
+    Metadata, Timestamp,
     retry::RetryPolicy,
     saga::{Run, Saga},
 };

@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 
 use epoch::{
-    Timestamp,
-    context::Metadata,
+    Metadata, Timestamp,
     saga::{InstanceOf, Phase, Saga},
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};

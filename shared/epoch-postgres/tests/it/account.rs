@@ -7,8 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Envelope, Position, Repository, handler::EventHandler, local::LocalBus,
-    store::Streamer,
+    Aggregate, Batch, CommandContext, Envelope, FastPath, Position, Repository, handler::EventHandler, store::Streamer,
 };
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, testkit::TestDatabase};
 use futures::TryStreamExt;
@@ -195,7 +194,7 @@ impl Bank {
     }
 
     fn on(database: TestDatabase, pool: PgPool) -> Self {
-        let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+        let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let accounts = Repository::new(store.clone());
         Self { database, store, accounts, progress: Progress::new(pool), balances: Balances::new() }
@@ -204,7 +203,7 @@ impl Bank {
     /// Another process on the same database.
     pub(crate) async fn another_process(&self) -> (PgStore, Repository<Account, PgStore>) {
         let pool = self.database.epoch().await;
-        let (store, appender) = PgStore::new(pool, LocalBus::new());
+        let (store, appender) = PgStore::new(pool, FastPath::new());
         tokio::spawn(appender.run());
         (store.clone(), Repository::new(store))
     }

@@ -32,7 +32,7 @@ impl BusFactory for Postgres {
         Arc::new(PgBus::connect(pool, "test", "test").await.unwrap())
     }
 
-    async fn publish_stray(&self) -> bool {
+    async fn publish_malformed(&self) -> bool {
         let stray = "insert into epoch_bus.messages (aggregate, headers, body) values ($1, '{}', 'hello, world')";
         sqlx::query(stray).bind(AGGREGATE).execute(&self.pool).await.unwrap();
         let stray = "insert into epoch_bus.messages (aggregate, headers, body) values ($1, '[7]', '')";
@@ -40,11 +40,11 @@ impl BusFactory for Postgres {
         true
     }
 
-    fn in_hand(&self) -> usize {
+    fn max_in_flight(&self) -> usize {
         500
     }
 
-    fn shares(&self) -> bool {
+    fn shares_work(&self) -> bool {
         false
     }
 

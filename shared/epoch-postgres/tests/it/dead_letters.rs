@@ -8,8 +8,8 @@ use std::{
 use epoch::{
     Position,
     envelope::StreamKey,
-    gate::{Parked, Way},
-    handler::{Delivered, Subscription},
+    gate::{DeliverySource, ParkReason},
+    handler::{DeliveryCounts, Subscription},
     retry::RetryPolicy,
     store::Streamer,
 };
@@ -24,7 +24,7 @@ const QUICK: RetryPolicy =
 
 async fn deliver_all(bank: &Bank, gate: &PgSubscription) {
     let events: Vec<_> = bank.store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap();
-    gate.deliver(&events, Way::Bus).await.unwrap();
+    gate.deliver(&events, DeliverySource::Bus).await.unwrap();
 }
 
 async fn poisoned(text: &str) -> (Bank, PgSubscription, Uuid, Uuid) {
@@ -49,7 +49,7 @@ async fn a_poison_event_parks_its_aggregate_only() {
     let letters = dead_letters::list(&gate, 10).await.unwrap();
     let seen: Vec<_> = letters.iter().map(|letter| (letter.version.get(), letter.error.as_deref())).collect();
     assert_eq!(seen, [(2, Some("poison")), (3, None)]);
-    assert!(letters.iter().all(|letter| letter.parked == Parked::Failed && letter.waiting == 2));
+    assert!(letters.iter().all(|letter| letter.parked == ParkReason::Failed && letter.waiting == 2));
     // What comes later queues too.
     bank.deposit(sick, 4).await;
     deliver_all(&bank, &gate).await;
@@ -99,9 +99,9 @@ async fn while_an_aggregate_is_parked_its_next_event_is_not_applied_whichever_wa
     bank.balances.poison.store(false, Ordering::SeqCst);
     let events: Vec<_> = bank.log().await.into_iter().filter(|event| event.aggregate_id == sick).collect();
     for (way, expected) in [
-        (Way::Local, Delivered { gap: 1, ..Delivered::default() }),
-        (Way::Bus, Delivered { queued: 1, ..Delivered::default() }),
-        (Way::Replay, Delivered { queued: 1, ..Delivered::default() }),
+        (DeliverySource::FastPath, DeliveryCounts { gap: 1, ..DeliveryCounts::default() }),
+        (DeliverySource::Bus, DeliveryCounts { queued: 1, ..DeliveryCounts::default() }),
+        (DeliverySource::Replay, DeliveryCounts { queued: 1, ..DeliveryCounts::default() }),
     ] {
         assert_eq!(gate.deliver(&events[1..2], way).await.unwrap(), expected, "{way}");
         assert_eq!(bank.seen(sick).await, [1], "{way}");
@@ -181,13 +181,13 @@ async fn events_that_arrive_while_others_are_released_are_not_lost_or_overtaken(
     let events = bank.log().await;
     let (queued, arriving) = events.split_at(250);
     let gate = bank.subscription().with_retry(QUICK);
-    gate.deliver(queued, Way::Bus).await.unwrap();
+    gate.deliver(queued, DeliverySource::Bus).await.unwrap();
     assert_eq!(dead_letters::list(&gate, 1).await.unwrap()[0].waiting, 250);
     bank.balances.poison.store(false, Ordering::SeqCst);
     let arrive = async {
         let elsewhere = bank.subscription();
         for piece in arriving.chunks(10) {
-            elsewhere.deliver(piece, Way::Bus).await.unwrap();
+            elsewhere.deliver(piece, DeliverySource::Bus).await.unwrap();
         }
     };
     let (released, ()) = tokio::join!(dead_letters::retry(&gate, &stream), arrive);
@@ -207,7 +207,7 @@ async fn a_gap_that_is_filled_late_releases_what_waited_up_to_the_next_gap() {
     let (events, gate) = (bank.log().await, bank.subscription());
     let deliver = async |versions: &[usize]| {
         let piece: Vec<_> = versions.iter().map(|version| Arc::clone(&events[version - 1])).collect();
-        gate.deliver(&piece, Way::Bus).await.unwrap()
+        gate.deliver(&piece, DeliverySource::Bus).await.unwrap()
     };
     deliver(&[1, 3, 4, 6, 9]).await;
     assert_eq!(bank.seen(id).await, [1]);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use epoch::{
     Envelope, Position,
-    gate::Way,
-    handler::{Delivered, Subscription},
+    gate::DeliverySource,
+    handler::{DeliveryCounts, Subscription},
     store::Streamer,
 };
 use futures::TryStreamExt;
@@ -33,7 +33,7 @@ fn every_way_in_any_order_any_number_of_times_applies_each_event_once() {
             let events = log(&bank).await;
             // Pieces of the log, four at a time, each by a subscription of its own as if from another process.
             for chunk in deliveries.chunks(4) {
-                let ways = [Way::Local, Way::Bus, Way::Replay];
+                let ways = [DeliverySource::FastPath, DeliverySource::Bus, DeliverySource::Replay];
                 let arrivals = chunk.iter().map(|&(start, length, way)| {
                     let piece = events[start..(start + length).min(events.len())].to_vec();
                     let subscription = bank.subscription();
@@ -42,7 +42,7 @@ fn every_way_in_any_order_any_number_of_times_applies_each_event_once() {
                 futures::future::try_join_all(arrivals).await.unwrap();
             }
             // At last the bus brings everything.
-            bank.subscription().deliver(&events, Way::Bus).await.unwrap();
+            bank.subscription().deliver(&events, DeliverySource::Bus).await.unwrap();
             assert_eq!(bank.projected().await, bank.folded().await);
             for id in ids {
                 assert_eq!(bank.seen(id).await, (1..=6).collect::<Vec<_>>());
@@ -62,13 +62,13 @@ async fn the_local_way_gives_up_on_a_gap_and_the_bus_brings_it() {
         bank.deposit(id, 1).await;
     }
     let (events, gate) = (log(&bank).await, bank.subscription());
-    let local = gate.deliver(&events[1..], Way::Local).await.unwrap();
-    assert_eq!(local, Delivered { gap: 2, ..Delivered::default() });
+    let local = gate.deliver(&events[1..], DeliverySource::FastPath).await.unwrap();
+    assert_eq!(local, DeliveryCounts { gap: 2, ..DeliveryCounts::default() });
     assert_eq!(bank.seen(id).await, Vec::<i64>::new());
-    let bus = gate.deliver(&events, Way::Bus).await.unwrap();
-    assert_eq!(bus, Delivered { applied: 3, ..Delivered::default() });
-    let copy = gate.deliver(&events, Way::Local).await.unwrap();
-    assert_eq!(copy, Delivered { duplicate: 3, ..Delivered::default() });
+    let bus = gate.deliver(&events, DeliverySource::Bus).await.unwrap();
+    assert_eq!(bus, DeliveryCounts { applied: 3, ..DeliveryCounts::default() });
+    let copy = gate.deliver(&events, DeliverySource::FastPath).await.unwrap();
+    assert_eq!(copy, DeliveryCounts { duplicate: 3, ..DeliveryCounts::default() });
     bank.close().await;
 }
 
@@ -80,10 +80,10 @@ async fn what_the_bus_is_told_was_applied_is_on_disk() {
     for round in 0..50 {
         bank.deposit(id, 1).await;
         let events = &log(&bank).await[round..];
-        assert_eq!(gate.deliver(events, Way::Local).await.unwrap().applied, 1);
+        assert_eq!(gate.deliver(events, DeliverySource::FastPath).await.unwrap().applied, 1);
         let applied: String =
             sqlx::query_scalar("select pg_current_wal_insert_lsn()::text").fetch_one(bank.store.pool()).await.unwrap();
-        assert_eq!(gate.deliver(events, Way::Bus).await.unwrap().duplicate, 1);
+        assert_eq!(gate.deliver(events, DeliverySource::Bus).await.unwrap().duplicate, 1);
         let on_disk: bool = sqlx::query_scalar("select pg_current_wal_flush_lsn() >= $1::pg_lsn")
             .bind(applied)
             .fetch_one(bank.store.pool())
@@ -103,11 +103,11 @@ async fn a_gap_on_the_bus_parks_until_the_missing_events_come() {
     }
     bank.deposit(other, 1).await;
     let (events, gate) = (log(&bank).await, bank.subscription());
-    let parked = gate.deliver(&events[2..], Way::Bus).await.unwrap();
-    assert_eq!(parked, Delivered { applied: 1, queued: 2, ..Delivered::default() }, "others go on");
+    let parked = gate.deliver(&events[2..], DeliverySource::Bus).await.unwrap();
+    assert_eq!(parked, DeliveryCounts { applied: 1, queued: 2, ..DeliveryCounts::default() }, "others go on");
     let waiting = epoch_postgres::dead_letters::list(&gate, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|letter| letter.version.get()).collect::<Vec<_>>(), [3, 4]);
-    gate.deliver(&events[..2], Way::Bus).await.unwrap();
+    gate.deliver(&events[..2], DeliverySource::Bus).await.unwrap();
     assert_eq!(bank.seen(id).await, [1, 2, 3, 4], "it goes on by itself");
     assert_eq!(epoch_postgres::dead_letters::list(&gate, 10).await.unwrap(), []);
     bank.close().await;

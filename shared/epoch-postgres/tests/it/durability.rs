@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, Repository, gate::Way, handler::EventHandler, handler::Subscription, local::LocalBus,
+    Batch, CommandContext, FastPath, Repository, gate::DeliverySource, handler::EventHandler, handler::Subscription,
 };
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, begin};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -61,7 +61,7 @@ async fn on_disk_at_once(bank: &Bank, to: Option<Uuid>) -> usize {
         let from = Uuid::now_v7();
         bank.deposit(from, 1).await;
         let event = bank.log().await.into_iter().find(|event| event.aggregate_id == from).unwrap();
-        assert_eq!(gate.deliver(&[event], Way::Local).await.unwrap().applied, 1);
+        assert_eq!(gate.deliver(&[event], DeliverySource::FastPath).await.unwrap().applied, 1);
         let on_disk: i64 = sqlx::query_scalar(ON_DISK).fetch_one(bank.store.pool()).await.unwrap();
         found += usize::from(on_disk > *forwards.open_at.lock().unwrap());
     }
@@ -115,7 +115,7 @@ async fn a_begin_that_is_given_up_half_way_leaves_nothing_open() {
         assert_eq!(clean(&pool).await, (true, "on".to_owned()), "given up after {polls} polls");
     }
     // So what is written next is committed.
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let accounts = Repository::<Account, _>::new(store.clone());
     let id = Uuid::now_v7();
@@ -134,18 +134,18 @@ async fn a_local_delivery_that_is_given_up_half_way_leaves_nothing_open() {
     let bank = Bank::open().await;
     let options = bank.store.pool().connect_options().as_ref().clone();
     let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await.unwrap();
-    let (store, _) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, _) = PgStore::new(pool.clone(), FastPath::new());
     let handler = Arc::new(BalancesHandler(Arc::clone(&bank.balances)));
     let gate = PgSubscription::new(handler, store, bank.progress.clone());
     let id = Uuid::now_v7();
     for polls in 0..30 {
         bank.deposit(id, 1).await;
         let log = bank.log().await;
-        let _ = given_up(polls, gate.deliver(&log, Way::Local)).await;
+        let _ = given_up(polls, gate.deliver(&log, DeliverySource::FastPath)).await;
         assert_eq!(clean(&pool).await, (true, "on".to_owned()), "given up after {polls} polls");
     }
     // Whatever was committed of it, the bus brings the rest.
-    gate.deliver(&bank.log().await, Way::Bus).await.unwrap();
+    gate.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     pool.close().await;
     assert_eq!(bank.projected().await, bank.folded().await);
     assert_eq!(bank.seen(id).await, (1..=30).collect::<Vec<_>>());

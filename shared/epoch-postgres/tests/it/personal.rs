@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Position, Repository,
+    Aggregate, Batch, CommandContext, FastPath, Position, Repository,
     handler::EventHandler,
-    local::LocalBus,
     message::Message,
     personal::{KeyStore, Keyring, KeyringError, MasterKey, MasterKeys, Opened, Sealed, SubjectKey},
     store::Streamer,
@@ -120,7 +119,7 @@ fn keyring(pool: &PgPool) -> Keyring {
 async fn a_forgotten_person_is_in_the_log_and_nobody_can_read_it() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let people = Repository::<Person, _>::new(store.clone());
     let ring = keyring(&pool);

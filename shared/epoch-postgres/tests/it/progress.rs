@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use epoch::{Position, Version, envelope::StreamKey, gate::Way, handler::Subscription, store::Streamer};
+use epoch::{Position, Version, envelope::StreamKey, gate::DeliverySource, handler::Subscription, store::Streamer};
 use epoch_postgres::{Lag, Progress, WaitError};
 use futures::TryStreamExt;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ async fn a_read_waits_for_its_version_and_is_never_stale_silently() {
         )
     });
     let events: Vec<_> = bank.store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap();
-    bank.subscription().deliver(&events, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&events, DeliverySource::Bus).await.unwrap();
     waiting.await.unwrap().unwrap();
     assert_eq!(bank.progress.version("balances", &stream).await.unwrap(), Version::new(1));
     assert_eq!(bank.progress.lag("balances", &["account"]).await.unwrap().events, 0);
@@ -54,15 +54,15 @@ async fn lag_counts_what_is_committed_and_not_applied_and_not_what_is_parked() {
     let behind = lag().await;
     assert!(behind.events == 5 && behind.exact && behind.behind_ms >= 60_000, "{behind:?}");
     let events = bank.log().await;
-    gate.deliver(&events[..3], Way::Bus).await.unwrap();
+    gate.deliver(&events[..3], DeliverySource::Bus).await.unwrap();
     assert_eq!(lag().await.events, 2);
     assert_eq!(lag().await.events, 2, "the same when asked again");
-    gate.deliver(&events, Way::Bus).await.unwrap();
+    gate.deliver(&events, DeliverySource::Bus).await.unwrap();
     assert_eq!((lag().await.events, lag().await.behind_ms), (0, 0));
     bank.balances.poison.store(true, std::sync::atomic::Ordering::SeqCst);
     bank.note(sick, "poison").await;
     bank.deposit(sick, 1).await;
-    gate.deliver(&bank.log().await, Way::Bus).await.unwrap();
+    gate.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     bank.deposit(healthy, 1).await;
     let parked = lag().await;
     assert_eq!((parked.events, parked.parked), (1, 1), "{parked:?}");

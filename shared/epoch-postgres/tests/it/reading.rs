@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use epoch::{
-    Aggregate, CommandContext, DomainEvent, Id, Positions, Repository, Version, Versions,
-    fold::Recorded,
-    local::LocalBus,
-    repository::At,
+    Aggregate, CommandContext, DomainEvent, FastPath, Id, Positions, Repository, Version, Versions,
+    fold::StoredEvent,
+    repository::PointInTime,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
-    store::{Append, Appended, Appender, NewEvent, StoreError, Streamer},
+    store::{Append, AppendOutcome, Appender, NewEvent, StoreError, Streamer},
     testkit::{Tallied, Tally, TallyCommand, TallyEvent},
 };
 use epoch_postgres::{
@@ -52,7 +51,7 @@ async fn insert(pool: &PgPool, aggregates: i64, events: i64) {
 }
 
 fn store_on(pool: PgPool) -> PgStore {
-    let (store, appender) = PgStore::new(pool, LocalBus::new());
+    let (store, appender) = PgStore::new(pool, FastPath::new());
     tokio::spawn(appender.run());
     store
 }
@@ -138,7 +137,7 @@ async fn an_aggregate_with_seventy_thousand_events_works() {
     }
     let loaded = tallies.load(id).await.unwrap();
     assert_eq!((loaded.version.get(), loaded.state.counts), (70_003, 70_003));
-    let at = tallies.state_at(id, At::Version(Version::new(65_536))).await.unwrap();
+    let at = tallies.state_at(id, PointInTime::Version(Version::new(65_536))).await.unwrap();
     assert_eq!((at.version.get(), at.state.counts), (65_536, 65_536));
     let events: Vec<_> =
         store.read("tally", id.uuid(), Versions::since(Version::new(65_534)).limit(3)).try_collect().await.unwrap();
@@ -155,7 +154,7 @@ async fn an_aggregate_with_seventy_thousand_events_works() {
 async fn loads_that_come_together_see_their_own_streams() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     let appending = tokio::spawn(appender.run());
     let tallies = Repository::<Tally, _>::new(store.clone()).with_cache(0);
     // One more and one less than a group takes of a stream, and several times that.
@@ -183,7 +182,7 @@ async fn loads_that_come_together_see_their_own_streams() {
         let reading = store.clone();
         loads.push(tokio::spawn(async move {
             let mut seen = Vec::new();
-            let mut visit = |event: Recorded<'_>| {
+            let mut visit = |event: StoredEvent<'_>| {
                 seen.push((event.version.get(), event.payload.len()));
                 Ok(())
             };
@@ -221,7 +220,7 @@ async fn write(store: &PgStore, id: Uuid, events: Vec<NewEvent>) {
     }
     let (expected, context) = (Version::ZERO, CommandContext::new());
     let append = Append { aggregate: "tally", aggregate_id: id, expected, previous: None, events, context };
-    assert!(matches!(store.append(append).await, Ok(Appended::Committed { .. })));
+    assert!(matches!(store.append(append).await, Ok(AppendOutcome::Committed { .. })));
 }
 
 const ID: &str = "'00000000-0000-0000-0000-000000000007'";

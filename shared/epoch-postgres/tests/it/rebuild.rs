@@ -12,11 +12,11 @@ use epoch::{
     CommandContext, DomainEvent, Version,
     bus::Bus,
     envelope::StreamKey,
-    gate::Way,
+    gate::DeliverySource,
     handler::Subscription,
     memory::{MemoryBus, MemoryStore},
     retry::RetryPolicy,
-    store::{Append, Appended, Appender, NewEvent},
+    store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_postgres::{PgSubscription, Rebuild, RebuildError, RebuildProgress, Rebuilt, dead_letters, in_building};
 use tokio::sync::mpsc;
@@ -131,7 +131,7 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
     let bank = Bank::open().await;
     let ids = ids(25);
     deposits(&bank, &ids, 100).await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     let (reports, mut reported) = mpsc::unbounded_channel::<RebuildProgress>();
     let subscription = bank.subscription();
     let killed = tokio::spawn(async move {
@@ -152,7 +152,7 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
     assert_eq!(bank.projected().await, bank.folded().await, "the old one serves");
 
     deposits(&bank, &ids, 1).await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     let rebuilt = loop {
         // The killed one's connection, and with it its lock, ends when the server has noticed.
         match run(bank.subscription(), None).await {
@@ -175,10 +175,10 @@ async fn a_process_with_another_revision_touches_nothing() {
     let ids = ids(3);
     deposits(&bank, &ids, 2).await;
     let (old, new) = (bank.subscription(), bank.subscription_of(&Balances::of_revision(2)));
-    old.deliver(&bank.log().await, Way::Bus).await.unwrap();
+    old.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     let before = bank.projected().await;
     deposits(&bank, &ids, 1).await;
-    let refused = new.deliver(&bank.log().await, Way::Bus).await.unwrap_err();
+    let refused = new.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap_err();
     assert!(refused.detail.contains("revision"), "{refused}");
     assert_eq!(bank.projected().await, before, "tables of the first revision");
 
@@ -186,11 +186,11 @@ async fn a_process_with_another_revision_touches_nothing() {
     let hundredfold: Vec<_> = bank.folded().await.into_iter().map(|(id, balance)| (id, balance * 100)).collect();
     assert_eq!(bank.projected().await, hundredfold);
     deposits(&bank, &ids, 1).await;
-    let refused = old.deliver(&bank.log().await, Way::Bus).await.unwrap_err();
+    let refused = old.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap_err();
     assert!(refused.detail.contains("revision"), "{refused}");
     assert_eq!(bank.projected().await, hundredfold, "the old process can't touch the new tables");
     let events = bank.log().await;
-    assert_eq!(new.deliver(&events, Way::Bus).await.unwrap().applied, 3, "the new one goes on");
+    assert_eq!(new.deliver(&events, DeliverySource::Bus).await.unwrap().applied, 3, "the new one goes on");
     assert_eq!(dead_letters::list(&new, 10).await.unwrap(), [], "nothing was parked for it");
     bank.close().await;
 }
@@ -205,7 +205,7 @@ async fn publish(bus: &MemoryBus, others: &MemoryStore, id: Uuid, version: u64) 
         events: vec![NewEvent::encode(&crate::account::AccountEvent::from(Deposited { amount: 1 })).unwrap()],
         context: CommandContext::new(),
     };
-    let Ok(Appended::Committed { events, .. }) = others.append(append).await else { panic!("not appended") };
+    let Ok(AppendOutcome::Committed { events, .. }) = others.append(append).await else { panic!("not appended") };
     assert_eq!(events[0].event_name, crate::account::AccountEvent::NAMES[0]);
     bus.publish(&events).await.unwrap();
 }
@@ -257,7 +257,7 @@ async fn what_the_new_generation_can_not_take_is_told_and_the_old_one_stays() {
     bank.note(sick, "poison").await;
     bank.deposit(sick, 1).await;
     bank.deposit(healthy, 1).await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     // The new handler has a bug that the old one had not.
     let buggy = Balances::of_revision(2);
     buggy.poison.store(true, Ordering::SeqCst);
@@ -288,9 +288,9 @@ async fn what_waits_in_the_old_generation_waits_or_is_applied_in_the_new_one() {
     deposits(&bank, &[late], 3).await;
     let events = bank.log().await;
     let gate = bank.subscription().with_retry(QUICK);
-    gate.deliver(&events[..2], Way::Bus).await.unwrap();
+    gate.deliver(&events[..2], DeliverySource::Bus).await.unwrap();
     // The last but one has been lost on its way.
-    gate.deliver(&[events[2].clone(), events[4].clone()], Way::Bus).await.unwrap();
+    gate.deliver(&[events[2].clone(), events[4].clone()], DeliverySource::Bus).await.unwrap();
     assert_eq!(dead_letters::list(&gate, 10).await.unwrap().len(), 3);
     run(gate.clone(), None).await.unwrap();
     assert_eq!(bank.seen(late).await, [1, 2, 3], "the log had it");
@@ -307,7 +307,7 @@ async fn what_waits_in_the_old_generation_waits_or_is_applied_in_the_new_one() {
 async fn indexes_constraints_and_grants_keep_their_names() {
     let bank = Bank::open().await;
     deposits(&bank, &ids(2), 1).await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     let change = "alter table seen add primary key (number); create unique index seen_once on seen (id, version desc); \
          alter table balances add constraint not_mad check (balance < 1000000); \
          alter table seen add constraint of_balance foreign key (id) references balances (id) deferrable initially deferred; \
@@ -327,7 +327,7 @@ async fn indexes_constraints_and_grants_keep_their_names() {
     assert!(public);
     assert_eq!(bank.projected().await, bank.folded().await);
     bank.deposit(Uuid::from_u128(1), 1).await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     assert_eq!(bank.projected().await, bank.folded().await, "identities go on too");
     bank.close().await;
 }
@@ -335,7 +335,7 @@ async fn indexes_constraints_and_grants_keep_their_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_swapped_is_refused_at_the_start() {
     let bank = Bank::open().await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     for (change, reason, undo) in [
         ("create view rich as select * from balances", "view rich", "drop view rich"),
         ("create table other (id uuid references balances (id))", "foreign key", "drop table other"),
@@ -371,7 +371,7 @@ async fn what_can_not_be_swapped_is_refused_at_the_start() {
 async fn tables_that_change_meanwhile_are_built_anew() {
     let bank = Bank::open().await;
     deposits(&bank, &ids(2), 2).await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     let stopped = CancellationToken::new();
     stopped.cancel();
     let result = Rebuild::new(bank.subscription(), None).run(&stopped, |_| {}).await;
@@ -389,7 +389,7 @@ async fn tables_that_change_meanwhile_are_built_anew() {
 async fn two_can_not_rebuild_the_same() {
     let bank = Bank::open().await;
     deposits(&bank, &ids(5), 100).await;
-    bank.subscription().deliver(&bank.log().await, Way::Bus).await.unwrap();
+    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     let (one, other) = tokio::join!(run(bank.subscription(), None), run(bank.subscription(), None));
     let results = [one, other];
     let won = results.iter().filter(|result| result.is_ok()).count();

@@ -14,12 +14,10 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Envelope, Repository, Timestamp, Version,
+    Aggregate, Batch, CommandContext, Envelope, FastPath, Metadata, Repository, Timestamp, Version,
     clock::{Clock, ManualClock},
-    context::Metadata,
-    gate::Way,
+    gate::DeliverySource,
     handler::{EventHandler, Subscription},
-    local::LocalBus,
     retry::RetryPolicy,
     saga::Saga,
     store::Streamer,
@@ -154,7 +152,7 @@ const START: i64 = 1_700_000_000_000;
 
 async fn process(database: &TestDatabase, clock: &Arc<ManualClock>, others: &Arc<Others>) -> Process {
     let pool = database.epoch().await;
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let (orders, stocks) = (Repository::new(store.clone()), Repository::new(store.clone()));
     let commands = Commands { orders: orders.clone(), stocks: stocks.clone() };
@@ -207,7 +205,7 @@ impl Shop {
 
     async fn deliver(&self, order: Uuid) {
         let events = self.events(order).await;
-        self.process.gate.deliver(&events, Way::Bus).await.unwrap();
+        self.process.gate.deliver(&events, DeliverySource::Bus).await.unwrap();
     }
 
     async fn stock(&self, item: Uuid) -> Stock {
@@ -293,7 +291,7 @@ impl EventHandler<PgTx> for Outside {
         &["order"]
     }
 
-    fn locally(&self) -> bool {
+    fn allows_fast_path(&self) -> bool {
         false
     }
 
@@ -313,7 +311,7 @@ async fn the_gate_keeps_outside_effects_from_the_local_way_however_it_is_wired()
     let serving = tokio::spawn(shop.process.store.local().serve(Arc::new(gate.clone())));
     shop.place(order, Uuid::now_v7(), 3).await;
     assert_eq!(outside.0.load(Ordering::SeqCst), 0);
-    gate.deliver(&shop.events(order).await, Way::Bus).await.unwrap();
+    gate.deliver(&shop.events(order).await, DeliverySource::Bus).await.unwrap();
     assert_eq!(outside.0.load(Ordering::SeqCst), 1);
     serving.abort();
     shop.close().await;
@@ -365,10 +363,10 @@ async fn an_event_the_saga_cannot_take_is_parked_and_leaves_nothing_behind() {
     let order = Uuid::now_v7();
     shop.place(order, Uuid::now_v7(), 0).await;
     let gate = shop.process.gate.clone().with_retry(RetryPolicy { attempts: 1, ..RetryPolicy::HANDLER });
-    gate.deliver(&shop.events(order).await, Way::Bus).await.unwrap();
+    gate.deliver(&shop.events(order).await, DeliverySource::Bus).await.unwrap();
     let letters = epoch_postgres::dead_letters::list(&gate, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].error.as_deref(), Some("an order of nothing"));
+    assert_eq!(letters[0].error.as_deref(), Some("order quantity is zero"));
     assert_eq!(shop.status(order).await, None);
     shop.close().await;
 }
@@ -468,7 +466,7 @@ async fn two_processes_at_once_do_everything_once() {
     let events = &events;
     let deliveries = [&shop.process, &other].map(|process| async move {
         for piece in events.chunks(7) {
-            process.gate.deliver(piece, Way::Bus).await.unwrap();
+            process.gate.deliver(piece, DeliverySource::Bus).await.unwrap();
         }
     });
     futures::future::join_all(deliveries).await;
@@ -537,7 +535,7 @@ enum Op {
     },
     Deliver {
         order: usize,
-        way: Way,
+        way: DeliverySource,
     },
     /// Time passes and timers are looked at.
     FireTimers {
@@ -553,7 +551,7 @@ const ORDERS: usize = 3;
 
 fn op() -> impl Strategy<Value = Op> {
     let order = 0..ORDERS;
-    let way = prop_oneof![Just(Way::Local), Just(Way::Bus), Just(Way::Replay)];
+    let way = prop_oneof![Just(DeliverySource::FastPath), Just(DeliverySource::Bus), Just(DeliverySource::Replay)];
     let mood = prop_oneof![3 => Just(Mood::Willing), 1 => Just(Mood::Refusing), 1 => Just(Mood::Away)];
     prop_oneof![
         2 => (order.clone(), 1..5_i64).prop_map(|(order, quantity)| Op::Place { order, quantity }),
@@ -584,7 +582,7 @@ impl Model {
         let stock = Arc::new(Mutex::new(Stock { available: stock, ..Stock::default() }));
         let orders = ids.iter().map(|id| {
             let state = Arc::new(Mutex::new((Order::default(), Vec::new())));
-            let saga = given_saga(Fulfilment).among(aggregates(Arc::clone(&stock), Arc::clone(&state)));
+            let saga = given_saga(Fulfilment).with_aggregates(aggregates(Arc::clone(&stock), Arc::clone(&state)));
             Modelled { id: *id, state, delivered: 0, saga: Some(saga), done: Vec::new() }
         });
         Self { orders: orders.collect(), stock, now: START }
@@ -599,7 +597,7 @@ impl Model {
         let known = modelled.state.lock().unwrap().1.clone();
         for (event, at) in &known[modelled.delivered..] {
             let saga = modelled.saga.take().unwrap().at(Timestamp::from_millis(*at));
-            modelled.saga = Some(saga.when((modelled.id, event.clone())).then_whatever());
+            modelled.saga = Some(saga.when((modelled.id, event.clone())).then_anything());
         }
         modelled.delivered = known.len();
     }
@@ -610,7 +608,7 @@ impl Model {
             let saga = modelled.saga.take().unwrap();
             let due = saga.timers().iter().find(|(_, at)| at.as_millis() <= now).map(|(timer, _)| timer.clone());
             modelled.saga = Some(match due {
-                Some(timer) => saga.when_timed_out(timer).then_whatever(),
+                Some(timer) => saga.when_timed_out(timer).then_anything(),
                 None => saga,
             });
         }
@@ -624,11 +622,11 @@ impl Model {
             modelled.saga = Some(match (first, mood) {
                 (Some(effect), Mood::Willing) => {
                     modelled.done.push(effect);
-                    saga.when_delivered(1).then_whatever()
+                    saga.when_delivered(1).then_anything()
                 }
                 // An undo that is refused is parked, which is tried elsewhere.
                 (Some(effect), Mood::Refusing) if !matches!(effect, Effect::Refund { .. }) => {
-                    saga.when_undeliverable("no").then_whatever()
+                    saga.when_undeliverable("no").then_anything()
                 }
                 _ => saga,
             });

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use epoch::{
-    Aggregate, CommandContext, Repository, Version,
-    local::LocalBus,
+    Aggregate, CommandContext, FastPath, Repository, Version,
     snapshot::{Snapshot, SnapshotPolicy, SnapshotStore, Snapshots},
-    store::{Append, Appended, Appender, NewEvent},
+    store::{Append, AppendOutcome, Appender, NewEvent},
     testkit::{Tallied, Tally, TallyEvent, snapshot_store_conformance},
 };
 use epoch_postgres::{PgSnapshots, PgStore, testkit::TestDatabase};
@@ -33,7 +32,7 @@ async fn streams(pool: &PgPool, lengths: &[i64]) -> Vec<Uuid> {
 }
 
 async fn streams_of(pool: &PgPool, streams: Vec<Vec<NewEvent>>) -> Vec<Uuid> {
-    let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     let appending = tokio::spawn(appender.run());
     let mut ids = Vec::new();
     for mut events in streams {
@@ -44,7 +43,7 @@ async fn streams_of(pool: &PgPool, streams: Vec<Vec<NewEvent>>) -> Vec<Uuid> {
         }
         let (expected, context) = (Version::ZERO, CommandContext::new());
         let append = Append { aggregate: Tally::NAME, aggregate_id: id, expected, previous: None, events, context };
-        assert!(matches!(store.append(append).await, Ok(Appended::Committed { .. })));
+        assert!(matches!(store.append(append).await, Ok(AppendOutcome::Committed { .. })));
     }
     drop(store);
     appending.await.unwrap();
@@ -55,7 +54,7 @@ async fn streams_of(pool: &PgPool, streams: Vec<Vec<NewEvent>>) -> Vec<Uuid> {
 async fn alone(database: &TestDatabase) -> (PgPool, Repository<Tally, PgStore>) {
     let options = PgPoolOptions::new().max_connections(1);
     let pool = epoch_postgres::connect(options, database.options(), "test").await.unwrap();
-    let (store, _) = PgStore::new(pool.clone(), LocalBus::new());
+    let (store, _) = PgStore::new(pool.clone(), FastPath::new());
     let (snapshots, _) = Snapshots::new(Arc::new(PgSnapshots::new(pool.clone())));
     let tallies = Repository::new(store).with_cache(0).with_snapshots(&snapshots, SnapshotPolicy::Every(1_000_000));
     (pool, tallies)
@@ -100,11 +99,11 @@ async fn a_load_from_a_snapshot_ends_where_the_log_does() {
         snapshots.save(&[marked(id, 1)]).await.unwrap();
         let loaded = tallies.load(id).await.unwrap();
         assert_eq!((loaded.state.total, loaded.version.get()), (MARK + events - 1, events.unsigned_abs()), "{events}");
-        let (snapshot, since) = snapshots.newest_and_since(Tally::NAME, id).await.unwrap().unwrap();
+        let (snapshot, since) = snapshots.newest_with_tail(Tally::NAME, id).await.unwrap().unwrap();
         assert_eq!(snapshot, marked(id, 1));
         let versions: Vec<u64> = since.events.iter().map(|event| event.version.get()).collect();
         let first: Vec<u64> = (1..=events.unsigned_abs().min(128)).collect();
-        assert_eq!((versions, since.all), (first, events < 128), "of {events}");
+        assert_eq!((versions, since.complete), (first, events < 128), "of {events}");
     }
     database.drop().await;
 }
@@ -118,8 +117,8 @@ async fn not_too_many_bytes_are_read_with_a_snapshot() {
     let ids = streams_of(&setup, vec![vec![long; 5]]).await;
     let snapshots = PgSnapshots::new(setup);
     snapshots.save(&[marked(ids[0], 1)]).await.unwrap();
-    let (_, since) = snapshots.newest_and_since(Tally::NAME, ids[0]).await.unwrap().unwrap();
-    assert_eq!((since.events.len(), since.all), (2, false));
+    let (_, since) = snapshots.newest_with_tail(Tally::NAME, ids[0]).await.unwrap().unwrap();
+    assert_eq!((since.events.len(), since.complete), (2, false));
     database.drop().await;
 }
 

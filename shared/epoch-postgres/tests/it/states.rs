@@ -7,9 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, CommandContext, ExecuteError, Id, Repository, Version,
-    cache::Loaded,
-    local::LocalBus,
+    Aggregate, CommandContext, ExecuteError, FastPath, Id, Repository, Version, VersionedState,
     snapshot::{SnapshotPolicy, Snapshots},
     state::StateStore,
     store::{Appender, StoreError},
@@ -37,18 +35,27 @@ struct TwoTables {
 
 #[async_trait]
 impl StateStore<Tally, PgConnection> for TwoTables {
-    async fn get_by_id(&self, executor: &mut PgConnection, id: Uuid) -> Result<Option<Loaded<Tally>>, StoreError> {
+    async fn get_by_id(
+        &self,
+        executor: &mut PgConnection,
+        id: Uuid,
+    ) -> Result<Option<VersionedState<Tally>>, StoreError> {
         let query =
             "select version, total, (select count(*) from counts c where c.id = t.id) from tallies t where id = $1";
         let row = sqlx::query(query).bind(id).fetch_optional(executor).await.map_err(|error| store_error(&error))?;
         let number = |row: &sqlx::postgres::PgRow, column: usize| row.get::<i64, _>(column);
-        Ok(row.map(|row| Loaded {
+        Ok(row.map(|row| VersionedState {
             state: Arc::new(Tally { total: number(&row, 1), counts: number(&row, 2).unsigned_abs() }),
             version: Version::new(number(&row, 0).unsigned_abs()),
         }))
     }
 
-    async fn persist(&self, executor: &mut PgConnection, id: Uuid, state: &Loaded<Tally>) -> Result<(), StoreError> {
+    async fn persist(
+        &self,
+        executor: &mut PgConnection,
+        id: Uuid,
+        state: &VersionedState<Tally>,
+    ) -> Result<(), StoreError> {
         let write = async {
             let version = epoch_postgres::version_number(state.version);
             sqlx::query("delete from tallies where id = $1").bind(id).execute(&mut *executor).await?;
@@ -110,7 +117,7 @@ impl Office {
 }
 
 fn store_on(pool: PgPool) -> PgStore {
-    let (store, appender) = PgStore::new(pool, LocalBus::new());
+    let (store, appender) = PgStore::new(pool, FastPath::new());
     tokio::spawn(appender.run());
     store
 }
@@ -186,7 +193,7 @@ async fn a_crash_between_events_and_state_leaves_neither_and_locks_nothing() {
 #[derive(Debug, thiserror::Error)]
 enum TransactionError {
     #[error(transparent)]
-    Execute(#[from] ExecuteError<epoch::testkit::Empty>),
+    Execute(#[from] ExecuteError<epoch::testkit::EmptyTally>),
     #[error(transparent)]
     Tx(#[from] TxError),
     #[error(transparent)]

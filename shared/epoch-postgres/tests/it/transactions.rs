@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use epoch::{
     Batch, CommandContext, ExecuteError, Position, Repository,
-    gate::Way,
+    gate::DeliverySource,
     handler::{EventHandler, Subscription},
     store::Streamer,
 };
@@ -116,7 +116,7 @@ async fn a_saga_commands_exactly_once_though_its_events_come_from_everywhere() {
         let events = events.clone();
         tokio::spawn(async move {
             for piece in events.chunks(4) {
-                gate.deliver(piece, Way::Bus).await.unwrap();
+                gate.deliver(piece, DeliverySource::Bus).await.unwrap();
             }
         })
     });

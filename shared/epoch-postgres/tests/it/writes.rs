@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use epoch::{
     Batch, CommandContext, Version,
     bus::Bus,
-    gate::Way,
+    gate::DeliverySource,
     handler::{EventHandler, Subscription},
     memory::{MemoryBus, MemoryStore},
-    store::{Append, Appended, Appender, NewEvent},
+    store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_postgres::{
     HandlerError, PgHandler, PgSubscription, PgTx, Rebuild, RebuildError, Rebuilt, SharedTable, Watched, check_tables,
@@ -107,7 +107,7 @@ async fn a_rebuild_ends_before_it_counts_anything_twice() {
         sqlx::raw_sql(setup).execute(bank.store.pool()).await.unwrap();
         let statements: &'static str = format!("{FILL}; {statement}").leak();
         let scribe = Scribe { statements, ..PLAIN };
-        gate(&bank, scribe).deliver(&bank.log().await, Way::Bus).await.unwrap();
+        gate(&bank, scribe).deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
         let before = figures(&bank).await;
         assert_eq!(undeclared(rebuild(gate(&bank, scribe), None).await), expected, "{statement}");
         assert_eq!(undeclared(rebuild(gate(&bank, scribe), None).await), expected, "again");
@@ -135,7 +135,7 @@ async fn what_the_bus_brings_is_watched_as_well() {
         events: vec![NewEvent::encode(&crate::account::AccountEvent::from(Deposited { amount: 1 })).unwrap()],
         context: CommandContext::new(),
     };
-    let Ok(Appended::Committed { events, .. }) = MemoryStore::new().append(append).await else {
+    let Ok(AppendOutcome::Committed { events, .. }) = MemoryStore::new().append(append).await else {
         panic!("not appended")
     };
     bus.publish(&events).await.unwrap();
@@ -159,7 +159,7 @@ async fn what_the_bus_brings_is_watched_as_well() {
     }
     let statements = "insert into balances select gen_random_uuid(), 1; update tally set n = n + 1";
     let foreign = || Foreign(Scribe { statements, ..PLAIN });
-    gate(&bank, foreign()).deliver(&events, Way::Bus).await.unwrap();
+    gate(&bank, foreign()).deliver(&events, DeliverySource::Bus).await.unwrap();
     let before = figures(&bank).await;
     let rebuilding = rebuild(gate(&bank, foreign()), Some(Arc::new(bus)));
     let result = tokio::time::timeout(Duration::from_secs(20), rebuilding).await;
@@ -182,14 +182,14 @@ async fn a_watched_handler_is_held_to_its_word_while_it_serves() {
         sqlx::query("update tally set n = 0").execute(bank.store.pool()).await.unwrap();
     }
     let log = bank.log().await;
-    let error = gate_of(silent).deliver(&log, Way::Bus).await.unwrap_err();
+    let error = gate_of(silent).deliver(&log, DeliverySource::Bus).await.unwrap_err();
     assert!(error.detail.contains("wrote test.tally without"), "{error}");
     assert_eq!(figures(&bank).await, (0, 0), "nothing of it was committed");
     let parked: i64 =
         sqlx::query_scalar("select count(*) from dead_letters").fetch_one(bank.store.pool()).await.unwrap();
     assert_eq!(parked, 0, "the event isn't to blame");
     let said = Scribe { also_writes: &["tally"], ..silent };
-    assert_eq!(gate_of(said).deliver(&log, Way::Bus).await.unwrap().applied, 1);
+    assert_eq!(gate_of(said).deliver(&log, DeliverySource::Bus).await.unwrap().applied, 1);
     assert_eq!(figures(&bank).await, (1, 1));
 
     match rebuild(gate_of(said), None).await {
@@ -210,7 +210,7 @@ async fn a_cascade_counts_as_a_write() {
     let scribe = Scribe { statements: "delete from balances", ..PLAIN };
     let handler = Watched::new(Arc::new(scribe));
     let gate = PgSubscription::new(handler, bank.store.clone(), bank.progress.clone());
-    let error = gate.deliver(&bank.log().await, Way::Bus).await.unwrap_err();
+    let error = gate.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap_err();
     assert!(error.detail.contains("wrote test.parts without"), "{error}");
     bank.close().await;
 }
@@ -218,7 +218,7 @@ async fn a_cascade_counts_as_a_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_named_later_is_not_filled_where_it_is_in_use() {
     let bank = open().await;
-    gate(&bank, PLAIN).deliver(&bank.log().await, Way::Bus).await.unwrap();
+    gate(&bank, PLAIN).deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     // An attempt that ends after its tables were made.
     let stop = CancellationToken::new();
     let stopping = stop.clone();

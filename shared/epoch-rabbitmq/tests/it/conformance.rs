@@ -29,7 +29,7 @@ impl BusFactory for Rabbit {
         Arc::new(RabbitBus::new(self.0.clone()).unwrap())
     }
 
-    async fn publish_stray(&self) -> bool {
+    async fn publish_malformed(&self) -> bool {
         let connection = Connection::connect(&self.0.url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
@@ -43,11 +43,11 @@ impl BusFactory for Rabbit {
     }
 
     /// A batch of each stream.
-    fn in_hand(&self) -> usize {
+    fn max_in_flight(&self) -> usize {
         1_500
     }
 
-    fn shares(&self) -> bool {
+    fn shares_work(&self) -> bool {
         true
     }
 }

@@ -19,7 +19,7 @@ async fn a_broker_that_is_killed_and_comes_back_loses_and_turns_round_nothing() 
     let config = RabbitConfig { timeout: Duration::from_secs(2), ..private(broker.start()) };
     let (bus, ids) = (bus(&config), ids(12));
     let recorder = Recorder::new("surviving");
-    let consuming = Consuming::start(&bus, recorder.clone());
+    let consuming = ConsumerTask::start(&bus, recorder.clone());
     let mut published = Vec::new();
     for (round, versions) in [1..=40, 41..=80, 81..=120].into_iter().enumerate() {
         let newer = events(&ids, versions);
@@ -49,7 +49,7 @@ async fn a_broker_that_is_killed_and_comes_back_loses_and_turns_round_nothing() 
 async fn nobody_waits_for_ever_for_a_broker_that_is_not_there() {
     let url = format!("amqp://127.0.0.1:{}", free_ports());
     let bus = bus(&RabbitConfig { timeout: Duration::from_millis(500), ..private(url) });
-    let consuming = Consuming::start(&bus, Recorder::new("nobody"));
+    let consuming = ConsumerTask::start(&bus, Recorder::new("nobody"));
     let start = Instant::now();
     let error = bus.publish(&events(&ids(1), 1..=2)).await.unwrap_err();
     assert_eq!((error.acknowledged, error.offered), (0, 2));
@@ -63,7 +63,7 @@ async fn a_wrong_password_ends_the_consumer() {
     let (_, host) = config.url.rsplit_once('@').unwrap();
     let wrong = RabbitConfig { url: format!("amqp://nobody:wrong@{host}"), ..config.clone() };
     let bus = bus(&wrong);
-    let error = Consuming::start(&bus, Recorder::new("locked_out")).end().await.unwrap_err();
+    let error = ConsumerTask::start(&bus, Recorder::new("locked_out")).end().await.unwrap_err();
     assert!(error.detail.contains("ACCESS_REFUSED") || error.detail.contains("ACCESS-REFUSED"), "{error}");
     let error = bus.publish(&events(&ids(1), 1..=1)).await.unwrap_err();
     assert!(!error.detail.contains("wrong"), "{error}");
@@ -81,7 +81,7 @@ fn addresses_that_make_no_sense_are_refused() {
 async fn a_handler_that_panics_ends_the_consumer() {
     let Some(config) = config() else { return };
     let bus = bus(&config);
-    let consuming = Consuming::start(&bus, Recorder::panicking("panicking"));
+    let consuming = ConsumerTask::start(&bus, Recorder::panicking("panicking"));
     publish(&bus, &events(&ids(1), 1..=1)).await;
     let error = consuming.end().await.unwrap_err();
     assert!(error.detail.contains("panic"), "{error}");
@@ -99,7 +99,7 @@ async fn processes_with_other_settings_use_the_topic_as_it_is() {
         published.extend(newer);
     }
     let recorder = Recorder::new("either");
-    let consuming = Consuming::start(&buses[1], recorder.clone());
+    let consuming = ConsumerTask::start(&buses[1], recorder.clone());
     recorder.wait_for(published.len()).await;
     consuming.stop().await.unwrap();
     recorder.assert_exactly_once_in_order(&published);
@@ -110,7 +110,7 @@ async fn a_topic_that_somebody_else_spoilt_is_an_error_that_names_it() {
     let Some(config) = config() else { return };
     let topic = epoch::message::topic(&config.namespace, AGGREGATE);
     declare_classic(&config.url, &topic).await;
-    let error = Consuming::start(&bus(&config), Recorder::new("spoilt")).end().await.unwrap_err();
+    let error = ConsumerTask::start(&bus(&config), Recorder::new("spoilt")).end().await.unwrap_err();
     assert!(error.detail.contains(&topic), "{error}");
 }
 
@@ -123,7 +123,7 @@ async fn the_lag_is_shown() {
     let labels = [("subscription", "lagging"), ("topic", &*topic), ("partition", "0")];
     let published = events(&ids(3), 1..=10);
     publish(&bus, &published).await;
-    let consuming = Consuming::start(&bus, recorder.clone());
+    let consuming = ConsumerTask::start(&bus, recorder.clone());
     recorder.wait_for(published.len()).await;
     wait_until("nothing is left", || metric("epoch_bus_lag_events", &labels) == Some(0.0)).await;
     assert_eq!(metric("epoch_bus_consumed_total", &[("subscription", "lagging")]), Some(30.0));

@@ -7,13 +7,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-pub(crate) use epoch::testkit::bus::kit::{Consuming, LIMIT, ids, wait_until};
+pub(crate) use epoch::testkit::bus::kit::{ConsumerTask, LIMIT, ids, wait_until};
 pub(crate) use epoch::testkit::metrics::value as metric;
 use epoch::{
     bus::Bus,
     envelope::{Batch, Envelope},
-    gate::Way,
-    handler::{DeliverError, Delivered, Subscription},
+    gate::DeliverySource,
+    handler::{DeliverError, DeliveryCounts, Subscription},
     testkit::{bus::kit, metrics},
 };
 use epoch_rabbitmq::{RabbitBus, RabbitConfig};
@@ -110,7 +110,7 @@ impl Subscription for Recorder {
         &[AGGREGATE]
     }
 
-    async fn deliver(&self, events: &Batch, _way: Way) -> Result<Delivered, DeliverError> {
+    async fn deliver(&self, events: &Batch, _way: DeliverySource) -> Result<DeliveryCounts, DeliverError> {
         assert!(!self.panics, "panics as the test wants it");
         let mut seen = self.seen.lock().unwrap();
         let mut new = Vec::new();
@@ -123,6 +123,6 @@ impl Subscription for Recorder {
         }
         let applied = new.len();
         self.first.send_modify(|first| first.extend(new));
-        Ok(Delivered { applied, duplicate: events.len() - applied, ..Delivered::default() })
+        Ok(DeliveryCounts { applied, duplicate: events.len() - applied, ..DeliveryCounts::default() })
     }
 }

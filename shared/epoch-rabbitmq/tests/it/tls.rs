@@ -27,7 +27,7 @@ fn certify(authority: &CertifiedIssuer<'static, KeyPair>, host: &str, directory:
 /// What publishing and consuming say with these settings.
 async fn refusals(config: &RabbitConfig) -> [String; 2] {
     let bus = bus(config);
-    let consuming = Consuming::start(&bus, Recorder::new("distrustful")).end().await;
+    let consuming = ConsumerTask::start(&bus, Recorder::new("distrustful")).end().await;
     let publishing = bus.publish(&events(&ids(1), 1..=1)).await;
     [consuming.unwrap_err().detail, publishing.unwrap_err().detail]
 }
@@ -47,7 +47,7 @@ async fn a_broker_is_trusted_by_its_authority_only() {
     // One among others is enough.
     let config = trusting(&format!("{}{}", other.pem(), ours.pem()));
     let (bus, recorder, published) = (bus(&config), Recorder::new("over_tls"), events(&ids(5), 1..=20));
-    let consuming = Consuming::start(&bus, recorder.clone());
+    let consuming = ConsumerTask::start(&bus, recorder.clone());
     publish(&bus, &published).await;
     recorder.wait_for(published.len()).await;
     consuming.stop().await.unwrap();

@@ -16,7 +16,7 @@ use epoch::{
     handler::EventHandler,
     memory::MemorySubscription,
     testkit::{
-        bus::kit::{Consuming, LIMIT, events, wait_until},
+        bus::kit::{ConsumerTask, LIMIT, events, wait_until},
         metrics,
     },
 };
@@ -160,7 +160,7 @@ pub(crate) async fn events_are_framed_for_confluents_clients_and_come_back(broke
     published.extend(more);
     for (name, reader) in [("with", broker.bus(Some(http(&registry))).await), ("without", plain)] {
         let gate = gate(name);
-        let consuming = Consuming::start(&reader, gate.clone());
+        let consuming = ConsumerTask::start(&reader, gate.clone());
         arrived(&gate, &published).await;
         consuming.stop().await.unwrap();
     }
@@ -183,7 +183,7 @@ pub(crate) async fn a_registry_that_is_away_at_the_start_is_waited_for(broker: &
     registry.start().await;
     again.await.unwrap();
     let gate = gate("start");
-    let consuming = Consuming::start(&bus, gate.clone());
+    let consuming = ConsumerTask::start(&bus, gate.clone());
     arrived(&gate, &published).await;
     consuming.stop().await.unwrap();
 }
@@ -198,7 +198,7 @@ pub(crate) async fn what_was_numbered_before_needs_no_registry(broker: &dyn Brok
     bus.publish(&known).await.unwrap();
     published.extend(known);
     let gate = gate("numbered");
-    let consuming = Consuming::start(&bus, gate.clone());
+    let consuming = ConsumerTask::start(&bus, gate.clone());
     arrived(&gate, &published).await;
 
     // A new schema waits, and what is behind it; what is before it doesn't.
@@ -225,7 +225,7 @@ pub(crate) async fn events_wait_for_their_schema_while_the_registry_is_away(brok
     registry.stop().await;
 
     let (reader, gate) = (broker.bus(Some(http(&registry))).await, gate("away"));
-    let consuming = Consuming::start(&reader, gate.clone());
+    let consuming = ConsumerTask::start(&reader, gate.clone());
     wait_until("it asks in vain, again", || waits(&gate) >= 2.0).await;
     // What needs no registry.
     arrived(&gate, &published).await;
@@ -243,7 +243,7 @@ pub(crate) async fn a_schema_that_the_registry_does_not_know_is_never_guessed_an
     let kept = std::mem::take(&mut registry.kept().schemas);
 
     let (reader, gate) = (broker.bus(Some(http(&registry))).await, gate("unknown"));
-    let consuming = Consuming::start(&reader, gate.clone());
+    let consuming = ConsumerTask::start(&reader, gate.clone());
     wait_until("it is told that there is no such schema, again", || waits(&gate) >= 2.0).await;
     assert_eq!(seen(&gate), []);
     // Somebody restores the registry.
@@ -258,7 +258,7 @@ pub(crate) async fn a_consumer_that_waits_for_a_schema_can_be_stopped(broker: &d
     broker.bus(Some(http(&registry))).await.publish(&published).await.unwrap();
     registry.stop().await;
     let (reader, gate) = (broker.bus(Some(http(&registry))).await, gate("stopped"));
-    let consuming = Consuming::start(&reader, gate.clone());
+    let consuming = ConsumerTask::start(&reader, gate.clone());
     wait_until("it waits", || waits(&gate) >= 1.0).await;
     consuming.stop().await.unwrap();
     assert_eq!(seen(&gate), []);

@@ -1,9 +1,7 @@
-//! A bus in memory.
+//! An in-memory bus for services in one process.
 //!
-//! The problem: all services in one process need no broker, and yet the same promises.
-//!
-//! The invariant: the log only grows, and a group's position in it moves only past what went through the gate, by the one
-//! member whose turn it is. The position outlives its consumers, as it does with a broker.
+//! The log only grows. A consumer group's position advances only after its subscription accepted the events, by one
+//! consumer at a time, and outlives the consumers, as with a broker.
 
 use std::{
     collections::HashMap,
@@ -18,17 +16,19 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::lock;
+use super::lock::lock;
 use crate::{
-    bus::{Bus, ConsumeError, PublishError},
-    envelope::{Batch, Envelope},
-    gate::Way,
-    handler::Subscription,
-    retry::RetryPolicy,
-    trace,
+    delivery::{
+        bus::{Bus, ConsumeError, PublishError},
+        gate::DeliverySource,
+        handler::Subscription,
+        trace,
+    },
+    event::envelope::{Batch, Envelope},
+    time::retry::RetryPolicy,
 };
 
-/// Events delivered at once.
+/// How many events are delivered together.
 const BATCH: usize = 256;
 
 #[derive(Default)]
@@ -40,19 +40,19 @@ struct Shared {
 
 /// The consumers of one subscription.
 struct Group {
-    /// One permit: one consumer works, the others stand by.
-    turn: Semaphore,
-    /// How many events of the log it has had.
+    /// One permit: one consumer is active, the others stand by.
+    active: Semaphore,
+    /// The number of delivered events of the log.
     position: AtomicUsize,
 }
 
 impl Default for Group {
     fn default() -> Self {
-        Self { turn: Semaphore::new(1), position: AtomicUsize::new(0) }
+        Self { active: Semaphore::new(1), position: AtomicUsize::new(0) }
     }
 }
 
-/// A bus in memory: keeps everything, so that late subscribers get it from the beginning.
+/// A bus in memory. It keeps all events, so a new subscription receives them from the first one on.
 #[derive(Clone, Default)]
 pub struct MemoryBus {
     shared: Arc<Shared>,
@@ -60,13 +60,13 @@ pub struct MemoryBus {
 }
 
 impl MemoryBus {
-    /// An empty bus.
+    /// Creates an empty bus.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same bus for another service; `prefix` tells subscriptions of one name apart.
+    /// Returns a handle for another service; `prefix` separates its groups from other groups of equal name.
     #[must_use]
     pub fn with_group_prefix(&self, prefix: &str) -> Self {
         Self { shared: Arc::clone(&self.shared), group_prefix: prefix.to_owned() }
@@ -81,7 +81,7 @@ impl MemoryBus {
         lock(&self.shared.log).iter().skip(position).take(BATCH).cloned().collect()
     }
 
-    /// Serves the group until `stop`; the batch in hand is finished first.
+    /// Delivers to the group until `stop`, which takes effect between batches.
     async fn serve(&self, subscription: &dyn Subscription, group: &Group, stop: &CancellationToken) {
         let mut grown = self.shared.grown.subscribe();
         let mut failed = 0;
@@ -92,15 +92,15 @@ impl MemoryBus {
                 stop.run_until_cancelled(grown.changed()).await;
                 continue;
             }
-            let wanted = |event: &&Arc<Envelope>| subscription.aggregates().contains(&&*event.aggregate);
-            let wanted: Vec<_> = batch.iter().filter(wanted).cloned().collect();
-            let span = tracing::debug_span!("deliver", subscription = subscription.name(), events = wanted.len());
-            trace::link(&span, &wanted);
-            if !wanted.is_empty()
-                && let Err(error) = subscription.deliver(&wanted, Way::Bus).instrument(span).await
+            let subscribed = |event: &&Arc<Envelope>| subscription.aggregates().contains(&&*event.aggregate);
+            let events: Vec<_> = batch.iter().filter(subscribed).cloned().collect();
+            let span = tracing::debug_span!("deliver", subscription = subscription.name(), events = events.len());
+            trace::link(&span, &events);
+            if !events.is_empty()
+                && let Err(error) = subscription.deliver(&events, DeliverySource::Bus).instrument(span).await
             {
                 failed += 1;
-                tracing::warn!(%error, failed, "the batch will be delivered again");
+                tracing::warn!(%error, failed, "delivery failed; retrying the batch");
                 stop.run_until_cancelled(tokio::time::sleep(RetryPolicy::HANDLER.wait(failed))).await;
                 continue;
             }
@@ -121,7 +121,7 @@ impl Bus for MemoryBus {
 
     async fn consume(&self, subscription: Arc<dyn Subscription>, stop: CancellationToken) -> Result<(), ConsumeError> {
         let group = self.group(subscription.name());
-        if let Some(_turn) = stop.run_until_cancelled(group.turn.acquire()).await {
+        if let Some(_permit) = stop.run_until_cancelled(group.active.acquire()).await {
             self.serve(&*subscription, &group, &stop).await;
         }
         Ok(())

@@ -1,10 +1,7 @@
-//! Sealing and opening.
+//! Sealing and opening values.
 //!
-//! The problem: every read model row would ask for a key, and every key that is kept longer than it should be is a
-//! person who isn't forgotten.
-//!
-//! The invariant: a key is remembered for no longer than its time to live, in a cache of bounded size; so a forgotten
-//! subject is forgotten everywhere after that time and one read of the key store.
+//! Keys are cached, because every row of a read model needs one. A cached key expires after its time to live, so that a
+//! subject forgotten in another process becomes unreadable within that time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,98 +11,99 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    Opened, Sealed,
-    keys::{
-        KeyStore, KeyStoreError, MasterKeys, NONCE, PlainKey, SubjectKey, WrappedKey, bound, decrypt, encrypt, new_key,
-    },
+    cipher::{NONCE, PlainKey, associated_data, decrypt, encrypt, generate_key},
+    key_store::{KeyStore, KeyStoreError, SubjectKey, WrappedKey},
+    master_key::MasterKeys,
+    sealed::{Opened, Sealed},
 };
-use crate::clock::{Clock, SystemClock};
+use crate::time::clock::{Clock, SystemClock};
 
-/// The most bytes of a value, as JSON.
+/// The maximum length of a value in bytes of JSON.
 pub const MAX_BYTES: usize = 64 * 1024;
 
+/// The version byte of the stored format.
 const VERSION: u8 = 1;
-const PURPOSE: &str = "epoch sealed 1";
-const KEYS: u64 = 10_000;
+/// Associated data of sealed values; part of the stored format.
+const VALUE_PURPOSE: &str = "epoch sealed 1";
+const CACHE_CAPACITY: u64 = 10_000;
 const TIME_TO_LIVE: Duration = Duration::from_secs(30);
-/// Keys wrapped anew in one go.
+/// How many keys one round of [`Keyring::rewrap`] reads.
 const PAGE: u32 = 500;
 
-/// Why a value can't be sealed or opened.
+/// Why a value could not be sealed or opened.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum KeyringError {
-    /// The keys can't be read or written now.
+    /// The key store failed.
     #[error(transparent)]
     Keys(#[from] KeyStoreError),
-    /// Nothing can be sealed for somebody who has been forgotten.
+    /// The subject was forgotten; no further value can be sealed for it.
     #[error("subject {subject} has been forgotten")]
     Forgotten {
-        /// Who.
+        /// The subject's id.
         subject: Uuid,
     },
-    /// There never was such a key in this store.
-    #[error("key {key} is not known")]
+    /// The store never had the key.
+    #[error("unknown key {key}")]
     UnknownKey {
-        /// Which.
+        /// The key's id.
         key: Uuid,
     },
-    /// The configuration lacks a master key.
+    /// The configuration lacks the key's master key.
     #[error("key {key} is wrapped with master key {master}, which is not configured")]
     UnknownMaster {
-        /// The wrapped key.
+        /// The wrapped key's id.
         key: Uuid,
         /// The master key's number.
         master: u32,
     },
-    /// The bytes are not what was sealed, or the master key is another one.
-    #[error("what is sealed with key {key} can't be opened: it was changed, or the master key is a wrong one")]
+    /// The value or the key was altered, or the master key is wrong.
+    #[error("decrypting with key {key} failed: altered value or key, or wrong master key")]
     Damaged {
-        /// The key.
+        /// The key's id.
         key: Uuid,
     },
-    /// The bytes are no sealed value of a version known here.
+    /// The bytes are not a sealed value of a supported version.
     #[error("not a sealed value: {bytes} bytes, version {version:?}")]
     NotSealed {
-        /// How many there are.
+        /// The number of bytes.
         bytes: usize,
-        /// The first of them.
+        /// The first byte.
         version: Option<u8>,
     },
-    /// The value has no JSON, isn't of the type asked for, or is too long.
-    #[error("value can't be sealed or read: {detail}")]
+    /// The value has no JSON form, has another type than requested, or is too long.
+    #[error("invalid value: {detail}")]
     Value {
-        /// Why.
+        /// The cause.
         detail: String,
     },
-    /// The system has no random numbers.
-    #[error("no random numbers")]
+    /// The system provides no random numbers.
+    #[error("random number generator failed")]
     Random,
 }
 
-/// A key and whose it is.
 #[derive(Clone)]
-struct Known {
+struct CachedKey {
     id: Uuid,
     subject: Uuid,
     key: Arc<PlainKey>,
 }
 
-/// Seals and opens; cheap to clone.
+/// Seals and opens values. Clones share the key cache.
 #[derive(Clone)]
 pub struct Keyring {
     store: Arc<dyn KeyStore>,
     masters: Arc<MasterKeys>,
     clock: Arc<dyn Clock>,
-    by_id: Cache<Uuid, Known>,
-    by_subject: Cache<Uuid, Known>,
+    by_id: Cache<Uuid, CachedKey>,
+    by_subject: Cache<Uuid, CachedKey>,
 }
 
-fn cache(time_to_live: Duration) -> Cache<Uuid, Known> {
-    Cache::builder().max_capacity(KEYS).time_to_live(time_to_live).build()
+fn cache(time_to_live: Duration) -> Cache<Uuid, CachedKey> {
+    Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(time_to_live).build()
 }
 
 impl Keyring {
-    /// A keyring that remembers 10,000 keys for 30 s.
+    /// Creates a keyring that caches 10,000 keys for 30 s.
     pub fn new(store: Arc<dyn KeyStore>, masters: MasterKeys) -> Self {
         Self {
             store,
@@ -116,8 +114,8 @@ impl Keyring {
         }
     }
 
-    /// The same with another bound on how long a forgotten subject may still be read here; zero asks the store each
-    /// time.
+    /// Sets how long keys are cached, and so how long a subject forgotten elsewhere stays readable here; zero disables
+    /// the cache.
     #[must_use]
     pub fn with_time_to_live(mut self, time_to_live: Duration) -> Self {
         self.by_id = cache(time_to_live);
@@ -125,62 +123,65 @@ impl Keyring {
         self
     }
 
-    /// Seals a value for its subject; makes the subject's key when it has none.
+    /// Seals a value for its subject. Creates the subject's key if it has none.
     ///
     /// # Errors
-    /// [`KeyringError::Forgotten`] when the subject has been forgotten, and the others.
+    /// [`KeyringError::Forgotten`] when the subject was forgotten; other [`KeyringError`]s when the value is too long
+    /// or keys cannot be read or written.
     pub async fn seal<T: Serialize + Sync>(&self, subject: Uuid, value: &T) -> Result<Sealed<T>, KeyringError> {
         let plain = serde_json::to_vec(value).map_err(|error| KeyringError::Value { detail: error.to_string() })?;
         let plain = Zeroizing::new(plain);
         if plain.len() > MAX_BYTES {
-            let detail = format!("{} bytes, at most {MAX_BYTES} are possible", plain.len());
+            let detail = format!("{} bytes of JSON, the limit is {MAX_BYTES}", plain.len());
             return Err(KeyringError::Value { detail });
         }
-        let known = self.key_of(subject).await?;
-        let bound = bound(PURPOSE, known.id, subject);
-        let sealed = encrypt(&known.key, &bound, &plain).ok_or(KeyringError::Random)?;
-        Ok(Sealed::from_bytes([&[VERSION], known.id.as_bytes().as_slice(), &sealed].concat().into()))
+        let cached = self.key_of(subject).await?;
+        let associated_data = associated_data(VALUE_PURPOSE, cached.id, subject);
+        let sealed = encrypt(&cached.key, &associated_data, &plain).ok_or(KeyringError::Random)?;
+        Ok(Sealed::from_bytes([&[VERSION], cached.id.as_bytes().as_slice(), &sealed].concat().into()))
     }
 
-    /// Opens a value, if its subject hasn't been forgotten.
+    /// Opens a value. Returns [`Opened::Forgotten`] when its subject was forgotten.
     ///
     /// # Errors
-    /// [`KeyringError`]; having been forgotten is none.
+    /// [`KeyringError`] when the value cannot be decrypted or its key cannot be read.
     pub async fn open<T: DeserializeOwned>(&self, sealed: &Sealed<T>) -> Result<Opened<T>, KeyringError> {
         let (id, ciphertext) = parse(sealed.as_bytes())?;
-        let Some(known) = self.key_by_id(id).await? else { return Ok(Opened::Forgotten) };
-        let bound = bound(PURPOSE, id, known.subject);
-        let plain = decrypt(&known.key, &bound, ciphertext).ok_or(KeyringError::Damaged { key: id })?;
+        let Some(cached) = self.key_by_id(id).await? else { return Ok(Opened::Forgotten) };
+        let associated_data = associated_data(VALUE_PURPOSE, id, cached.subject);
+        let plain = decrypt(&cached.key, &associated_data, ciphertext).ok_or(KeyringError::Damaged { key: id })?;
         let plain = Zeroizing::new(plain);
-        // The parser's words may quote the value.
+        // Drop the parser's message, because it may quote the value.
         let value = serde_json::from_slice(&plain)
             .map_err(|_| KeyringError::Value { detail: format!("not a {}", std::any::type_name::<T>()) })?;
         Ok(Opened::Value(value))
     }
 
-    /// Forgets a subject for ever. Done again it changes nothing.
+    /// Forgets a subject permanently. Idempotent.
     ///
     /// # Errors
-    /// [`KeyStoreError`]; then try again.
+    /// [`KeyStoreError`] when writing fails; call again.
     pub async fn forget(&self, subject: Uuid) -> Result<(), KeyStoreError> {
-        let known = self.store.of_subject(subject).await?;
+        let stored = self.store.of_subject(subject).await?;
         self.store.forget(subject, self.clock.now()).await?;
         self.by_subject.invalidate(&subject);
-        if let Some(SubjectKey::Present(key)) = known {
+        if let Some(SubjectKey::Present(key)) = stored {
             self.by_id.invalidate(&key.id);
         }
         Ok(())
     }
 
-    /// Wraps all keys with today's master key; afterwards earlier ones may leave the configuration. Can be interrupted
-    /// and started again, and run beside everything else. Gives how many it wrapped.
+    /// Wraps all keys with the current master key and returns the number of rewrapped keys.
+    ///
+    /// Earlier master keys can then be removed from the configuration. The operation can be interrupted and restarted,
+    /// and runs concurrently with all others.
     ///
     /// # Errors
-    /// [`KeyringError`] at the first key that can't be unwrapped.
+    /// [`KeyringError`] at the first key that cannot be unwrapped.
     pub async fn rewrap(&self) -> Result<u64, KeyringError> {
         let mut wrapped = 0;
         loop {
-            let page = self.store.wrapped_otherwise(self.masters.today(), PAGE).await?;
+            let page = self.store.keys_to_rewrap(self.masters.current(), PAGE).await?;
             if page.is_empty() {
                 return Ok(wrapped);
             }
@@ -192,52 +193,52 @@ impl Keyring {
         }
     }
 
-    async fn key_of(&self, subject: Uuid) -> Result<Known, KeyringError> {
-        if let Some(known) = self.by_subject.get(&subject) {
-            return Ok(known);
+    async fn key_of(&self, subject: Uuid) -> Result<CachedKey, KeyringError> {
+        if let Some(cached) = self.by_subject.get(&subject) {
+            return Ok(cached);
         }
         let found = match self.store.of_subject(subject).await? {
             Some(found) => found,
             None => {
-                let key = new_key().ok_or(KeyringError::Random)?;
+                let key = generate_key().ok_or(KeyringError::Random)?;
                 let wrapped = self.masters.wrap(Uuid::new_v4(), subject, &key).ok_or(KeyringError::Random)?;
-                // Another process may have been faster; then its key counts.
+                // Another process may have inserted a key first; `insert` returns the stored one.
                 self.store.insert(&wrapped).await?
             }
         };
         match found {
-            SubjectKey::Present(wrapped) => self.remember(&wrapped),
+            SubjectKey::Present(wrapped) => self.cache_key(&wrapped),
             SubjectKey::Forgotten { .. } => Err(KeyringError::Forgotten { subject }),
         }
     }
 
-    async fn key_by_id(&self, id: Uuid) -> Result<Option<Known>, KeyringError> {
-        if let Some(known) = self.by_id.get(&id) {
-            return Ok(Some(known));
+    async fn key_by_id(&self, id: Uuid) -> Result<Option<CachedKey>, KeyringError> {
+        if let Some(cached) = self.by_id.get(&id) {
+            return Ok(Some(cached));
         }
         match self.store.by_id(id).await? {
-            Some(SubjectKey::Present(wrapped)) => self.remember(&wrapped).map(Some),
+            Some(SubjectKey::Present(wrapped)) => self.cache_key(&wrapped).map(Some),
             Some(SubjectKey::Forgotten { .. }) => Ok(None),
             None => Err(KeyringError::UnknownKey { key: id }),
         }
     }
 
-    fn remember(&self, wrapped: &WrappedKey) -> Result<Known, KeyringError> {
-        let known = Known { id: wrapped.id, subject: wrapped.subject, key: Arc::new(self.unwrap_key(wrapped)?) };
-        self.by_id.insert(known.id, known.clone());
-        self.by_subject.insert(known.subject, known.clone());
-        Ok(known)
+    fn cache_key(&self, wrapped: &WrappedKey) -> Result<CachedKey, KeyringError> {
+        let cached = CachedKey { id: wrapped.id, subject: wrapped.subject, key: Arc::new(self.unwrap_key(wrapped)?) };
+        self.by_id.insert(cached.id, cached.clone());
+        self.by_subject.insert(cached.subject, cached.clone());
+        Ok(cached)
     }
 
     fn unwrap_key(&self, wrapped: &WrappedKey) -> Result<PlainKey, KeyringError> {
-        if !self.masters.knows(wrapped.master) {
+        if !self.masters.contains(wrapped.master) {
             return Err(KeyringError::UnknownMaster { key: wrapped.id, master: wrapped.master });
         }
         self.masters.unwrap_key(wrapped).ok_or(KeyringError::Damaged { key: wrapped.id })
     }
 }
 
-/// The key's id, and nonce and ciphertext.
+/// Splits a sealed value into the key's id, and nonce with ciphertext.
 fn parse(bytes: &[u8]) -> Result<(Uuid, &[u8]), KeyringError> {
     let not_sealed = || KeyringError::NotSealed { bytes: bytes.len(), version: bytes.first().copied() };
     let Some((&VERSION, rest)) = bytes.split_first() else { return Err(not_sealed()) };

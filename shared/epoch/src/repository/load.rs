@@ -1,188 +1,190 @@
-//! Loading: from the nearest kept state to the newest, or to the one of some moment.
+//! Loading the current state, or the state at a point in time.
 //!
-//! The problem: states are kept in a cache, in a state store and as snapshots, and each may be old, missing or wrong.
-//!
-//! The invariant: what is loaded is the fold of the log, whatever was kept. Kept states only save reading: one from outside this
-//! process must be [proven](Fold::proving) by the log, and one that the store says can't be is thrown away.
+//! A loaded state is always the fold of the log. Cached and stored states only save reading: a state from outside this
+//! process must be [verified](Fold::verifying) against the log, and a state that the log does not contain is discarded.
 
 use std::sync::Arc;
 
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use super::Repository;
+use super::{point_in_time::PointInTime, repository::Repository};
 use crate::{
-    aggregate::Aggregate,
-    bounds::Versions,
-    cache::Loaded,
-    fold::{Fold, Folded},
-    id::AggregateId,
-    snapshot::Since,
-    store::{EventStore, StoreError},
-    timestamp::Timestamp,
-    version::Version,
+    aggregate::{Aggregate, VersionedState, id::AggregateId},
+    event::version::Version,
+    store::{
+        EventStore, StoreError,
+        bounds::Versions,
+        fold::{Fold, FoldedState},
+        snapshot::StreamTail,
+    },
 };
 
-/// A moment in an aggregate's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// Right after the event with this version.
-    Version(Version),
-    /// When the store had recorded everything up to this instant, and nothing later.
-    Recorded(Timestamp),
-}
-
-/// Where a fold begins.
+/// The source of a fold's initial state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    Nothing,
+    Empty,
     Cache,
     StateStore,
     Snapshot,
 }
 
-/// A state that was kept outside this process.
-struct Kept<A> {
-    state: Loaded<A>,
-    since: Since,
+/// A state that was stored outside this process, or the default state.
+struct StoredState<A> {
+    state: VersionedState<A>,
+    /// The events that were read together with the state.
+    tail: StreamTail,
     origin: Origin,
 }
 
+/// A folded state, and whether the log contained the initial state.
+struct VerifiedFold<A> {
+    folded: FoldedState<A>,
+    verified: bool,
+}
+
 impl<A: Aggregate, S: EventStore> Repository<A, S> {
-    /// The aggregate as the store has it now.
+    /// Loads the aggregate's current state.
     ///
     /// # Errors
-    /// [`StoreError`] when the store can't be read or an event can't be decoded.
-    pub async fn load(&self, id: impl AggregateId<A>) -> Result<Loaded<A>, StoreError> {
+    /// [`StoreError`] when the store cannot be read or an event cannot be decoded.
+    pub async fn load(&self, id: impl AggregateId<A>) -> Result<VersionedState<A>, StoreError> {
         let id = id.uuid();
         self.refresh(id, self.cached(id)).await
     }
 
-    /// The aggregate as it was at some moment; when that lies ahead, as it is now.
+    /// Loads the aggregate's state at a point in time; for a point in the future, the current state.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub async fn state_at(&self, id: impl AggregateId<A>, at: At) -> Result<Loaded<A>, StoreError> {
+    pub async fn state_at(&self, id: impl AggregateId<A>, at: PointInTime) -> Result<VersionedState<A>, StoreError> {
         let id = id.uuid();
         match at {
-            At::Version(version) => {
-                let Kept { state, .. } = self.kept(id).await?;
-                let state = if state.version > version { Loaded::default() } else { state };
+            PointInTime::Version(version) => {
+                let StoredState { state, .. } = self.stored_state(id).await?;
+                let state = if state.version > version { VersionedState::default() } else { state };
                 let up_to = Versions::all().up_to(version);
-                let (folded, _) = self.fold(id, Fold::proving(id, state), Since::default(), up_to).await?;
-                Ok(folded.loaded)
+                let fold = Fold::verifying(id, state);
+                Ok(self.fold(id, fold, StreamTail::default(), up_to).await?.folded.state)
             }
-            At::Recorded(instant) => {
-                let mut loaded = Loaded::default();
+            PointInTime::Recorded(instant) => {
+                let mut state = VersionedState::default();
                 let mut events = self.store.stream(A::NAME, id, Version::ZERO);
                 while let Some(event) = events.try_next().await? {
                     if event.recorded_at > instant {
                         break;
                     }
-                    loaded.evolve_stored(&event.decode_all()?);
+                    state.evolve_stored(&event.decode_all()?);
                 }
-                Ok(loaded)
+                Ok(state)
             }
         }
     }
 
-    /// Brings a state up to date by reading only what is newer.
-    pub(super) async fn refresh(&self, id: Uuid, loaded: Loaded<A>) -> Result<Loaded<A>, StoreError> {
-        let (start, since, origin) = if loaded.version > Version::ZERO {
-            (Fold::from(id, loaded), Since::default(), Origin::Cache)
+    /// Brings a state up to date by reading only newer events. Starts from a stored state when `state` is the default
+    /// state.
+    pub(super) async fn refresh(&self, id: Uuid, state: VersionedState<A>) -> Result<VersionedState<A>, StoreError> {
+        let (fold, tail, origin) = if state.version > Version::ZERO {
+            (Fold::from(id, state), StreamTail::default(), Origin::Cache)
         } else {
-            let Kept { state, since, origin } = self.kept(id).await?;
-            (Fold::proving(id, state), since, origin)
+            let StoredState { state, tail, origin } = self.stored_state(id).await?;
+            (Fold::verifying(id, state), tail, origin)
         };
-        let (folded, agreed) = self.fold(id, start, since, Versions::all()).await?;
-        self.keep(id, &folded, origin, agreed);
-        Ok(folded.loaded)
+        let VerifiedFold { folded, verified } = self.fold(id, fold, tail, Versions::all()).await?;
+        self.record_fold(id, &folded, origin, verified);
+        Ok(folded.state)
     }
 
-    /// The same after the store has said at which version it is.
-    pub(super) async fn catch_up(&self, id: Uuid, loaded: Loaded<A>, actual: Version) -> Result<Loaded<A>, StoreError> {
-        if actual >= loaded.version {
-            // One before it in line may have read what is new.
-            return match self.cache.newest(id) {
+    /// Brings a state up to date after a conflict in which the store reported version `actual`.
+    pub(super) async fn catch_up(
+        &self,
+        id: Uuid,
+        state: VersionedState<A>,
+        actual: Version,
+    ) -> Result<VersionedState<A>, StoreError> {
+        if actual >= state.version {
+            // A command ahead in the conflict queue may have read the new events already.
+            return match self.cache.peek(id) {
                 Some(cached) if cached.version >= actual => Ok(cached),
-                _ => self.refresh(id, loaded).await,
+                _ => self.refresh(id, state).await,
             };
         }
-        // The store was put back to an earlier time, and this process remembers what is no more.
-        tracing::warn!(aggregate = A::NAME, %id, known = %loaded.version, %actual, "the store is behind the cache");
-        self.cache.forget(id);
-        self.refresh(id, Loaded::default()).await
+        // The store lost events, for example by a fail-over to a lagging replica, and the cache still contains them.
+        tracing::warn!(aggregate = A::NAME, %id, known = %state.version, %actual, "event store is behind the cache");
+        self.cache.remove(id);
+        self.refresh(id, VersionedState::default()).await
     }
 
-    /// The newest state that is kept outside this process.
-    async fn kept(&self, id: Uuid) -> Result<Kept<A>, StoreError> {
+    /// Reads the newest state from the state store or the snapshot store.
+    async fn stored_state(&self, id: Uuid) -> Result<StoredState<A>, StoreError> {
         if let Some(states) = &self.states
             && let Some(state) = self.store.read_state(&**states, id).await?
         {
-            return Ok(Kept { state, since: Since::default(), origin: Origin::StateStore });
+            return Ok(StoredState { state, tail: StreamTail::default(), origin: Origin::StateStore });
         }
         if let Some((snapshots, _)) = &self.snapshots
-            && let Some((state, since)) = snapshots.read(id).await
+            && let Some((state, tail)) = snapshots.read(id).await
         {
-            return Ok(Kept { state, since, origin: Origin::Snapshot });
+            return Ok(StoredState { state, tail, origin: Origin::Snapshot });
         }
-        Ok(Kept { state: Loaded::default(), since: Since::default(), origin: Origin::Nothing })
+        Ok(StoredState { state: VersionedState::default(), tail: StreamTail::default(), origin: Origin::Empty })
     }
 
-    /// Folds the log on from `start`, or from the beginning when the log doesn't agree with `start`.
+    /// Folds the log onto the initial state of `fold`, or from the beginning when the log does not contain that state.
     async fn fold(
         &self,
         id: Uuid,
-        start: Fold<A>,
-        since: Since,
+        mut fold: Fold<A>,
+        tail: StreamTail,
         within: Versions,
-    ) -> Result<(Folded<A>, bool), StoreError> {
-        let mut fold = start;
-        let mut agreed = true;
-        // Where it doesn't begin with the proof it is as if it hadn't been read.
-        let proves = since.events.first().is_some_and(|first| first.version == fold.bounds().after.next());
-        let mut read = proves && since.all;
-        if proves {
-            for event in &since.events {
-                fold.take(event.recorded())?;
+    ) -> Result<VerifiedFold<A>, StoreError> {
+        let mut verified = true;
+        // A tail that does not start with the verifying event is ignored.
+        let usable = tail.events.first().is_some_and(|first| first.version == fold.bounds().after.next());
+        let mut complete = usable && tail.complete;
+        if usable {
+            for event in &tail.events {
+                fold.take(event.as_stored())?;
             }
         }
         loop {
-            if !read {
+            if !complete {
                 let bounds = Versions { after: fold.bounds().after, ..within };
                 self.store.visit(A::NAME, id, bounds, &mut |event| fold.take(event)).await?;
             }
             if let Some(folded) = fold.finish() {
-                if folded.read > 0 {
-                    metrics::counter!("epoch_events_loaded_total", "aggregate" => A::NAME).increment(folded.read);
+                if folded.events_read > 0 {
+                    metrics::counter!("epoch_events_loaded_total", "aggregate" => A::NAME)
+                        .increment(folded.events_read);
                 }
-                return Ok((folded, agreed));
+                return Ok(VerifiedFold { folded, verified });
             }
-            tracing::warn!(aggregate = A::NAME, %id, "the log knows nothing of a kept state; folding everything");
-            agreed = false;
-            read = false;
-            fold = Fold::from(id, Loaded::default());
+            tracing::warn!(aggregate = A::NAME, %id, "stored state is not in the log; folding all events");
+            verified = false;
+            complete = false;
+            fold = Fold::from(id, VersionedState::default());
         }
     }
 
-    /// Keeps what was folded where it saves reading it again.
-    fn keep(&self, id: Uuid, folded: &Folded<A>, origin: Origin, agreed: bool) {
-        let Folded { loaded, read, tombstone } = folded;
-        if origin == Origin::Cache && *read > 0 {
-            self.cache.refreshed();
+    /// Caches a folded state, and queues or discards its snapshot.
+    fn record_fold(&self, id: Uuid, folded: &FoldedState<A>, origin: Origin, verified: bool) {
+        let FoldedState { state, events_read, tombstone } = folded;
+        if origin == Origin::Cache && *events_read > 0 {
+            self.cache.count_refresh();
         }
-        if loaded.version > Version::ZERO && (*read > 0 || origin != Origin::Cache) {
-            self.cache.put(id, Loaded { state: Arc::clone(&loaded.state), version: loaded.version });
+        if state.version > Version::ZERO && (*events_read > 0 || origin != Origin::Cache) {
+            self.cache.put(id, VersionedState { state: Arc::clone(&state.state), version: state.version });
         }
         let Some((snapshots, policy)) = &self.snapshots else { return };
         if origin == Origin::Snapshot {
-            snapshots.used::<A>(agreed);
-            if !agreed || *tombstone {
-                // Its data must not stay; a new one is made when there is enough to fold.
+            snapshots.count_use::<A>(verified);
+            if !verified || *tombstone {
+                // Deleted data must not remain in a snapshot. A later load writes a new one when it folds enough
+                // events.
                 snapshots.discard::<A>(id);
                 return;
             }
         }
-        snapshots.folded(*policy, id, loaded, *read);
+        snapshots.after_fold(*policy, id, state, *events_read);
     }
 }

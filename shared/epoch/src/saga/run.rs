@@ -1,133 +1,84 @@
-//! What one input leads to.
+//! The consequences of one input.
 //!
-//! The problem: refusals, undoing and completion nest, and a keeper of instances that got their order wrong would only
-//! be found out when money is missing.
-//!
-//! The invariant: a [`Run`] does no I/O. It hands out one [`Work`] at a time; whoever drives it does that work in the
-//! input's transaction and says what came of it. Its steps are numbered, so that the same input gives the same step ids
-//! whenever it is tried again. It ends: an input that leads to more than [`MAX_ACTIONS`] actions is an error.
+//! Rejections, compensation and completion nest, and a wrong order costs money. A [`Run`] does no I/O: it hands out one
+//! [`Work`] item at a time; its driver executes the item in the input's transaction and reports the result. Steps are
+//! numbered, so that the same input has the same step ids whenever it is retried. A run always terminates: more than
+//! [`MAX_ACTIONS`] actions are an error.
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Action, ActionOf, Input, InputOf, InstanceOf, Saga, Undo};
-use crate::timestamp::Timestamp;
+use super::{
+    action::{Action, Undo},
+    input::Input,
+    instance::{PendingUndo, Phase, UndoStep},
+    saga::{ActionOf, InputOf, InstanceOf, Saga},
+};
+use crate::time::timestamp::Timestamp;
 
-/// The most actions of one input, what follows from refusals and undoing included.
+/// The maximum number of actions of one input, including its rejections and compensation.
 pub const MAX_ACTIONS: u32 = 1_000;
 
-/// The id of a step: the idempotency key of an effect. Made of the saga's name, what caused it, and its number, so that
-/// the same step has the same id however often it is tried.
+/// Returns the id of a step, which is the idempotency key of an effect.
+///
+/// It is derived from the saga's name, the step's cause and its number, so that a retried step has the same id.
 #[must_use]
 pub fn step_id(saga: &str, cause: Uuid, number: u32) -> Uuid {
     Uuid::new_v5(&cause, format!("{saga}:{number}").as_bytes())
 }
 
-/// Where an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// On its way.
-    #[default]
-    Running,
-    /// Undoing what it did.
-    Compensating,
-    /// Over; inputs mean nothing any more.
-    Completed,
-}
-
-/// A step that was done and how to undo it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Undone<C, F> {
-    /// The step.
-    pub step: Uuid,
-    /// How to undo it.
-    pub undo: Undo<C, F>,
-}
-
-/// An undo that others are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Awaited {
-    /// The effect's idempotency key.
-    pub effect: Uuid,
-    /// The step it undoes.
-    pub step: Uuid,
-}
-
-/// One process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Instance<S, C, F> {
-    /// What it remembers.
-    pub state: S,
-    /// Where it is.
-    pub phase: Phase,
-    /// What to undo, last step last.
-    pub undo: Vec<Undone<C, F>>,
-    /// The undo that is an effect and under way.
-    pub awaiting: Option<Awaited>,
-    /// Whether it is over when everything is undone.
-    pub completing: bool,
-}
-
-impl<S: Default, C, F> Default for Instance<S, C, F> {
-    fn default() -> Self {
-        Self { state: S::default(), phase: Phase::Running, undo: Vec::new(), awaiting: None, completing: false }
-    }
-}
-
-/// What the driver of a run has to do next.
+/// The next task of a run's driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work<C, F, T> {
-    /// Execute it, then say [`Run::done`] or [`Run::refused`].
+    /// Execute the command, then call [`Run::done`] or [`Run::refused`].
     Command(C),
-    /// Put it into the outbox.
+    /// Put the effect into the outbox.
     Send {
-        /// Its idempotency key.
+        /// The effect's idempotency key.
         id: Uuid,
-        /// The effect.
+        /// The effect to put into the outbox.
         effect: F,
     },
-    /// Keep a timer, instead of the instance's timer of the same value.
+    /// Store a timer; replaces the instance's timer of the same value.
     SetTimer {
-        /// Names this setting of it.
+        /// The id of this setting of the timer.
         id: Uuid,
-        /// What to remind of.
+        /// The timer's value.
         timer: T,
-        /// When.
+        /// When the timer is due.
         at: Timestamp,
     },
-    /// Drop a timer, if there is one.
+    /// Delete a timer if it is set.
     CancelTimer(T),
-    /// Drop all timers of the instance.
+    /// Delete all timers of the instance.
     CancelTimers,
 }
 
-/// Why an input can't be taken.
+/// Why an input failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError<E: std::error::Error> {
-    /// The saga says so.
+    /// The saga rejected the input.
     #[error(transparent)]
     Saga(E),
-    /// It goes round in a circle.
-    #[error("an input led to more than {MAX_ACTIONS} actions")]
+    /// The input led to too many actions, probably in a cycle.
+    #[error("input led to more than {MAX_ACTIONS} actions")]
     TooManyActions,
 }
 
-/// What [`Run::next_work`] gives.
+/// The result of [`Run::next_work`].
 pub type NextWork<S> = Result<Option<WorkOf<S>>, RunError<<S as Saga>::Error>>;
 
-/// What a run of a saga of type `S` hands out.
+/// The work of a saga of type `S`.
 pub type WorkOf<S> = Work<<S as Saga>::Command, <S as Saga>::Effect, <S as Saga>::Timer>;
 
-/// A command that was handed out.
-enum Asked<C, F> {
+/// A command without a result yet.
+enum PendingCommand<C, F> {
     Forward { id: Uuid, command: C, undo: Option<Undo<C, F>> },
-    Backward(C),
+    Undo(C),
 }
 
-/// An input on its way through an instance.
+/// The processing of one input by one instance.
 pub struct Run<'a, S: Saga> {
     saga: &'a S,
     instance: &'a mut InstanceOf<S>,
@@ -135,70 +86,70 @@ pub struct Run<'a, S: Saga> {
     at: Timestamp,
     actions: u32,
     queue: VecDeque<ActionOf<S>>,
-    asked: Option<Asked<S::Command, S::Effect>>,
+    pending: Option<PendingCommand<S::Command, S::Effect>>,
     acted: bool,
 }
 
 impl<'a, S: Saga> Run<'a, S> {
-    /// A run of an input that is named `cause` (an event, a timer, an effect) and came at `at`.
+    /// Creates the run of an input at `at`; `cause` is the id of its event, timer or effect.
     pub fn new(saga: &'a S, instance: &'a mut InstanceOf<S>, cause: Uuid, at: Timestamp) -> Self {
-        Self { saga, instance, cause, at, actions: 0, queue: VecDeque::new(), asked: None, acted: false }
+        Self { saga, instance, cause, at, actions: 0, queue: VecDeque::new(), pending: None, acted: false }
     }
 
-    /// Whether the saga wanted anything done.
+    /// Returns whether the saga returned any action.
     #[must_use]
     pub fn acted(&self) -> bool {
         self.acted
     }
 
-    /// An event came.
+    /// Processes a delivered event.
     ///
     /// # Errors
-    /// [`RunError`]: undo everything.
+    /// [`RunError`]; the driver must roll the input's transaction back.
     pub fn event(&mut self, event: S::Event) -> Result<(), RunError<S::Error>> {
         self.react(&Input::Event(event))
     }
 
-    /// A timer was due.
+    /// Processes a due timer.
     ///
     /// # Errors
-    /// [`RunError`]: undo everything.
+    /// [`RunError`]; the driver must roll the input's transaction back.
     pub fn timed_out(&mut self, timer: S::Timer) -> Result<(), RunError<S::Error>> {
         self.react(&Input::TimedOut(timer))
     }
 
-    /// The effect `id` has happened.
+    /// Processes the delivery of the effect `id`.
     ///
     /// # Errors
-    /// [`RunError`]: undo everything.
+    /// [`RunError`]; the driver must roll the input's transaction back.
     pub fn delivered(&mut self, id: Uuid, effect: S::Effect, answer: S::Answer) -> Result<(), RunError<S::Error>> {
-        if let Some(awaited) = self.instance.awaiting.take_if(|awaited| awaited.effect == id) {
-            self.instance.undo.retain(|undone| undone.step != awaited.step);
+        if let Some(pending) = self.instance.awaiting.take_if(|pending| pending.effect == id) {
+            self.instance.undo.retain(|step| step.step != pending.step);
             return Ok(());
         }
         self.react(&Input::Delivered { effect, answer })
     }
 
-    /// The effect `id` was refused for good.
+    /// Processes the permanent rejection of the effect `id`.
     ///
     /// # Errors
-    /// [`RunError`]: undo everything.
+    /// [`RunError`]; the driver must roll the input's transaction back.
     pub fn undeliverable(&mut self, id: Uuid, effect: S::Effect, reason: String) -> Result<(), RunError<S::Error>> {
-        let compensating = self.instance.awaiting.is_some_and(|awaited| awaited.effect == id);
+        let compensating = self.instance.awaiting.is_some_and(|pending| pending.effect == id);
         if compensating {
             self.stop_compensating();
         } else {
-            // One that is being undone already is asked to be undone; whoever refused it has nothing to do then.
-            let undoing = self.instance.awaiting.map(|awaited| awaited.step);
-            self.instance.undo.retain(|undone| undone.step != id || undoing == Some(id));
+            // The effect did not happen, so drop its undo, unless that undo is already in the outbox.
+            let undoing = self.instance.awaiting.map(|pending| pending.step);
+            self.instance.undo.retain(|step| step.step != id || undoing == Some(id));
         }
         self.react(&Input::Undeliverable { effect, reason, compensating })
     }
 
-    /// What is to be done next; `None` when the input has been taken.
+    /// Returns the next task, or `None` when the input is fully processed.
     ///
     /// # Errors
-    /// [`RunError`]: undo everything.
+    /// [`RunError`]; the driver must roll the input's transaction back.
     pub fn next_work(&mut self) -> NextWork<S> {
         loop {
             if self.instance.phase == Phase::Completed {
@@ -214,7 +165,7 @@ impl<'a, S: Saga> Run<'a, S> {
                 return Ok(None);
             }
             match self.instance.undo.last().cloned() {
-                Some(undone) => return self.begin_undo(undone).map(Some),
+                Some(step) => return self.begin_undo(step).map(Some),
                 None => {
                     self.instance.phase = Phase::Running;
                     self.react(&Input::Compensated)?;
@@ -226,23 +177,25 @@ impl<'a, S: Saga> Run<'a, S> {
         }
     }
 
-    /// The command that was handed out is done.
+    /// Reports that the pending command was executed.
     pub fn done(&mut self) {
-        match self.asked.take() {
-            Some(Asked::Forward { id, undo: Some(undo), .. }) => self.instance.undo.push(Undone { step: id, undo }),
-            Some(Asked::Backward(_)) => drop(self.instance.undo.pop()),
-            Some(Asked::Forward { undo: None, .. }) | None => {}
+        match self.pending.take() {
+            Some(PendingCommand::Forward { id, undo: Some(undo), .. }) => {
+                self.instance.undo.push(UndoStep { step: id, undo })
+            }
+            Some(PendingCommand::Undo(_)) => drop(self.instance.undo.pop()),
+            Some(PendingCommand::Forward { undo: None, .. }) | None => {}
         }
     }
 
-    /// The command that was handed out was refused.
+    /// Reports that the pending command was rejected.
     ///
     /// # Errors
-    /// [`RunError`]: undo everything.
+    /// [`RunError`]; the driver must roll the input's transaction back.
     pub fn refused(&mut self, refusal: S::Refusal) -> Result<(), RunError<S::Error>> {
-        let (command, compensating) = match self.asked.take() {
-            Some(Asked::Forward { command, .. }) => (command, false),
-            Some(Asked::Backward(command)) => (command, true),
+        let (command, compensating) = match self.pending.take() {
+            Some(PendingCommand::Forward { command, .. }) => (command, false),
+            Some(PendingCommand::Undo(command)) => (command, true),
             None => return Ok(()),
         };
         if compensating {
@@ -272,11 +225,11 @@ impl<'a, S: Saga> Run<'a, S> {
         let id = self.number()?;
         Ok(match action {
             Action::Command { command, undo } => {
-                self.asked = Some(Asked::Forward { id, command: command.clone(), undo });
+                self.pending = Some(PendingCommand::Forward { id, command: command.clone(), undo });
                 Some(Work::Command(command))
             }
             Action::Send { effect, undo } => {
-                self.instance.undo.extend(undo.map(|undo| Undone { step: id, undo }));
+                self.instance.undo.extend(undo.map(|undo| UndoStep { step: id, undo }));
                 Some(Work::Send { id, effect })
             }
             Action::SetTimer { timer, at } => Some(Work::SetTimer { id, timer, at }),
@@ -298,15 +251,15 @@ impl<'a, S: Saga> Run<'a, S> {
         })
     }
 
-    fn begin_undo(&mut self, undone: Undone<S::Command, S::Effect>) -> Result<WorkOf<S>, RunError<S::Error>> {
+    fn begin_undo(&mut self, step: UndoStep<S::Command, S::Effect>) -> Result<WorkOf<S>, RunError<S::Error>> {
         let id = self.number()?;
-        Ok(match undone.undo {
+        Ok(match step.undo {
             Undo::Command(command) => {
-                self.asked = Some(Asked::Backward(command.clone()));
+                self.pending = Some(PendingCommand::Undo(command.clone()));
                 Work::Command(command)
             }
             Undo::Send(effect) => {
-                self.instance.awaiting = Some(Awaited { effect: id, step: undone.step });
+                self.instance.awaiting = Some(PendingUndo { effect: id, step: step.step });
                 Work::Send { id, effect }
             }
         })

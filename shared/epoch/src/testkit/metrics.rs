@@ -1,9 +1,7 @@
-//! What a test reads of the metrics.
+//! Reading metrics in tests.
 //!
-//! The problem: a promise that is kept by counting is tested by what was counted, and a process has only one recorder of metrics.
-//!
-//! The invariant: [`value`] gives what was recorded since [`record`] was called first, whoever recorded it. Of histograms nothing
-//! is kept.
+//! A process has one metrics recorder, so [`value`] returns the sum of all recordings since the first call of
+//! [`record`], by any test of the process. Histograms are ignored.
 
 use std::{
     collections::HashMap,
@@ -18,20 +16,20 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 type Series = Mutex<HashMap<Key, Arc<AtomicU64>>>;
 
 static COUNTERS: LazyLock<Series> = LazyLock::new(Series::default);
-/// Their values are the bits of floating-point numbers.
+/// The values are the bits of `f64` numbers.
 static GAUGES: LazyLock<Series> = LazyLock::new(Series::default);
 
-/// Begins to record, unless that was done before.
+/// Installs the recorder. Later calls have no effect.
 ///
 /// # Panics
 /// When the process has another recorder.
 #[allow(clippy::expect_used, reason = "a test kit fails tests by panicking")]
 pub fn record() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| metrics::set_global_recorder(Recording).expect("the only recorder of this process"));
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| metrics::set_global_recorder(SeriesRecorder).expect("the only recorder of this process"));
 }
 
-/// The value of a counter or gauge: the sum over all that have these labels, whatever others they have; `None` when there is
+/// Returns the value of a counter or gauge, summed over all series with at least these labels, or `None` when there is
 /// none.
 ///
 /// # Panics
@@ -39,26 +37,26 @@ pub fn record() {
 #[must_use]
 pub fn value(name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     record();
-    let is_asked = |key: &Key| {
+    let matches = |key: &Key| {
         let mut labels = labels.iter();
-        key.name() == name && labels.all(|asked| key.labels().any(|label| (label.key(), label.value()) == *asked))
+        key.name() == name && labels.all(|label| key.labels().any(|present| (present.key(), present.value()) == *label))
     };
     let read = |series: &Series, number: fn(u64) -> f64| {
         let series = series.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = series.iter().filter(|(key, _)| is_asked(key));
-        found.map(|(_, value)| number(value.load(Ordering::Acquire))).reduce(|sum, value| [sum, value].iter().sum())
+        let matching = series.iter().filter(|(key, _)| matches(key));
+        matching.map(|(_, value)| number(value.load(Ordering::Acquire))).reduce(|sum, value| [sum, value].iter().sum())
     };
     read(&COUNTERS, |count| count as f64).or_else(|| read(&GAUGES, f64::from_bits))
 }
 
-struct Recording;
+struct SeriesRecorder;
 
 fn series(series: &Series, key: &Key) -> Arc<AtomicU64> {
     let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(series.entry(key.clone()).or_default())
 }
 
-impl Recorder for Recording {
+impl Recorder for SeriesRecorder {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -83,7 +81,7 @@ mod tests {
     use super::{record, value};
 
     #[test]
-    fn what_was_recorded_is_read_by_any_of_its_labels() {
+    fn value_sums_series_that_match_the_labels() {
         record();
         metrics::counter!("kit_total", "one" => "a", "other" => "x").increment(2);
         metrics::counter!("kit_total", "one" => "a", "other" => "y").increment(3);

@@ -1,9 +1,8 @@
-//! Ports for servers that a test starts.
+//! Ports for servers that tests start.
 //!
-//! The problem: a port that is free now may be taken before a server listens on it, or while it is stopped for a moment: the kernel gives
-//! the ports of its own range (from 32768 on, on Linux) to outgoing connections, of which tests have many.
-//!
-//! The invariant: the ports are below that range, and no two calls in a process give the same ones.
+//! A free port may be taken before a server listens on it, or while the server restarts: the kernel assigns ports of
+//! its own range (from 32768 on Linux) to outgoing connections, of which tests have many. The ports of this module are
+//! below that range, and no two calls in a process return the same one.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -15,10 +14,10 @@ const TRIPLES: u16 = 4_000;
 
 static CALLS: AtomicU16 = AtomicU16::new(0);
 
-/// A port on which nobody listens, as on the two after it.
+/// Returns the first of three adjacent free ports.
 #[must_use]
 pub fn free_ports() -> u16 {
-    // Processes begin at places of their own, as far as there are any.
+    // Start at an offset that depends on the process id, so that concurrent processes rarely compete for a port.
     let first = std::process::id().wrapping_mul(7_919) % u32::from(TRIPLES);
     let first = u16::try_from(first).unwrap_or_default();
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
@@ -38,7 +37,7 @@ mod tests {
     use super::{FIRST, TRIPLES, free_ports};
 
     #[test]
-    fn no_two_calls_have_a_port_in_common_and_none_is_given_to_outgoing_connections() {
+    fn free_ports_are_distinct_and_below_the_ephemeral_range() {
         let all: BTreeSet<u16> = (0..50).map(|_| free_ports()).flat_map(|port| port..port + 3).collect();
         assert_eq!(all.len(), 150);
         assert!(all.iter().all(|port| (FIRST..FIRST + 3 * TRIPLES).contains(port)));

@@ -1,24 +1,25 @@
-//! Sagas, tried without a store.
+//! Given-when-then tests of sagas.
 //!
-//! The problem: a process of days, with refusals and answers from others, must be tried in a line each.
-//! The invariant: the kit drives the same [`Run`] as a durable keeper of instances; only the keeping is missing.
+//! The kit drives the same [`Run`] as a durable implementation, without a store.
 
 use std::collections::VecDeque;
 
 use uuid::Uuid;
 
 use crate::{
-    clock::{Clock, ManualClock},
     saga::{InstanceOf, Phase, Run, RunError, Saga, Work},
-    timestamp::Timestamp,
+    time::{
+        clock::{Clock, ManualClock},
+        timestamp::Timestamp,
+    },
 };
 
-/// What came of an input, in order.
+/// A consequence of an input.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Did<C, F, T> {
-    /// An aggregate was commanded and obeyed.
+pub enum SagaStep<C, F, T> {
+    /// An aggregate executed a command.
     Commanded(C),
-    /// An aggregate was commanded and refused.
+    /// An aggregate rejected a command.
     Refused(C),
     /// An effect was put into the outbox.
     Sent(F),
@@ -26,14 +27,14 @@ pub enum Did<C, F, T> {
     Set(T, Timestamp),
     /// A timer was cancelled.
     Cancelled(T),
-    /// The process is over.
+    /// The process completed.
     Completed,
 }
 
-type DidOf<S> = Did<<S as Saga>::Command, <S as Saga>::Effect, <S as Saga>::Timer>;
+type StepOf<S> = SagaStep<<S as Saga>::Command, <S as Saga>::Effect, <S as Saga>::Timer>;
 type Aggregates<S> = Box<dyn FnMut(&<S as Saga>::Command) -> Result<(), <S as Saga>::Refusal> + Send>;
 
-/// An instance of a saga, and everything around it.
+/// An instance of a saga with its aggregates, outbox, timers and clock.
 pub struct GivenSaga<S: Saga> {
     saga: S,
     instance: InstanceOf<S>,
@@ -44,13 +45,13 @@ pub struct GivenSaga<S: Saga> {
     inputs: u128,
 }
 
-/// What the saga made of an input.
-pub struct Reacted<S: Saga> {
+/// The saga's reaction to an input.
+pub struct SagaReaction<S: Saga> {
     given: GivenSaga<S>,
-    result: Result<Vec<DidOf<S>>, RunError<S::Error>>,
+    result: Result<Vec<StepOf<S>>, RunError<S::Error>>,
 }
 
-/// A saga at its beginning; aggregates do what it asks.
+/// Returns a new instance. Its aggregates execute all commands.
 pub fn given_saga<S: Saga>(saga: S) -> GivenSaga<S> {
     GivenSaga {
         saga,
@@ -65,82 +66,85 @@ pub fn given_saga<S: Saga>(saga: S) -> GivenSaga<S> {
 
 #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
 impl<S: Saga> GivenSaga<S> {
-    /// The same among aggregates that answer so.
+    /// Sets the aggregates' answers to commands.
     #[must_use]
-    pub fn among(mut self, aggregates: impl FnMut(&S::Command) -> Result<(), S::Refusal> + Send + 'static) -> Self {
+    pub fn with_aggregates(
+        mut self,
+        aggregates: impl FnMut(&S::Command) -> Result<(), S::Refusal> + Send + 'static,
+    ) -> Self {
         self.aggregates = Box::new(aggregates);
         self
     }
 
-    /// The same at this instant.
+    /// Sets the clock.
     #[must_use]
     pub fn at(self, now: Timestamp) -> Self {
         self.clock.set(now);
         self
     }
 
-    /// An event comes.
+    /// Delivers an event.
     #[must_use]
-    pub fn when(self, event: S::Event) -> Reacted<S> {
+    pub fn when(self, event: S::Event) -> SagaReaction<S> {
         let now = self.clock.now();
         self.run(now, |run| run.event(event))
     }
 
-    /// A timer is due.
+    /// Fires a timer and sets the clock to its due time.
     ///
     /// # Panics
-    /// When it isn't set.
+    /// When the timer is not set.
     #[must_use]
     #[track_caller]
-    pub fn when_timed_out(mut self, timer: S::Timer) -> Reacted<S> {
+    pub fn when_timed_out(mut self, timer: S::Timer) -> SagaReaction<S> {
         let Some(index) = self.timers.iter().position(|(set, _)| *set == timer) else {
-            panic!("{timer:?} isn't set; {:?} are", self.timers)
+            panic!("timer {timer:?} is not set; set are {:?}", self.timers)
         };
         let (timer, due) = self.timers.remove(index);
         self.clock.set(due);
         self.run(due, |run| run.timed_out(timer))
     }
 
-    /// The first effect of the outbox is delivered and answered.
+    /// Delivers the first effect of the outbox, with an answer.
     ///
     /// # Panics
     /// When the outbox is empty.
     #[must_use]
     #[track_caller]
-    pub fn when_delivered(mut self, answer: S::Answer) -> Reacted<S> {
-        let Some((id, effect)) = self.outbox.pop_front() else { panic!("nothing in the outbox") };
+    pub fn when_delivered(mut self, answer: S::Answer) -> SagaReaction<S> {
+        let Some((id, effect)) = self.outbox.pop_front() else { panic!("the outbox is empty") };
         let now = self.clock.now();
         self.run(now, |run| run.delivered(id, effect, answer))
     }
 
-    /// The first effect of the outbox is refused for good.
+    /// Rejects the first effect of the outbox permanently.
     ///
     /// # Panics
     /// When the outbox is empty.
     #[must_use]
     #[track_caller]
-    pub fn when_undeliverable(mut self, reason: &str) -> Reacted<S> {
-        let Some((id, effect)) = self.outbox.pop_front() else { panic!("nothing in the outbox") };
+    pub fn when_undeliverable(mut self, reason: &str) -> SagaReaction<S> {
+        let Some((id, effect)) = self.outbox.pop_front() else { panic!("the outbox is empty") };
         let now = self.clock.now();
         self.run(now, |run| run.undeliverable(id, effect, reason.to_owned()))
     }
 
-    /// The state, to look at.
+    /// Returns the saga's state.
     pub fn state(&self) -> &S::State {
         &self.instance.state
     }
 
-    /// Where it is, to look at.
+    /// Returns the instance's phase.
     pub fn phase(&self) -> Phase {
         self.instance.phase
     }
 
-    /// The timers that are set, to look at.
+    /// Returns the timers that are set.
     pub fn timers(&self) -> &[(S::Timer, Timestamp)] {
         &self.timers
     }
 
-    /// The effects that wait to be delivered, to look at.
+    /// Returns the undelivered effects.
     pub fn outbox(&self) -> impl Iterator<Item = &S::Effect> {
         self.outbox.iter().map(|(_, effect)| effect)
     }
@@ -149,14 +153,14 @@ impl<S: Saga> GivenSaga<S> {
         mut self,
         at: Timestamp,
         input: impl FnOnce(&mut Run<'_, S>) -> Result<(), RunError<S::Error>>,
-    ) -> Reacted<S> {
+    ) -> SagaReaction<S> {
         self.inputs += 1;
         let mut instance = self.instance.clone();
         let result = self.drive(&mut instance, at, input);
         if result.is_ok() {
             self.instance = instance;
         }
-        Reacted { given: self, result }
+        SagaReaction { given: self, result }
     }
 
     fn drive(
@@ -164,104 +168,104 @@ impl<S: Saga> GivenSaga<S> {
         instance: &mut InstanceOf<S>,
         at: Timestamp,
         input: impl FnOnce(&mut Run<'_, S>) -> Result<(), RunError<S::Error>>,
-    ) -> Result<Vec<DidOf<S>>, RunError<S::Error>> {
-        let mut did = Vec::new();
+    ) -> Result<Vec<StepOf<S>>, RunError<S::Error>> {
+        let mut steps = Vec::new();
         let mut run = Run::new(&self.saga, instance, Uuid::from_u128(self.inputs), at);
         input(&mut run)?;
         while let Some(work) = run.next_work()? {
             match work {
                 Work::Command(command) => match (self.aggregates)(&command) {
                     Ok(()) => {
-                        did.push(Did::Commanded(command));
+                        steps.push(SagaStep::Commanded(command));
                         run.done();
                     }
                     Err(refusal) => {
-                        did.push(Did::Refused(command));
+                        steps.push(SagaStep::Refused(command));
                         run.refused(refusal)?;
                     }
                 },
                 Work::Send { id, effect } => {
-                    did.push(Did::Sent(effect.clone()));
+                    steps.push(SagaStep::Sent(effect.clone()));
                     self.outbox.push_back((id, effect));
                 }
                 Work::SetTimer { timer, at, .. } => {
-                    did.push(Did::Set(timer.clone(), at));
+                    steps.push(SagaStep::Set(timer.clone(), at));
                     self.timers.retain(|(set, _)| *set != timer);
                     self.timers.push((timer, at));
                 }
                 Work::CancelTimer(timer) => {
                     self.timers.retain(|(set, _)| *set != timer);
-                    did.push(Did::Cancelled(timer));
+                    steps.push(SagaStep::Cancelled(timer));
                 }
                 Work::CancelTimers => {
                     self.timers.clear();
-                    did.push(Did::Completed);
+                    steps.push(SagaStep::Completed);
                 }
             }
         }
-        Ok(did)
+        Ok(steps)
     }
 }
 
 #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
-impl<S: Saga> Reacted<S> {
-    /// Exactly this, in this order; gives the saga after it, to go on with.
+impl<S: Saga> SagaReaction<S> {
+    /// Asserts the consequences in order. Returns the saga after them.
     ///
     /// # Panics
-    /// When it did otherwise.
+    /// When the consequences differ or the input failed.
     #[track_caller]
-    pub fn then(self, expected: impl IntoIterator<Item = DidOf<S>>) -> GivenSaga<S> {
+    pub fn then(self, expected: impl IntoIterator<Item = StepOf<S>>) -> GivenSaga<S> {
         let expected: Vec<_> = expected.into_iter().collect();
         match self.result {
-            Ok(did) => assert_eq!(did, expected, "what the saga did"),
-            Err(error) => panic!("not taken: {error}; expected {expected:?}"),
+            Ok(steps) => assert_eq!(steps, expected, "consequences of the input"),
+            Err(error) => panic!("input failed: {error}; expected {expected:?}"),
         }
         self.given
     }
 
-    /// Nothing.
+    /// Asserts that there are no consequences.
     ///
     /// # Panics
-    /// When it did something.
+    /// When there are any or the input failed.
     #[track_caller]
     pub fn then_nothing(self) -> GivenSaga<S> {
         self.then([])
     }
 
-    /// The input isn't taken; somebody has to look at it. Gives the saga as it was before.
+    /// Asserts that the input fails with an error that satisfies `expected`. Returns the unchanged saga.
     ///
     /// # Panics
-    /// When it was taken, or for another reason.
+    /// When the input succeeded or failed with another error.
     #[track_caller]
     pub fn then_parked(self, expected: impl FnOnce(&RunError<S::Error>) -> bool) -> GivenSaga<S> {
         match self.result {
-            Ok(did) => panic!("did {did:?}; expected not to be taken"),
-            Err(error) => assert!(expected(&error), "not taken for another reason: {error:?}"),
+            Ok(steps) => panic!("input succeeded with {steps:?}; expected an error"),
+            Err(error) => assert!(expected(&error), "input failed with another error: {error:?}"),
         }
         self.given
     }
 
-    /// Whatever `seen` makes of it.
+    /// Passes the consequences to `inspect`.
     ///
     /// # Panics
-    /// When the input wasn't taken.
+    /// When the input failed.
     #[track_caller]
-    pub fn then_seen(self, seen: impl FnOnce(&[DidOf<S>])) -> GivenSaga<S> {
+    pub fn then_inspect(self, inspect: impl FnOnce(&[StepOf<S>])) -> GivenSaga<S> {
         match self.result {
-            Ok(did) => seen(&did),
-            Err(error) => panic!("not taken: {error}"),
+            Ok(steps) => inspect(&steps),
+            Err(error) => panic!("input failed: {error}"),
         }
         self.given
     }
 
-    /// Whatever it is.
+    /// Accepts any consequences.
     ///
     /// # Panics
-    /// When the input wasn't taken.
+    /// When the input failed.
     #[track_caller]
-    pub fn then_whatever(self) -> GivenSaga<S> {
+    pub fn then_anything(self) -> GivenSaga<S> {
         if let Err(error) = self.result {
-            panic!("not taken: {error}");
+            panic!("input failed: {error}");
         }
         self.given
     }

@@ -1,27 +1,59 @@
-//! What every event store promises of its streams.
+//! The part of the event store suite that covers streams.
 
 use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
-use super::{AGGREGATE, append, committed, event};
+use super::appends::{AGGREGATE, append, committed, event};
 use crate::{
-    bounds::{Positions, Versions},
-    context::CommandContext,
-    envelope::Envelope,
-    fold::Recorded,
-    store::{Append, EventStore, StoreError},
-    version::{Position, Version},
+    aggregate::context::CommandContext,
+    event::{
+        SchemaId,
+        envelope::Envelope,
+        version::{Position, Version},
+    },
+    store::{
+        Append, EventStore, StoreError,
+        bounds::{Positions, Versions},
+        fold::StoredEvent,
+    },
 };
 
 const OTHER: &str = "conformance_other";
 
-async fn of_one<S: EventStore>(store: &S, id: Uuid, bounds: Versions) -> Result<Vec<Envelope>, StoreError> {
+/// An owned copy of the fields that a visit passes.
+#[derive(Debug, PartialEq)]
+struct VisitedEvent {
+    version: Version,
+    event_name: String,
+    schema: SchemaId,
+    payload: Vec<u8>,
+}
+
+impl From<StoredEvent<'_>> for VisitedEvent {
+    fn from(event: StoredEvent<'_>) -> Self {
+        let StoredEvent { version, event_name, schema, payload } = event;
+        Self { version, event_name: event_name.to_owned(), schema, payload: payload.to_vec() }
+    }
+}
+
+impl From<&Envelope> for VisitedEvent {
+    fn from(event: &Envelope) -> Self {
+        Self {
+            version: event.version,
+            event_name: event.event_name.to_string(),
+            schema: event.schema,
+            payload: event.payload.to_vec(),
+        }
+    }
+}
+
+async fn read_stream<S: EventStore>(store: &S, id: Uuid, bounds: Versions) -> Result<Vec<Envelope>, StoreError> {
     store.read(AGGREGATE, id, bounds).try_collect().await
 }
 
-async fn of_all<S: EventStore>(
+async fn read_all<S: EventStore>(
     store: &S,
     aggregates: &[&'static str],
     bounds: Positions,
@@ -29,16 +61,17 @@ async fn of_all<S: EventStore>(
     store.read_all(aggregates, bounds).try_collect().await
 }
 
-/// Streams by aggregate, by category and of everything, with all bounds, over more events than a store takes at once.
+/// Reads by aggregate, by category and over the whole store, with all kinds of bounds, over more events than a store
+/// reads at once.
 #[allow(clippy::panic, clippy::indexing_slicing, reason = "a test kit fails tests by panicking")]
-pub(super) async fn streams_keep_to_their_bounds<S: EventStore>(store: &S) -> Result<(), StoreError> {
+pub(super) async fn streams_respect_their_bounds<S: EventStore>(store: &S) -> Result<(), StoreError> {
     const EVENTS: usize = 2_600;
     let (id, other, context) = (Uuid::now_v7(), Uuid::now_v7(), CommandContext::new());
-    let before = of_all(store, &[], Positions::all()).await?.last().map_or(Position::START, |event| event.position);
+    let before = read_all(store, &[], Positions::all()).await?.last().map_or(Position::START, |event| event.position);
     for start in (0..EVENTS).step_by(100) {
         let numbers: Vec<u8> = (0..100).collect();
         assert_eq!(committed(&store.append(append(id, start as u64, &numbers, &context)).await?), 100);
-        let beside = Append {
+        let other_append = Append {
             aggregate: OTHER,
             aggregate_id: other,
             expected: Version::ZERO.after(start / 100),
@@ -46,17 +79,17 @@ pub(super) async fn streams_keep_to_their_bounds<S: EventStore>(store: &S) -> Re
             events: vec![event(1)],
             context: context.clone(),
         };
-        assert_eq!(committed(&store.append(beside).await?), 1);
+        assert_eq!(committed(&store.append(other_append).await?), 1);
     }
-    let stream = of_one(store, id, Versions::all()).await?;
-    let all = of_all(store, &[], Positions::since(before)).await?;
-    let category = of_all(store, &[AGGREGATE], Positions::since(before)).await?;
+    let stream = read_stream(store, id, Versions::all()).await?;
+    let all = read_all(store, &[], Positions::since(before)).await?;
+    let category = read_all(store, &[AGGREGATE], Positions::since(before)).await?;
     assert_eq!(stream.len(), EVENTS, "the whole stream");
     assert!(stream.iter().zip(1..).all(|(event, version)| event.version == Version::new(version)), "in version order");
     assert!(all.windows(2).all(|pair| pair[0].position < pair[1].position), "in position order");
     assert_eq!(all.len(), EVENTS + EVENTS / 100, "the whole store");
     assert_eq!(category, stream, "a category");
-    assert_eq!(of_all(store, &[OTHER, AGGREGATE], Positions::since(before)).await?, all, "two categories");
+    assert_eq!(read_all(store, &[OTHER, AGGREGATE], Positions::since(before)).await?, all, "two categories");
 
     for (after, last, limit) in
         [(0, EVENTS, None), (0, 1, None), (7, 9, None), (EVENTS, EVENTS, None), (5, 3, None), (0, EVENTS, Some(1_700))]
@@ -65,21 +98,18 @@ pub(super) async fn streams_keep_to_their_bounds<S: EventStore>(store: &S) -> Re
     {
         let slice = &stream[after.min(EVENTS)..last.clamp(after.min(EVENTS), EVENTS)];
         let expected: Vec<_> = slice.iter().take(limit.unwrap_or(EVENTS)).cloned().collect();
-        let what = format!("after {after}, up to {last}, limit {limit:?}");
+        let case = format!("after {after}, up to {last}, limit {limit:?}");
         let mut bounds = Versions::since(Version::ZERO.after(after)).up_to(Version::ZERO.after(last));
         bounds.limit = limit.map(|limit| limit as u64);
-        assert_eq!(of_one(store, id, bounds).await?, expected, "a stream {what}");
+        assert_eq!(read_stream(store, id, bounds).await?, expected, "a stream {case}");
         let mut visited = Vec::new();
         store
             .visit(AGGREGATE, id, bounds, &mut |event| {
-                visited.push((event.version, event.event_name.to_owned(), event.schema, event.payload.to_vec()));
+                visited.push(VisitedEvent::from(event));
                 Ok(())
             })
             .await?;
-        let whole = expected.iter().map(|event| (event.version, event.event_name.to_string(), event.schema));
-        let whole: Vec<_> = whole.zip(expected.iter().map(|event| event.payload.to_vec())).collect();
-        let visited: Vec<_> = visited.into_iter().map(|(a, b, c, d)| ((a, b, c), d)).collect();
-        assert_eq!(visited, whole, "a visit {what}");
+        assert_eq!(visited, expected.iter().map(VisitedEvent::from).collect::<Vec<_>>(), "a visit {case}");
 
         let position = |version: usize| match version {
             0 => before,
@@ -87,24 +117,24 @@ pub(super) async fn streams_keep_to_their_bounds<S: EventStore>(store: &S) -> Re
         };
         let mut bounds = Positions::since(position(after)).up_to(position(last));
         bounds.limit = limit.map(|limit| limit as u64);
-        assert_eq!(of_all(store, &[AGGREGATE], bounds).await?, expected, "a category {what}");
+        assert_eq!(read_all(store, &[AGGREGATE], bounds).await?, expected, "a category {case}");
         let inside = all.iter().filter(|event| bounds.contains(event.position)).take(limit.unwrap_or(usize::MAX));
-        assert_eq!(of_all(store, &[], bounds).await?, inside.cloned().collect::<Vec<_>>(), "everything {what}");
+        assert_eq!(read_all(store, &[], bounds).await?, inside.cloned().collect::<Vec<_>>(), "everything {case}");
     }
     let refused = StoreError::Refused { detail: "enough".to_owned() };
     let mut seen = 0;
-    let mut refusing = |_: Recorded<'_>| {
+    let mut refusing = |_: StoredEvent<'_>| {
         seen += 1;
         if seen < 3 { Ok(()) } else { Err(refused.clone()) }
     };
     let visited = store.visit(AGGREGATE, id, Versions::all(), &mut refusing).await;
     assert_eq!(visited.map_err(|error| error.to_string()), Err(refused.to_string()), "an error ends a visit");
     assert_eq!(seen, 3, "an error ends a visit at once");
-    reading_ends_where_it_was_when_it_began(store, before, all.len()).await
+    read_all_ends_at_the_position_of_its_call(store, before, all.len()).await
 }
 
-/// One who writes while reading neither waits for itself nor reads what it writes.
-async fn reading_ends_where_it_was_when_it_began<S: EventStore>(
+/// A reader that appends while reading does not block and does not read its own appends.
+async fn read_all_ends_at_the_position_of_its_call<S: EventStore>(
     store: &S,
     before: Position,
     length: usize,
@@ -120,6 +150,6 @@ async fn reading_ends_where_it_was_when_it_began<S: EventStore>(
             version += 1;
         }
     }
-    assert_eq!(read.len(), length, "up to the end as it was");
+    assert_eq!(read.len(), length, "up to the end at the time of the call");
     Ok(())
 }

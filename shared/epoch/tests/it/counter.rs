@@ -1,4 +1,4 @@
-//! The aggregate of these tests, and a store that lets others win races.
+//! The aggregate of these tests, and a store with a competing writer.
 
 use std::sync::{
     Arc,
@@ -6,11 +6,10 @@ use std::sync::{
 };
 
 use epoch::{
-    Aggregate, CommandContext, Envelope, Positions, Version, Versions,
-    cache::Loaded,
+    Aggregate, CommandContext, Envelope, Positions, Version, VersionedState, Versions,
     memory::MemoryStore,
     state::{Change, StateStore},
-    store::{Append, Appended, Appender, FoundCommand, NewEvent, StoreError, Streamer},
+    store::{Append, AppendOutcome, Appender, CommandLookup, NewEvent, StoreError, Streamer},
 };
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ pub(crate) struct Counted {
     pub(crate) by: i64,
 }
 
-/// Changes nothing in the state; the version counts it all the same.
+/// Does not change the state, but counts a version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Looked {}
 
@@ -36,11 +35,11 @@ epoch::events! {
 pub(crate) enum CounterCommand {
     Count(i64),
     Look,
-    /// Nothing to do when it is there already.
+    /// A no-op when the count has this value.
     Reach(i64),
-    /// Nothing to do, ever.
+    /// Always a no-op.
     Rest,
-    /// Refused when it would fall below zero.
+    /// Rejected when the count would become negative.
     Take(i64),
 }
 
@@ -81,15 +80,15 @@ impl Aggregate for Counter {
     }
 }
 
-/// A store where, before each of our next appends, somebody else counts by one on the same aggregate.
+/// A store in which another writer increments the same aggregate before each of the next `wins` appends.
 #[derive(Clone, Default)]
-pub(crate) struct Rivals {
+pub(crate) struct ContendedStore {
     pub(crate) store: MemoryStore,
     pub(crate) wins: Arc<AtomicU32>,
 }
 
-impl Rivals {
-    /// Somebody else counts.
+impl ContendedStore {
+    /// Increments the counter as another writer.
     pub(crate) async fn count(&self, id: Uuid) {
         use futures::TryStreamExt;
         let past: Vec<_> = self.store.stream("counter", id, Version::ZERO).try_collect().await.unwrap();
@@ -106,7 +105,7 @@ impl Rivals {
     }
 }
 
-impl Streamer for Rivals {
+impl Streamer for ContendedStore {
     fn read(
         &self,
         aggregate: &'static str,
@@ -125,8 +124,8 @@ impl Streamer for Rivals {
     }
 }
 
-impl Rivals {
-    async fn others_first(&self, id: Uuid) {
+impl ContendedStore {
+    async fn append_competing(&self, id: Uuid) {
         let wins = self.wins.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |wins| wins.checked_sub(1));
         if wins.is_ok() {
             self.count(id).await;
@@ -134,11 +133,11 @@ impl Rivals {
     }
 }
 
-impl Appender for Rivals {
+impl Appender for ContendedStore {
     type Executor = ();
 
-    async fn append(&self, append: Append) -> Result<Appended, StoreError> {
-        self.others_first(append.aggregate_id).await;
+    async fn append(&self, append: Append) -> Result<AppendOutcome, StoreError> {
+        self.append_competing(append.aggregate_id).await;
         self.store.append(append).await
     }
 
@@ -147,8 +146,8 @@ impl Appender for Rivals {
         append: Append,
         states: &dyn StateStore<A, ()>,
         change: &Change<A>,
-    ) -> Result<Appended, StoreError> {
-        self.others_first(append.aggregate_id).await;
+    ) -> Result<AppendOutcome, StoreError> {
+        self.append_competing(append.aggregate_id).await;
         self.store.append_with_state(append, states, change).await
     }
 
@@ -156,11 +155,11 @@ impl Appender for Rivals {
         &self,
         states: &dyn StateStore<A, ()>,
         id: Uuid,
-    ) -> Result<Option<Loaded<A>>, StoreError> {
+    ) -> Result<Option<VersionedState<A>>, StoreError> {
         self.store.read_state(states, id).await
     }
 
-    async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<FoundCommand>, StoreError> {
+    async fn find_command(&self, id: Uuid, fingerprint: &[u8]) -> Result<Option<CommandLookup>, StoreError> {
         self.store.find_command(id, fingerprint).await
     }
 }

@@ -1,4 +1,4 @@
-//! Events as they once were: renamed, reshaped, split, dropped; through execute, projections, and what is not known.
+//! Decoding of renamed, reshaped, split and dropped events, in commands and projections, and of unknown events.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,17 +7,17 @@ use epoch::{
     Aggregate, Batch, CommandContext, DomainEvent, Envelope, ExecuteError, Repository, Timestamp, Version,
     avro::{self, AvroEvent},
     event::{CodecError, SchemaId},
-    gate::Way,
+    gate::DeliverySource,
     handler::{EventHandler, Subscription},
     memory::{MemoryStore, MemorySubscription},
-    repository::At,
+    repository::PointInTime,
     store::{Append, Appender, NewEvent, StoreError, Streamer},
 };
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The third shape: one amount and its currency.
+/// The current shape: one amount and its currency.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct MoneyIn {
     cents: i64,
@@ -29,7 +29,7 @@ struct MoneyOut {
     cents: i64,
 }
 
-/// The second shape: euros and cents apart.
+/// The second shape: separate euros and cents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "MoneyIn")]
 struct MoneyInV2 {
@@ -37,7 +37,7 @@ struct MoneyInV2 {
     cents: i64,
 }
 
-/// The first shape: text, under another name.
+/// The first shape: the amount as text, under another name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename = "Paid")]
 struct PaidV1 {
@@ -56,7 +56,7 @@ struct LookedAt {}
 const IN: &str = r#"{"type":"record","name":"MoneyIn","fields":[
     {"name":"cents","type":"long"},{"name":"currency","type":"string"}]}"#;
 const OUT: &str = r#"{"type":"record","name":"MoneyOut","fields":[{"name":"cents","type":"long"}]}"#;
-/// The same under its former name.
+/// `MoneyOut` under its former name.
 const TAKEN: &str = r#"{"type":"record","name":"MoneyTaken","fields":[{"name":"cents","type":"long"}]}"#;
 const IN_2: &str = r#"{"type":"record","name":"MoneyIn","fields":[
     {"name":"euros","type":"long"},{"name":"cents","type":"long"}]}"#;
@@ -102,7 +102,7 @@ fn money_in(cents: i64) -> MoneyIn {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Purse {
     cents: i64,
-    seen: u32,
+    applied: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +120,7 @@ impl Aggregate for Purse {
     }
 
     fn evolve(&mut self, event: &PurseEvent) {
-        self.seen += 1;
+        self.applied += 1;
         self.cents += match event {
             PurseEvent::MoneyIn(event) => event.cents,
             PurseEvent::MoneyOut(event) => -event.cents,
@@ -132,8 +132,8 @@ fn stored<E: AvroEvent>(name: &'static str, event: &E) -> NewEvent {
     NewEvent { event_id: Uuid::now_v7(), name, encoded: avro::encode(event).unwrap() }
 }
 
-/// A store with one purse, whose events were written by programs of all ages.
-async fn old_store(events: Vec<NewEvent>) -> (MemoryStore, Uuid) {
+/// Returns a store with one purse and these events.
+async fn store_with(events: Vec<NewEvent>) -> (MemoryStore, Uuid) {
     let (store, id) = (MemoryStore::new(), Uuid::now_v7());
     let append = Append {
         aggregate: Purse::NAME,
@@ -147,7 +147,7 @@ async fn old_store(events: Vec<NewEvent>) -> (MemoryStore, Uuid) {
     (store, id)
 }
 
-fn all_ages() -> Vec<NewEvent> {
+fn events_of_all_shapes() -> Vec<NewEvent> {
     vec![
         stored("Paid", &PaidV1 { amount: "12.34".to_owned() }),
         stored("LookedAt", &LookedAt {}),
@@ -164,10 +164,10 @@ fn decoded(name: &str, event: &NewEvent) -> Vec<PurseEvent> {
 }
 
 #[test]
-fn each_past_becomes_what_it_is_today() {
-    let today: Vec<_> = all_ages().iter().map(|event| decoded(event.name, event)).collect();
+fn stored_events_of_all_shapes_decode_to_current_events() {
+    let current: Vec<_> = events_of_all_shapes().iter().map(|event| decoded(event.name, event)).collect();
     assert_eq!(
-        today,
+        current,
         [
             vec![money_in(1_234).into()],
             vec![],
@@ -181,7 +181,7 @@ fn each_past_becomes_what_it_is_today() {
 }
 
 #[test]
-fn a_former_name_may_have_had_a_former_schema() {
+fn former_name_decodes_with_former_schema() {
     let codec = avro::AvroCodec::new("MoneyTaken", &[TAKEN]).unwrap();
     let encoded = codec.encode(&MoneyOut { cents: 3 }).unwrap();
     assert_ne!(encoded.schema, avro::encode(&MoneyOut { cents: 3 }).unwrap().schema);
@@ -190,30 +190,30 @@ fn a_former_name_may_have_had_a_former_schema() {
 }
 
 #[test]
-fn one_event_is_kept_without_an_allocation() {
+fn single_decoded_event_needs_no_allocation() {
     let event = stored("MoneyIn", &MoneyInV2 { euros: 5, cents: 6 });
-    let today = PurseEvent::decode_all("MoneyIn", event.encoded.schema, &event.encoded.payload).unwrap();
-    assert!(!today.spilled());
+    let current = PurseEvent::decode_all("MoneyIn", event.encoded.schema, &event.encoded.payload).unwrap();
+    assert!(!current.spilled());
 }
 
 #[test]
-fn a_name_and_a_schema_belong_together() {
+fn schema_of_another_event_is_rejected() {
     let schema_of = |event: &NewEvent| event.encoded.schema;
     let paid = stored("Paid", &PaidV1 { amount: "1.00".to_owned() });
-    // The schema is known, but not for an event of this name.
+    // The schema is listed for another event.
     let wrong = PurseEvent::decode_all("MoneyIn", schema_of(&paid), &paid.encoded.payload);
     assert_eq!(wrong, Err(CodecError::UnknownSchema { name: "MoneyIn".to_owned(), schema: schema_of(&paid) }));
-    let future = SchemaId::new(7);
+    let unlisted = SchemaId::new(7);
     for name in ["MoneyIn", "MoneyTaken", "Paid", "Corrected"] {
-        let result = PurseEvent::decode_all(name, future, &[]);
-        assert_eq!(result, Err(CodecError::UnknownSchema { name: name.to_owned(), schema: future }));
+        let result = PurseEvent::decode_all(name, unlisted, &[]);
+        assert_eq!(result, Err(CodecError::UnknownSchema { name: name.to_owned(), schema: unlisted }));
     }
-    let unheard = PurseEvent::decode_all("MoneyFound", future, &[]);
-    assert_eq!(unheard, Err(CodecError::UnknownEvent { name: "MoneyFound".to_owned() }));
+    let unknown = PurseEvent::decode_all("MoneyFound", unlisted, &[]);
+    assert_eq!(unknown, Err(CodecError::UnknownEvent { name: "MoneyFound".to_owned() }));
 }
 
 #[test]
-fn a_past_that_does_not_decode_is_an_error() {
+fn truncated_payload_of_a_former_event_is_an_error() {
     let event = stored("Corrected", &Corrected { wrong: 1, right: 2 });
     let cut = &event.encoded.payload[..1];
     assert!(matches!(
@@ -223,7 +223,7 @@ fn a_past_that_does_not_decode_is_an_error() {
 }
 
 #[test]
-fn all_schemas_are_told_of() {
+fn schemas_include_former_events() {
     let schemas: Vec<_> = PurseEvent::SCHEMAS.concat();
     assert_eq!(schemas, [IN, OUT, TAKEN, IN_2, PAID, CORRECTED, LOOKED_AT]);
     const { assert!(PurseEvent::SPLITS) };
@@ -231,21 +231,21 @@ fn all_schemas_are_told_of() {
 }
 
 #[tokio::test]
-async fn a_stored_event_counts_one_version_whatever_it_became() {
-    let (store, id) = old_store(all_ages()).await;
+async fn stored_event_counts_one_version_however_it_decodes() {
+    let (store, id) = store_with(events_of_all_shapes()).await;
     for cache in [0, 100] {
         let purses = Repository::<Purse, _>::new(store.clone()).with_cache(cache);
         let loaded = purses.load(id).await.unwrap();
         assert_eq!(loaded.version, Version::new(7));
-        assert_eq!(*loaded.state, Purse { cents: 1_234 + 506 - 506 + 606 - 40 + 100, seen: 6 });
+        assert_eq!(*loaded.state, Purse { cents: 1_234 + 506 - 506 + 606 - 40 + 100, applied: 6 });
     }
     let purses = Repository::<Purse, _>::new(store.clone());
-    for (version, seen, cents) in [(0, 0, 0), (2, 1, 1_234), (3, 2, 1_740), (4, 4, 1_840), (7, 6, 1_900)] {
-        let then = purses.state_at(id, At::Version(Version::new(version))).await.unwrap();
-        assert_eq!((then.version, &*then.state), (Version::new(version), &Purse { cents, seen }));
+    for (version, applied, cents) in [(0, 0, 0), (2, 1, 1_234), (3, 2, 1_740), (4, 4, 1_840), (7, 6, 1_900)] {
+        let then = purses.state_at(id, PointInTime::Version(Version::new(version))).await.unwrap();
+        assert_eq!((then.version, &*then.state), (Version::new(version), &Purse { cents, applied }));
     }
-    let now = purses.state_at(id, At::Recorded(Timestamp::now())).await.unwrap();
-    assert_eq!((now.version, now.state.cents, now.state.seen), (Version::new(7), 1_900, 6));
+    let now = purses.state_at(id, PointInTime::Recorded(Timestamp::now())).await.unwrap();
+    assert_eq!((now.version, now.state.cents, now.state.applied), (Version::new(7), 1_900, 6));
     let purses = Repository::<Purse, _>::new(store);
     let executed = purses.execute(id, &1, &CommandContext::new()).await.unwrap();
     assert_eq!((executed.version, executed.appended), (Version::new(8), 1));
@@ -254,31 +254,31 @@ async fn a_stored_event_counts_one_version_whatever_it_became() {
 }
 
 #[tokio::test]
-async fn an_event_from_the_future_stops_a_command() {
-    let mut events = all_ages();
+async fn unknown_schema_fails_the_command() {
+    let mut events = events_of_all_shapes();
     events[1].encoded.schema = SchemaId::new(7);
-    let (store, id) = old_store(events).await;
+    let (store, id) = store_with(events).await;
     let purses = Repository::<Purse, _>::new(store.clone());
     let error = purses.execute(id, &1, &CommandContext::new()).await.unwrap_err();
     let ExecuteError::Store(StoreError::Codec(CodecError::UnknownSchema { name, schema })) = error else {
         panic!("{error:?}")
     };
     assert_eq!((name.as_str(), schema), ("LookedAt", SchemaId::new(7)));
-    let kept: Vec<_> = store.stream(Purse::NAME, id, Version::ZERO).try_collect().await.unwrap();
-    assert_eq!(kept.len(), 7, "nothing was appended");
+    let stored: Vec<_> = store.stream(Purse::NAME, id, Version::ZERO).try_collect().await.unwrap();
+    assert_eq!(stored.len(), 7, "nothing was appended");
 }
 
 #[derive(Default)]
-struct Book {
-    lines: Mutex<Vec<(Version, PurseEvent)>>,
+struct EventRecorder {
+    recorded: Mutex<Vec<(Version, PurseEvent)>>,
 }
 
 #[async_trait]
-impl EventHandler<()> for Book {
+impl EventHandler<()> for EventRecorder {
     type Error = CodecError;
 
     fn name(&self) -> &'static str {
-        "book"
+        "recorder"
     }
 
     fn aggregates(&self) -> &'static [&'static str] {
@@ -288,7 +288,7 @@ impl EventHandler<()> for Book {
     async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), CodecError> {
         for envelope in events {
             for event in envelope.decode_all()? {
-                self.lines.lock().unwrap().push((envelope.version, event));
+                self.recorded.lock().unwrap().push((envelope.version, event));
             }
         }
         Ok(())
@@ -300,24 +300,26 @@ async fn envelopes(store: &MemoryStore, id: Uuid) -> Vec<Arc<Envelope>> {
 }
 
 #[tokio::test]
-async fn a_projection_sees_what_became_of_each_event() {
-    let (store, id) = old_store(all_ages()).await;
-    let book = MemorySubscription::new(Book::default());
-    let delivered = book.deliver(&envelopes(&store, id).await, Way::Replay).await.unwrap();
-    assert_eq!(delivered.applied, 7, "dropped ones too move the cursor");
-    let lines: Vec<_> = book.handler().lines.lock().unwrap().iter().map(|(version, _)| version.get()).collect();
-    assert_eq!(lines, [1, 3, 4, 4, 5, 6]);
+async fn projection_receives_decoded_current_events() {
+    let (store, id) = store_with(events_of_all_shapes()).await;
+    let recorder = MemorySubscription::new(EventRecorder::default());
+    let delivered = recorder.deliver(&envelopes(&store, id).await, DeliverySource::Replay).await.unwrap();
+    assert_eq!(delivered.applied, 7, "dropped events advance the cursor too");
+    let recorded: Vec<_> =
+        recorder.handler().recorded.lock().unwrap().iter().map(|(version, _)| version.get()).collect();
+    assert_eq!(recorded, [1, 3, 4, 4, 5, 6]);
 }
 
 #[tokio::test]
-async fn a_projection_is_parked_at_an_event_from_the_future() {
-    let mut events = all_ages();
+async fn unknown_schema_parks_the_aggregate_of_a_projection() {
+    let mut events = events_of_all_shapes();
     events[2].encoded.schema = SchemaId::new(7);
-    let (store, id) = old_store(events).await;
-    let book = MemorySubscription::new(Book::default());
+    let (store, id) = store_with(events).await;
+    let recorder = MemorySubscription::new(EventRecorder::default());
     for envelope in envelopes(&store, id).await {
-        book.deliver(&[envelope], Way::Replay).await.unwrap();
+        recorder.deliver(&[envelope], DeliverySource::Replay).await.unwrap();
     }
-    let lines: Vec<_> = book.handler().lines.lock().unwrap().iter().map(|(version, _)| version.get()).collect();
-    assert_eq!(lines, [1], "nothing behind it is applied");
+    let recorded: Vec<_> =
+        recorder.handler().recorded.lock().unwrap().iter().map(|(version, _)| version.get()).collect();
+    assert_eq!(recorded, [1], "later events are not applied");
 }

@@ -1,4 +1,4 @@
-//! An order, from being placed to being confirmed: stock of the same store, payment and shipping by others.
+//! An order from placement to confirmation: stock in the same store, payment and shipping as external effects.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use epoch::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How long the payment service may take: 15 minutes.
+/// The payment timeout: 15 minutes.
 pub(crate) const PAYMENT_MILLIS: i64 = 15 * 60 * 1_000;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub(crate) enum Order {
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("an order that is {0:?} can't do that")]
+#[error("invalid command for an order that is {0:?}")]
 pub(crate) struct OrderError(pub(crate) Order);
 
 impl Aggregate for Order {
@@ -124,9 +124,9 @@ pub(crate) struct Stock {
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum StockError {
-    #[error("{available} are there, {asked} were asked for")]
-    TooFew { available: i64, asked: i64 },
-    #[error("nothing is reserved for order {0}")]
+    #[error("{requested} requested, {available} available")]
+    TooFew { available: i64, requested: i64 },
+    #[error("no reservation for order {0}")]
     NotReserved(Uuid),
 }
 
@@ -140,7 +140,7 @@ impl Aggregate for Stock {
         match command {
             StockCommand::Fill(quantity) => Ok(vec![StockChanged { order: None, delta: *quantity }.into()]),
             StockCommand::Reserve { quantity, .. } if *quantity > self.available => {
-                Err(StockError::TooFew { available: self.available, asked: *quantity })
+                Err(StockError::TooFew { available: self.available, requested: *quantity })
             }
             StockCommand::Reserve { order, quantity } => {
                 Ok(vec![StockChanged { order: Some(*order), delta: -quantity }.into()])
@@ -205,21 +205,21 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum FulfilmentError {
-    #[error("an order of nothing")]
+    #[error("order quantity is zero")]
     Nothing,
     #[error("undoing failed: {0}")]
     NotUndone(String),
 }
 
-/// Reserves, lets pay, lets ship, confirms; undoes it when one of them fails or the customer changes their mind in
-/// time.
+/// Reserves stock, charges, ships and confirms. Compensates when a step fails or the customer withdraws before
+/// shipping.
 pub(crate) struct Fulfilment;
 
 impl Fulfilment {
     fn give_up(progress: &mut Progress, reason: Option<&str>) -> Vec<ActionOf<Self>> {
         progress.step = Step::Undoing;
         let mut actions = vec![Action::CancelTimer(Timer::PaymentDue), Action::Compensate, Action::Complete];
-        // Last: when the customer was faster it is refused, and the rest must be done all the same.
+        // Last: the order rejects it after a withdrawal, and a rejection skips the remaining actions.
         if let Some(reason) = reason {
             let command = Command::Order(progress.order, OrderCommand::Reject(reason.to_owned()));
             actions.push(Action::command(command));
@@ -243,7 +243,7 @@ impl Saga for Fulfilment {
         &["order"]
     }
 
-    /// Version 0 only had the order's id, and was always paying.
+    /// Version 0 had only the order's id and no step but `Paying`.
     fn upgrade(version: u32, state: serde_json::Value) -> Option<serde_json::Value> {
         match version {
             0 => Some(serde_json::json!({ "order": state.get("id")?, "step": "Paying" })),
@@ -299,7 +299,7 @@ impl Saga for Fulfilment {
             Input::Refused { refusal, compensating: true, .. } => {
                 Err(FulfilmentError::NotUndone(format!("{refusal:?}")))
             }
-            // The customer withdrew while it was shipped: too late.
+            // The customer withdrew during shipping, too late to cancel.
             Input::Refused { command: Command::Order(_, OrderCommand::Confirm), .. } => Ok(vec![Action::Complete]),
             Input::Refused { command: Command::Order(..), .. }
             | Input::Event(_)

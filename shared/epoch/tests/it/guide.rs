@@ -1,16 +1,16 @@
-//! The guide in `docs/epoch` is true where it can be checked: what it names is there, and its code is compiled.
+//! Checks of the guide in `docs/epoch`: its links and named tests exist, and its code is compiled.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The repository, seen from this crate.
+/// Returns the root of the repository.
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The guide's pages: name and text.
+/// Returns the name and the text of each page of the guide.
 fn pages() -> Vec<(String, String)> {
     let mut pages = Vec::new();
     for entry in fs::read_dir(repository().join("docs/epoch")).unwrap() {
@@ -22,7 +22,7 @@ fn pages() -> Vec<(String, String)> {
     pages
 }
 
-/// Text and target of each link that isn't code and doesn't lead out of the repository.
+/// Returns text and target of each link outside of code blocks that points into the repository.
 fn links(page: &str) -> Vec<(&str, &str)> {
     let mut links = Vec::new();
     for prose in page.split("```").step_by(2) {
@@ -39,22 +39,22 @@ fn links(page: &str) -> Vec<(&str, &str)> {
     links
 }
 
-/// The name that a heading is linked by.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
-    let kept = heading.trim_start_matches('#').trim().to_lowercase();
-    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-')).collect::<String>().replace(' ', "-")
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-')).collect::<String>().replace(' ', "-")
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     for (name, page) in pages() {
         for (_, target) in links(&page) {
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
             let path = repository().join("docs/epoch").join(if file.is_empty() { &name } else { file });
             assert!(path.exists(), "{name} links to {target}");
             if !heading.is_empty() {
-                let there = fs::read_to_string(path).unwrap();
-                let found = there.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+                let page = fs::read_to_string(path).unwrap();
+                let found = page.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
                 assert!(found, "{name} links to {target}");
             }
         }
@@ -62,7 +62,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn every_invariant_names_tests_that_exist() {
+fn every_invariant_names_existing_tests() {
     let invariants = fs::read_to_string(repository().join("docs/epoch/invariants.md")).unwrap();
     let rows: Vec<&str> = invariants.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() > 20, "{} rows", rows.len());
@@ -76,7 +76,7 @@ fn every_invariant_names_tests_that_exist() {
     }
 }
 
-/// Which crate compiles a page: the one that includes it in its doctests.
+/// A page with code must be included in the doctests of a crate.
 #[test]
 fn every_page_with_code_is_compiled() {
     let libraries: Vec<String> = ["epoch", "epoch-postgres", "epoch-kafka"]

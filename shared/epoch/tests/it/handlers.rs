@@ -1,4 +1,4 @@
-//! Handlers: one event at a time, and never on the local way against their will.
+//! Handlers: single events, and handlers that disallow the fast path.
 
 use std::sync::{
     Arc,
@@ -7,10 +7,9 @@ use std::sync::{
 
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, Envelope, Position, Repository,
-    gate::Way,
-    handler::{Delivered, Each, EachEvent, EventHandler, Subscription},
-    local::LocalBus,
+    Batch, CommandContext, Envelope, FastPath, Position, Repository,
+    gate::DeliverySource,
+    handler::{DeliveryCounts, EventHandler, PerEvent, PerEventHandler, Subscription},
     memory::{MemoryStore, MemorySubscription},
     store::Streamer,
 };
@@ -19,8 +18,8 @@ use uuid::Uuid;
 
 use crate::counter::{Counter, CounterCommand};
 
-/// Notes versions in its "transaction", and fails at one.
-struct Notes {
+/// Records versions in its "transaction", and fails at one of them.
+struct VersionRecorder {
     fails_at: u64,
     handled: AtomicU32,
 }
@@ -30,7 +29,7 @@ struct Notes {
 struct Not(u64);
 
 #[async_trait]
-impl EachEvent<Vec<u64>> for Notes {
+impl PerEventHandler<Vec<u64>> for VersionRecorder {
     type Error = Not;
 
     fn name(&self) -> &'static str {
@@ -41,7 +40,7 @@ impl EachEvent<Vec<u64>> for Notes {
         &["counter"]
     }
 
-    fn locally(&self) -> bool {
+    fn allows_fast_path(&self) -> bool {
         false
     }
 
@@ -79,27 +78,27 @@ async fn committed(rounds: u32) -> Vec<Arc<Envelope>> {
 }
 
 #[tokio::test]
-async fn each_hands_over_event_by_event_and_ends_at_the_first_that_fails() {
+async fn per_event_handler_stops_at_the_first_failure() {
     let events = committed(5).await;
-    let each = |fails_at| Each(Notes { fails_at, handled: AtomicU32::new(0) });
-    let (willing, failing) = (each(0), each(3));
+    let handler = |fails_at| PerEvent(VersionRecorder { fails_at, handled: AtomicU32::new(0) });
+    let (succeeding, failing) = (handler(0), handler(3));
     let mut tx = Vec::new();
-    willing.handle(&mut tx, &events).await.unwrap();
+    succeeding.handle(&mut tx, &events).await.unwrap();
     assert_eq!(tx, [1, 2, 3, 4, 5]);
-    // What was written before is the transaction's to undo; nothing behind it is tried.
+    // Events after the failure are not handled. The transaction rolls the earlier ones back.
     assert_eq!(failing.handle(&mut Vec::new(), &events).await, Err(Not(3)));
     assert_eq!(failing.0.handled.load(Ordering::SeqCst), 3);
-    let handler: &dyn EventHandler<Vec<u64>, Error = Not> = &willing;
-    assert_eq!((handler.name(), handler.aggregates(), handler.locally()), ("notes", &["counter"][..], false));
+    let handler: &dyn EventHandler<Vec<u64>, Error = Not> = &succeeding;
+    assert_eq!((handler.name(), handler.aggregates(), handler.allows_fast_path()), ("notes", &["counter"][..], false));
     assert_eq!((handler.tables(), handler.also_writes(), handler.revision()), (&["notes"][..], &["sums"][..], 7));
 }
 
-/// Has effects outside of any transaction, and so must wait for the bus.
+/// A handler with effects outside the transaction, which disallows the fast path.
 #[derive(Default)]
-struct Outside(AtomicU32);
+struct ExternalEffects(AtomicU32);
 
 #[async_trait]
-impl EventHandler<()> for Outside {
+impl EventHandler<()> for ExternalEffects {
     type Error = std::convert::Infallible;
 
     fn name(&self) -> &'static str {
@@ -110,7 +109,7 @@ impl EventHandler<()> for Outside {
         &["counter"]
     }
 
-    fn locally(&self) -> bool {
+    fn allows_fast_path(&self) -> bool {
         false
     }
 
@@ -121,24 +120,24 @@ impl EventHandler<()> for Outside {
 }
 
 #[tokio::test]
-async fn in_memory_too_the_gate_refuses_the_local_way_to_who_does_not_want_it() {
+async fn gate_rejects_fast_path_for_a_handler_that_disallows_it() {
     let events = committed(3).await;
-    let subscription = MemorySubscription::new(Outside::default());
-    let refused = subscription.deliver(&events, Way::Local).await.unwrap();
-    assert_eq!(refused, Delivered { gap: 3, ..Delivered::default() }, "left to the bus");
+    let subscription = MemorySubscription::new(ExternalEffects::default());
+    let rejected = subscription.deliver(&events, DeliverySource::FastPath).await.unwrap();
+    assert_eq!(rejected, DeliveryCounts { gap: 3, ..DeliveryCounts::default() }, "left to the bus");
     assert_eq!(subscription.handler().0.load(Ordering::SeqCst), 0);
-    let brought = subscription.deliver(&events, Way::Bus).await.unwrap();
-    assert_eq!((brought.applied, subscription.handler().0.load(Ordering::SeqCst)), (3, 3));
+    let delivered = subscription.deliver(&events, DeliverySource::Bus).await.unwrap();
+    assert_eq!((delivered.applied, subscription.handler().0.load(Ordering::SeqCst)), (3, 3));
 }
 
 #[tokio::test]
-async fn wired_to_the_local_way_by_mistake_it_still_waits_for_the_bus() {
-    let local = LocalBus::new();
-    let subscription = Arc::new(MemorySubscription::new(Outside::default()));
-    let serving = tokio::spawn(local.serve(subscription.clone()));
-    let store = MemoryStore::with_local(local.clone());
+async fn handler_on_a_disallowed_fast_path_waits_for_the_bus() {
+    let fast_path = FastPath::new();
+    let subscription = Arc::new(MemorySubscription::new(ExternalEffects::default()));
+    let serving = tokio::spawn(fast_path.serve(subscription.clone()));
+    let store = MemoryStore::with_fast_path(fast_path.clone());
     let counters = Repository::<Counter, _>::new(store.clone());
-    // The command waits until the local way has answered.
+    // The command returns after the fast path has delivered.
     counters.execute(Uuid::now_v7(), &CounterCommand::Count(1), &CommandContext::new()).await.unwrap();
     assert_eq!(subscription.handler().0.load(Ordering::SeqCst), 0);
     serving.abort();

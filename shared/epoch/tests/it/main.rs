@@ -1,4 +1,4 @@
-//! Epoch in memory: what every store and bus promises, and what `execute` makes of it.
+//! Integration tests of Epoch with the in-memory stores and bus.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -7,12 +7,12 @@ mod counter;
 mod evolution;
 mod examples;
 mod execute;
+mod fast_path;
 mod fulfilment;
 mod guide;
 mod handlers;
-mod kept;
-mod local;
 mod memory;
 mod personal;
 mod saga;
+mod stored_states;
 mod trace;

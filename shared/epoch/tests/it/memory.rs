@@ -1,14 +1,13 @@
-//! The store and the bus in memory.
+//! The in-memory store and bus.
 
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, Position, Repository,
+    Batch, CommandContext, FastPath, Position, Repository,
     bus::Bus,
-    gate::Way,
-    handler::{Delivered, EventHandler, Subscription},
-    local::LocalBus,
+    gate::DeliverySource,
+    handler::{DeliveryCounts, EventHandler, Subscription},
     memory::{MemoryBus, MemoryStore, MemorySubscription},
     store::Streamer,
     testkit::store_conformance,
@@ -21,32 +20,32 @@ use uuid::Uuid;
 use crate::counter::{Counter, CounterCommand};
 
 #[tokio::test]
-async fn the_store_keeps_what_every_store_promises() {
+async fn memory_store_conforms() {
     store_conformance(&MemoryStore::new()).await.unwrap();
 }
 
-/// Remembers what it was given.
-struct Seen {
+/// A handler that records the received versions.
+struct VersionRecorder {
     versions: Mutex<Vec<(Uuid, u64)>>,
     count: watch::Sender<usize>,
 }
 
-impl Seen {
+impl VersionRecorder {
     fn new() -> Self {
         Self { versions: Mutex::default(), count: watch::channel(0).0 }
     }
 
-    fn of(&self, id: Uuid) -> Vec<u64> {
-        self.versions.lock().unwrap().iter().filter(|(seen, _)| *seen == id).map(|(_, version)| *version).collect()
+    fn versions_of(&self, id: Uuid) -> Vec<u64> {
+        self.versions.lock().unwrap().iter().filter(|(stream, _)| *stream == id).map(|(_, version)| *version).collect()
     }
 }
 
 #[async_trait]
-impl EventHandler<()> for Seen {
+impl EventHandler<()> for VersionRecorder {
     type Error = std::convert::Infallible;
 
     fn name(&self) -> &'static str {
-        "seen"
+        "versions"
     }
 
     fn aggregates(&self) -> &'static [&'static str] {
@@ -62,25 +61,25 @@ impl EventHandler<()> for Seen {
 }
 
 #[tokio::test]
-async fn handlers_in_the_process_have_an_event_before_the_command_answers_and_the_copy_is_dropped() {
-    let local = LocalBus::new();
-    let subscription = Arc::new(MemorySubscription::new(Seen::new()));
-    let serving = tokio::spawn(local.serve(subscription.clone()));
-    let store = MemoryStore::with_local(local.clone());
+async fn fast_path_applies_before_return_and_bus_copy_is_dropped() {
+    let fast_path = FastPath::new();
+    let subscription = Arc::new(MemorySubscription::new(VersionRecorder::new()));
+    let serving = tokio::spawn(fast_path.serve(subscription.clone()));
+    let store = MemoryStore::with_fast_path(fast_path.clone());
     let counters = Repository::<Counter, _>::new(store.clone());
     let id = Uuid::now_v7();
     for version in 1..=5 {
         counters.execute(id, &CounterCommand::Count(1), &CommandContext::new()).await.unwrap();
-        assert_eq!(subscription.handler().of(id), (1..=version).collect::<Vec<_>>());
+        assert_eq!(subscription.handler().versions_of(id), (1..=version).collect::<Vec<_>>());
     }
     let events: Vec<_> = store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap();
-    let copies = subscription.deliver(&events, Way::Bus).await.unwrap();
-    assert_eq!(copies, Delivered { duplicate: 5, ..Delivered::default() });
+    let copies = subscription.deliver(&events, DeliverySource::Bus).await.unwrap();
+    assert_eq!(copies, DeliveryCounts { duplicate: 5, ..DeliveryCounts::default() });
     serving.abort();
 }
 
 #[tokio::test]
-async fn the_bus_brings_everything_to_late_subscribers_too() {
+async fn late_subscriber_receives_all_events() {
     let (store, bus, stop) = (MemoryStore::new(), MemoryBus::new(), CancellationToken::new());
     let counters = Repository::<Counter, _>::new(store.clone());
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
@@ -89,17 +88,17 @@ async fn the_bus_brings_everything_to_late_subscribers_too() {
     }
     let events: Vec<_> = store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap();
     bus.publish(&events[..400]).await.unwrap();
-    let subscription = Arc::new(MemorySubscription::new(Seen::new()));
+    let subscription = Arc::new(MemorySubscription::new(VersionRecorder::new()));
     let consuming = tokio::spawn({
         let (bus, subscription, stop) = (bus.clone(), subscription.clone(), stop.clone());
         async move { bus.consume(subscription, stop).await }
     });
-    // Some of it twice.
+    // Events 300 to 399 are published twice.
     bus.publish(&events[300..]).await.unwrap();
     let mut count = subscription.handler().count.subscribe();
     count.wait_for(|count| *count == 600).await.unwrap();
     for id in ids {
-        assert_eq!(subscription.handler().of(id), (1..=300).collect::<Vec<_>>());
+        assert_eq!(subscription.handler().versions_of(id), (1..=300).collect::<Vec<_>>());
     }
     stop.cancel();
     consuming.await.unwrap().unwrap();

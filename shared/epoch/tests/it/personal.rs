@@ -1,4 +1,4 @@
-//! Sealing, opening, forgetting.
+//! Sealing, opening and forgetting.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_sealed_field_travels_as_avro_bytes_and_opens_again() {
+async fn sealed_field_round_trips_as_avro_bytes() {
     let keyring = keyring(&Arc::default());
     let person = Uuid::now_v7();
     let email = keyring.seal(person, &"ada@example.org".to_owned()).await.unwrap();
@@ -47,14 +47,14 @@ async fn a_sealed_field_travels_as_avro_bytes_and_opens_again() {
     let PersonEvent::Registered(read) = PersonEvent::decode("Registered", encoded.schema, &encoded.payload).unwrap();
     assert_eq!(PersonEvent::from(read.clone()), event);
     assert_eq!(keyring.open(&read.email).await.unwrap(), Opened::Value("ada@example.org".to_owned()));
-    // Snapshots keep states as JSON.
+    // Snapshots store states as JSON.
     let json = serde_json::to_string(&read).unwrap();
     assert_eq!(serde_json::from_str::<Registered>(&json).unwrap(), read);
-    assert_eq!(read.email.as_bytes().len(), "\"ada@example.org\"".len() + 57, "as long as documented");
+    assert_eq!(read.email.as_bytes().len(), "\"ada@example.org\"".len() + 57, "documented length");
 }
 
 #[tokio::test]
-async fn forgetting_is_for_ever_and_for_one_subject_only() {
+async fn forget_is_permanent_and_limited_to_one_subject() {
     let store = Arc::<MemoryKeyStore>::default();
     let keyring = keyring(&store);
     let (ada, bob) = (Uuid::now_v7(), Uuid::now_v7());
@@ -66,14 +66,14 @@ async fn forgetting_is_for_ever_and_for_one_subject_only() {
     assert_eq!(keyring.open(&of_bob).await.unwrap(), Opened::Value(2));
     let again = keyring.seal(ada, &3_i64).await;
     assert!(matches!(again, Err(KeyringError::Forgotten { subject }) if subject == ada), "{again:?}");
-    // Somebody who never had a key can be forgotten too.
+    // A subject that never had a key can be forgotten too.
     let eve = Uuid::now_v7();
     keyring.forget(eve).await.unwrap();
     assert!(matches!(keyring.seal(eve, &4_i64).await, Err(KeyringError::Forgotten { .. })));
 }
 
 #[tokio::test]
-async fn another_process_forgets_when_its_key_is_too_old() {
+async fn other_process_forgets_when_its_cached_key_expires() {
     let store = Arc::<MemoryKeyStore>::default();
     let (here, there) = (keyring(&store), keyring(&store).with_time_to_live(Duration::from_millis(50)));
     let ada = Uuid::now_v7();
@@ -82,13 +82,13 @@ async fn another_process_forgets_when_its_key_is_too_old() {
     here.forget(ada).await.unwrap();
     let start = std::time::Instant::now();
     while there.open(&sealed).await.unwrap() != Opened::Forgotten {
-        assert!(start.elapsed() < Duration::from_secs(10), "still not forgotten");
+        assert!(start.elapsed() < Duration::from_secs(10), "still readable");
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn keys_are_wrapped_anew_and_the_old_master_key_can_go() {
+async fn rewrap_makes_the_old_master_key_removable() {
     let store = Arc::<MemoryKeyStore>::default();
     let before = keyring(&store);
     let people: Vec<Uuid> = (0..1_200).map(|_| Uuid::now_v7()).collect();
@@ -109,7 +109,7 @@ async fn keys_are_wrapped_anew_and_the_old_master_key_can_go() {
 }
 
 #[tokio::test]
-async fn bad_bytes_and_wrong_keys_are_errors_and_never_a_panic() {
+async fn invalid_bytes_and_wrong_keys_are_errors() {
     let store = Arc::<MemoryKeyStore>::default();
     let keyring = keyring(&store);
     let sealed = keyring.seal(Uuid::now_v7(), &"text".to_owned()).await.unwrap();
@@ -129,7 +129,7 @@ async fn bad_bytes_and_wrong_keys_are_errors_and_never_a_panic() {
 }
 
 #[tokio::test]
-async fn keys_can_not_be_exchanged_between_persons() {
+async fn exchanged_keys_are_detected() {
     let store = Arc::<MemoryKeyStore>::default();
     let ring = keyring(&store);
     let (ada, bob) = (Uuid::now_v7(), Uuid::now_v7());
@@ -137,14 +137,14 @@ async fn keys_can_not_be_exchanged_between_persons() {
     ring.seal(bob, &2_i64).await.unwrap();
     let Some(SubjectKey::Present(of_ada)) = store.of_subject(ada).await.unwrap() else { panic!("no key") };
     let Some(SubjectKey::Present(of_bob)) = store.of_subject(bob).await.unwrap() else { panic!("no key") };
-    // Who can write to the table puts Bob's wrapped key under Ada's name.
+    // An attacker with write access to the table stores Bob's wrapped key as Ada's.
     let exchanged = epoch::personal::WrappedKey { wrapped: of_bob.wrapped, ..of_ada.clone() };
     assert!(store.rewrap(&of_ada, &exchanged).await.unwrap());
     assert!(matches!(keyring(&store).open(&sealed).await, Err(KeyringError::Damaged { .. })));
 }
 
 #[tokio::test]
-async fn the_first_key_of_a_subject_counts_and_a_tombstone_stays() {
+async fn first_key_wins_and_first_tombstone_stays() {
     let store = Arc::<MemoryKeyStore>::default();
     let (one, two) = (keyring(&store), keyring(&store));
     let ada = Uuid::now_v7();
@@ -159,7 +159,7 @@ async fn the_first_key_of_a_subject_counts_and_a_tombstone_stays() {
 
 proptest! {
     #[test]
-    fn any_change_of_the_bytes_is_noticed(at in 0_usize..65, bit in 0_u8..8, text in "[a-z]{6}") {
+    fn every_altered_bit_is_detected(at in 0_usize..65, bit in 0_u8..8, text in "[a-z]{6}") {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let keyring = keyring(&Arc::default());
@@ -173,7 +173,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn arbitrary_bytes_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let opened = runtime.block_on(keyring(&Arc::default()).open(&Sealed::<String>::from_bytes(bytes.into())));
         prop_assert!(opened.is_err());

@@ -1,4 +1,4 @@
-//! Deliveries are linked to what caused their events.
+//! Links from deliveries to the causes of their events.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,10 +14,10 @@ use crate::counter::{Counter, CounterCommand};
 
 static LINKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Listens to everything.
-struct Listener;
+/// Enables all spans.
+struct EnablingSubscriber;
 
-impl Subscriber for Listener {
+impl Subscriber for EnablingSubscriber {
     fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
         true
     }
@@ -38,7 +38,7 @@ impl Subscriber for Listener {
 }
 
 #[tokio::test]
-async fn a_span_that_somebody_listens_to_is_linked_once_to_each_cause_in_a_row() {
+async fn enabled_span_is_linked_once_per_adjacent_cause() {
     let store = MemoryStore::new();
     let counters = Repository::<Counter, _>::new(store.clone());
     for _ in 0..3 {
@@ -54,8 +54,8 @@ async fn a_span_that_somebody_listens_to_is_linked_once_to_each_cause_in_a_row()
         caused.collect()
     };
     epoch::trace::link_with(|_, cause| LINKS.lock().unwrap().push(cause.to_owned()));
-    epoch::trace::link(&Span::none(), &caused([Some("nobody listens"); 3]));
-    tracing::subscriber::with_default(Listener, || {
+    epoch::trace::link(&Span::none(), &caused([Some("disabled span"); 3]));
+    tracing::subscriber::with_default(EnablingSubscriber, || {
         let span = tracing::debug_span!("deliver");
         epoch::trace::link(&span, &caused([Some("one"), Some("one"), Some("another")]));
         epoch::trace::link(&span, &caused([None, Some("third"), None]));

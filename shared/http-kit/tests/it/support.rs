@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
     routing::{get, post},
 };
-use epoch::{Executed, Version};
+use epoch::{ExecutionOutcome, Version};
 use http_body_util::BodyExt;
 use http_kit::{
     ApiJson, ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role, Secrets,
@@ -116,8 +116,8 @@ async fn queue(ApiPath((_, job)): ApiPath<(Uuid, Uuid)>, command: Command<()>) -
     }))
 }
 
-fn executed(aggregate_id: Uuid, version: u64) -> Executed {
-    Executed { aggregate_id, version: Version::new(version), appended: 1, repeated: false }
+fn executed(aggregate_id: Uuid, version: u64) -> ExecutionOutcome {
+    ExecutionOutcome { aggregate_id, version: Version::new(version), appended: 1, repeated: false }
 }
 
 /// Returns a request as the console forwards it.

@@ -5,9 +5,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use async_trait::async_trait;
 use axum::Router;
 use epoch::{
-    Aggregate, CommandContext, Envelope, Repository, Timestamp, Version,
+    Aggregate, CommandContext, Envelope, Metadata, Repository, Timestamp, Version,
     clock::{Clock, ManualClock},
-    context::Metadata,
     event::CodecError,
     saga::{Action, ActionOf, Input, InputOf, Saga},
     store::Streamer,

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use epoch::{
-    CommandContext, Envelope, Timestamp, Version,
-    local::LocalBus,
-    store::{Append, Appended, Appender, NewEvent},
+    CommandContext, Envelope, FastPath, Timestamp, Version,
+    store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use http_kit::{Caller, Role, server};
@@ -38,7 +37,7 @@ async fn write_events(store: &PgStore, aggregate: &'static str, id: Uuid, texts:
         events: events.map(|event| NewEvent::encode(&event).unwrap()).collect(),
         context: CommandContext::at(Timestamp::from_millis(1_700_000_000_123)).for_tenant(Uuid::from_u128(9)),
     };
-    let Ok(Appended::Committed { events, .. }) = store.append(append).await else { panic!("not appended") };
+    let Ok(AppendOutcome::Committed { events, .. }) = store.append(append).await else { panic!("not appended") };
     events
 }
 
@@ -46,7 +45,7 @@ async fn open_log() -> (TestDatabase, PgStore, Router) {
     // Sets telemetry up, for the traces in problems.
     drop(jobs());
     let database = TestDatabase::create().await;
-    let (store, appender) = PgStore::new(database.epoch().await, LocalBus::new());
+    let (store, appender) = PgStore::new(database.epoch().await, FastPath::new());
     tokio::spawn(appender.run());
     let router = server::finish(routes("notes", vec!["note"], store.clone(), secrets()));
     (database, store, router)

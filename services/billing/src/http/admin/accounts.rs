@@ -115,7 +115,7 @@ macro_rules! admin_command {
             match made {
                 Ok(made) => Ok($api.ledger.accounts.execute($org, &made, &context).await.map_err(command_problem)?.into()),
                 // What was done before under this key is answered as it was then, whatever has changed since.
-                Err(refused) => $api.ledger.accounts.repeated(&context).await.map_err(command_problem)?.map(CommandResponse::from).ok_or(refused),
+                Err(refused) => $api.ledger.accounts.find_repeated(&context).await.map_err(command_problem)?.map(CommandResponse::from).ok_or(refused),
             }
         }
     };

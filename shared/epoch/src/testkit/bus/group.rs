@@ -1,7 +1,7 @@
-//! Processes that share a subscription.
+//! The check of the suite for groups of several processes.
 //!
-//! The problem: members come and go while events arrive, and each hand-over is a chance to lose, repeat or reorder something.
-//! The invariant: the suite sees each hand-over and knows whose it was; load goes on until those that should work have worked.
+//! Members join and leave while events arrive, and each hand-over is a chance to lose, repeat or reorder events. The
+//! check records every delivery with its member, and publishes until each member that should work has worked.
 
 use std::{
     sync::{
@@ -15,31 +15,31 @@ use futures::FutureExt;
 use uuid::Uuid;
 
 use super::{
-    Factory, assert_exactly_once, assert_order,
-    kit::{Consuming, LIMIT, ids},
+    checks::{assert_exactly_once, assert_order, publish},
+    factory::Factory,
+    kit::{ConsumerTask, LIMIT, ids},
     probe::{Probe, events},
-    publish,
 };
-use crate::{bus::Bus, envelope::Envelope};
+use crate::{delivery::bus::Bus, event::envelope::Envelope};
 
-/// Two processes that serve one group, and what they are kept busy with.
+/// Two processes of one group and their load.
 struct Pair {
     buses: [Arc<dyn Bus>; 2],
     probe: Probe,
-    /// How many events each of them was handed.
-    had: Arc<[AtomicUsize; 2]>,
+    /// The number of events delivered to each process.
+    delivered: Arc<[AtomicUsize; 2]>,
     shares: bool,
     ids: Vec<Uuid>,
     published: Vec<Arc<Envelope>>,
 }
 
 impl Pair {
-    fn consume<const MEMBER: usize>(&self) -> Consuming {
-        let had = Arc::clone(&self.had);
+    fn consume<const MEMBER: usize>(&self) -> ConsumerTask {
+        let delivered = Arc::clone(&self.delivered);
         let member = self.probe.member(MEMBER).before(Arc::new(move |events| {
-            had[MEMBER].fetch_add(events.len(), Ordering::SeqCst);
+            delivered[MEMBER].fetch_add(events.len(), Ordering::SeqCst);
             async {
-                // Long enough for both to have something to do.
+                // Slow enough that both members get work.
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 Ok(())
             }
@@ -48,17 +48,17 @@ impl Pair {
         member.consume(&self.buses[MEMBER])
     }
 
-    /// Publishes until each of these members has worked, or one of them where they don't share.
+    /// Publishes until each of these members has worked, or one of them where members do not share work.
     async fn work(&mut self, members: &[usize]) {
-        let had = || self.had.each_ref().map(|had| had.load(Ordering::SeqCst));
-        let (start, before) = (Instant::now(), had());
+        let delivered = || self.delivered.each_ref().map(|count| count.load(Ordering::SeqCst));
+        let (start, before) = (Instant::now(), delivered());
         loop {
-            let now = had();
+            let now = delivered();
             let working = members.iter().filter(|&&member| now[member] > before[member] + 100).count();
             if working >= if self.shares { members.len() } else { 1 } {
                 return;
             }
-            assert!(start.elapsed() < LIMIT, "members {members:?} don't work: {before:?}, now {now:?}");
+            assert!(start.elapsed() < LIMIT, "members {members:?} do not work: {before:?} before, {now:?} now");
             if self.published.len() < self.probe.applied_count() + 1_000 {
                 let version = (self.published.len() / self.ids.len()) as u64 + 1;
                 let batch = events(&self.ids, version..=version);
@@ -70,17 +70,17 @@ impl Pair {
     }
 }
 
-/// Processes that serve one group come and go: nothing is lost, no aggregate is in two hands at once, order is kept; where
-/// members share, both work.
+/// Checks that a group with joining and leaving members loses nothing, keeps order, and never delivers one aggregate to
+/// two members at once. Where members share work, both must work.
 ///
 /// # Panics
-/// When the bus breaks the promise.
-pub async fn a_group_keeps_order_whoever_comes_and_goes(factory: Factory) {
+/// When the check fails.
+pub async fn group_keeps_order_when_members_change(factory: Factory) {
     let mut pair = Pair {
         buses: [factory.bus().await, factory.bus().await],
         probe: Probe::new("shared"),
-        had: Arc::default(),
-        shares: factory.shares(),
+        delivered: Arc::default(),
+        shares: factory.shares_work(),
         ids: ids(24),
         published: Vec::new(),
     };
@@ -93,7 +93,7 @@ pub async fn a_group_keeps_order_whoever_comes_and_goes(factory: Factory) {
     pair.probe.wait_for(pair.published.len()).await;
     first.stopped().await;
     second.stopped().await;
-    assert_exactly_once(&pair.probe.marks(), &pair.published);
-    assert_order(&pair.probe.book.handed());
-    assert_eq!(pair.probe.book.overlaps(), 0, "an aggregate was in two hands at once");
+    assert_exactly_once(&pair.probe.keys(), &pair.published);
+    assert_order(&pair.probe.log.delivered());
+    assert_eq!(pair.probe.log.overlaps(), 0, "an aggregate was delivered to two members at once");
 }

@@ -1,7 +1,4 @@
-//! What every test of a bus needs: events that follow each other, and consumers that end.
-//!
-//! The problem: each broker's own tests, of what only it can do wrong, begin with the same events and the same waiting.
-//! The invariant: events are as a store would give them, and nothing waits for ever.
+//! Events, consumer tasks and waiting, for the suite and for the tests of each bus.
 
 use std::{
     borrow::Cow,
@@ -14,19 +11,23 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::{
-    bus::{Bus, ConsumeError},
-    context::{CommandContext, Metadata},
-    envelope::Envelope,
-    event::SchemaId,
-    handler::{DeliverError, Subscription},
-    timestamp::Timestamp,
-    version::{Position, Version},
+    aggregate::context::CommandContext,
+    delivery::{
+        bus::{Bus, ConsumeError},
+        handler::{DeliverError, Subscription},
+    },
+    event::{
+        Metadata, SchemaId,
+        envelope::Envelope,
+        version::{Position, Version},
+    },
+    time::timestamp::Timestamp,
 };
 
-/// In which everything that is waited for must come true.
+/// The timeout of each wait.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// An event of an aggregate, with everything that an envelope can carry.
+/// Returns an event with a tenant, an actor and a payload that contains its version.
 #[must_use]
 pub fn event(aggregate: &'static str, id: Uuid, version: u64) -> Arc<Envelope> {
     let context = CommandContext::new().for_tenant(Uuid::from_u128(9)).by("user:1");
@@ -45,26 +46,26 @@ pub fn event(aggregate: &'static str, id: Uuid, version: u64) -> Arc<Envelope> {
     })
 }
 
-/// Ids of so many aggregates.
+/// Returns `count` new aggregate ids.
 #[must_use]
 pub fn ids(count: usize) -> Vec<Uuid> {
     std::iter::repeat_with(Uuid::now_v7).take(count).collect()
 }
 
-/// Some versions of all these aggregates, as writers that take turns would append them.
+/// Returns events of all these aggregates, interleaved by version.
 pub fn events(aggregate: &'static str, ids: &[Uuid], versions: impl IntoIterator<Item = u64>) -> Vec<Arc<Envelope>> {
     versions.into_iter().flat_map(|version| ids.iter().map(move |id| event(aggregate, *id, version))).collect()
 }
 
-/// A consumer in a task; stops when dropped.
-pub struct Consuming {
+/// A consumer in a task of its own. Stops when dropped.
+pub struct ConsumerTask {
     stop: DropGuard,
     task: JoinHandle<Result<(), ConsumeError>>,
 }
 
 #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
-impl Consuming {
-    /// Starts one.
+impl ConsumerTask {
+    /// Starts consuming.
     pub fn start<B: Bus + ?Sized>(bus: &Arc<B>, subscription: Arc<dyn Subscription>) -> Self {
         let (bus, stop) = (Arc::clone(bus), CancellationToken::new());
         let token = stop.clone();
@@ -72,36 +73,36 @@ impl Consuming {
         Self { stop: stop.drop_guard(), task }
     }
 
-    /// Stops it, and says how it ended.
+    /// Stops the consumer and returns its result.
     ///
     /// # Errors
-    /// Its own.
+    /// The consumer's error.
     ///
     /// # Panics
-    /// When it doesn't stop, or panics.
+    /// When the consumer panics or does not stop within [`LIMIT`].
     pub async fn stop(self) -> Result<(), ConsumeError> {
         let Self { stop, task } = self;
         drop(stop);
         ended(task).await
     }
 
-    /// Stops it, which it must do without an error.
+    /// Stops the consumer and asserts success.
     ///
     /// # Panics
-    /// When it doesn't.
+    /// When the consumer fails, panics or does not stop within [`LIMIT`].
     pub async fn stopped(self) {
         if let Err(error) = self.stop().await {
-            panic!("the consumer didn't stop as it should: {error}");
+            panic!("the consumer failed while stopping: {error}");
         }
     }
 
-    /// Waits until it ends by itself, and says how.
+    /// Waits until the consumer ends without being stopped, and returns its result.
     ///
     /// # Errors
-    /// Its own.
+    /// The consumer's error.
     ///
     /// # Panics
-    /// When it doesn't end, or panics.
+    /// When the consumer panics or does not end within [`LIMIT`].
     pub async fn end(self) -> Result<(), ConsumeError> {
         let Self { stop: _stop, task } = self;
         ended(task).await
@@ -113,24 +114,24 @@ async fn ended(task: JoinHandle<Result<(), ConsumeError>>) -> Result<(), Consume
     match tokio::time::timeout(LIMIT, task).await {
         Ok(Ok(result)) => result,
         Ok(Err(error)) => panic!("the consumer's task failed: {error}"),
-        Err(_) => panic!("the consumer didn't end"),
+        Err(_) => panic!("the consumer did not end"),
     }
 }
 
-/// An answer of a gate that wants the batch again.
+/// Returns an error that requests redelivery of the batch.
 #[must_use]
-pub fn not_now() -> DeliverError {
-    DeliverError { subscription: "test".to_owned(), detail: "not now".to_owned() }
+pub fn retry_later() -> DeliverError {
+    DeliverError { subscription: "test".to_owned(), detail: "retry later".to_owned() }
 }
 
-/// Polls for what tells nobody when it comes true.
+/// Polls `condition` every 10 ms until it is true.
 ///
 /// # Panics
-/// When it doesn't in time.
-pub async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+/// When it is not true within [`LIMIT`].
+pub async fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < LIMIT, "never: {what}");
+        assert!(start.elapsed() < LIMIT, "timed out: {description}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

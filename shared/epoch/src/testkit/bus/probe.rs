@@ -1,16 +1,13 @@
-//! Subscriptions that write down what a bus hands them.
+//! Subscriptions that record deliveries before their gate.
 //!
-//! The problem: behind its gate a subscription looks right even when its bus repeats, reorders or floods; a suite for buses
-//! must see what came before the gate.
-//!
-//! The invariant: every hand-over is in the book before the gate sees it, in the order in which the bus made it, and events are
-//! in hand until the bus has its answer, also when the bus gives up waiting for it.
+//! A gate hides repeated, reordered and excessive deliveries, so the suite records each delivery before the gate, in
+//! the order of the bus. Events count as in flight until the bus has its answer, or has stopped waiting for it.
 
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -20,27 +17,25 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::kit::{self, Consuming, LIMIT};
+use super::kit::{self, ConsumerTask, LIMIT};
 use crate::{
-    bus::Bus,
-    envelope::{Batch, Envelope, StreamKey},
-    gate::Way,
-    handler::{DeliverError, Delivered, EventHandler, Subscription},
-    memory::MemorySubscription,
+    delivery::{
+        bus::Bus,
+        gate::DeliverySource,
+        handler::{DeliverError, DeliveryCounts, EventHandler, Subscription},
+    },
+    event::envelope::{Batch, Envelope, StreamKey},
+    memory::{MemorySubscription, lock::lock},
 };
 
-/// The aggregate whose events the suite publishes.
+/// The aggregate of the suite's events.
 pub const AGGREGATE: &str = "conformance";
-/// An event's aggregate and version.
-pub(super) type Mark = (Uuid, u64);
-/// Something that happens before or after the gate.
+/// An event's aggregate id and version.
+pub(super) type EventKey = (Uuid, u64);
+/// Code that runs before or after the gate.
 pub(super) type Hook = Arc<dyn Fn(&Batch) -> BoxFuture<'static, Result<(), DeliverError>> + Send + Sync>;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn mark(event: &Envelope) -> Mark {
+pub(super) fn key_of(event: &Envelope) -> EventKey {
     (event.aggregate_id, event.version.get())
 }
 
@@ -53,78 +48,79 @@ pub(super) fn events(ids: &[Uuid], versions: std::ops::RangeInclusive<u64>) -> V
     kit::events(AGGREGATE, ids, versions)
 }
 
-/// What was handed to the members of a group.
+/// The deliveries to the members of a group.
 #[derive(Default)]
-pub(super) struct Book {
-    handed: Mutex<Vec<Mark>>,
-    in_hand: Mutex<HashMap<Uuid, usize>>,
-    count: AtomicUsize,
-    most: AtomicUsize,
+pub(super) struct DeliveryLog {
+    delivered: Mutex<Vec<EventKey>>,
+    /// The member that each aggregate in flight was delivered to.
+    members: Mutex<HashMap<Uuid, usize>>,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
     overlaps: AtomicUsize,
 }
 
-impl Book {
-    /// All hand-overs in order, repetitions as well.
-    pub(super) fn handed(&self) -> Vec<Mark> {
-        lock(&self.handed).clone()
+impl DeliveryLog {
+    /// Returns all deliveries in order, including repeated ones.
+    pub(super) fn delivered(&self) -> Vec<EventKey> {
+        lock(&self.delivered).clone()
     }
 
-    /// The most events that were in hand at once.
-    pub(super) fn most(&self) -> usize {
-        self.most.load(Ordering::SeqCst)
+    /// Returns the highest number of events that were in flight at once.
+    pub(super) fn max_in_flight(&self) -> usize {
+        self.max_in_flight.load(Ordering::SeqCst)
     }
 
-    /// How often an aggregate was handed to a member while another had it in hand.
+    /// Returns how often an aggregate was delivered to one member while in flight at another.
     pub(super) fn overlaps(&self) -> usize {
         self.overlaps.load(Ordering::SeqCst)
     }
 }
 
-/// Events in hand; given back when dropped.
-struct InHand {
-    book: Arc<Book>,
+/// A delivery in flight; ends when dropped.
+struct InFlight {
+    log: Arc<DeliveryLog>,
     ids: HashSet<Uuid>,
     count: usize,
 }
 
-impl InHand {
-    fn take(book: &Arc<Book>, member: usize, events: &Batch) -> Self {
+impl InFlight {
+    fn start(log: &Arc<DeliveryLog>, member: usize, events: &Batch) -> Self {
         let ids: HashSet<_> = events.iter().map(|event| event.aggregate_id).collect();
-        lock(&book.handed).extend(events.iter().map(|event| mark(event)));
-        let mut in_hand = lock(&book.in_hand);
+        lock(&log.delivered).extend(events.iter().map(|event| key_of(event)));
+        let mut members = lock(&log.members);
         for id in &ids {
-            if in_hand.insert(*id, member).is_some_and(|other| other != member) {
-                book.overlaps.fetch_add(1, Ordering::SeqCst);
+            if members.insert(*id, member).is_some_and(|other| other != member) {
+                log.overlaps.fetch_add(1, Ordering::SeqCst);
             }
         }
-        drop(in_hand);
-        let now = book.count.fetch_add(events.len(), Ordering::SeqCst) + events.len();
-        book.most.fetch_max(now, Ordering::SeqCst);
-        Self { book: Arc::clone(book), ids, count: events.len() }
+        drop(members);
+        let now = log.in_flight.fetch_add(events.len(), Ordering::SeqCst) + events.len();
+        log.max_in_flight.fetch_max(now, Ordering::SeqCst);
+        Self { log: Arc::clone(log), ids, count: events.len() }
     }
 }
 
-impl Drop for InHand {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        lock(&self.book.in_hand).retain(|id, _| !self.ids.contains(id));
-        self.book.count.fetch_sub(self.count, Ordering::SeqCst);
+        lock(&self.log.members).retain(|id, _| !self.ids.contains(id));
+        self.log.in_flight.fetch_sub(self.count, Ordering::SeqCst);
     }
 }
 
-/// A handler that writes down what it applies, and refuses one aggregate.
-struct Notes {
+/// A handler that records applied events and fails for one aggregate.
+struct RecordingHandler {
     name: &'static str,
-    refused: Option<Uuid>,
+    rejected: Option<Uuid>,
     applied: watch::Sender<Vec<Arc<Envelope>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("as the test wants it")]
-struct Refused;
+#[error("rejected by the test")]
+struct Rejected;
 
 #[async_trait]
-impl EventHandler<()> for Notes {
-    type Error = Refused;
+impl EventHandler<()> for RecordingHandler {
+    type Error = Rejected;
 
     fn name(&self) -> &'static str {
         self.name
@@ -134,20 +130,20 @@ impl EventHandler<()> for Notes {
         &[AGGREGATE]
     }
 
-    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Refused> {
-        if events.iter().any(|event| Some(event.aggregate_id) == self.refused) {
-            return Err(Refused);
+    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Rejected> {
+        if events.iter().any(|event| Some(event.aggregate_id) == self.rejected) {
+            return Err(Rejected);
         }
         self.applied.send_modify(|applied| applied.extend_from_slice(events));
         Ok(())
     }
 }
 
-/// A subscription: its book, its hooks and its gate. Members of one group share book and gate.
+/// A subscription with its delivery log, hooks and gate. Members of one group share log and gate.
 #[derive(Clone)]
 pub(super) struct Probe {
-    gate: Arc<MemorySubscription<Notes>>,
-    pub(super) book: Arc<Book>,
+    gate: Arc<MemorySubscription<RecordingHandler>>,
+    pub(super) log: Arc<DeliveryLog>,
     member: usize,
     before: Option<Hook>,
     after: Option<Hook>,
@@ -155,17 +151,17 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn new(name: &'static str) -> Self {
-        Self::refusing(name, None)
+        Self::rejecting(name, None)
     }
 
-    /// One whose handler fails for an aggregate.
-    pub(super) fn refusing(name: &'static str, refused: Option<Uuid>) -> Self {
-        let notes = Notes { name, refused, applied: watch::Sender::default() };
-        let (gate, book) = (Arc::new(MemorySubscription::new(notes)), Arc::default());
-        Self { gate, book, member: 0, before: None, after: None }
+    /// Creates a subscription with a handler that fails for one aggregate.
+    pub(super) fn rejecting(name: &'static str, rejected: Option<Uuid>) -> Self {
+        let handler = RecordingHandler { name, rejected, applied: watch::Sender::default() };
+        let (gate, log) = (Arc::new(MemorySubscription::new(handler)), Arc::default());
+        Self { gate, log, member: 0, before: None, after: None }
     }
 
-    /// The same subscription in another process.
+    /// Returns the same subscription in another process.
     pub(super) fn member(&self, member: usize) -> Self {
         Self { member, ..self.clone() }
     }
@@ -186,8 +182,8 @@ impl Probe {
         self.gate.handler().applied.borrow().len()
     }
 
-    pub(super) fn marks(&self) -> Vec<Mark> {
-        self.applied().iter().map(|event| mark(event)).collect()
+    pub(super) fn keys(&self) -> Vec<EventKey> {
+        self.applied().iter().map(|event| key_of(event)).collect()
     }
 
     pub(super) async fn is_parked(&self, id: Uuid) -> bool {
@@ -195,26 +191,26 @@ impl Probe {
         self.gate.cursor(&stream).await.parked.is_some()
     }
 
-    /// Waits until the handler has applied so many events.
+    /// Waits until the handler has applied `count` events.
     #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
     pub(super) async fn wait_for(&self, count: usize) {
         let mut applied = self.gate.handler().applied.subscribe();
         let waited = tokio::time::timeout(LIMIT, applied.wait_for(|applied| applied.len() >= count)).await;
         if waited.is_err() {
-            // What was handed over and not applied waits behind a gap; what was not handed over is still at the bus.
-            let (handed, applied) = (self.book.handed(), self.marks());
-            let waiting: HashSet<_> = handed.iter().filter(|mark| !applied.contains(mark)).collect();
+            // Delivered but unapplied events wait for an earlier version; undelivered events are still on the bus.
+            let (delivered, applied) = (self.log.delivered(), self.keys());
+            let waiting: HashSet<_> = delivered.iter().filter(|key| !applied.contains(key)).collect();
             panic!(
-                "{} of {count} events came, {} were handed over, at the gate wait {waiting:?}",
+                "{} of {count} events were applied, {} delivered; waiting at the gate: {waiting:?}",
                 applied.len(),
-                handed.len()
+                delivered.len()
             );
         }
     }
 
-    /// Consumes in a task of its own until stopped or dropped.
-    pub(super) fn consume(&self, bus: &Arc<dyn Bus>) -> Consuming {
-        Consuming::start(bus, Arc::new(self.clone()))
+    /// Starts consuming in a task of its own.
+    pub(super) fn consume(&self, bus: &Arc<dyn Bus>) -> ConsumerTask {
+        ConsumerTask::start(bus, Arc::new(self.clone()))
     }
 }
 
@@ -228,16 +224,16 @@ impl Subscription for Probe {
         self.gate.aggregates()
     }
 
-    async fn deliver(&self, events: &Batch, way: Way) -> Result<Delivered, DeliverError> {
-        assert_eq!(way, Way::Bus, "the way of a bus");
-        let _in_hand = InHand::take(&self.book, self.member, events);
+    async fn deliver(&self, events: &Batch, source: DeliverySource) -> Result<DeliveryCounts, DeliverError> {
+        assert_eq!(source, DeliverySource::Bus);
+        let _in_flight = InFlight::start(&self.log, self.member, events);
         if let Some(before) = &self.before {
             before(events).await?;
         }
-        let delivered = self.gate.deliver(events, way).await?;
+        let counts = self.gate.deliver(events, source).await?;
         if let Some(after) = &self.after {
             after(events).await?;
         }
-        Ok(delivered)
+        Ok(counts)
     }
 }
