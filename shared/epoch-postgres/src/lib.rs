@@ -8,60 +8,47 @@
 //! - [`Progress`] lets a read wait for a version, and tells how far subscriptions are behind.
 //! - [`Rebuild`] makes a projection anew beside the one in use; [`Watched`] and [`check_tables`] see to it that it misses nothing.
 
-mod append;
-mod appender;
 mod bus;
-mod connect;
-mod cursors;
-pub mod dead_letters;
-mod ends;
-mod error;
-mod generations;
-mod handler;
-mod lag;
-mod loader;
-mod migrations;
-mod progress;
-mod reached;
+mod database;
+mod delivery;
 mod rebuild;
 mod relay;
-mod replay;
-mod rows;
 pub mod saga;
-mod snapshots;
-mod states;
-mod status;
 mod store;
-mod streams;
 mod subject_keys;
-mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-mod tx;
-mod writes;
+mod transaction;
 
-pub use appender::Appender;
-pub use bus::PgBus;
-pub use connect::{begin, connect};
-pub use ends::{StreamEnd, StreamEnds};
-pub use error::{is_transient, store_error};
-pub use handler::{HandlerError, PgHandler};
-pub use lag::Lag;
-pub use migrations::migrate;
-pub use progress::{Progress, WaitError, version_number};
-pub use reached::{newest_reached, reached};
+pub use bus::pg_bus::PgBus;
+pub use database::{
+    connect::{begin, connect},
+    error::{is_transient, store_error},
+    migrations::migrate,
+};
+pub use delivery::{
+    applied_versions::{newest_reached, reached},
+    dead_letters,
+    declared_tables::{SharedTable, Watched, check_tables},
+    handler::{HandlerError, PgHandler},
+    lag::Lag,
+    progress::{Progress, WaitError, version_number},
+    replay::replay,
+    subscription::PgSubscription,
+    subscription_status::SubscriptionStatus,
+};
 pub use rebuild::{Rebuild, RebuildError, RebuildProgress, Rebuilt, in_building};
 pub use relay::{Relay, RelayStatus};
-pub use replay::replay;
 pub use saga::{Commanded, EffectSender, PgSaga, SagaCommands, SagaEffects, SagaTimers, SendError};
-pub use snapshots::PgSnapshots;
-pub use states::PgBlobStates;
-pub use status::SubscriptionStatus;
-pub use store::PgStore;
+pub use store::{
+    appender::Appender,
+    pg_store::PgStore,
+    snapshots::PgSnapshots,
+    states::PgBlobStates,
+    stream_ends::{StreamEnd, StreamEnds},
+};
 pub use subject_keys::PgKeyStore;
-pub use subscription::PgSubscription;
-pub use tx::{PgTx, TxError};
-pub use writes::{SharedTable, Watched, check_tables};
+pub use transaction::pg_tx::{PgTx, TxError};
 
 /// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.
 #[cfg(doctest)]

@@ -39,7 +39,7 @@ use epoch::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::store_error, subscription::PgSubscription};
+use crate::{database::error::store_error, delivery::subscription::PgSubscription};
 
 use self::building::Building;
 

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    error::store_error,
-    rows::{count, number},
-    store::PgStore,
+    database::error::store_error,
+    database::rows::{count, number},
+    store::pg_store::PgStore,
 };
 
 /// Events published before the cursor is moved.

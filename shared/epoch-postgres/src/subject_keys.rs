@@ -11,7 +11,7 @@ use epoch::{
 use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::error::store_error;
+use crate::database::error::store_error;
 
 const OF_SUBJECT: &str = "select subject, key_id, master, wrapped, forgotten_at from subject_keys where subject = $1";
 const BY_ID: &str = "select subject, key_id, master, wrapped, forgotten_at from subject_keys where key_id = $1";

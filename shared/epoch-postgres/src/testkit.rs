@@ -12,7 +12,10 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::{connect, ends, loader, migrations::migrate, snapshots, states, store, streams};
+use crate::{
+    database::connect::connect, database::migrations::migrate, store::loader, store::pg_store, store::snapshots,
+    store::states, store::stream_ends, store::streams,
+};
 
 /// The queries of commands and pages, by name: each must cost the same however long the log is.
 #[must_use]
@@ -23,8 +26,8 @@ pub fn hot_queries() -> Vec<(&'static str, &'static str)> {
         ("stream", streams::STREAM),
         ("stream_all", streams::STREAM_ALL),
         ("end", streams::END),
-        ("ends", ends::ENDS),
-        ("find_command", store::FIND_COMMAND),
+        ("ends", stream_ends::ENDS),
+        ("find_command", pg_store::FIND_COMMAND),
         ("get_state", states::GET_STATE),
         ("put_state", states::PUT_STATE),
         ("delete_state", states::DELETE_STATE),

@@ -11,12 +11,13 @@ use sqlx::{Connection, PgConnection, Row, postgres::PgPoolOptions};
 use uuid::Uuid;
 
 use crate::{
-    generations::{self, Generation},
+    database::rows::{count, number},
+    delivery::declared_tables::Watched,
+    delivery::generations,
+    delivery::generations::Generation,
+    delivery::subscription::PgSubscription,
     rebuild::RebuildError,
-    rows::{count, number},
-    store::PgStore,
-    subscription::PgSubscription,
-    writes::Watched,
+    store::pg_store::PgStore,
 };
 
 /// Connections for the new generation: one for the log, some for the bus.

@@ -13,12 +13,12 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use crate::{
-    error::is_transient,
+    database::error::is_transient,
+    database::rows::number,
     rebuild::{
         BATCH, RebuildError, Run,
         building::{Building, same_shape, tables_error, tidy},
     },
-    rows::number,
 };
 
 /// How long events may wait while the new generation gets the last of them.
@@ -33,7 +33,7 @@ const SERVE: &str = "update generations set state = 'serving' where subscription
 impl Building {
     /// Replaces the generation in use; `false` when it could not be done now.
     pub(super) async fn swap(&self, run: &mut Run) -> Result<bool, RebuildError> {
-        let mut tx = crate::begin(self.home.pool(), "begin").await?;
+        let mut tx = crate::database::connect::begin(self.home.pool(), "begin").await?;
         // Shorter than the time after which the server looks for deadlocks, so that it is never a reader that is ended. In-flight
         // batches of a slow handler are waited for by coming again.
         sqlx::query("set local lock_timeout = '500ms'").execute(&mut *tx).await?;

@@ -9,7 +9,7 @@ use epoch::{Timestamp, store::StoreError};
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::store_error, rows::count, store::PgStore};
+use crate::{database::error::store_error, database::rows::count, store::pg_store::PgStore};
 
 /// The most that is counted.
 const MOST: i64 = 10_000;

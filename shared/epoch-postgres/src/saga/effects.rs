@@ -25,8 +25,8 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Claim, POLL, PgSaga, guarded};
-use crate::{handler::HandlerError, store::PgStore};
+use super::pg_saga::{Claim, POLL, PgSaga, guarded};
+use crate::{delivery::handler::HandlerError, store::pg_store::PgStore};
 
 const PUT: &str = "insert into saga_effects (id, saga, instance, effect, try_at) values ($1, $2, $3, $4, $5)";
 

@@ -12,7 +12,7 @@ use epoch::{
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use crate::handler::HandlerError;
+use crate::delivery::handler::HandlerError;
 
 const LOCK: &str = "select instance, phase, state_version, body, origin from epoch_lock_sagas($1, $2)";
 

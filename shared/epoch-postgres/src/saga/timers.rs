@@ -17,8 +17,8 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Claim, POLL, PgSaga, guarded};
-use crate::{handler::HandlerError, store::PgStore};
+use super::pg_saga::{Claim, POLL, PgSaga, guarded};
+use crate::{delivery::handler::HandlerError, store::pg_store::PgStore};
 
 const SET: &str = "insert into saga_timers (id, saga, instance, timer, due_at, try_at) values ($1, $2, $3, $4, $5, $5) \
      on conflict (saga, instance, timer) do update set id = $1, due_at = $5, try_at = $5, attempts = 0, error = null, \

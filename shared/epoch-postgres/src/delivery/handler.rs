@@ -6,8 +6,8 @@
 use epoch::{ExecuteError, event::CodecError, handler::EventHandler, store::StoreError};
 
 use crate::{
-    error::{is_race, is_transient},
-    tx::{PgTx, TxError},
+    database::error::{is_race, is_transient},
+    transaction::pg_tx::{PgTx, TxError},
 };
 
 /// What [`PgSubscription`](crate::PgSubscription) takes: any [`EventHandler`] over a [`PgTx`].

@@ -12,7 +12,7 @@ use epoch::{Timestamp, store::StoreError};
 use sqlx::{PgPool, Row};
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::store_error, progress::Progress, rows::count};
+use crate::{database::error::store_error, database::rows::count, delivery::progress::Progress};
 
 /// How many events are looked at to count those that wait.
 const MOST: i64 = 10_000;

@@ -16,9 +16,9 @@ use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    error::store_error,
-    loader::{BUDGET, SHORT},
-    rows::{count, number},
+    database::error::store_error,
+    database::rows::{count, number},
+    store::loader::{BUDGET, SHORT},
 };
 
 /// Keeps snapshots in the service's own schema.

@@ -18,8 +18,8 @@ use epoch::{Batch, handler::EventHandler};
 use sqlx::{PgConnection, Row};
 
 use crate::{
-    handler::{HandlerError, PgHandler},
-    tx::PgTx,
+    delivery::handler::{HandlerError, PgHandler},
+    transaction::pg_tx::PgTx,
 };
 
 /// Epoch's own tables, which handlers write by its means only.

@@ -11,7 +11,7 @@ use epoch::{
     handler::{DeliverError, Subscription},
 };
 
-use crate::store::PgStore;
+use crate::store::pg_store::PgStore;
 
 /// Events brought through the gate at once.
 const BATCH: i64 = 500;

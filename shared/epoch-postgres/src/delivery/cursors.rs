@@ -17,9 +17,9 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    generations::Generation,
-    handler::HandlerError,
-    rows::{count, number},
+    database::rows::{count, number},
+    delivery::generations::Generation,
+    delivery::handler::HandlerError,
 };
 
 const LOCK: &str = "select c.aggregate, c.aggregate_id, c.version, c.parked \

@@ -21,10 +21,11 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    error::store_error,
-    loader::{self, Load},
-    rows::{count, envelope, number},
-    store::PgStore,
+    database::error::store_error,
+    database::rows::{count, envelope, number},
+    store::loader,
+    store::loader::Load,
+    store::pg_store::PgStore,
 };
 
 /// What a fold needs of one aggregate's events. The planner isn't shown the bounds: where it sees that much of a table is wanted,

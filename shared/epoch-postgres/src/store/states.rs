@@ -17,10 +17,10 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::{
-    append::{Outcome, append_batch},
-    error::store_error,
-    rows::{count, number},
-    store::PgStore,
+    database::error::store_error,
+    database::rows::{count, number},
+    store::append::{Outcome, append_batch},
+    store::pg_store::PgStore,
 };
 
 /// How long a transaction with a state may take before it is given up.
@@ -35,7 +35,8 @@ impl PgStore {
         change: &Change<A>,
     ) -> Result<Appended, StoreError> {
         let transaction = async {
-            let mut transaction = crate::begin(self.pool(), "begin").await.map_err(|error| store_error(&error))?;
+            let mut transaction =
+                crate::database::connect::begin(self.pool(), "begin").await.map_err(|error| store_error(&error))?;
             let outcome = append_batch(&mut transaction, std::slice::from_ref(&append)).await?.pop();
             // Whatever isn't committed is rolled back when the transaction is dropped.
             match outcome {

@@ -20,8 +20,8 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    error::store_error,
-    rows::{count, number, schema_number},
+    database::error::store_error,
+    database::rows::{count, number, schema_number},
 };
 
 /// What became of one append of a batch.

@@ -26,13 +26,15 @@ use futures::FutureExt;
 use tracing::Instrument;
 
 use crate::{
-    cursors::{self, Followed},
-    dead_letters,
-    generations::{self, Generation},
-    handler::{HandlerError, PgHandler},
-    progress::Progress,
-    store::PgStore,
-    tx::{Durability, PgTx},
+    delivery::cursors,
+    delivery::cursors::Followed,
+    delivery::dead_letters,
+    delivery::generations,
+    delivery::generations::Generation,
+    delivery::handler::{HandlerError, PgHandler},
+    delivery::progress::Progress,
+    store::pg_store::PgStore,
+    transaction::pg_tx::{Durability, PgTx},
 };
 
 /// A handler behind its gate.

@@ -6,7 +6,10 @@
 use epoch::store::StoreError;
 use sqlx::Row;
 
-use crate::{error::store_error, handler::PgHandler, lag::Lag, progress::Progress, rows::count, writes::rebuildable};
+use crate::{
+    database::error::store_error, database::rows::count, delivery::declared_tables::rebuildable,
+    delivery::handler::PgHandler, delivery::lag::Lag, delivery::progress::Progress,
+};
 
 /// A subscription as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]

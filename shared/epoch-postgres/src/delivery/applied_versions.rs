@@ -10,7 +10,7 @@ use epoch::{Version, gate::Cursor, store::StoreError};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{cursors::parked, error::store_error, rows::count};
+use crate::{database::error::store_error, database::rows::count, delivery::cursors::parked};
 
 const REACHED: &str = "select c.aggregate_id, c.version, c.parked from unnest($3::uuid[]) as u (id) cross join lateral ( \
          select aggregate_id, version, parked from cursors where subscription = coalesce((select key from generations \

@@ -12,8 +12,8 @@ use sqlx::{PgPool, Row};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    error::store_error,
-    rows::{count, number},
+    database::error::store_error,
+    database::rows::{count, number},
 };
 
 /// How far the subscriptions of one schema are.

@@ -25,12 +25,13 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::{
-    append::{Outcome, append_batch},
-    connect::{self, Open},
-    error::{is_race, is_transient},
-    states::{WriteState, Written},
-    store::{PgStore, find_command},
-    streams::visit_on,
+    database::connect,
+    database::connect::Open,
+    database::error::{is_race, is_transient},
+    store::append::{Outcome, append_batch},
+    store::pg_store::{PgStore, find_command},
+    store::states::{WriteState, Written},
+    store::streams::visit_on,
 };
 
 const SOON: &str = "begin; set local synchronous_commit to off";
@@ -138,7 +139,7 @@ impl PgStore {
             Durability::AtCommit => "begin",
             Durability::Soon => SOON,
         };
-        Ok(PgTx { durability, ..self.adopt(crate::begin(self.pool(), begin).await?) })
+        Ok(PgTx { durability, ..self.adopt(crate::database::connect::begin(self.pool(), begin).await?) })
     }
 
     /// Opens a transaction whose commit is on disk [soon](Durability::Soon) together with its first statement: one round trip

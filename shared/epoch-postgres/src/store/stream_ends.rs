@@ -10,7 +10,7 @@ use epoch::{Timestamp, Version, store::StoreError};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::{error::store_error, rows::count, store::PgStore};
+use crate::{database::error::store_error, database::rows::count, store::pg_store::PgStore};
 
 pub(crate) const ENDS: &str = "with recursive ids as ( \
          (select aggregate_id, 1::bigint as number from events where aggregate_id > $2 order by aggregate_id limit 1) \

@@ -20,7 +20,7 @@ use sqlx::{Connection, PgConnection, PgPool, Row, postgres::PgRow};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::{connect::own_connection, error::store_error};
+use crate::{database::connect::own_connection, database::error::store_error};
 
 /// The first events of several streams; a stream's own order is that of its versions.
 pub(crate) const VISIT_MANY: &str = "select k.n, e.version, e.event_name, e.schema, e.payload \

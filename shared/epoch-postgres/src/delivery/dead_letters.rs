@@ -17,12 +17,12 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::{
-    cursors,
-    error::store_error,
-    generations::Generation,
-    handler::HandlerError,
-    rows::{count, envelope, number, schema_number},
-    subscription::PgSubscription,
+    database::error::store_error,
+    database::rows::{count, envelope, number, schema_number},
+    delivery::cursors,
+    delivery::generations::Generation,
+    delivery::handler::HandlerError,
+    delivery::subscription::PgSubscription,
 };
 
 const QUEUE: &str = "insert into dead_letters (subscription, aggregate_id, aggregate, version, position, event_id, \

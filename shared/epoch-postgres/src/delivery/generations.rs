@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{PgPool, Row};
 
-use crate::handler::{HandlerError, PgHandler};
+use crate::delivery::handler::{HandlerError, PgHandler};
 
 const SERVING: &str = "select generation, revision, key from epoch_serving($1, $2)";
 

@@ -19,10 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    append::{Outcome, append_alone},
-    connect::own_connection,
-    error::store_error,
-    loader::Loader,
+    database::connect::own_connection,
+    database::error::store_error,
+    store::append::{Outcome, append_alone},
+    store::loader::Loader,
 };
 
 /// How many appends share a commit at most.

@@ -8,7 +8,7 @@ use epoch::{Envelope, Position, Timestamp, Version, context::Metadata, event::Sc
 use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
-use crate::error::store_error;
+use crate::database::error::store_error;
 
 /// A database number as Epoch counts them.
 pub(crate) fn count(number: i64) -> Result<u64, StoreError> {
