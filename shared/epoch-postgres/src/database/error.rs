@@ -1,11 +1,8 @@
-//! What the database says, and what that means.
-//!
-//! The problem: the same `sqlx::Error` can mean "try again", "wait for the server" and "this will never work".
-//! The invariant: faults that pass are told from faults that don't in one place, here.
+//! Classification of database errors: transient, conflict or permanent.
 
 use epoch::store::StoreError;
 
-/// Whether trying the same again may work: the server is away, busy, or another transaction was in the way.
+/// Returns whether the same operation may succeed later: the server is away or busy, or another transaction interfered.
 #[must_use]
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
@@ -16,7 +13,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// What `epoch_enter` says when a subscription's generation has been replaced: ask for the one in use and try again.
+/// Raised by `epoch_enter` when the subscription's generation has been replaced. A retry looks up the serving generation.
 const RETIRED: &str = "EP001";
 
 /// Source: PostgreSQL 15 documentation, appendix A, "PostgreSQL Error Codes".
@@ -30,15 +27,15 @@ fn is_transient_code(code: &str) -> bool {
     code == RETIRED || CLASSES.iter().any(|class| code.starts_with(class))
 }
 
-/// The same as an error of the event store.
+/// Converts a database error into a [`StoreError`]: `Unavailable` when it is [transient](is_transient), else `Refused`.
 #[must_use]
 pub fn store_error(error: &sqlx::Error) -> StoreError {
     let detail = error.to_string();
     if is_transient(error) { StoreError::Unavailable { detail } } else { StoreError::Refused { detail } }
 }
 
-/// Whether the transaction only met another one: a deadlock, a serialization failure, or a swap of generations.
-pub(crate) fn is_race(error: &sqlx::Error) -> bool {
+/// Returns whether another transaction was the cause: a deadlock, a serialization failure, or a swap of generations.
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code.starts_with("40") || code == RETIRED)
 }

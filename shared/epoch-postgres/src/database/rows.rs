@@ -1,55 +1,99 @@
-//! Between rows and envelopes.
+//! Conversion between database values and Epoch's types.
 //!
-//! The problem: events are read from three places (the log, dead letters, the bus table) and must look the same.
-//! The invariant: a row gives back exactly the envelope that was written; numbers that can't be are an error, not wrapped.
+//! Events are read from the log and from the dead letters; both decode here. A number outside its range is an error and
+//! is never wrapped.
 
 use bytes::Bytes;
 use epoch::{Envelope, Position, Timestamp, Version, context::Metadata, event::SchemaId, store::StoreError};
-use sqlx::{Row, postgres::PgRow, types::Json};
+use sqlx::{Column, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use crate::database::error::store_error;
 
-/// A database number as Epoch counts them.
-pub(crate) fn count(number: i64) -> Result<u64, StoreError> {
+/// Converts a `bigint` into an unsigned version, position or count.
+pub(crate) fn unsigned(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| StoreError::Refused { detail: format!("{number} is not a version or position") })
 }
 
-/// A version or position as the database counts them; beyond 2^63 there are none.
-pub(crate) fn number(count: u64) -> i64 {
+/// Converts a `bigint` into a version.
+pub(crate) fn version(number: i64) -> Result<Version, StoreError> {
+    unsigned(number).map(Version::new)
+}
+
+/// Converts a version, position or count into a `bigint`, capped at its maximum.
+pub(crate) fn bigint(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A schema as the database keeps it: the same 64 bits, with a sign.
-pub(crate) fn schema_number(schema: SchemaId) -> i64 {
+/// Returns the schema's 64 bits as the signed number that the database stores.
+pub(crate) fn schema_bigint(schema: SchemaId) -> i64 {
     schema.get().cast_signed()
 }
 
-/// The envelope of a row that begins with the log's columns in their order: position, aggregate, aggregate_id, version, event_id,
-/// event_name, schema, payload, metadata, occurred_at, recorded_at. They are taken by number, which saves eleven look-ups a row.
-pub(crate) fn envelope(row: &PgRow) -> Result<Envelope, StoreError> {
-    let read = || -> Result<_, sqlx::Error> {
-        let numbers: (i64, i64, i64) = (row.try_get(0)?, row.try_get(3)?, row.try_get(6)?);
-        let instants: (i64, i64) = (row.try_get(9)?, row.try_get(10)?);
-        let ids: (Uuid, Uuid) = (row.try_get(2)?, row.try_get(4)?);
-        let names: (String, String) = (row.try_get(1)?, row.try_get(5)?);
-        let bytes: (Vec<u8>, Json<Metadata>) = (row.try_get(7)?, row.try_get(8)?);
-        Ok((numbers, instants, ids, names, bytes))
-    };
-    let ((position, version, schema), (occurred_at, recorded_at), (aggregate_id, event_id), names, (payload, metadata)) =
-        read().map_err(|error| store_error(&error))?;
-    let (aggregate, event_name) = names;
-    Ok(Envelope {
-        event_id,
-        aggregate: aggregate.into(),
-        aggregate_id,
-        version: Version::new(count(version)?),
-        position: Position::new(count(position)?),
-        event_name: event_name.into(),
-        schema: SchemaId::new(schema.cast_unsigned()),
-        payload: Bytes::from(payload),
-        occurred_at: Timestamp::from_millis(occurred_at),
-        recorded_at: Timestamp::from_millis(recorded_at),
-        metadata: metadata.0,
-    })
+/// Returns the place of the column `name` in the rows of a result.
+///
+/// Results of many rows are decoded by place: a look-up by name hashes the name again for each column of each row.
+pub(crate) fn place(row: &PgRow, name: &str) -> Result<usize, sqlx::Error> {
+    Ok(row.try_column(name)?.ordinal())
+}
+
+/// Decodes rows that have the log's columns into envelopes.
+pub(crate) fn envelopes(rows: &[PgRow]) -> Result<Vec<Envelope>, StoreError> {
+    let Some(first) = rows.first() else { return Ok(Vec::new()) };
+    let columns = EnvelopeColumns::locate(first).map_err(|error| store_error(&error))?;
+    rows.iter().map(|row| columns.envelope(row)).collect()
+}
+
+/// The places of the log's columns in a result.
+struct EnvelopeColumns {
+    position: usize,
+    aggregate: usize,
+    aggregate_id: usize,
+    version: usize,
+    event_id: usize,
+    event_name: usize,
+    schema: usize,
+    payload: usize,
+    metadata: usize,
+    occurred_at: usize,
+    recorded_at: usize,
+}
+
+impl EnvelopeColumns {
+    fn locate(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            position: place(row, "position")?,
+            aggregate: place(row, "aggregate")?,
+            aggregate_id: place(row, "aggregate_id")?,
+            version: place(row, "version")?,
+            event_id: place(row, "event_id")?,
+            event_name: place(row, "event_name")?,
+            schema: place(row, "schema")?,
+            payload: place(row, "payload")?,
+            metadata: place(row, "metadata")?,
+            occurred_at: place(row, "occurred_at")?,
+            recorded_at: place(row, "recorded_at")?,
+        })
+    }
+
+    fn envelope(&self, row: &PgRow) -> Result<Envelope, StoreError> {
+        let number = |place: usize| row.try_get::<i64, _>(place).map_err(|error| store_error(&error));
+        let id = |place: usize| row.try_get::<Uuid, _>(place).map_err(|error| store_error(&error));
+        let text = |place: usize| row.try_get::<String, _>(place).map_err(|error| store_error(&error));
+        let payload: Vec<u8> = row.try_get(self.payload).map_err(|error| store_error(&error))?;
+        let Json(metadata): Json<Metadata> = row.try_get(self.metadata).map_err(|error| store_error(&error))?;
+        Ok(Envelope {
+            event_id: id(self.event_id)?,
+            aggregate: text(self.aggregate)?.into(),
+            aggregate_id: id(self.aggregate_id)?,
+            version: version(number(self.version)?)?,
+            position: Position::new(unsigned(number(self.position)?)?),
+            event_name: text(self.event_name)?.into(),
+            schema: SchemaId::new(number(self.schema)?.cast_unsigned()),
+            payload: Bytes::from(payload),
+            occurred_at: Timestamp::from_millis(number(self.occurred_at)?),
+            recorded_at: Timestamp::from_millis(number(self.recorded_at)?),
+            metadata,
+        })
+    }
 }

@@ -1,44 +1,43 @@
-//! Reading your own writes.
+//! Reading your own writes: waiting until a subscription has applied a version.
 //!
-//! The problem: a read model follows the events, so a read right after a command may not show it.
-//!
-//! The invariant: a read that names a version is answered from a model that has reached it, or not at all. The cursor row
-//! decides; what this process knows only says when to look again.
+//! A read model follows the events, so a read right after a command may not show its effect. A read that names a version
+//! is answered from a model that has applied it, or not at all. Only the cursor row decides; a notice within this process
+//! only causes an earlier look at it.
 
 use std::time::Duration;
 
 use epoch::{Version, envelope::StreamKey, store::StoreError};
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{
-    database::error::store_error,
-    database::rows::{count, number},
+use crate::database::{
+    error::store_error,
+    rows::{bigint, version},
 };
 
-/// How far the subscriptions of one schema are.
+/// The progress of the subscriptions of one schema.
 #[derive(Clone)]
 pub struct Progress {
     pool: PgPool,
     moves: watch::Sender<u64>,
 }
 
-/// How often to look when another process moves the cursor.
-const POLL: Duration = Duration::from_millis(25);
+/// How often the cursor is read while another process may move it.
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
-/// Why a version was not waited for to the end.
+/// The reason why waiting for a version failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
-    /// The time was up.
+    /// The time limit was exceeded.
     #[error("{subscription} is at version {reached} of {} {}, not yet at {wanted}", stream.aggregate, stream.id)]
     NotReached {
-        /// Whose cursor.
+        /// The subscription.
         subscription: String,
         /// The aggregate.
         stream: StreamKey,
-        /// The version asked for.
+        /// The requested version.
         wanted: Version,
-        /// The version it is at.
+        /// The applied version.
         reached: Version,
     },
     /// The cursor can't be read.
@@ -47,40 +46,36 @@ pub enum WaitError {
 }
 
 impl Progress {
-    /// Follows the cursors that `pool` sees.
+    /// Creates the progress of the schema that is first in the search path of `pool`.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self { pool, moves: watch::channel(0).0 }
     }
 
-    /// Says that cursors have moved in this process.
-    pub(crate) fn moved(&self) {
+    /// Wakes the waiting tasks of this process after a cursor has moved.
+    pub(crate) fn notify(&self) {
         self.moves.send_modify(|moves| *moves = moves.wrapping_add(1));
     }
 
-    /// The version of an aggregate that a subscription has applied.
+    /// Returns the version of an aggregate that a subscription has applied; zero if it has applied none.
     ///
     /// # Errors
     /// [`StoreError`] when the cursor can't be read.
     pub async fn version(&self, subscription: &str, stream: &StreamKey) -> Result<Version, StoreError> {
-        let query = "select version from cursors where subscription = coalesce((select key from generations \
-             where subscription = $1 and state = 'serving'), $1) and aggregate_id = $2 and aggregate = $3";
-        let row = sqlx::query(query)
+        let applied: Option<i64> = sqlx::query_scalar(include_str!("sql/applied_version.sql"))
             .bind(subscription)
             .bind(stream.id)
             .bind(stream.aggregate.as_ref())
             .fetch_optional(&self.pool)
             .await
             .map_err(|error| store_error(&error))?;
-        let Some(row) = row else { return Ok(Version::ZERO) };
-        let version: i64 = row.try_get(0).map_err(|error| store_error(&error))?;
-        Ok(Version::new(count(version)?))
+        applied.map_or(Ok(Version::ZERO), version)
     }
 
-    /// Waits until `subscription` has applied `wanted` of an aggregate, for at most `limit`.
+    /// Waits until `subscription` has applied the version `wanted` of an aggregate, for at most `limit`.
     ///
     /// # Errors
-    /// [`WaitError::NotReached`] when it hasn't by then.
+    /// [`WaitError::NotReached`] when the limit is exceeded.
     pub async fn wait_for(
         &self,
         subscription: &str,
@@ -101,19 +96,18 @@ impl Progress {
                 let (subscription, stream) = (subscription.to_owned(), stream.clone());
                 return Err(WaitError::NotReached { subscription, stream, wanted, reached });
             }
-            // A move in this process wakes at once; another process's is seen at the next look.
-            let _ = tokio::time::timeout(POLL.min(deadline - now), moves.changed()).await;
+            // A move in this process wakes at once; a move in another process is seen at the next poll.
+            let _ = tokio::time::timeout(POLL_INTERVAL.min(deadline - now), moves.changed()).await;
         }
     }
 
-    /// The connections.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
 }
 
-/// A version as SQL takes it.
+/// Converts a version into the `bigint` that SQL takes.
 #[must_use]
 pub fn version_number(version: Version) -> i64 {
-    number(version.get())
+    bigint(version.get())
 }

@@ -1,7 +1,7 @@
-//! The third way in: from the store itself.
+//! Replay: delivering the store's own events to a subscription.
 //!
-//! The problem: a new subscription needs what happened before it was there, and a parked one what it missed.
-//! The invariant: replay goes through the same gate as the other ways, so that it can run at any time, as often as one likes.
+//! A new subscription needs the events from before its start, a lagging one the events that it missed. Replay uses the same
+//! gate as the other delivery sources, so it can run at any time and any number of times.
 
 use std::sync::Arc;
 
@@ -13,13 +13,14 @@ use epoch::{
 
 use crate::store::pg_store::PgStore;
 
-/// Events brought through the gate at once.
+/// How many events are delivered in one batch.
 const BATCH: i64 = 500;
 
-/// Delivers the store's own events after `from` to a subscription, up to the end as it is now; gives the last position.
+/// Delivers the store's events after `from` to a subscription, up to the end of the log. Returns the last position.
 ///
 /// # Errors
-/// [`DeliverError`] when the store can't be read or the gate can't take events; go on from any earlier position.
+/// [`DeliverError`] when the store can't be read or a batch can't be delivered. Replay can restart from any earlier
+/// position.
 pub async fn replay(
     store: &PgStore,
     subscription: &dyn Subscription,

@@ -1,16 +1,17 @@
-//! The event store.
+//! The event store handle: [`PgStore`] appends events and reads states and command records.
 //!
-//! The problem: many writers, one order. The invariants are those of [`epoch::store`]; how they are kept stands in
-//! [`append`](crate::append) and in `migrations/0001_events.sql`; how they are read, in [`streams`](crate::streams).
+//! Many writers share one order. The module [`append`](crate::store::append) explains how it is kept,
+//! [`streams`](crate::store::streams) how the log is read.
 
 use epoch::{
-    Aggregate, Position, Version,
+    Aggregate, Envelope,
     cache::Loaded,
-    local::LocalBus,
+    local::{LocalBus, Receipt},
     state::{Change, StateStore},
-    store::{Append, Appended, CommandRecord, FoundCommand, StoreError},
+    store::{Append, Appended, FoundCommand, StoreError},
 };
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{PgConnection, PgPool};
+use std::sync::Arc;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot, watch,
@@ -20,54 +21,57 @@ use uuid::Uuid;
 
 use crate::{
     database::error::store_error,
-    database::rows::count,
-    store::appender::{Appender, QUEUE, Request},
-    store::loader::Loads,
+    store::{
+        announcer::CommitAnnouncer,
+        append_with_state::append_with_state,
+        appender::{AppendRequest, Appender, QUEUE_CAPACITY},
+        commands::find_command,
+        loader::LoaderHandle,
+    },
 };
 
-/// An event store in one schema of a Postgres database; cheap to clone.
+/// An event store in one schema of a Postgres database. Cheap to clone.
 #[derive(Clone)]
 pub struct PgStore {
     pool: PgPool,
-    requests: mpsc::Sender<Request>,
-    pub(crate) loads: Loads,
-    local: LocalBus,
-    head: watch::Sender<u64>,
+    requests: mpsc::Sender<AppendRequest>,
+    pub(crate) loader: LoaderHandle,
+    announcer: CommitAnnouncer,
 }
 
 impl PgStore {
-    /// A store on `pool`, whose connections have the service's schema first in their search path, and the task that appends for
-    /// it. Run the task for as long as the store is used.
+    /// Creates a store and the task that appends for it. Run the task for as long as the store is used.
+    ///
+    /// The service's schema must be first in the search path of `pool`.
     #[must_use]
     pub fn new(pool: PgPool, local: LocalBus) -> (Self, Appender) {
-        let (requests, receiver) = mpsc::channel(QUEUE);
-        let (head, _) = watch::channel(0);
-        let (loads, loader) = Loads::new(pool.clone());
-        let appender =
-            Appender { loader, pool: pool.clone(), requests: receiver, local: local.clone(), head: head.clone() };
-        (Self { pool, requests, loads, local, head }, appender)
+        let (requests, receiver) = mpsc::channel(QUEUE_CAPACITY);
+        let announcer = CommitAnnouncer::new(local);
+        let (handle, loader) = LoaderHandle::new(pool.clone());
+        let appender = Appender { loader, pool: pool.clone(), requests: receiver, announcer: announcer.clone() };
+        (Self { pool, requests, loader: handle, announcer }, appender)
     }
 
-    /// The connections.
+    /// Returns the connection pool.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// The subscriptions of this process.
+    /// Returns the dispatcher to the subscriptions of this process.
     #[must_use]
     pub fn local(&self) -> &LocalBus {
-        &self.local
+        &self.announcer.local
     }
 
-    /// Changes whenever this process has committed events.
+    /// Returns a receiver that changes whenever this process has committed events.
     pub(crate) fn head(&self) -> watch::Receiver<u64> {
-        self.head.subscribe()
+        self.announcer.head()
     }
 
-    /// Tells this process that events were committed by a transaction of its own.
-    pub(crate) fn committed(&self, position: Position) {
-        self.head.send_replace(position.get());
+    /// Announces events that a [`PgTx`](crate::PgTx) has committed.
+    pub(crate) fn announce(&self, events: &[Arc<Envelope>]) -> Receipt {
+        self.announcer.announce(events)
     }
 }
 
@@ -76,15 +80,16 @@ impl epoch::store::Appender for PgStore {
 
     fn append(&self, append: Append) -> impl Future<Output = Result<Appended, StoreError>> + Send {
         let stopped = || StoreError::Unavailable { detail: "the appender has stopped".to_owned() };
-        let (answer, answered) = oneshot::channel();
-        let sent = self.requests.try_send(Request { append, answer });
+        let (reply, received) = oneshot::channel();
+        // Queued before the first await: appends keep the order of these calls.
+        let sent = self.requests.try_send(AppendRequest { append, reply });
         async move {
             match sent {
                 Ok(()) => {}
                 Err(TrySendError::Full(request)) => self.requests.send(request).await.map_err(|_| stopped())?,
                 Err(TrySendError::Closed(_)) => return Err(stopped()),
             }
-            answered.await.map_err(|_| stopped())?
+            received.await.map_err(|_| stopped())?
         }
         .instrument(tracing::debug_span!("append"))
     }
@@ -95,7 +100,9 @@ impl epoch::store::Appender for PgStore {
         states: &dyn StateStore<A, PgConnection>,
         change: &Change<A>,
     ) -> Result<Appended, StoreError> {
-        self.append_and_write(append, states, change).instrument(tracing::debug_span!("append")).await
+        let appended = append_with_state(&self.pool, append, states, change);
+        let outcome = appended.instrument(tracing::debug_span!("append")).await?;
+        Ok(self.announcer.appended(outcome))
     }
 
     async fn read_state<A: Aggregate>(
@@ -111,22 +118,4 @@ impl epoch::store::Appender for PgStore {
         let mut connection = self.pool.acquire().await.map_err(|error| store_error(&error))?;
         find_command(&mut connection, id, fingerprint).await
     }
-}
-
-pub(crate) const FIND_COMMAND: &str =
-    "select fingerprint = $2, aggregate_id, version from commands where command_id = $1";
-
-pub(crate) async fn find_command(
-    connection: &mut PgConnection,
-    id: Uuid,
-    fingerprint: &[u8],
-) -> Result<Option<FoundCommand>, StoreError> {
-    let row = sqlx::query(FIND_COMMAND).bind(id).bind(fingerprint).fetch_optional(connection).await;
-    let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
-    let read = || -> Result<(bool, Uuid, i64), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
-    let (same, aggregate_id, version) = read().map_err(|error| store_error(&error))?;
-    if !same {
-        return Ok(Some(FoundCommand::Other));
-    }
-    Ok(Some(FoundCommand::Same(CommandRecord { aggregate_id, version: Version::new(count(version)?) })))
 }

@@ -1,34 +1,35 @@
 //! Snapshots in the table `snapshots`.
 //!
-//! The problem and the invariants are those of [`epoch::snapshot`]. Every query is one look-up by the primary key; batches are
-//! written in the order of the keys, so that two processes wait for each other but never in a circle.
+//! Every query is one look-up by the primary key. Batches are written in key order, so that two processes wait for each
+//! other without a deadlock.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use epoch::{
-    Version,
     event::SchemaId,
     snapshot::{Since, SinceEvent, Snapshot, SnapshotStore},
     store::StoreError,
 };
 use futures::TryStreamExt;
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    database::error::store_error,
-    database::rows::{count, number},
-    store::loader::{BUDGET, SHORT},
+    database::{
+        error::store_error,
+        rows::{bigint, version},
+    },
+    store::loader::{MAX_BYTES, MAX_EVENTS},
 };
 
-/// Keeps snapshots in the service's own schema.
+/// Stores snapshots in the service's own schema.
 #[derive(Debug, Clone)]
 pub struct PgSnapshots {
     pool: PgPool,
 }
 
 impl PgSnapshots {
-    /// The snapshots of the schema that `pool` sees.
+    /// Creates the snapshot store of the schema that is first in the search path of `pool`.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
@@ -37,50 +38,40 @@ impl PgSnapshots {
 
 pub(crate) const NEWEST: &str =
     "select version, schema, state from snapshots where aggregate_id = $1 and aggregate = $2";
-
-/// The snapshot, and the first events from its own last one on: a snapshot is seldom further behind than its policy allows.
-pub(crate) const NEWEST_AND_SINCE: &str = "select version, null as event_name, schema, state from snapshots \
-     where aggregate_id = $1 and aggregate = $2 union all \
-     (select version, event_name, schema, payload from events where aggregate_id = $1 and aggregate = $2 \
-     and version >= (select version from snapshots where aggregate_id = $1 and aggregate = $2) order by version limit $3)";
-
-pub(crate) const SAVE: &str = "insert into snapshots (aggregate_id, aggregate, version, schema, state) \
-     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[]) \
-     on conflict (aggregate_id, aggregate) do update \
-     set version = excluded.version, schema = excluded.schema, state = excluded.state \
-     where snapshots.version <= excluded.version";
-
+pub(crate) const NEWEST_AND_SINCE: &str = include_str!("sql/snapshot_and_events.sql");
+pub(crate) const SAVE: &str = include_str!("sql/save_snapshots.sql");
 pub(crate) const DISCARD: &str = "delete from snapshots where aggregate_id = $1 and aggregate = $2";
 
-/// A row of what is read at once.
-type Part = (i64, Option<String>, i64, Vec<u8>);
-
-fn part(row: &PgRow) -> Result<Part, sqlx::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
-}
-
-fn snapshot(
-    aggregate: &'static str,
-    id: Uuid,
+#[derive(FromRow)]
+struct SnapshotRow {
     version: i64,
     schema: i64,
     state: Vec<u8>,
-) -> Result<Option<Snapshot>, StoreError> {
-    // A schema that no program can have written is of no use, and no error either.
-    let Ok(schema) = u32::try_from(schema) else { return Ok(None) };
-    let version = Version::new(count(version)?);
-    Ok(Some(Snapshot { aggregate, id, version, schema, state: Bytes::from(state) }))
+}
+
+impl SnapshotRow {
+    /// Returns `None` for a schema number that no program can have written; such a snapshot is ignored.
+    fn snapshot(self, aggregate: &'static str, id: Uuid) -> Result<Option<Snapshot>, StoreError> {
+        let Ok(schema) = u32::try_from(self.schema) else { return Ok(None) };
+        Ok(Some(Snapshot { aggregate, id, version: version(self.version)?, schema, state: Bytes::from(self.state) }))
+    }
+}
+
+/// A snapshot when `event_name` is null, else an event after it.
+#[derive(FromRow)]
+struct SnapshotOrEventRow {
+    version: i64,
+    event_name: Option<String>,
+    schema: i64,
+    bytes: Vec<u8>,
 }
 
 #[async_trait]
 impl SnapshotStore for PgSnapshots {
     async fn newest(&self, aggregate: &'static str, id: Uuid) -> Result<Option<Snapshot>, StoreError> {
-        let row = sqlx::query(NEWEST).bind(id).bind(aggregate).fetch_optional(&self.pool).await;
-        let Some(row) = row.map_err(|error| store_error(&error))? else { return Ok(None) };
-        let columns =
-            || -> Result<(i64, i64, Vec<u8>), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
-        let (version, schema, state) = columns().map_err(|error| store_error(&error))?;
-        snapshot(aggregate, id, version, schema, state)
+        let row = sqlx::query_as(NEWEST).bind(id).bind(aggregate).fetch_optional(&self.pool).await;
+        let row: Option<SnapshotRow> = row.map_err(|error| store_error(&error))?;
+        row.map_or(Ok(None), |row| row.snapshot(aggregate, id))
     }
 
     async fn newest_and_since(
@@ -88,33 +79,34 @@ impl SnapshotStore for PgSnapshots {
         aggregate: &'static str,
         id: Uuid,
     ) -> Result<Option<(Snapshot, Since)>, StoreError> {
-        let mut rows = sqlx::query(NEWEST_AND_SINCE).bind(id).bind(aggregate).bind(SHORT).fetch(&self.pool);
-        let (mut kept, mut since, mut bytes) = (None, Since { all: true, ..Since::default() }, 0);
+        let query = sqlx::query_as::<_, SnapshotOrEventRow>(NEWEST_AND_SINCE).bind(id).bind(aggregate).bind(MAX_EVENTS);
+        let mut rows = query.fetch(&self.pool);
+        let (mut snapshot, mut since, mut bytes) = (None, Since { all: true, ..Since::default() }, 0);
         while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
-            let (version, event_name, schema, payload) = part(&row).map_err(|error| store_error(&error))?;
-            let Some(event_name) = event_name else {
-                kept = snapshot(aggregate, id, version, schema, payload)?;
+            let Some(event_name) = row.event_name else {
+                let row = SnapshotRow { version: row.version, schema: row.schema, state: row.bytes };
+                snapshot = row.snapshot(aggregate, id)?;
                 continue;
             };
-            if number(bytes as u64) >= BUDGET {
-                // Whoever folds it reads on by itself.
+            if bigint(bytes as u64) >= MAX_BYTES {
+                // The fold reads the rest with a query of its own.
                 since.all = false;
                 continue;
             }
-            bytes += payload.len();
-            let (version, schema) = (Version::new(count(version)?), SchemaId::new(schema.cast_unsigned()));
-            since.events.push(SinceEvent { version, event_name, schema, payload: Bytes::from(payload) });
+            bytes += row.bytes.len();
+            let (version, schema) = (version(row.version)?, SchemaId::new(row.schema.cast_unsigned()));
+            since.events.push(SinceEvent { version, event_name, schema, payload: Bytes::from(row.bytes) });
         }
-        since.all &= number(since.events.len() as u64) < SHORT;
-        // They come in order; nothing promises it.
+        since.all &= bigint(since.events.len() as u64) < MAX_EVENTS;
+        // The rows arrive in order, but the query does not guarantee it.
         since.events.sort_unstable_by_key(|event| event.version);
-        Ok(kept.map(|snapshot| (snapshot, since)))
+        Ok(snapshot.map(|snapshot| (snapshot, since)))
     }
 
     async fn save(&self, snapshots: &[Snapshot]) -> Result<(), StoreError> {
         let ids: Vec<Uuid> = snapshots.iter().map(|snapshot| snapshot.id).collect();
         let aggregates: Vec<&str> = snapshots.iter().map(|snapshot| snapshot.aggregate).collect();
-        let versions: Vec<i64> = snapshots.iter().map(|snapshot| number(snapshot.version.get())).collect();
+        let versions: Vec<i64> = snapshots.iter().map(|snapshot| bigint(snapshot.version.get())).collect();
         let schemas: Vec<i64> = snapshots.iter().map(|snapshot| i64::from(snapshot.schema)).collect();
         let states: Vec<&[u8]> = snapshots.iter().map(|snapshot| &*snapshot.state).collect();
         let query = sqlx::query(SAVE).bind(ids).bind(aggregates).bind(versions).bind(schemas).bind(states);

@@ -1,14 +1,12 @@
 //! Reading the log.
 //!
-//! The problem: a stream may be longer than memory, its reader slower than the store, and connections are few.
-//!
-//! The invariants: streams are read in pages that are bounded in events and in bytes, and between pages no connection is held:
-//! who executes commands while reading never waits for itself. A visit, whose reader never waits, is one query whose rows are
-//! shown as they come, and selects only what a fold needs.
+//! A stream may be longer than memory, its reader slower than the database, and connections are few. Streams are
+//! therefore read in pages bounded in events and bytes, and no connection is held between pages. A task that executes
+//! commands while it reads a stream can't block itself. A visit is one query, since its visitor never waits: it passes the
+//! rows on as they arrive, and selects only the columns that a fold needs.
 
 use epoch::{
     Bounds, Envelope, Position, Positions, Version, Versions,
-    event::SchemaId,
     fold::Recorded,
     store::{StoreError, Streamer},
 };
@@ -17,90 +15,67 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    database::error::store_error,
-    database::rows::{count, envelope, number},
-    store::loader,
-    store::loader::Load,
-    store::pg_store::PgStore,
+    database::{
+        error::store_error,
+        rows::{bigint, envelopes, unsigned},
+    },
+    store::{
+        fold_columns::{FoldColumns, Visitor},
+        loader::{self, LoadRange},
+        pg_store::PgStore,
+    },
 };
 
-/// What a fold needs of one aggregate's events. The planner isn't shown the bounds: where it sees that much of a table is wanted,
-/// it reads all of it and sorts, and the first event comes after the last was read.
-pub(crate) const VISIT: &str = "select version, event_name, schema, payload from events where aggregate_id = $1 \
-     and aggregate = $2 and version > (select $3::bigint) and version <= (select $4::bigint) \
-     order by version limit (select $5::bigint)";
+pub(crate) const VISIT_STREAM: &str = include_str!("sql/visit_stream.sql");
+pub(crate) const READ_STREAM_PAGE: &str = include_str!("sql/read_stream_page.sql");
+pub(crate) const READ_LOG_PAGE: &str = include_str!("sql/read_log_page.sql");
+pub(crate) const LOG_END: &str = "select position from events order by position desc limit 1";
 
-/// A page of one aggregate's events: as many as fit into the budget of bytes ($6), and at least one.
-pub(crate) const STREAM: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, payload, \
-     metadata, occurred_at, recorded_at from (\
-     select *, sum(octet_length(payload)) over (order by version rows unbounded preceding) - octet_length(payload) as before \
-     from events where aggregate_id = $1 and aggregate = $2 and version > $3 and version <= $4 order by version limit $5\
-     ) page where before < $6 order by version";
+/// How many events a page holds at most.
+const PAGE_EVENTS: u64 = 1_000;
+/// How many bytes of payloads a page holds at most, not counting its last event.
+const PAGE_BYTES: i64 = 4 * 1024 * 1024;
 
-/// The same of the whole log; the function's settings keep it on the primary key.
-pub(crate) const STREAM_ALL: &str = "select position, aggregate, aggregate_id, version, event_id, event_name, schema, \
-     payload, metadata, occurred_at, recorded_at from epoch_page($1, $2, $3, $4, $5)";
-
-/// Where the log ends.
-pub(crate) const END: &str = "select position from events order by position desc limit 1";
-
-/// How many events are asked for at a time.
-const PAGE: u64 = 1_000;
-/// How many bytes of payloads, but for the last event.
-const BUDGET: i64 = 4 * 1024 * 1024;
-
-/// The first column of a query: what comes after `after` and up to here.
-fn last<P>(bounds: &Bounds<P>, get: impl Fn(&P) -> u64) -> i64 {
-    bounds.up_to.as_ref().map_or(i64::MAX, |last| number(get(last)))
+/// Returns the inclusive upper bound as the database takes it.
+fn upper_bound<P>(bounds: &Bounds<P>, get: impl Fn(&P) -> u64) -> i64 {
+    bounds.up_to.as_ref().map_or(i64::MAX, |last| bigint(get(last)))
 }
 
-/// Shows events to `visit`, on a connection of the caller.
-pub(crate) async fn visit_on(
+/// Passes a stream's events to `visit`, reading on the caller's connection.
+pub(crate) async fn visit_stream(
     connection: &mut PgConnection,
     aggregate: &'static str,
     id: Uuid,
     bounds: Versions,
-    visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+    visit: &mut Visitor<'_>,
 ) -> Result<(), StoreError> {
-    let mut rows = sqlx::query(VISIT)
+    let mut rows = sqlx::query(VISIT_STREAM)
         .bind(id)
         .bind(aggregate)
-        .bind(number(bounds.after.get()))
-        .bind(last(&bounds, |version: &Version| version.get()))
-        .bind(bounds.limit.map(number))
+        .bind(bigint(bounds.after.get()))
+        .bind(upper_bound(&bounds, |version: &Version| version.get()))
+        .bind(bounds.limit.map(bigint))
         .fetch(connection);
+    let mut columns = None;
     while let Some(row) = rows.try_next().await.map_err(|error| store_error(&error))? {
-        show(&row, 0, visit)?;
+        let columns = match &columns {
+            Some(columns) => columns,
+            None => columns.insert(FoldColumns::locate(&row)?),
+        };
+        columns.visit(&row, visit)?;
     }
     Ok(())
 }
 
-/// What a fold needs, from the column `first` on.
-fn columns(row: &PgRow, first: usize) -> Result<(i64, &str, i64, &[u8]), sqlx::Error> {
-    Ok((row.try_get(first)?, row.try_get(first + 1)?, row.try_get(first + 2)?, row.try_get(first + 3)?))
-}
-
-/// Shows one event; gives its version and how long its payload is.
-fn show(
-    row: &PgRow,
-    first: usize,
-    visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
-) -> Result<(Version, usize), StoreError> {
-    let (version, event_name, schema, payload) = columns(row, first).map_err(|error| store_error(&error))?;
-    let version = Version::new(count(version)?);
-    visit(Recorded { version, event_name, schema: SchemaId::new(schema.cast_unsigned()), payload })?;
-    Ok((version, payload.len()))
-}
-
-/// Pages put together; `page` gives the next one, no longer than it is told.
+/// Joins pages into a stream. `read_page` returns the next page of the bounds, with at most the given number of events.
 fn paged<P, F>(
     bounds: Bounds<P>,
     place: impl Fn(&Envelope) -> P + Send + 'static,
-    page: impl Fn(Bounds<P>, u64) -> F + Send + 'static,
+    read_page: impl Fn(Bounds<P>, u64) -> F + Send + 'static,
 ) -> BoxStream<'static, Result<Envelope, StoreError>>
 where
     P: Copy + Ord + Default + Send + 'static,
@@ -109,11 +84,11 @@ where
     async_stream::try_stream! {
         let mut rest = bounds.rest(bounds.after, 0);
         while let Some(bounds) = rest {
-            let limit = bounds.limit.unwrap_or(PAGE).min(PAGE);
-            let events = page(bounds, limit).await?;
+            let limit = bounds.limit.unwrap_or(PAGE_EVENTS).min(PAGE_EVENTS);
+            let events = read_page(bounds, limit).await?;
             let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
-            let over = (events.len() as u64) < limit && number(bytes as u64) < BUDGET;
-            rest = events.last().and_then(|last| bounds.rest(place(last), events.len() as u64)).filter(|_| !over);
+            let is_last_page = (events.len() as u64) < limit && bigint(bytes as u64) < PAGE_BYTES;
+            rest = events.last().and_then(|last| bounds.rest(place(last), events.len() as u64)).filter(|_| !is_last_page);
             for event in events {
                 yield event;
             }
@@ -123,7 +98,7 @@ where
 }
 
 impl PgStore {
-    /// Up to `limit` events after `after`, in position order.
+    /// Returns up to `limit` events after the position `after`, in position order.
     pub(crate) async fn page(
         &self,
         aggregates: &[&'static str],
@@ -131,78 +106,81 @@ impl PgStore {
         limit: i64,
     ) -> Result<Vec<Envelope>, StoreError> {
         let limit = u64::try_from(limit).unwrap_or(0);
-        self.page_of_all(aggregates, Positions::since(after), limit).await
+        self.log_page(aggregates, Positions::since(after), limit).await
     }
 
-    async fn page_of_all(
+    async fn log_page(
         &self,
         aggregates: &[&'static str],
         bounds: Positions,
         limit: u64,
     ) -> Result<Vec<Envelope>, StoreError> {
-        let rows = sqlx::query(STREAM_ALL)
-            .bind(number(bounds.after.get()))
-            .bind(last(&bounds, |position: &Position| position.get()))
+        let rows = sqlx::query(READ_LOG_PAGE)
+            .bind(bigint(bounds.after.get()))
+            .bind(upper_bound(&bounds, |position: &Position| position.get()))
             .bind(aggregates)
-            .bind(number(limit))
-            .bind(BUDGET)
+            .bind(bigint(limit))
+            .bind(PAGE_BYTES)
             .fetch_all(self.pool())
             .await
             .map_err(|error| store_error(&error))?;
-        rows.iter().map(envelope).collect()
+        envelopes(&rows)
     }
 
-    async fn page_of_one(
+    async fn stream_page(
         &self,
         aggregate: &'static str,
         id: Uuid,
         bounds: Versions,
         limit: u64,
     ) -> Result<Vec<Envelope>, StoreError> {
-        let rows = sqlx::query(STREAM)
+        let rows = sqlx::query(READ_STREAM_PAGE)
             .bind(id)
             .bind(aggregate)
-            .bind(number(bounds.after.get()))
-            .bind(last(&bounds, |version: &Version| version.get()))
-            .bind(number(limit))
-            .bind(BUDGET)
+            .bind(bigint(bounds.after.get()))
+            .bind(upper_bound(&bounds, |version: &Version| version.get()))
+            .bind(bigint(limit))
+            .bind(PAGE_BYTES)
             .fetch_all(self.pool())
             .await
             .map_err(|error| store_error(&error))?;
-        rows.iter().map(envelope).collect()
+        envelopes(&rows)
     }
 
-    async fn end(&self) -> Result<Position, StoreError> {
+    async fn log_end(&self) -> Result<Position, StoreError> {
         let end: Option<i64> =
-            sqlx::query_scalar(END).fetch_optional(self.pool()).await.map_err(|error| store_error(&error))?;
-        end.map_or(Ok(Position::START), |end| count(end).map(Position::new))
+            sqlx::query_scalar(LOG_END).fetch_optional(self.pool()).await.map_err(|error| store_error(&error))?;
+        end.map_or(Ok(Position::START), |end| unsigned(end).map(Position::new))
     }
-}
 
-impl PgStore {
-    /// Shows the first events, loaded together with what others wait for; gives what is left to be read.
+    /// Visits the first events of a stream by a group load. Returns the bounds of the events left to read, if any.
     async fn visit_in_group(
         &self,
         aggregate: &'static str,
         id: Uuid,
         bounds: Versions,
-        visit: &mut (dyn FnMut(Recorded<'_>) -> Result<(), StoreError> + Send),
+        visit: &mut Visitor<'_>,
     ) -> Result<Option<Versions>, StoreError> {
         let Some(bounds) = bounds.rest(bounds.after, 0) else { return Ok(None) };
         if bounds.limit.is_some() {
             return Ok(Some(bounds));
         }
-        let (after, up_to) = (number(bounds.after.get()), last(&bounds, |version: &Version| version.get()));
-        let Some(loaded) = self.loads.load(Load { aggregate, id, after, up_to }).await else { return Ok(Some(bounds)) };
+        let after = bigint(bounds.after.get());
+        let up_to = upper_bound(&bounds, |version: &Version| version.get());
+        let Some(loaded) = self.loader.load(LoadRange { aggregate, id, after, up_to }).await else {
+            return Ok(Some(bounds));
+        };
         let rows = loaded?;
-        let (mut reached, mut bytes) = (bounds.after, 0);
+        let Some(first) = rows.first() else { return Ok(None) };
+        let columns = FoldColumns::locate(first)?;
+        let (mut last_version, mut bytes) = (bounds.after, 0);
         for row in &rows {
-            let (version, length) = show(row, 1, visit)?;
-            reached = version;
-            bytes += length;
+            let event = columns.visit(row, visit)?;
+            last_version = event.version;
+            bytes += event.payload_bytes;
         }
-        let all = number(rows.len() as u64) < loader::SHORT && number(bytes as u64) < loader::BUDGET;
-        Ok(if all { None } else { bounds.rest(reached, rows.len() as u64) })
+        let is_complete = bigint(rows.len() as u64) < loader::MAX_EVENTS && bigint(bytes as u64) < loader::MAX_BYTES;
+        Ok(if is_complete { None } else { bounds.rest(last_version, rows.len() as u64) })
     }
 }
 
@@ -214,11 +192,11 @@ impl Streamer for PgStore {
         bounds: Versions,
     ) -> BoxStream<'static, Result<Envelope, StoreError>> {
         let store = self.clone();
-        let page = move |bounds, limit| {
+        let read_page = move |bounds, limit| {
             let store = store.clone();
-            async move { store.page_of_one(aggregate, id, bounds, limit).await }
+            async move { store.stream_page(aggregate, id, bounds, limit).await }
         };
-        paged(bounds, |event| event.version, page)
+        paged(bounds, |event| event.version, read_page)
     }
 
     fn read_all(
@@ -228,12 +206,12 @@ impl Streamer for PgStore {
     ) -> BoxStream<'static, Result<Envelope, StoreError>> {
         let (store, aggregates) = (self.clone(), aggregates.to_vec());
         async move {
-            let bounds = bounds.up_to(store.end().await?);
-            let page = move |bounds, limit| {
+            let bounds = bounds.up_to(store.log_end().await?);
+            let read_page = move |bounds, limit| {
                 let (store, aggregates) = (store.clone(), aggregates.clone());
-                async move { store.page_of_all(&aggregates, bounds, limit).await }
+                async move { store.log_page(&aggregates, bounds, limit).await }
             };
-            Ok::<_, StoreError>(paged(bounds, |event| event.position, page))
+            Ok::<_, StoreError>(paged(bounds, |event| event.position, read_page))
         }
         .into_stream()
         .map(|opened| opened.unwrap_or_else(|error| stream::iter([Err(error)]).boxed()))
@@ -251,7 +229,7 @@ impl Streamer for PgStore {
         async move {
             let Some(bounds) = self.visit_in_group(aggregate, id, bounds, visit).await? else { return Ok(()) };
             let mut connection = self.pool().acquire().await.map_err(|error| store_error(&error))?;
-            visit_on(&mut connection, aggregate, id, bounds, visit).await
+            visit_stream(&mut connection, aggregate, id, bounds, visit).await
         }
         .boxed()
     }
