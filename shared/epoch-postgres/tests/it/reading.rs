@@ -1,4 +1,4 @@
-//! Long streams, large versions, tables that were never analysed.
+//! Reading long streams, high versions, and tables without statistics.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use futures::TryStreamExt;
 use sqlx::{Connection, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-/// Counts of one for tallies with the ids 0, 1, 2, …, `events` for each.
+/// Inserts `events` events into each of the tallies with ids 0, 1, 2, …
 async fn insert(pool: &PgPool, aggregates: i64, events: i64) {
     let encoded = TallyEvent::from(Tallied { by: 1 }).encode().unwrap();
-    let alone = "alter table events set unlogged; alter table events set (autovacuum_enabled = false)";
-    sqlx::raw_sql(alone).execute(pool).await.unwrap();
-    // Making an index afterwards is faster, but tells the planner how long the table is.
+    let prepare = "alter table events set unlogged; alter table events set (autovacuum_enabled = false)";
+    sqlx::raw_sql(prepare).execute(pool).await.unwrap();
+    // Creating the index afterwards is faster, but gives the planner the length of the table.
     let many = aggregates * events > 100_000;
     if many {
         let drop = "alter table events drop constraint events_aggregate_id_aggregate_version_key";
@@ -57,17 +57,17 @@ fn store_on(pool: PgPool) -> PgStore {
     store
 }
 
-/// Resident memory of this process in bytes.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_events_are_replayed_in_constant_memory() {
+async fn million_events_are_read_in_constant_memory() {
     const EVENTS: u64 = 1_000_000;
     const AGGREGATES: u64 = 20;
-    // Other tests of this process take some of it as well.
+    // Other tests of this process allocate memory too.
     const BOUND: u64 = 128 * 1024 * 1024;
     let database = TestDatabase::create().await;
     let store = store_on(database.epoch().await);
@@ -84,7 +84,7 @@ async fn a_million_events_are_replayed_in_constant_memory() {
         }
     }
     assert_eq!(read, EVENTS);
-    // The load of one aggregate, folded as the rows come.
+    // Loading one aggregate folds the rows as they arrive.
     let loaded = Repository::<Tally, _>::new(store.clone()).load(Uuid::nil()).await.unwrap();
     most = most.max(resident());
     assert_eq!((loaded.version.get(), loaded.state.counts), (EVENTS / AGGREGATES, EVENTS / AGGREGATES));
@@ -93,11 +93,11 @@ async fn a_million_events_are_replayed_in_constant_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_events_come_in_small_pages() {
+async fn large_events_are_read_in_small_pages() {
     let database = TestDatabase::create().await;
     let store = store_on(database.epoch().await);
     insert(store.pool(), 1, 400).await;
-    // 100 MB, all in one page if pages were bounded by events only.
+    // 100 MB, which would be one page if pages were bounded by events only.
     sqlx::query("update events set payload = convert_to(repeat('x', 250000), 'UTF8')")
         .execute(store.pool())
         .await
@@ -118,14 +118,14 @@ async fn large_events_come_in_small_pages() {
     database.drop().await;
 }
 
-/// At a peer, a version column overflowed at 65,535.
+/// In another framework, a version column overflowed at 65,535.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_aggregate_with_seventy_thousand_events_works() {
+async fn aggregate_with_70000_events_loads_and_appends() {
     let database = TestDatabase::create().await;
     let store = store_on(database.epoch().await);
     insert(store.pool(), 1, 70_000).await;
-    let kept = PgSnapshots::new(store.pool().clone());
-    let (snapshots, writer) = Snapshots::new(Arc::new(kept.clone()));
+    let snapshot_store = PgSnapshots::new(store.pool().clone());
+    let (snapshots, writer) = Snapshots::new(Arc::new(snapshot_store.clone()));
     let writing = tokio::spawn(writer.run());
     let tallies = Repository::<Tally, _>::new(store.clone())
         .with_cache(0)
@@ -145,20 +145,20 @@ async fn an_aggregate_with_seventy_thousand_events_works() {
     assert_eq!(events.iter().map(|event| event.version.get()).collect::<Vec<_>>(), [65_535, 65_536, 65_537]);
     drop((tallies, snapshots));
     writing.await.unwrap();
-    // Made from the first load, which had to fold everything.
-    assert_eq!(kept.newest(Tally::NAME, id.uuid()).await.unwrap().unwrap().version.get(), 70_000);
+    // Written after the first load, which folded the whole stream.
+    assert_eq!(snapshot_store.newest(Tally::NAME, id.uuid()).await.unwrap().unwrap().version.get(), 70_000);
     database.drop().await;
 }
 
-/// Loads that come together are one query; each must see its own stream, all of it, whatever the others are like.
+/// Concurrent loads share one query. Each must return its own stream completely.
 #[tokio::test(flavor = "multi_thread")]
-async fn loads_that_come_together_see_their_own_streams() {
+async fn grouped_loads_return_their_own_streams() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     let (store, appender) = PgStore::new(pool.clone(), LocalBus::new());
     let appending = tokio::spawn(appender.run());
     let tallies = Repository::<Tally, _>::new(store.clone()).with_cache(0);
-    // One more and one less than a group takes of a stream, and several times that.
+    // Around the limit of a group load (128 events), and several times that.
     let lengths = [0_u64, 1, 2, 127, 128, 129, 300, 1_000];
     let ids: Vec<Vec<Uuid>> = lengths.iter().map(|_| (0..8).map(|_| Uuid::now_v7()).collect()).collect();
     for (length, ids) in lengths.iter().zip(&ids) {
@@ -167,7 +167,7 @@ async fn loads_that_come_together_see_their_own_streams() {
             write(&store, *id, (0..*length).map(|_| event()).collect()).await;
         }
     }
-    // Two payloads are more than a group takes in bytes.
+    // Two payloads exceed the byte limit of a group load.
     let large = Uuid::now_v7();
     write(&store, large, (0..5).map(|_| long(50_000)).collect()).await;
     for round in 0..20 {
@@ -194,7 +194,7 @@ async fn loads_that_come_together_see_their_own_streams() {
             load.await.unwrap();
         }
         if round == 10 {
-            // Whose connection is lost says so, and the next one has another.
+            // A load on a lost connection fails, and the next load uses a new connection.
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() \
                  and datname = current_database() and query like '%lateral%'";
             sqlx::query(cut).execute(&pool).await.unwrap();
@@ -202,7 +202,7 @@ async fn loads_that_come_together_see_their_own_streams() {
             assert!(matches!(lost, Err(StoreError::Unavailable { .. })), "{lost:?}");
         }
     }
-    // Without the task that loads, everybody reads alone.
+    // Without the loader task each load reads on its own.
     appending.abort();
     assert!(appending.await.is_err());
     assert_eq!(tallies.load(Id::<Tally>::new(ids[7][0])).await.unwrap().version.get(), 1_000);
@@ -226,7 +226,7 @@ async fn write(store: &PgStore, id: Uuid, events: Vec<NewEvent>) {
 
 const ID: &str = "'00000000-0000-0000-0000-000000000007'";
 
-/// Arguments in the middle of the table, and how many rows are asked for at most.
+/// Returns arguments that select rows in the middle of the table, with a limit.
 fn arguments(query: &str) -> String {
     match query {
         "visit" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50"),
@@ -242,13 +242,13 @@ fn arguments(query: &str) -> String {
         "newest_snapshot_and_since" => format!("{ID}, 'tally', 50"),
         "put_state" => format!("{ID}, 'tally', 3, 1, '\\x00'"),
         "save_snapshots" => format!("array[{ID}::uuid], '{{tally}}', '{{3}}', '{{1}}', array['\\x00'::bytea]"),
-        other => panic!("arguments of {other}?"),
+        other => panic!("no arguments for {other}"),
     }
 }
 
-/// Whoever compares a copy with the log must come by every stream, also where another aggregate's lie between them.
+/// A comparison of a copy with the log must visit every stream, including those between streams of another aggregate.
 #[tokio::test]
-async fn a_page_of_streams_goes_on_where_the_one_before_ended() {
+async fn pages_of_stream_ends_cover_every_stream() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     insert(&pool, 8, 3).await;
@@ -264,7 +264,7 @@ async fn a_page_of_streams_goes_on_where_the_one_before_ended() {
             break;
         }
     }
-    // The nil id is before all pages; ids 3 and 4 are another aggregate's, and one page has nothing else.
+    // The nil id is before all pages. Ids 3 and 4 belong to another aggregate and fill one page.
     assert_eq!(found, [1, 2, 5, 6, 7].map(|id| (id, 3, 3)));
     assert_eq!(pages, 4);
     let other = store.ends("other", Uuid::nil(), 100).await.unwrap();
@@ -272,10 +272,10 @@ async fn a_page_of_streams_goes_on_where_the_one_before_ended() {
     database.drop().await;
 }
 
-/// A peer was 18 times slower until its table was first analysed. How much a query reads is what counts, not what its plan
-/// looks like: also when the plan was made while the table was empty.
+/// Another framework was 18 times slower until its table was first analyzed. The test measures the blocks that a query reads,
+/// and not its plan, also for plans made while the table was empty.
 #[tokio::test(flavor = "multi_thread")]
-async fn hot_queries_read_little_on_tables_that_were_never_analysed() {
+async fn hot_queries_read_few_blocks_without_statistics() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     let tables = "alter table events set (autovacuum_enabled = false); alter table states set (autovacuum_enabled = false); \
@@ -300,7 +300,7 @@ async fn hot_queries_read_little_on_tables_that_were_never_analysed() {
     sqlx::raw_sql(others).execute(&pool).await.unwrap();
     for (mode, mut connection) in planned {
         for (name, _) in hot_queries() {
-            // Once before, so that what the server reads about its own tables isn't counted.
+            // A first run, so that reads of the system catalog are not counted.
             run(&mut connection, format!("begin; {}; rollback", execute(name))).await;
             let explain = format!("explain (analyze, buffers, format json) {}", execute(name));
             let row = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
@@ -311,19 +311,19 @@ async fn hot_queries_read_little_on_tables_that_were_never_analysed() {
             assert!(read < 120, "{name} with {mode} read {read} blocks: {plan}");
         }
     }
-    let analysed: i64 = sqlx::query_scalar(
+    let analyzed: i64 = sqlx::query_scalar(
         "select count(*) from pg_class where relname in ('events', 'states', 'snapshots') and reltuples >= 0",
     )
     .fetch_one(&pool)
     .await
     .unwrap();
-    assert_eq!(analysed, 0, "never analysed");
+    assert_eq!(analyzed, 0, "the tables have no statistics");
     database.drop().await;
 }
 
-/// However much of a table one stream is: whoever sorts it has read all of it before the first event comes.
+/// A sort would read the whole stream before it returns the first event, even if the stream is most of the table.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_stream_comes_in_the_order_of_its_index() {
+async fn long_stream_is_read_in_index_order() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     insert(&pool, 3, 5_000).await;
