@@ -16,7 +16,9 @@ mod output;
 use std::{process::ExitCode, sync::Arc};
 
 use epoch::{Position, envelope::StreamKey};
-use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, Rebuild, Relay, dead_letters, in_building, replay};
+use epoch_postgres::{
+    PgHandler, PgStore, PgSubscription, Progress, Rebuild, Relay, building_generation, dead_letters, replay,
+};
 use serde_json::json;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +117,7 @@ impl Opened {
         if generation.is_none() {
             return Ok(serving);
         }
-        let building = in_building(&serving).await?;
+        let building = building_generation(&serving).await?;
         let building = building.filter(|building| epoch::handler::Subscription::name(building) == name);
         building.ok_or_else(|| OperateError::Nothing { what: format!("{name} is not being built") })
     }

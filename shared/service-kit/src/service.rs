@@ -17,8 +17,8 @@ use axum::{
 use epoch::{bus::Bus, handler::Subscription as _, local::LocalBus, memory::MemoryBus};
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{
-    PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, SharedTable, Watched, check_tables, is_transient,
-    migrate,
+    PgBus, PgHandler, PgStore, PgSubscription, Progress, Relay, SharedTable, WriteCheckedHandler, check_tables,
+    is_transient, migrate,
 };
 use epoch_rabbitmq::{RabbitBus, RabbitConfig};
 use epoch_registry::{FileRegistry, HttpRegistry, RegistryError, SchemaRegistry};
@@ -125,7 +125,7 @@ impl Assembled {
         all.extend(self.sagas.iter().map(ServiceSaga::handler));
         check_tables(&all)?;
         if cfg!(debug_assertions) {
-            all = all.into_iter().map(|handler| Watched::new(handler) as Arc<dyn PgHandler>).collect();
+            all = all.into_iter().map(|handler| WriteCheckedHandler::new(handler) as Arc<dyn PgHandler>).collect();
         }
         Ok(all)
     }

@@ -27,7 +27,7 @@ impl From<TxError> for Problem {
         match error {
             TxError::Conflict { .. } => contended(error.to_string()),
             // Whose words these are doesn't matter to a client, and the database's aren't for it.
-            _ if error.is_race() => contended("others were faster each time; the same request may be sent again"),
+            _ if error.is_conflict() => contended("others were faster each time; the same request may be sent again"),
             TxError::Repeated { .. } => Problem::internal(error),
             TxError::Store(error) => error.into(),
             TxError::Sql(error) => error.into(),
