@@ -9,7 +9,7 @@ use epoch::{
 };
 use tokio::sync::watch;
 
-use crate::store::append::AppendOutcome;
+use crate::store::append::AppendResult;
 
 /// Passes committed events to the subscriptions of this process and wakes its relay.
 #[derive(Clone)]
@@ -37,15 +37,15 @@ impl CommitAnnouncer {
     }
 
     /// Converts the outcome of a committed append, announcing its events.
-    pub(crate) fn appended(&self, outcome: AppendOutcome) -> Appended {
+    pub(crate) fn appended(&self, outcome: AppendResult) -> Appended {
         match outcome {
-            AppendOutcome::Committed(events) => {
+            AppendResult::Committed(events) => {
                 let receipt = self.announce(&events);
                 Appended::Committed { events, receipt }
             }
-            AppendOutcome::Conflict(actual) => Appended::Conflict { actual },
-            AppendOutcome::Repeated(record) => Appended::Repeated(record),
-            AppendOutcome::Reused => Appended::Reused,
+            AppendResult::Conflict(actual) => Appended::Conflict { actual },
+            AppendResult::Repeated(record) => Appended::Repeated(record),
+            AppendResult::Reused => Appended::Reused,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// The outcome of one append of a batch.
 #[derive(Debug)]
-pub(crate) enum AppendOutcome {
+pub(crate) enum AppendResult {
     Committed(Vec<Arc<Envelope>>),
     /// The aggregate is at this version.
     Conflict(Version),
@@ -49,7 +49,7 @@ struct AppendRow {
 pub(crate) async fn append_batch(
     connection: &mut PgConnection,
     batch: &[Append],
-) -> Result<Vec<AppendOutcome>, StoreError> {
+) -> Result<Vec<AppendResult>, StoreError> {
     let columns = AppendColumns::of(batch)?;
     let rows: Vec<AppendRow> = sqlx::query_as(include_str!("sql/append_batch.sql"))
         .bind(has_distinct_targets(batch))
@@ -85,17 +85,17 @@ pub(crate) fn has_distinct_targets(batch: &[Append]) -> bool {
     streams.len() == batch.len() && commands.len() == batch.len()
 }
 
-fn outcome(append: &Append, row: &AppendRow) -> Result<AppendOutcome, StoreError> {
+fn outcome(append: &Append, row: &AppendRow) -> Result<AppendResult, StoreError> {
     let version = version(row.version)?;
     match row.outcome {
         0 => {
             let first = unsigned(row.first_position.unwrap_or(0))?;
             let recorded_at = Timestamp::from_millis(row.recorded_at);
-            Ok(AppendOutcome::Committed(committed_envelopes(append, first, recorded_at)))
+            Ok(AppendResult::Committed(committed_envelopes(append, first, recorded_at)))
         }
-        1 => Ok(AppendOutcome::Conflict(version)),
-        2 => Ok(AppendOutcome::Repeated(CommandRecord { aggregate_id: row.aggregate_id, version })),
-        3 => Ok(AppendOutcome::Reused),
+        1 => Ok(AppendResult::Conflict(version)),
+        2 => Ok(AppendResult::Repeated(CommandRecord { aggregate_id: row.aggregate_id, version })),
+        3 => Ok(AppendResult::Reused),
         other => Err(StoreError::Refused { detail: format!("unknown append outcome {other}") }),
     }
 }

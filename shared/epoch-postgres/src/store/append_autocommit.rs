@@ -21,7 +21,7 @@ use crate::{
         rows::{bigint, schema_bigint, unsigned},
     },
     store::{
-        append::{AppendOutcome, append_batch, committed_envelopes, has_distinct_targets},
+        append::{AppendResult, append_batch, committed_envelopes, has_distinct_targets},
         append_columns::{AppendColumns, metadata_json},
     },
 };
@@ -33,7 +33,7 @@ const INSERT_EVENTS: &str = include_str!("sql/insert_events.sql");
 pub(crate) async fn append_autocommit(
     connection: &mut PgConnection,
     batch: &[Append],
-) -> Result<Vec<AppendOutcome>, StoreError> {
+) -> Result<Vec<AppendResult>, StoreError> {
     let is_single_event = |append: &Append| append.events.len() == 1 && append.context.idempotency.is_none();
     if !batch.iter().all(is_single_event) || !has_distinct_targets(batch) {
         return append_batch(connection, batch).await;
@@ -50,7 +50,7 @@ pub(crate) async fn append_autocommit(
             continue;
         };
         let (position, recorded_at) = (unsigned(row.position)?, Timestamp::from_millis(row.recorded_at));
-        outcomes.push(AppendOutcome::Committed(committed_envelopes(append, position, recorded_at)));
+        outcomes.push(AppendResult::Committed(committed_envelopes(append, position, recorded_at)));
     }
     Ok(outcomes)
 }

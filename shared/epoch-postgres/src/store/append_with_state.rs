@@ -15,7 +15,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{
     database::{begin::begin, error::store_error},
-    store::append::{AppendOutcome, append_batch},
+    store::append::{AppendResult, append_batch},
 };
 
 /// How long the transaction may take.
@@ -27,7 +27,7 @@ pub(crate) async fn append_with_state<A: Aggregate>(
     append: Append,
     states: &dyn StateStore<A, PgConnection>,
     change: &Change<A>,
-) -> Result<AppendOutcome, StoreError> {
+) -> Result<AppendResult, StoreError> {
     let transaction = async {
         let mut transaction = begin(pool, "begin").await.map_err(|error| store_error(&error))?;
         let outcomes = append_batch(&mut transaction, std::slice::from_ref(&append)).await?;
@@ -35,7 +35,7 @@ pub(crate) async fn append_with_state<A: Aggregate>(
             return Err(StoreError::Refused { detail: "append returned no outcome".to_owned() });
         };
         // Without this commit the transaction is rolled back when it is dropped.
-        if let AppendOutcome::Committed(_) = outcome {
+        if let AppendResult::Committed(_) = outcome {
             change.write(states, &mut *transaction).await?;
             transaction.commit().await.map_err(|error| store_error(&error))?;
         }

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     database::{connect::dedicated_connection, error::store_error},
-    store::{announcer::CommitAnnouncer, append::AppendOutcome, append_autocommit::append_autocommit, loader::Loader},
+    store::{announcer::CommitAnnouncer, append::AppendResult, append_autocommit::append_autocommit, loader::Loader},
 };
 
 /// How many appends share a commit at most.
@@ -120,7 +120,7 @@ impl AppendLoop {
         &self,
         cached: &mut Option<PgConnection>,
         appends: &[Append],
-    ) -> Result<Vec<AppendOutcome>, StoreError> {
+    ) -> Result<Vec<AppendResult>, StoreError> {
         let connection = match cached {
             Some(connection) => connection,
             None => cached.insert(dedicated_connection(&self.pool).await.map_err(|error| store_error(&error))?),

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     database::begin::OpenTransaction,
     store::{
-        append::{AppendOutcome, append_batch},
+        append::{AppendResult, append_batch},
         commands::find_command,
         pg_store::PgStore,
         streams::visit_stream,
@@ -272,16 +272,16 @@ fn decide<A: Aggregate>(
     Ok(Decision { append: Some(append), change })
 }
 
-fn committed_events(outcome: AppendOutcome, append: &Append) -> Result<Vec<Arc<Envelope>>, TxError> {
+fn committed_events(outcome: AppendResult, append: &Append) -> Result<Vec<Arc<Envelope>>, TxError> {
     match outcome {
-        AppendOutcome::Committed(events) => Ok(events),
-        AppendOutcome::Conflict(actual) => Err(TxError::Conflict {
+        AppendResult::Committed(events) => Ok(events),
+        AppendResult::Conflict(actual) => Err(TxError::Conflict {
             aggregate: append.aggregate,
             id: append.aggregate_id,
             expected: append.expected,
             actual,
         }),
-        AppendOutcome::Repeated(_) | AppendOutcome::Reused => {
+        AppendResult::Repeated(_) | AppendResult::Reused => {
             Err(TxError::Repeated { command_id: append.context.command_id })
         }
     }

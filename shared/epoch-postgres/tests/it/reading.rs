@@ -1,9 +1,9 @@
-//! Reading long streams, high versions, and tables without statistics.
+//! Reading long streams, high versions, large events and grouped loads.
 
 use std::sync::Arc;
 
 use epoch::{
-    Aggregate, CommandContext, DomainEvent, Id, Positions, Repository, Version, Versions,
+    Aggregate, CommandContext, Id, Positions, Repository, Version, Versions,
     fold::Recorded,
     local::LocalBus,
     repository::At,
@@ -11,51 +11,11 @@ use epoch::{
     store::{Append, Appended, Appender, NewEvent, StoreError, Streamer},
     testkit::{Tallied, Tally, TallyCommand, TallyEvent},
 };
-use epoch_postgres::{
-    PgBlobStates, PgSnapshots, PgStore,
-    testkit::{TestDatabase, hot_queries},
-};
+use epoch_postgres::{PgBlobStates, PgSnapshots, PgStore, testkit::TestDatabase};
 use futures::TryStreamExt;
-use sqlx::{Connection, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-/// Inserts `events` events into each of the tallies with ids 0, 1, 2, …
-async fn insert(pool: &PgPool, aggregates: i64, events: i64) {
-    let encoded = TallyEvent::from(Tallied { by: 1 }).encode().unwrap();
-    let prepare = "alter table events set unlogged; alter table events set (autovacuum_enabled = false)";
-    sqlx::raw_sql(prepare).execute(pool).await.unwrap();
-    // Creating the index afterwards is faster, but gives the planner the length of the table.
-    let many = aggregates * events > 100_000;
-    if many {
-        let drop = "alter table events drop constraint events_aggregate_id_aggregate_version_key";
-        sqlx::raw_sql(drop).execute(pool).await.unwrap();
-    }
-    sqlx::query(
-        "insert into events (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \
-         occurred_at, recorded_at) select 'tally', id, n, id, 'Tallied', $3, $4, $5::json, n, n \
-         from generate_series(1, $2) n, \
-         (select lpad(to_hex(a), 32, '0')::uuid as id from generate_series(0, $1 - 1) a offset 0) tallies",
-    )
-    .bind(aggregates)
-    .bind(events)
-    .bind(encoded.schema.get().cast_signed())
-    .bind(encoded.payload.as_ref())
-    .bind(format!("{{\"command_id\":\"{0}\",\"correlation_id\":\"{0}\"}}", Uuid::nil()))
-    .execute(pool)
-    .await
-    .unwrap();
-    if many {
-        let add = "alter table events add constraint events_aggregate_id_aggregate_version_key \
-             unique (aggregate_id, aggregate, version)";
-        sqlx::raw_sql(add).execute(pool).await.unwrap();
-    }
-}
-
-fn store_on(pool: PgPool) -> PgStore {
-    let (store, appender) = PgStore::new(pool, LocalBus::new());
-    tokio::spawn(appender.run());
-    store
-}
+use crate::tally_log::{insert, store_on};
 
 /// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
@@ -224,28 +184,6 @@ async fn write(store: &PgStore, id: Uuid, events: Vec<NewEvent>) {
     assert!(matches!(store.append(append).await, Ok(Appended::Committed { .. })));
 }
 
-const ID: &str = "'00000000-0000-0000-0000-000000000007'";
-
-/// Returns arguments that select rows in the middle of the table, with a limit.
-fn arguments(query: &str) -> String {
-    match query {
-        "visit" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50"),
-        "visit_many" => {
-            format!("array[{ID}::uuid], '{{tally}}', '{{2500}}', '{{9223372036854775807}}', 50, 64000")
-        }
-        "stream" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50, 4000000"),
-        "stream_all" => "25000, 9223372036854775807, '{tally}', 50, 4000000".to_owned(),
-        "end" => String::new(),
-        "ends" => format!("'tally', '{}', 8", Uuid::nil()),
-        "find_command" => format!("{ID}, '\\x00'"),
-        "get_state" | "delete_state" | "newest_snapshot" | "discard_snapshot" => format!("{ID}, 'tally'"),
-        "newest_snapshot_and_since" => format!("{ID}, 'tally', 50"),
-        "put_state" => format!("{ID}, 'tally', 3, 1, '\\x00'"),
-        "save_snapshots" => format!("array[{ID}::uuid], '{{tally}}', '{{3}}', '{{1}}', array['\\x00'::bytea]"),
-        other => panic!("no arguments for {other}"),
-    }
-}
-
 /// A comparison of a copy with the log must visit every stream, including those between streams of another aggregate.
 #[tokio::test]
 async fn pages_of_stream_ends_cover_every_stream() {
@@ -270,89 +208,4 @@ async fn pages_of_stream_ends_cover_every_stream() {
     let other = store.ends("other", Uuid::nil(), 100).await.unwrap();
     assert_eq!((other.ends.len(), other.next), (2, None));
     database.drop().await;
-}
-
-/// Another framework was 18 times slower until its table was first analyzed. The test measures the blocks that a query reads,
-/// and not its plan, also for plans made while the table was empty.
-#[tokio::test(flavor = "multi_thread")]
-async fn hot_queries_read_few_blocks_without_statistics() {
-    let database = TestDatabase::create().await;
-    let pool = database.epoch().await;
-    let tables = "alter table events set (autovacuum_enabled = false); alter table states set (autovacuum_enabled = false); \
-         alter table snapshots set (autovacuum_enabled = false); alter table commands set (autovacuum_enabled = false)";
-    sqlx::raw_sql(tables).execute(&pool).await.unwrap();
-    let mut planned = Vec::new();
-    for mode in ["force_custom_plan", "force_generic_plan", "auto"] {
-        let mut connection = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
-        run(&mut connection, format!("set plan_cache_mode = {mode}")).await;
-        for (name, query) in hot_queries() {
-            run(&mut connection, format!("prepare q_{name} as {query}")).await;
-            for _ in 0..6 {
-                run(&mut connection, format!("begin; {}; rollback", execute(name))).await;
-            }
-        }
-        planned.push((mode, connection));
-    }
-    insert(&pool, 10, 5_000).await;
-    let others = "insert into states select lpad(to_hex(n), 32, '0')::uuid, 'tally', 1, 1, '\\x00' from generate_series(1, 50000) n; \
-         insert into snapshots select lpad(to_hex(n), 32, '0')::uuid, 'tally', 1, 1, '\\x00' from generate_series(1, 50000) n; \
-         insert into commands select lpad(to_hex(n), 32, '0')::uuid, '\\x00', lpad('1', 32, '0')::uuid, 1, 1 from generate_series(1, 50000) n";
-    sqlx::raw_sql(others).execute(&pool).await.unwrap();
-    for (mode, mut connection) in planned {
-        for (name, _) in hot_queries() {
-            // A first run, so that reads of the system catalog are not counted.
-            run(&mut connection, format!("begin; {}; rollback", execute(name))).await;
-            let explain = format!("explain (analyze, buffers, format json) {}", execute(name));
-            let row = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
-            let plan = row.get::<sqlx::types::Json<serde_json::Value>, _>(0).0;
-            let blocks = |kind: &str| plan[0]["Plan"][kind].as_u64().unwrap();
-            let read = blocks("Shared Hit Blocks") + blocks("Shared Read Blocks");
-            assert!(read > 0, "{name} read nothing: {plan}");
-            assert!(read < 120, "{name} with {mode} read {read} blocks: {plan}");
-        }
-    }
-    let analyzed: i64 = sqlx::query_scalar(
-        "select count(*) from pg_class where relname in ('events', 'states', 'snapshots') and reltuples >= 0",
-    )
-    .fetch_one(&pool)
-    .await
-    .unwrap();
-    assert_eq!(analyzed, 0, "the tables have no statistics");
-    database.drop().await;
-}
-
-/// A sort would read the whole stream before it returns the first event, even if the stream is most of the table.
-#[tokio::test(flavor = "multi_thread")]
-async fn long_stream_is_read_in_index_order() {
-    let database = TestDatabase::create().await;
-    let pool = database.epoch().await;
-    insert(&pool, 3, 5_000).await;
-    let mut connection = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
-    run(&mut connection, "analyze events".to_owned()).await;
-    let (_, visit) = hot_queries().into_iter().find(|(name, _)| *name == "visit").unwrap();
-    for mode in ["force_custom_plan", "force_generic_plan"] {
-        run(&mut connection, format!("set plan_cache_mode = {mode}; prepare visit as {visit}")).await;
-        let id = "'00000000-0000-0000-0000-000000000002'";
-        let explain =
-            format!("explain (analyze, format json) execute visit({id}, 'tally', 128, 9223372036854775807, null)");
-        let row = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
-        let plan = row.get::<sqlx::types::Json<serde_json::Value>, _>(0).0;
-        assert_eq!(plan[0]["Plan"]["Actual Rows"].as_f64(), Some(4_872.0), "{plan}");
-        let plan = plan.to_string();
-        assert!(plan.contains("Index Scan") && !plan.contains("Sort") && !plan.contains("Seq Scan"), "{mode}: {plan}");
-        run(&mut connection, "deallocate visit".to_owned()).await;
-    }
-    database.drop().await;
-}
-
-fn execute(name: &str) -> String {
-    let arguments = arguments(name);
-    if arguments.is_empty() { format!("execute q_{name}") } else { format!("execute q_{name}({arguments})") }
-}
-
-async fn run(connection: &mut PgConnection, statement: String) {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
-        .execute(connection)
-        .await
-        .unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
