@@ -105,7 +105,7 @@ impl PgTx {
     ///
     /// # Errors
     /// [`ExecuteError::CommandReused`] when the id belongs to another command; [`StoreError`] when the store can't be read.
-    pub async fn repeated<E: std::error::Error>(
+    pub async fn find_repeated<E: std::error::Error>(
         &mut self,
         context: &CommandContext,
     ) -> Result<Option<Executed>, ExecuteError<E>> {
@@ -132,7 +132,7 @@ impl PgTx {
         context: &CommandContext,
     ) -> Result<Executed, ExecuteError<A::Error>> {
         let id = id.uuid();
-        if let Some(executed) = self.repeated(context).await? {
+        if let Some(executed) = self.find_repeated(context).await? {
             return Ok(executed);
         }
         let loaded = self.load(repository, id).await?;
