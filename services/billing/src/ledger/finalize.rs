@@ -122,7 +122,7 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Option<Executed>, LedgerError> {
         lock(tx, organization).await?;
-        if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
+        if let Some(executed) = tx.find_repeated::<InvoiceError>(context).await? {
             return Ok(Some(executed));
         }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
@@ -185,7 +185,7 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Executed, LedgerError> {
         lock(tx, organization).await?;
-        if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
+        if let Some(executed) = tx.find_repeated::<InvoiceError>(context).await? {
             return Ok(executed);
         }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
