@@ -1,8 +1,8 @@
 //! Corrects a read model and rebuilds it while it serves.
 //!
-//! Run with `DATABASE_URL=… cargo run -p epoch-postgres --example rebuild`. Revision 1 of the handler ignores withdrawals.
-//! Revision 2 is correct: it builds a second table from the log, and one transaction swaps the two. The tables are in the
-//! schema `epoch_example_rebuild`.
+//! Run with `DATABASE_URL=… cargo run -p epoch-postgres --example rebuild`. Revision 1 of the handler ignores
+//! withdrawals. Revision 2 is correct: it builds a second table from the log, and one transaction swaps the two. The
+//! tables are in the schema `epoch_example_rebuild`.
 
 use std::{env, process::ExitCode, sync::Arc};
 

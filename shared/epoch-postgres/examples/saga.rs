@@ -1,8 +1,8 @@
 //! Transfers money to another bank, and refunds it when the other bank rejects the transfer.
 //!
 //! Run with `DATABASE_URL=… cargo run -p epoch-postgres --example saga`. The account is debited in the transaction that
-//! begins the saga. The request to the other bank is sent after that commit, and retried until it is answered. A rejection
-//! compensates the debit. The tables are in the schema `epoch_example_saga`.
+//! begins the saga. The request to the other bank is sent after that commit, and retried until it is answered. A
+//! rejection compensates the debit. The tables are in the schema `epoch_example_saga`.
 
 use std::{convert::Infallible, env, process::ExitCode, sync::Arc, time::Duration};
 

@@ -1,13 +1,17 @@
 //! Epoch on Postgres. One schema of a database holds a service's event store, its delivery gate and its relay cursor.
 //!
-//! - [`PgStore`] appends events in groups and reads them; [`PgTx`] is a transaction over several aggregates and the caller's
+//! - [`PgStore`] appends events in groups and reads them; [`PgTx`] is a transaction over several aggregates and the
+//!   caller's
 //!   own tables.
 //! - [`PgBlobStates`] and [`PgSnapshots`] store aggregate states.
-//! - [`PgSubscription`] delivers events to a handler through the gate. [`dead_letters`] holds the events that it failed on.
-//! - [`Relay`] publishes the log to a bus; [`PgBus`] is a bus without a broker; [`replay`] delivers from the log itself.
+//! - [`PgSubscription`] delivers events to a handler through the gate. [`dead_letters`] holds the events that it failed
+//!   on.
+//! - [`Relay`] publishes the log to a bus; [`PgBus`] is a bus without a broker; [`replay`] delivers from the log
+//!   itself.
 //! - [`saga`] holds saga instances, their timers and their outbox; [`PgKeyStore`] holds the keys of personal data.
 //! - [`Progress`] lets a read wait for a version, and measures the lag of subscriptions.
-//! - [`Rebuild`] builds a projection again while the current one serves. [`WriteCheckedHandler`] and [`check_tables`] ensure
+//! - [`Rebuild`] builds a projection again while the current one serves. [`WriteCheckedHandler`] and [`check_tables`]
+//!   ensure
 //!   that it covers every table that the handler writes.
 //! - [`migrate`] creates and updates the tables and functions.
 

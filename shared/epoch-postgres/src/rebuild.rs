@@ -1,19 +1,20 @@
 //! Rebuilding a projection while the current one serves.
 //!
-//! A projection that derives new rows from old events must read all of them again, which takes long. Meanwhile reads and
-//! commands continue, and processes start and stop. A rebuild therefore fills a new generation through the gate, like any
-//! other subscription, with tables and cursors of its own. It replaces the serving generation in one transaction, once it
-//! has applied every event that the serving one has. Until then the old generation serves, and an interrupted rebuild is
-//! resumed by the next one. Events that the old generation had not applied are delivered to the new one.
+//! A projection that derives new rows from old events must read all of them again, which takes long. Meanwhile reads
+//! and commands continue, and processes start and stop. A rebuild therefore fills a new generation through the gate,
+//! like any other subscription, with tables and cursors of its own. It replaces the serving generation in one
+//! transaction, once it has applied every event that the serving one has. Until then the old generation serves, and an
+//! interrupted rebuild is resumed by the next one. Events that the old generation had not applied are delivered to the
+//! new one.
 //!
-//! The service's own events are read from its log. Events of other services come from the start of the bus, in a consumer
-//! group of the new generation.
+//! The service's own events are read from its log. Events of other services come from the start of the bus, in a
+//! consumer group of the new generation.
 //!
 //! Plain tables that only this handler writes can be rebuilt, as declared in
-//! [`tables`](epoch::handler::EventHandler::tables); a handler that writes other tables ends its rebuild. These tables can't
-//! be rebuilt: tables that views or foreign keys of other tables depend on, inherited or partitioned tables, and tables with
-//! serial columns (identity columns are fine). Indexes, constraints, triggers and grants are copied; row security and
-//! ownership are not.
+//! [`tables`](epoch::handler::EventHandler::tables); a handler that writes other tables ends its rebuild. These tables
+//! can't be rebuilt: tables that views or foreign keys of other tables depend on, inherited or partitioned tables, and
+//! tables with serial columns (identity columns are fine). Indexes, constraints, triggers and grants are copied; row
+//! security and ownership are not.
 
 mod attempt;
 mod building;

@@ -2,8 +2,9 @@
 //!
 //! An event must reach the bus if and only if it was committed, although bus and database share no transaction and the
 //! process may die at any point. The relay publishes at least once, and in version order per aggregate. One leader per
-//! schema reads the log in position order, publishes, waits for the acknowledgements, and only then advances its cursor by
-//! the acknowledged prefix. Each leader has a higher fence than the one before; a former leader can't advance the cursor.
+//! schema reads the log in position order, publishes, waits for the acknowledgements, and only then advances its cursor
+//! by the acknowledged prefix. Each leader has a higher fence than the one before; a former leader can't advance the
+//! cursor.
 
 use std::{sync::Arc, time::Duration};
 
@@ -129,7 +130,8 @@ impl Relay {
 
     /// Leads until `stop`. Returns at once when another process is the leader.
     async fn lead(&self, stop: &CancellationToken) -> Result<(), Resignation> {
-        // The lock belongs to this connection: when the connection or the process dies, another relay becomes the leader.
+        // The lock belongs to this connection: when the connection or the process dies, another relay becomes the
+        // leader.
         let options = self.store.pool().connect_options();
         let mut lock = PgConnection::connect_with(&options).await?;
         let is_leader: bool = sqlx::query_scalar(LOCK_LEADERSHIP).fetch_one(&mut lock).await?;

@@ -1,9 +1,9 @@
 //! Opening transactions in a way that survives a cancelled caller.
 //!
-//! sqlx 0.9.0 counts a transaction only after the server has answered `begin`. If the caller is dropped while it waits for
-//! that answer, the connection returns to the pool with an open transaction, and the next user's writes are never
-//! committed. [`begin`] and [`begin_with_statements`] therefore finish in a task of their own when they are dropped, and
-//! that task rolls the transaction back.
+//! sqlx 0.9.0 counts a transaction only after the server has answered `begin`. If the caller is dropped while it waits
+//! for that answer, the connection returns to the pool with an open transaction, and the next user's writes are never
+//! committed. [`begin`] and [`begin_with_statements`] therefore finish in a task of their own when they are dropped,
+//! and that task rolls the transaction back.
 
 use std::{
     future::Future,

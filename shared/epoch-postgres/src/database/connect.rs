@@ -16,7 +16,8 @@ use sqlx::{
 /// # Errors
 /// When the server can't be reached.
 pub async fn connect(pool: PgPoolOptions, server: PgConnectOptions, schema: &str) -> Result<PgPool, sqlx::Error> {
-    // The first use of a broken connection fails and replaces it. A test before each use would cost a round trip a query.
+    // The first use of a broken connection fails and replaces it. A test before each use would cost a round trip a
+    // query.
     let settings = [("search_path", schema), ("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
     pool.test_before_acquire(false).connect_with(server.options(settings)).await
 }

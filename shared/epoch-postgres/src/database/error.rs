@@ -13,7 +13,8 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Raised by `epoch_enter` when the subscription's generation has been replaced. A retry looks up the serving generation.
+/// Raised by `epoch_enter` when the subscription's generation has been replaced. A retry looks up the serving
+/// generation.
 const RETIRED: &str = "EP001";
 
 /// Source: PostgreSQL 15 documentation, appendix A, "PostgreSQL Error Codes".

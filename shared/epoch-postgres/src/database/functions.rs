@@ -1,12 +1,13 @@
 //! Epoch's SQL functions, kept as files in `sql/functions/` and applied after the migrations.
 //!
-//! A change edits the function's file and increments [`REVISION`]; it is never copied into a migration. During a rolling
-//! update, processes of two releases share one schema, so a file may never change the signature or the meaning of a
-//! function that a release calls: a new signature is a new function, and the earlier one stays until no release calls it.
+//! A change edits the function's file and increments [`REVISION`]; it is never copied into a migration. During a
+//! rolling update, processes of two releases share one schema, so a file may never change the signature or the meaning
+//! of a function that a release calls: a new signature is a new function, and the earlier one stays until no release
+//! calls it.
 //!
 //! `create or replace` takes locks and leaves dead rows in `pg_proc`. The files are therefore applied only when the
-//! stored revision is older, or has the same number and another fingerprint. A process with an older revision leaves the
-//! newer functions in place.
+//! stored revision is older, or has the same number and another fingerprint. A process with an older revision leaves
+//! the newer functions in place.
 
 use epoch::Timestamp;
 use sqlx::{Connection, FromRow, PgConnection};

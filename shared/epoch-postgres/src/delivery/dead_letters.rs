@@ -1,7 +1,7 @@
 //! Dead letters: the queued events of parked aggregates, and the operations on them.
 //!
-//! While an aggregate is parked, its events queue in version order. [`retry`] and [`skip`] release them in that order. A
-//! skipped event stays in the table with the time of the skip.
+//! While an aggregate is parked, its events queue in version order. [`retry`] and [`skip`] release them in that order.
+//! A skipped event stays in the table with the time of the skip.
 
 use epoch::{
     Timestamp, Version,
@@ -96,8 +96,8 @@ pub async fn is_parked(subscription: &PgSubscription, stream: &StreamKey) -> Res
     parked.map_err(|error| store_error(&error))
 }
 
-/// Attempts the queued events of a parked aggregate again, in order, and unparks it when all are applied. Returns how many
-/// were applied.
+/// Attempts the queued events of a parked aggregate again, in order, and unparks it when all are applied. Returns how
+/// many were applied.
 ///
 /// # Errors
 /// The handler's error on the first event that it still can't apply; the aggregate stays parked there.

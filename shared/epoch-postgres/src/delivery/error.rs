@@ -74,8 +74,8 @@ impl HandlerError {
         }
     }
 
-    /// Returns whether the cause is outside the event: the server is away, another transaction interfered, or the handler
-    /// itself must be rebuilt or corrected. Such an error parks no aggregate.
+    /// Returns whether the cause is outside the event: the server is away, another transaction interfered, or the
+    /// handler itself must be rebuilt or corrected. Such an error parks no aggregate.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {

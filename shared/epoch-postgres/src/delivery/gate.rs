@@ -58,8 +58,8 @@ enum Begun {
     Unlocked(PgTx),
 }
 
-/// Opens the transaction. If all events are next, the cursors move with the first statement: no lock and no judgement is
-/// needed then. On the fast path, that statement is sent together with `begin`.
+/// Opens the transaction. If all events are next, the cursors move with the first statement: no lock and no judgement
+/// is needed then. On the fast path, that statement is sent together with `begin`.
 async fn begin(
     runner: &HandlerRunner,
     generation: &Generation,

@@ -1,10 +1,10 @@
 //! Generations: which tables and cursors of a subscription are serving.
 //!
-//! During a rebuild a projection exists twice. When the two are swapped, other processes may be in the middle of a batch,
-//! some of them with a handler of another revision. A transaction that moves cursors therefore holds the gate lock of its
-//! generation shared, and the swap takes it exclusively: the transaction either ends before the swap or is refused. A
-//! process works for the serving generation only if its handler has that generation's revision; until then its batches
-//! fail as transient. The SQL function `epoch_enter` enforces this.
+//! During a rebuild a projection exists twice. When the two are swapped, other processes may be in the middle of a
+//! batch, some of them with a handler of another revision. A transaction that moves cursors therefore holds the gate
+//! lock of its generation shared, and the swap takes it exclusively: the transaction either ends before the swap or is
+//! refused. A process works for the serving generation only if its handler has that generation's revision; until then
+//! its batches fail as transient. The SQL function `epoch_enter` enforces this.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,9 @@
 //! The lag of subscriptions.
 //!
-//! A read model that follows slowly or not at all reports no error, so its lag is measured. The measurement counts events
-//! that are committed in this log and not applied; it does not read the whole log each time, and an idle subscription
-//! costs the same for any length of the log. Events of other services are not in this log; the bus has its own figures.
+//! A read model that follows slowly or not at all reports no error, so its lag is measured. The measurement counts
+//! events that are committed in this log and not applied; it does not read the whole log each time, and an idle
+//! subscription costs the same for any length of the log. Events of other services are not in this log; the bus has its
+//! own figures.
 
 use std::time::Duration;
 

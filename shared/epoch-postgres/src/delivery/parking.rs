@@ -1,7 +1,7 @@
 //! Parking an aggregate after its handler has failed.
 //!
-//! A failing event stops only its own aggregate: after the last attempt the event becomes a dead letter, later events of
-//! the aggregate queue after it, and all other aggregates continue.
+//! A failing event stops only its own aggregate: after the last attempt the event becomes a dead letter, later events
+//! of the aggregate queue after it, and all other aggregates continue.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Reading your own writes: waiting until a subscription has applied a version.
 //!
-//! A read model follows the events, so a read right after a command may not show its effect. A read that names a version
-//! is answered from a model that has applied it, or not at all. Only the cursor row decides; a notice within this process
-//! only causes an earlier look at it.
+//! A read model follows the events, so a read right after a command may not show its effect. A read that names a
+//! version is answered from a model that has applied it, or not at all. Only the cursor row decides; a notice within
+//! this process only causes an earlier look at it.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Replay: delivering the store's own events to a subscription.
 //!
-//! A new subscription needs the events from before its start, a lagging one the events that it missed. Replay uses the same
-//! gate as the other delivery sources, so it can run at any time and any number of times.
+//! A new subscription needs the events from before its start, a lagging one the events that it missed. Replay uses the
+//! same gate as the other delivery sources, so it can run at any time and any number of times.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! A handler with its delivery gate.
 //!
-//! A batch is delivered as a whole. If the handler fails, the batch is split by aggregate and then by event, so that only
-//! the failing aggregate is parked. Transient errors park nothing; the source delivers the batch again.
+//! A batch is delivered as a whole. If the handler fails, the batch is split by aggregate and then by event, so that
+//! only the failing aggregate is parked. Transient errors park nothing; the source delivers the batch again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +36,8 @@ impl PgSubscription {
         Self { runner: HandlerRunner::new(handler, store, progress), retry: RetryPolicy::HANDLER }
     }
 
-    /// Returns the subscription for a generation that is being built; the search path of `store` starts with its schema.
+    /// Returns the subscription for a generation that is being built; the search path of `store` starts with its
+    /// schema.
     pub(crate) fn for_generation(&self, handler: Arc<dyn PgHandler>, store: PgStore, generation: Generation) -> Self {
         Self { runner: self.runner.for_generation(handler, store, generation), retry: self.retry }
     }
@@ -131,7 +132,8 @@ impl Subscription for PgSubscription {
         if events.is_empty() {
             return Ok(Delivered::default());
         }
-        // Checked here too, and not only where routes are set up: no wiring may start external effects on the fast path.
+        // Checked here too, and not only where routes are set up: no wiring may start external effects on the fast
+        // path.
         if source == Way::Local && !self.locally() {
             return Ok(Delivered { gap: events.len(), ..Delivered::default() });
         }

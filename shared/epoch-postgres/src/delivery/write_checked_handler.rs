@@ -1,9 +1,10 @@
 //! A handler with a check of its writes against its declared tables.
 //!
-//! A rebuild would write a table that a handler fills without declaring it a second time. A batch that wrote such a table
-//! is therefore refused before it commits: in every rebuild, and in each use of a [`WriteCheckedHandler`]. The server's
-//! own statistics of the transaction name the written tables, so writes of triggers and cascades count as well. With
-//! `track_counts` off there are no statistics, and nothing is refused; the server would not vacuum then either.
+//! A rebuild would write a table that a handler fills without declaring it a second time. A batch that wrote such a
+//! table is therefore refused before it commits: in every rebuild, and in each use of a [`WriteCheckedHandler`]. The
+//! server's own statistics of the transaction name the written tables, so writes of triggers and cascades count as
+//! well. With `track_counts` off there are no statistics, and nothing is refused; the server would not vacuum then
+//! either.
 
 use std::{
     collections::HashMap,
@@ -34,7 +35,8 @@ const EPOCH_TABLES: &[&str] = &[
     "generations",
 ];
 
-/// A handler with a check of its writes. The check costs two queries a batch: rebuilds always use it, others only in tests.
+/// A handler with a check of its writes. The check costs two queries a batch: rebuilds always use it, others only in
+/// tests.
 pub struct WriteCheckedHandler {
     handler: Arc<dyn PgHandler>,
     undeclared: OnceLock<String>,

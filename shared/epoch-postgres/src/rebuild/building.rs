@@ -1,8 +1,8 @@
 //! A generation under construction, during one attempt.
 //!
-//! An attempt may end at any point, and two may start at once. One process at a time builds: it holds an advisory lock that
-//! ends with its connection. A generation left by an earlier attempt is resumed if it fits this handler and these tables;
-//! otherwise it is discarded first.
+//! An attempt may end at any point, and two may start at once. One process at a time builds: it holds an advisory lock
+//! that ends with its connection. A generation left by an earlier attempt is resumed if it fits this handler and these
+//! tables; otherwise it is discarded first.
 
 use std::sync::Arc;
 
@@ -134,8 +134,8 @@ impl Building {
     /// Releases the lock.
     pub(super) async fn end(mut self) {
         self.subscription.runner.store.pool().close().await;
-        // Explicitly, since a server may notice a closed connection only after the next rebuild has started. Both calls may
-        // fail when the server is gone; the lock is released then too.
+        // Explicitly, since a server may notice a closed connection only after the next rebuild has started. Both calls
+        // may fail when the server is gone; the lock is released then too.
         let _ = sqlx::query("select pg_advisory_unlock_all()").execute(&mut self.lock).await;
         let _ = self.lock.close().await;
     }

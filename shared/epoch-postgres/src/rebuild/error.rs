@@ -88,7 +88,8 @@ impl From<sqlx::Error> for RebuildError {
     }
 }
 
-/// Converts an error of `epoch_clone_tables` or `epoch_swap_tables`; a refusal of the tables is [`RebuildError::Tables`].
+/// Converts an error of `epoch_clone_tables` or `epoch_swap_tables`; a refusal of the tables is
+/// [`RebuildError::Tables`].
 pub(super) fn tables_error(subscription: &str, error: sqlx::Error) -> RebuildError {
     /// Raised by `epoch_clone_tables` for tables that can't be swapped.
     const REFUSED: &str = "EP002";

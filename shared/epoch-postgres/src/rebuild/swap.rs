@@ -32,8 +32,8 @@ const SERVE: &str = "update generations set state = 'serving' where subscription
 /// Replaces the serving generation. Returns `false` when that is not possible now.
 pub(super) async fn swap(building: &Building, attempt: &mut Attempt) -> Result<bool, RebuildError> {
     let mut tx = begin(building.home.pool(), "begin").await?;
-    // Shorter than the server's deadlock timeout, so that a deadlock never ends a reader. A slow handler's batch may take
-    // longer; the next attempt waits for it again.
+    // Shorter than the server's deadlock timeout, so that a deadlock never ends a reader. A slow handler's batch may
+    // take longer; the next attempt waits for it again.
     sqlx::query("set local lock_timeout = '500ms'").execute(&mut *tx).await?;
     let swapped = match swap_in(&mut tx, building, attempt).await {
         Ok(swapped) => swapped,

@@ -1,7 +1,7 @@
 //! The backlog of sagas, as gauges.
 //!
-//! A worker that has stopped, or an external system that has been away for days, reports no error. The backlog shows it.
-//! Each figure is counted by an index and up to a bound, so the cost does not grow with the backlog.
+//! A worker that has stopped, or an external system that has been away for days, reports no error. The backlog shows
+//! it. Each figure is counted by an index and up to a bound, so the cost does not grow with the backlog.
 
 use std::time::Duration;
 

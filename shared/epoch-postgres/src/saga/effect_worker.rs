@@ -1,14 +1,14 @@
 //! Sending effects to external systems.
 //!
-//! A call to another system can't be part of a transaction: it may happen although the process dies before it learns the
-//! answer, and it must not happen when the transaction is rolled back. An effect is therefore sent after the transaction
-//! that requested it has committed, outside any transaction, at least once, each time with the same idempotency key. Its
-//! answer is processed once. Effects of one instance are sent one after the other, in the order of the requests: an
-//! undelivered effect delays its own instance and no other.
+//! A call to another system can't be part of a transaction: it may happen although the process dies before it learns
+//! the answer, and it must not happen when the transaction is rolled back. An effect is therefore sent after the
+//! transaction that requested it has committed, outside any transaction, at least once, each time with the same
+//! idempotency key. Its answer is processed once. Effects of one instance are sent one after the other, in the order of
+//! the requests: an undelivered effect delays its own instance and no other.
 //!
-//! A worker leases an effect, commits, sends, and then processes the answer if its lease is still current. If the worker
-//! dies, the lease expires. An effect that can't be sent now is retried without limit, with growing waits; a saga that
-//! wants to give up sets a timer.
+//! A worker leases an effect, commits, sends, and then processes the answer if its lease is still current. If the
+//! worker dies, the lease expires. An effect that can't be sent now is retried without limit, with growing waits; a
+//! saga that wants to give up sets a timer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,8 +63,8 @@ pub enum SendError {
 pub trait EffectSender<S: Saga>: Send + Sync + 'static {
     /// Sends one effect.
     ///
-    /// `idempotency_key` is the same for each attempt of the same effect: the other system must execute it once and return
-    /// the same answer. `origin` is the metadata of the event that the saga instance began with.
+    /// `idempotency_key` is the same for each attempt of the same effect: the other system must execute it once and
+    /// return the same answer. `origin` is the metadata of the event that the saga instance began with.
     ///
     /// # Errors
     /// [`SendError`], which decides whether the effect is retried.

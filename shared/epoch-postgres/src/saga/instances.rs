@@ -1,7 +1,7 @@
 //! The rows of saga instances.
 //!
-//! A missing row can't be locked, and two first events of one instance may arrive at once. The row is therefore inserted and
-//! locked before anything is decided, and deleted again if the instance has not begun.
+//! A missing row can't be locked, and two first events of one instance may arrive at once. The row is therefore
+//! inserted and locked before anything is decided, and deleted again if the instance has not begun.
 
 use std::collections::BTreeMap;
 

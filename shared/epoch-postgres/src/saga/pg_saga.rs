@@ -121,8 +121,8 @@ impl<S: Saga> PgSaga<S> {
 
     /// Processes a worker's input in a transaction of its own, and again after a conflict.
     ///
-    /// Returns `false` when the input was processed or withdrawn before, or when it is a timer and another transaction has
-    /// locked the instance.
+    /// Returns `false` when the input was processed or withdrawn before, or when it is a timer and another transaction
+    /// has locked the instance.
     pub(super) async fn process_claim(
         &self,
         store: &PgStore,

@@ -1,8 +1,8 @@
 //! Firing timers that outlive processes.
 //!
-//! A timer in memory is lost with its process, and a timer in two processes fires twice. A timer is therefore a row. Firing
-//! locks the instance and deletes the row, in the transaction that processes the timeout. The timeout takes effect once,
-//! with any number of workers, and if any of them is killed. A timer may fire late, but is never lost.
+//! A timer in memory is lost with its process, and a timer in two processes fires twice. A timer is therefore a row.
+//! Firing locks the instance and deletes the row, in the transaction that processes the timeout. The timeout takes
+//! effect once, with any number of workers, and if any of them is killed. A timer may fire late, but is never lost.
 
 use std::sync::Arc;
 
@@ -66,7 +66,8 @@ impl<S: Saga> SagaTimers<S> {
     /// Fires at most one batch of due timers and returns how many fired. For tests and tools.
     ///
     /// # Errors
-    /// [`HandlerError`] when the database can't be read. An error of the saga is stored with the timer and is no error here.
+    /// [`HandlerError`] when the database can't be read. An error of the saga is stored with the timer and is no error
+    /// here.
     pub async fn fire_due(&self) -> Result<usize, HandlerError> {
         let due = timer_rows::due(self.store.pool(), S::NAME, self.saga.clock.now()).await?;
         let mut fired = 0;

@@ -1,8 +1,8 @@
 //! Appending a batch of commands in one round trip, by the SQL function `epoch_append`.
 //!
-//! A commit costs a disk flush, which many concurrent commands can share. Each append of a batch is written completely or
-//! not at all, and a conflict does not affect the others: the function checks versions and command ids under the store's
-//! advisory lock and writes only the appends without a conflict.
+//! A commit costs a disk flush, which many concurrent commands can share. Each append of a batch is written completely
+//! or not at all, and a conflict does not affect the others: the function checks versions and command ids under the
+//! store's advisory lock and writes only the appends without a conflict.
 
 use std::{collections::HashSet, sync::Arc};
 

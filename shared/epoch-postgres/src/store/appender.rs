@@ -2,7 +2,8 @@
 //!
 //! With one transaction per command, a server commits only as often as its disk flushes, and all writers queue for the
 //! store's lock. One task per process therefore takes the appends that are waiting and writes them in one statement, in
-//! the order of their arrival. It does not wait for further appends. Each append of a batch succeeds or fails separately.
+//! the order of their arrival. It does not wait for further appends. Each append of a batch succeeds or fails
+//! separately.
 
 use std::time::Duration;
 

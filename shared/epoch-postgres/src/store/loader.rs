@@ -2,8 +2,9 @@
 //!
 //! A command on an uncached aggregate reads a handful of events, and the round trip to the server costs more than the
 //! reading. One task per process therefore takes the loads that are waiting and reads all of them in one query. It does
-//! not wait for further loads. Each load returns at most [`MAX_EVENTS`] events and about [`MAX_BYTES`]; the caller reads the
-//! rest of a longer stream separately. As in a separate query, a load sees every event committed before it was requested.
+//! not wait for further loads. Each load returns at most [`MAX_EVENTS`] events and about [`MAX_BYTES`]; the caller
+//! reads the rest of a longer stream separately. As in a separate query, a load sees every event committed before it
+//! was requested.
 
 use std::{
     sync::{
@@ -63,7 +64,8 @@ impl LoaderHandle {
         (Self { requests, running: Arc::clone(&running) }, Loader { pool, requests: receiver, running })
     }
 
-    /// Returns the first rows of a stream in version order, or `None` when the loader is not running or its queue is full.
+    /// Returns the first rows of a stream in version order, or `None` when the loader is not running or its queue is
+    /// full.
     pub(crate) async fn load(&self, range: LoadRange) -> Option<Result<Vec<PgRow>, StoreError>> {
         if !self.running.load(Ordering::Acquire) {
             return None;

@@ -46,7 +46,8 @@ struct StreamEndRow {
 impl PgStore {
     /// Returns the ends of the streams of `aggregate` with ids greater than `after`.
     ///
-    /// Reads at most `limit` ids, including ids of other aggregates. A page may therefore be empty without being the last.
+    /// Reads at most `limit` ids, including ids of other aggregates. A page may therefore be empty without being the
+    /// last.
     ///
     /// # Errors
     /// [`StoreError`] when the log can't be read.

@@ -2,8 +2,8 @@
 //!
 //! A stream may be longer than memory, its reader slower than the database, and connections are few. Streams are
 //! therefore read in pages bounded in events and bytes, and no connection is held between pages. A task that executes
-//! commands while it reads a stream can't block itself. A visit is one query, since its visitor never waits: it passes the
-//! rows on as they arrive, and selects only the columns that a fold needs.
+//! commands while it reads a stream can't block itself. A visit is one query, since its visitor never waits: it passes
+//! the rows on as they arrive, and selects only the columns that a fold needs.
 
 use epoch::{
     Bounds, Envelope, Position, Positions, Version, Versions,

@@ -1,7 +1,8 @@
 //! A transaction over several aggregates of a service and its own tables.
 //!
-//! Everything done through a [`PgTx`] commits together: events, states and the caller's rows. Events are appended last, so
-//! that the store's lock is held only during the commit. A conflict rolls everything back, and the whole body runs again.
+//! Everything done through a [`PgTx`] commits together: events, states and the caller's rows. Events are appended last,
+//! so that the store's lock is held only during the commit. A conflict rolls everything back, and the whole body runs
+//! again.
 
 use std::{
     any::Any,
@@ -100,11 +101,12 @@ impl PgTx {
 
     /// Returns the stored result of an earlier execution of this command id, or `None` if there is none.
     ///
-    /// [`PgTx::execute`] checks this itself. A transaction that does more than this one command (draws a number, chooses
-    /// an aggregate) calls it first.
+    /// [`PgTx::execute`] checks this itself. A transaction that does more than this one command (draws a number,
+    /// chooses an aggregate) calls it first.
     ///
     /// # Errors
-    /// [`ExecuteError::CommandReused`] when the id belongs to another command; [`StoreError`] when the store can't be read.
+    /// [`ExecuteError::CommandReused`] when the id belongs to another command; [`StoreError`] when the store can't be
+    /// read.
     pub async fn find_repeated<E: std::error::Error>(
         &mut self,
         context: &CommandContext,

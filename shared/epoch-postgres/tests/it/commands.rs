@@ -45,8 +45,8 @@ async fn concurrent_commands_on_one_aggregate_all_commit() {
     bank.close().await;
 }
 
-/// Most commands are decided on pending states, and the two processes invalidate each other's pending states all the time.
-/// A command decided on events that were never committed must not be committed.
+/// Most commands are decided on pending states, and the two processes invalidate each other's pending states all the
+/// time. A command decided on events that were never committed must not be committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_never_build_on_uncommitted_events() {
     let bank = Bank::open().await;

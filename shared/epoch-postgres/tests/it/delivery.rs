@@ -72,8 +72,8 @@ async fn fast_path_leaves_gaps_to_the_bus() {
     bank.close().await;
 }
 
-/// Fast-path commits do not wait for the disk. Once the bus has learned that an event is a duplicate, no crash may undo its
-/// application.
+/// Fast-path commits do not wait for the disk. Once the bus has learned that an event is a duplicate, no crash may undo
+/// its application.
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicate_reported_to_bus_is_on_disk() {
     let bank = Bank::open().await;

@@ -111,7 +111,8 @@ fn every_function_file_is_applied() {
     assert_eq!(files, applied);
 }
 
-/// A changed file needs a new revision, or a process of the earlier release would restore its own text at its next start.
+/// A changed file needs a new revision, or a process of the earlier release would restore its own text at its next
+/// start.
 #[test]
 fn changed_functions_have_a_new_revision() {
     let set = function_set();

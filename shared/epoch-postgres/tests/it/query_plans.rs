@@ -28,8 +28,8 @@ fn arguments(query: &str) -> String {
     }
 }
 
-/// Another framework was 18 times slower until its table was first analyzed. The test measures the blocks that a query reads,
-/// and not its plan, also for plans made while the table was empty.
+/// Another framework was 18 times slower until its table was first analyzed. The test measures the blocks that a query
+/// reads, and not its plan, also for plans made while the table was empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn hot_queries_read_few_blocks_without_statistics() {
     let database = TestDatabase::create().await;

@@ -222,7 +222,8 @@ impl Shop {
     }
 }
 
-/// Polls a future at most `polls` times and then drops it, as when its process is killed. Returns its result if it was ready.
+/// Polls a future at most `polls` times and then drops it, as when its process is killed. Returns its result if it was
+/// ready.
 pub(super) async fn killed<T>(polls: u32, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
