@@ -25,7 +25,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the job refused, or somebody else was faster each time.
     pub(crate) fn is_lost_race(&self) -> bool {
-        let contended = matches!(self, Self::Tx(error) if error.is_race());
+        let contended = matches!(self, Self::Tx(error) if error.is_conflict());
         contended || matches!(self, Self::Execute(ExecuteError::Rejected(_) | ExecuteError::Conflict { .. }))
     }
 }

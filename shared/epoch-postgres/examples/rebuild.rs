@@ -1,13 +1,14 @@
-//! A read model with a bug is mended and rebuilt while it serves: `DATABASE_URL=… cargo run -p epoch-postgres --example rebuild`.
+//! Corrects a read model and rebuilds it while it serves.
 //!
-//! Revision 1 of the handler forgets withdrawals. Revision 2 doesn't, and makes the table anew from the log, beside the one in
-//! use; then one transaction swaps them. Tables go into the schema `epoch_example_rebuild`.
+//! Run with `DATABASE_URL=… cargo run -p epoch-postgres --example rebuild`. Revision 1 of the handler ignores
+//! withdrawals. Revision 2 is correct: it builds a second table from the log, and one transaction swaps the two. The
+//! tables are in the schema `epoch_example_rebuild`.
 
 use std::{env, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use epoch::{Aggregate, Batch, CommandContext, FastPath, Position, Repository, handler::EventHandler};
+use epoch::{Aggregate, Batch, CommandContext, Position, Repository, handler::EventHandler, FastPath};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Rebuild, connect, migrate, replay};
 use sqlx::{
     PgPool,
@@ -20,7 +21,7 @@ use uuid::Uuid;
 use crate::bank::{Account, AccountCommand, AccountEvent};
 
 #[path = "../../epoch/examples/bank.rs"]
-#[allow(dead_code, reason = "what it shows in memory isn't shown here")]
+#[allow(dead_code, reason = "this example uses a part of it")]
 mod bank;
 
 const SCHEMA: &str = "epoch_example_rebuild";
@@ -62,10 +63,10 @@ impl EventHandler<PgTx> for Balances {
     }
 }
 
-async fn show(pool: &PgPool, what: &str) -> Result<(), sqlx::Error> {
+async fn print_totals(pool: &PgPool, label: &str) -> Result<(), sqlx::Error> {
     let (accounts, cents): (i64, i64) =
         sqlx::query_as("select count(*), coalesce(sum(cents), 0)::bigint from balances").fetch_one(pool).await?;
-    println!("{what}: {accounts} accounts, {cents} cents");
+    println!("{label}: {accounts} accounts, {cents} cents");
     Ok(())
 }
 
@@ -73,7 +74,7 @@ async fn run(database: &str) -> anyhow::Result<()> {
     let server = database.parse::<PgConnectOptions>().context("DATABASE_URL")?;
     let options = PgPoolOptions::new().max_connections(10);
     let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
-    // What an earlier run left would be of revision 2 already.
+    // The tables of an earlier run would have revision 2 already.
     sqlx::raw_sql("drop schema if exists epoch_example_rebuild cascade").execute(&pool).await?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     sqlx::raw_sql("create table balances (id uuid primary key, cents bigint not null)").execute(&pool).await?;
@@ -89,16 +90,16 @@ async fn run(database: &str) -> anyhow::Result<()> {
         accounts.execute(id, &AccountCommand::Withdraw(30), &CommandContext::new()).await?;
     }
     replay(&store, &subscription(1), Position::START).await?;
-    show(&pool, "revision 1").await?;
+    print_totals(&pool, "revision 1").await?;
 
     let rebuild = Rebuild::new(subscription(2), None);
-    let rebuilt = rebuild
+    let summary = rebuild
         .run(&CancellationToken::new(), |progress| {
             println!("  {} of {} events, {} events/s", progress.done, progress.total, progress.rate());
         })
         .await?;
-    show(&pool, "revision 2").await?;
-    println!("generation {} is in use, made of {} events", rebuilt.generation, rebuilt.applied);
+    print_totals(&pool, "revision 2").await?;
+    println!("generation {} serves, built from {} events", summary.generation, summary.applied);
     Ok(())
 }
 

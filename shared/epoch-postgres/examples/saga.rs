@@ -1,20 +1,23 @@
-//! Money goes to another bank, or comes back: `DATABASE_URL=… cargo run -p epoch-postgres --example saga`.
+//! Transfers money to another bank, and refunds it when the other bank rejects the transfer.
 //!
-//! The account is debited in the transaction that begins the saga; the other bank is asked after that has committed, and asked
-//! again until it answers; what was done is undone when it says no. Tables go into the schema `epoch_example_saga`.
+//! Run with `DATABASE_URL=… cargo run -p epoch-postgres --example saga`. The account is debited in the transaction that
+//! begins the saga. The request to the other bank is sent after that commit, and retried until it is answered. A
+//! rejection compensates the debit. The tables are in the schema `epoch_example_saga`.
 
 use std::{convert::Infallible, env, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, CommandContext, Envelope, FastPath, Metadata, Repository, Saga, Timestamp,
+    Aggregate, CommandContext, Envelope, Repository, Saga, Timestamp,
+    Metadata,
     event::CodecError,
+    FastPath,
     saga::{Action, ActionOf, Input, InputOf, Undo},
 };
 use epoch_postgres::{
-    Commanded, EffectSender, HandlerError, PgSaga, PgStore, PgSubscription, PgTx, Progress, SagaCommands, SagaEffects,
-    SagaTimers, SendError, connect, migrate, saga,
+    CommandOutcome, EffectSender, HandlerError, PgSaga, PgStore, PgSubscription, PgTx, Progress, SagaCommands,
+    SagaEffects, SagaTimers, SendError, connect, migrate, saga,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -26,11 +29,11 @@ use uuid::Uuid;
 
 use crate::{
     bank::{Account, AccountCommand},
-    transfer::{Asked, Transfer, TransferCommand, TransferEvent},
+    transfer::{Requested, Transfer, TransferCommand, TransferEvent},
 };
 
 #[path = "../../epoch/examples/bank.rs"]
-#[allow(dead_code, reason = "what it shows in memory isn't shown here")]
+#[allow(dead_code, reason = "this example uses a part of it")]
 mod bank;
 #[path = "saga/transfer.rs"]
 mod transfer;
@@ -53,30 +56,30 @@ enum Effect {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Timer {
-    NoAnswer,
+    AnswerTimeout,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Progressing {
+struct TransferState {
     transfer: Uuid,
-    given_up: bool,
+    was_abandoned: bool,
 }
 
-/// It only says what is to be done: it has nothing to do I/O with.
+/// Decides the next steps, without any I/O.
 struct Transferring;
 
 impl Transferring {
-    fn give_up(state: &mut Progressing, why: &str) -> Vec<ActionOf<Self>> {
-        state.given_up = true;
-        let failed = Command::Transfer(state.transfer, TransferCommand::Fail(why.to_owned()));
-        // The command last: should it be refused, the rest is done all the same.
+    fn abandon(state: &mut TransferState, reason: &str) -> Vec<ActionOf<Self>> {
+        state.was_abandoned = true;
+        let failed = Command::Transfer(state.transfer, TransferCommand::Fail(reason.to_owned()));
+        // The command comes last: the steps before it take effect even if it is rejected.
         vec![Action::Compensate, Action::Complete, Action::command(failed)]
     }
 }
 
 impl Saga for Transferring {
     const NAME: &'static str = "transferring";
-    type State = Progressing;
+    type State = TransferState;
     type Event = (Uuid, TransferEvent);
     type Command = Command;
     type Refusal = String;
@@ -95,13 +98,13 @@ impl Saga for Transferring {
 
     fn react(
         &self,
-        state: &mut Progressing,
+        state: &mut TransferState,
         input: &InputOf<Self>,
         at: Timestamp,
     ) -> Result<Vec<ActionOf<Self>>, Infallible> {
         Ok(match input {
-            Input::Event((transfer, TransferEvent::Asked(asked))) => {
-                let (transfer, Asked { account, cents }) = (*transfer, *asked);
+            Input::Event((transfer, TransferEvent::Requested(requested))) => {
+                let (transfer, Requested { account, cents }) = (*transfer, *requested);
                 state.transfer = transfer;
                 vec![
                     Action::command(Command::Withdraw { account, cents })
@@ -109,17 +112,17 @@ impl Saga for Transferring {
                     Action::send(Effect::PayOut { transfer, cents })
                         .undone_by(Undo::Send(Effect::CallBack { transfer })),
                     Action::SetTimer {
-                        timer: Timer::NoAnswer,
+                        timer: Timer::AnswerTimeout,
                         at: Timestamp::from_millis(at.as_millis() + DAY_MILLIS),
                     },
                 ]
             }
-            Input::Refused { command: Command::Withdraw { .. }, refusal, .. } => Self::give_up(state, refusal),
-            Input::Undeliverable { effect: Effect::PayOut { .. }, reason, .. } if !state.given_up => {
-                Self::give_up(state, reason)
+            Input::Refused { command: Command::Withdraw { .. }, refusal, .. } => Self::abandon(state, refusal),
+            Input::Undeliverable { effect: Effect::PayOut { .. }, reason, .. } if !state.was_abandoned => {
+                Self::abandon(state, reason)
             }
-            Input::TimedOut(Timer::NoAnswer) => Self::give_up(state, "the other bank doesn't answer"),
-            Input::Delivered { effect: Effect::PayOut { transfer, .. }, .. } if !state.given_up => {
+            Input::TimedOut(Timer::AnswerTimeout) => Self::abandon(state, "the other bank doesn't answer"),
+            Input::Delivered { effect: Effect::PayOut { transfer, .. }, .. } if !state.was_abandoned => {
                 vec![Action::command(Command::Transfer(*transfer, TransferCommand::Finish)), Action::Complete]
             }
             _ => vec![],
@@ -127,7 +130,7 @@ impl Saga for Transferring {
     }
 }
 
-/// Whom the saga commands, in the transaction of its input.
+/// Executes the saga's commands in the transaction of its input.
 struct Commands {
     accounts: Repository<Account, PgStore>,
     transfers: Repository<Transfer, PgStore>,
@@ -140,27 +143,27 @@ impl SagaCommands<Transferring> for Commands {
         tx: &mut PgTx,
         command: &Command,
         context: &CommandContext,
-    ) -> Result<Commanded<String>, HandlerError> {
+    ) -> Result<CommandOutcome<String>, HandlerError> {
         let (id, command) = match command {
             Command::Transfer(id, command) => {
                 let executed = tx.execute(&self.transfers, *id, command, context).await;
-                return Commanded::from_executed(executed, |refusal| refusal.to_string());
+                return CommandOutcome::from_executed(executed, |refusal| refusal.to_string());
             }
             Command::Withdraw { account, cents } => (*account, AccountCommand::Withdraw(*cents)),
             Command::PutBack { account, cents } => (*account, AccountCommand::Deposit(*cents)),
         };
         let executed = tx.execute(&self.accounts, id, &command, context).await;
-        Commanded::from_executed(executed, |refusal| refusal.to_string())
+        CommandOutcome::from_executed(executed, |refusal| refusal.to_string())
     }
 }
 
-/// The other bank; a real one would be asked over HTTP, with the key as its `Idempotency-Key`.
+/// The other bank. A real sender would use HTTP, with the key as `Idempotency-Key`.
 struct OtherBank;
 
 #[async_trait]
 impl EffectSender<Transferring> for OtherBank {
     async fn send(&self, effect: &Effect, key: Uuid, _: Option<&Metadata>) -> Result<(), SendError> {
-        println!("  the other bank hears {effect:?}, key {key}");
+        println!("  the other bank receives {effect:?}, key {key}");
         match effect {
             Effect::PayOut { cents, .. } if *cents > 50 => {
                 Err(SendError::Refused { detail: "more than 50 cents are suspicious".to_owned() })
@@ -193,8 +196,8 @@ async fn run(database: &str) -> anyhow::Result<()> {
     for cents in [40, 55, 500] {
         println!("a transfer of {cents} of {} cents", accounts.load(account).await?.state.cents);
         let id = Uuid::now_v7();
-        transfers.execute(id, &TransferCommand::Ask(Asked { account, cents }), &CommandContext::new()).await?;
-        let over = async {
+        transfers.execute(id, &TransferCommand::Request(Requested { account, cents }), &CommandContext::new()).await?;
+        let completion = async {
             loop {
                 let status = saga::status(&store, Transferring::NAME, &id.to_string()).await?;
                 if status.is_some_and(|status| status.phase == "completed") {
@@ -203,9 +206,11 @@ async fn run(database: &str) -> anyhow::Result<()> {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), over).await.context("the saga isn't over after 30 s")??;
+        tokio::time::timeout(Duration::from_secs(30), completion)
+            .await
+            .context("the saga did not complete within 30 s")??;
         let transfer = transfers.load(id).await?.state;
-        println!("  {transfer:?}; {} cents are left", accounts.load(account).await?.state.cents);
+        println!("  {transfer:?}; {} cents remain", accounts.load(account).await?.state.cents);
     }
     stop.cancel();
     timers.await?;

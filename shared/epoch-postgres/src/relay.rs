@@ -1,33 +1,37 @@
-//! The relay: from the log to the bus.
+//! The relay: publishes the log to a bus.
 //!
-//! The problem: an event must reach the bus if and only if it was committed, though bus and database share no transaction,
-//! and the process may die in between.
-//!
-//! The invariant: at least once, and in version order per aggregate. One leader per service reads the log in position order,
-//! publishes, waits until the bus has the events, and only then moves its cursor by what was acknowledged. Each leader has a
-//! higher fencing number; one that lost its leadership can't move the cursor.
+//! An event must reach the bus if and only if it was committed, although bus and database share no transaction and the
+//! process may die at any point. The relay publishes at least once, and in version order per aggregate. One leader per
+//! schema reads the log in position order, publishes, waits for the acknowledgements, and only then advances its cursor
+//! by the acknowledged prefix. Each leader has a higher fence than the one before; a former leader can't advance the
+//! cursor.
 
 use std::{sync::Arc, time::Duration};
 
 use epoch::{Envelope, Position, bus::Bus, retry::RetryPolicy, store::StoreError};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, FromRow, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    error::store_error,
-    rows::{count, number},
-    store::PgStore,
+    database::{
+        error::store_error,
+        rows::{bigint, unsigned},
+    },
+    store::pg_store::PgStore,
 };
 
-/// Events published before the cursor is moved.
+/// How many events are published before the cursor advances.
 const BATCH: i64 = 1_000;
-/// How often to look for events that other processes committed.
-const POLL: Duration = Duration::from_millis(100);
-/// After how many idle polls the leader looks whether it still is the leader.
-const LOOK: u32 = 5;
-/// How often one that isn't the leader tries to become it.
-const CANDIDATE: Duration = Duration::from_millis(500);
+/// How often the leader looks for events of other processes.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// After this many polls without events, the leader checks its fence.
+const FENCE_CHECK_POLLS: u32 = 5;
+/// How often a candidate tries to become the leader.
+const CANDIDATE_INTERVAL: Duration = Duration::from_millis(500);
+
+const LOCK_LEADERSHIP: &str =
+    "select pg_try_advisory_lock((1162891076::bigint << 32) | 'relays'::regclass::oid::bigint)";
 
 /// Publishes a store's events to a bus.
 pub struct Relay {
@@ -36,71 +40,81 @@ pub struct Relay {
     name: &'static str,
 }
 
-/// How far a relay is.
+/// The progress of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayStatus {
-    /// The last position the bus has.
+    /// The last position that the bus has acknowledged.
     pub published: Position,
     /// The last position in the log.
     pub head: Position,
-    /// How many leaders there have been.
+    /// The fence of the current leader.
     pub fence: u64,
 }
 
-/// Why a leader stops.
+#[derive(FromRow)]
+struct StatusRow {
+    published: i64,
+    fence: i64,
+    head: i64,
+}
+
+/// The cursor of a new leader.
+#[derive(FromRow)]
+struct LeaderCursor {
+    position: i64,
+    fence: i64,
+}
+
+/// The reason why a leader stops.
 #[derive(Debug, thiserror::Error)]
-enum Resigned {
-    #[error("another relay is the leader now")]
+enum Resignation {
+    #[error("another relay is the leader")]
     Fenced,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for Resigned {
+impl From<sqlx::Error> for Resignation {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(store_error(&error))
     }
 }
 
 impl Relay {
-    /// A relay of `store`; `name` tells the relays of one schema apart, as in `kafka`.
+    /// Creates a relay of `store`. `name` distinguishes the relays of one schema, for example `kafka`.
     pub fn new(store: PgStore, bus: Arc<dyn Bus>, name: &'static str) -> Self {
         Self { store, bus, name }
     }
 
-    /// How far the relay `name` is.
+    /// Returns the progress of the relay.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read.
     pub async fn status(&self) -> Result<RelayStatus, StoreError> {
-        let query = "select coalesce(r.position, 0), coalesce(r.fence, 0), coalesce(h.position, 0) \
-             from (select max(position) as position from events) h left join relays r on r.name = $1";
-        let row = sqlx::query(query).bind(self.name).fetch_one(self.store.pool()).await;
-        let row = row.map_err(|error| store_error(&error))?;
-        let read =
-            || -> Result<(i64, i64, i64), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
-        let (published, fence, head) = read().map_err(|error| store_error(&error))?;
+        let query = sqlx::query_as(include_str!("relay/sql/status.sql")).bind(self.name);
+        let row: StatusRow = query.fetch_one(self.store.pool()).await.map_err(|error| store_error(&error))?;
         Ok(RelayStatus {
-            published: Position::new(count(published)?),
-            head: Position::new(count(head)?),
-            fence: count(fence)?,
+            published: Position::new(unsigned(row.published)?),
+            head: Position::new(unsigned(row.head)?),
+            fence: unsigned(row.fence)?,
         })
     }
 
-    /// Publishes again what came after `to`, for a bus that has lost it; subscriptions drop what they know. Gives the position
-    /// from which it goes on, which is never beyond what was published. The leader of the moment notices and begins there.
+    /// Moves the cursor back to `to`, to publish the later events again to a bus that has lost them. Subscriptions drop
+    /// duplicates. Returns the new position of the cursor, which is at most its old one.
+    ///
+    /// The current leader detects the new fence and resigns; the next one starts at the new position.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be reached.
     pub async fn rewind(&self, to: Position) -> Result<Position, StoreError> {
-        let query =
-            "update relays set position = least(position, $2), fence = fence + 1 where name = $1 returning position";
-        let query = sqlx::query_scalar::<_, i64>(query).bind(self.name).bind(number(to.get()));
+        let query = sqlx::query_scalar::<_, i64>(include_str!("relay/sql/rewind.sql"));
+        let query = query.bind(self.name).bind(bigint(to.get()));
         let position = query.fetch_optional(self.store.pool()).await.map_err(|error| store_error(&error))?;
-        position.map_or(Ok(Position::START), |position| Ok(Position::new(count(position)?)))
+        position.map_or(Ok(Position::START), |position| Ok(Position::new(unsigned(position)?)))
     }
 
-    /// Publishes until `stop`; waits while another process leads.
+    /// Publishes until `stop`. Waits while another process is the leader.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             match self.lead(&stop).await {
@@ -109,44 +123,42 @@ impl Relay {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(CANDIDATE) => {}
+                () = tokio::time::sleep(CANDIDATE_INTERVAL) => {}
             }
         }
     }
 
-    /// Leads while it can; `Ok` when another leads or `stop` was asked for.
-    async fn lead(&self, stop: &CancellationToken) -> Result<(), Resigned> {
-        // The lock belongs to this connection: when either dies, another relay may lead.
+    /// Leads until `stop`. Returns at once when another process is the leader.
+    async fn lead(&self, stop: &CancellationToken) -> Result<(), Resignation> {
+        // The lock belongs to this connection: when the connection or the process dies, another relay becomes the
+        // leader.
         let options = self.store.pool().connect_options();
         let mut lock = PgConnection::connect_with(&options).await?;
-        let query = "select pg_try_advisory_lock((1162891076::bigint << 32) | 'relays'::regclass::oid::bigint)";
-        let leads: bool = sqlx::query_scalar(query).fetch_one(&mut lock).await?;
-        let result = if leads { self.publish(&mut lock, stop).await } else { Ok(()) };
-        // Closing may fail when the server has gone; then it has closed the connection itself.
+        let is_leader: bool = sqlx::query_scalar(LOCK_LEADERSHIP).fetch_one(&mut lock).await?;
+        let result = if is_leader { self.publish(&mut lock, stop).await } else { Ok(()) };
+        // An error means that the server has closed the connection already.
         let _ = lock.close().await;
         result
     }
 
-    async fn publish(&self, connection: &mut PgConnection, stop: &CancellationToken) -> Result<(), Resigned> {
-        let query = "insert into relays (name, fence) values ($1, 1) \
-             on conflict (name) do update set fence = relays.fence + 1 returning position, fence";
-        let row = sqlx::query(query).bind(self.name).fetch_one(&mut *connection).await?;
-        let fence: i64 = row.try_get(1)?;
-        let mut published = Position::new(count(row.try_get(0)?)?);
+    async fn publish(&self, connection: &mut PgConnection, stop: &CancellationToken) -> Result<(), Resignation> {
+        let query = sqlx::query_as(include_str!("relay/sql/begin_leadership.sql")).bind(self.name);
+        let LeaderCursor { position, fence } = query.fetch_one(&mut *connection).await?;
+        let mut published = Position::new(unsigned(position)?);
         tracing::info!(relay = self.name, fence, position = %published, "relay leads");
         let mut head = self.store.head();
-        let (mut failed, mut idle) = (0, 0_u32);
+        let (mut failed, mut idle_polls) = (0, 0_u32);
         while !stop.is_cancelled() {
             head.borrow_and_update();
             let page = self.store.page(&[], published, BATCH).await?;
             if page.is_empty() {
-                idle += 1;
-                if idle.is_multiple_of(LOOK) {
+                idle_polls += 1;
+                if idle_polls.is_multiple_of(FENCE_CHECK_POLLS) {
                     self.check_fence(connection, fence).await?;
                 }
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    _ = tokio::time::timeout(POLL, head.changed()) => {}
+                    _ = tokio::time::timeout(POLL_INTERVAL, head.changed()) => {}
                 }
                 continue;
             }
@@ -159,7 +171,7 @@ impl Relay {
                 }
                 Err(error) => {
                     failed += 1;
-                    tracing::warn!(relay = self.name, %error, failed, "bus did not take all events");
+                    tracing::warn!(relay = self.name, %error, failed, "publishing failed");
                     error.acknowledged
                 }
             };
@@ -178,16 +190,16 @@ impl Relay {
         Ok(())
     }
 
-    /// One that publishes finds out by advancing.
-    async fn check_fence(&self, connection: &mut PgConnection, fence: i64) -> Result<(), Resigned> {
+    /// Fails when another leader has a higher fence. A leader that publishes detects this when it advances.
+    async fn check_fence(&self, connection: &mut PgConnection, fence: i64) -> Result<(), Resignation> {
         let query = "select fence from relays where name = $1";
         let actual: Option<i64> = sqlx::query_scalar(query).bind(self.name).fetch_optional(connection).await?;
-        if actual == Some(fence) { Ok(()) } else { Err(Resigned::Fenced) }
+        if actual == Some(fence) { Ok(()) } else { Err(Resignation::Fenced) }
     }
 
-    async fn advance(&self, connection: &mut PgConnection, to: Position, fence: i64) -> Result<(), Resigned> {
+    async fn advance(&self, connection: &mut PgConnection, to: Position, fence: i64) -> Result<(), Resignation> {
         let query = "update relays set position = $2 where name = $1 and fence = $3";
-        let moved = sqlx::query(query).bind(self.name).bind(number(to.get())).bind(fence).execute(connection).await?;
-        if moved.rows_affected() == 1 { Ok(()) } else { Err(Resigned::Fenced) }
+        let moved = sqlx::query(query).bind(self.name).bind(bigint(to.get())).bind(fence).execute(connection).await?;
+        if moved.rows_affected() == 1 { Ok(()) } else { Err(Resignation::Fenced) }
     }
 }

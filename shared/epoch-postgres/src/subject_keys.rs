@@ -1,63 +1,70 @@
-//! Keys of persons in the database.
+//! Keys of data subjects in the database.
 //!
-//! The problem: two processes may want the first key of a person at once, while a third forgets the person.
-//! The invariant: one row a person, for ever; its first writer decides, and a tombstone is never overwritten.
+//! Two processes may insert the first key of a subject at once, while a third forgets the subject. There is one row per
+//! subject, which is never deleted. The first insert wins, and a forgotten subject never gets a key again.
 
 use async_trait::async_trait;
 use epoch::{
     Timestamp,
     personal::{KeyStore, KeyStoreError, SubjectKey, WrappedKey},
 };
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use crate::error::store_error;
+use crate::database::error::store_error;
 
 const OF_SUBJECT: &str = "select subject, key_id, master, wrapped, forgotten_at from subject_keys where subject = $1";
 const BY_ID: &str = "select subject, key_id, master, wrapped, forgotten_at from subject_keys where key_id = $1";
-const OTHERWISE: &str = "select subject, key_id, master, wrapped, forgotten_at from subject_keys \
-     where wrapped is not null and (master < $1 or master > $1) limit $2";
-const INSERT: &str = "insert into subject_keys (subject, key_id, master, wrapped) values ($1, $2, $3, $4) \
-     on conflict (subject) do nothing";
-const FORGET: &str = "insert into subject_keys (subject, forgotten_at) values ($1, $2) on conflict (subject) do update \
-     set wrapped = null, master = null, forgotten_at = $2 where subject_keys.wrapped is not null";
 const REWRAP: &str = "update subject_keys set master = $3, wrapped = $4 where subject = $1 and wrapped = $2";
 
-/// Keys in the table `subject_keys` of a schema. In a system of several services one of them owns it; give the others
-/// its pool, or a database role that sees this table only.
+/// Stores keys in the table `subject_keys` of a schema.
+///
+/// In a system of several services, one of them owns the table. Give the others its pool, or a database role that has
+/// access to this table only.
 #[derive(Clone)]
 pub struct PgKeyStore {
     pool: PgPool,
 }
 
+/// A row without a wrapped key belongs to a forgotten subject.
+#[derive(FromRow)]
+struct SubjectKeyRow {
+    subject: Uuid,
+    key_id: Option<Uuid>,
+    master: Option<i32>,
+    wrapped: Option<Vec<u8>>,
+    forgotten_at: Option<i64>,
+}
+
+impl SubjectKeyRow {
+    fn subject_key(self) -> Result<SubjectKey, KeyStoreError> {
+        if let Some(at) = self.forgotten_at {
+            return Ok(SubjectKey::Forgotten { at: Timestamp::from_millis(at) });
+        }
+        // The table's checks exclude other combinations.
+        let (Some(id), Some(master), Some(wrapped)) = (self.key_id, self.master, self.wrapped) else {
+            return Err(failed(sqlx::Error::RowNotFound));
+        };
+        Ok(SubjectKey::Present(WrappedKey { subject: self.subject, id, master: master.cast_unsigned(), wrapped }))
+    }
+}
+
 impl PgKeyStore {
-    /// Keys in the schema that `pool`'s connections have first in their search path.
+    /// Creates the key store of the schema that is first in the search path of `pool`.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
 
     async fn find(&self, query: &'static str, id: Uuid) -> Result<Option<SubjectKey>, KeyStoreError> {
-        let row = sqlx::query(query).bind(id).fetch_optional(&self.pool).await.map_err(failed)?;
-        row.map(|row| read(&row)).transpose().map_err(failed)
+        let row: Option<SubjectKeyRow> =
+            sqlx::query_as(query).bind(id).fetch_optional(&self.pool).await.map_err(failed)?;
+        row.map(SubjectKeyRow::subject_key).transpose()
     }
 }
 
 fn failed(error: sqlx::Error) -> KeyStoreError {
     KeyStoreError::Store(store_error(&error))
-}
-
-fn read(row: &PgRow) -> Result<SubjectKey, sqlx::Error> {
-    if let Some(at) = row.try_get::<Option<i64>, _>(4)? {
-        return Ok(SubjectKey::Forgotten { at: Timestamp::from_millis(at) });
-    }
-    let master: i32 = row.try_get(2)?;
-    Ok(SubjectKey::Present(WrappedKey {
-        subject: row.try_get(0)?,
-        id: row.try_get(1)?,
-        master: master.cast_unsigned(),
-        wrapped: row.try_get(3)?,
-    }))
 }
 
 #[async_trait]
@@ -71,23 +78,26 @@ impl KeyStore for PgKeyStore {
     }
 
     async fn insert(&self, key: &WrappedKey) -> Result<SubjectKey, KeyStoreError> {
-        let query = sqlx::query(INSERT).bind(key.subject).bind(key.id).bind(key.master.cast_signed());
-        query.bind(&key.wrapped).execute(&self.pool).await.map_err(failed)?;
-        // Rows are never deleted, so there is one now.
+        let query = sqlx::query(include_str!("subject_keys/sql/insert.sql")).bind(key.subject).bind(key.id);
+        let query = query.bind(key.master.cast_signed()).bind(&key.wrapped);
+        query.execute(&self.pool).await.map_err(failed)?;
+        // Rows are never deleted, so the row exists now.
         self.of_subject(key.subject).await?.ok_or_else(|| failed(sqlx::Error::RowNotFound))
     }
 
     async fn forget(&self, subject: Uuid, at: Timestamp) -> Result<(), KeyStoreError> {
-        sqlx::query(FORGET).bind(subject).bind(at.as_millis()).execute(&self.pool).await.map_err(failed)?;
+        let query = sqlx::query(include_str!("subject_keys/sql/forget.sql")).bind(subject).bind(at.as_millis());
+        query.execute(&self.pool).await.map_err(failed)?;
         Ok(())
     }
 
     async fn keys_to_rewrap(&self, master: u32, limit: u32) -> Result<Vec<WrappedKey>, KeyStoreError> {
-        let query = sqlx::query(OTHERWISE).bind(master.cast_signed()).bind(i64::from(limit));
-        let rows = query.fetch_all(&self.pool).await.map_err(failed)?;
+        let query = sqlx::query_as(include_str!("subject_keys/sql/wrapped_by_other_master.sql"));
+        let query = query.bind(master.cast_signed()).bind(i64::from(limit));
+        let rows: Vec<SubjectKeyRow> = query.fetch_all(&self.pool).await.map_err(failed)?;
         let mut keys = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if let SubjectKey::Present(key) = read(row).map_err(failed)? {
+        for row in rows {
+            if let SubjectKey::Present(key) = row.subject_key()? {
                 keys.push(key);
             }
         }

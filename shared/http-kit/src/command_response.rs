@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn change_is_200_without_location() {
-        let executed = ExecutionOutcome { aggregate_id: Uuid::nil(), version: Version::new(2), appended: 1, repeated: false };
+        let executed =
+            ExecutionOutcome { aggregate_id: Uuid::nil(), version: Version::new(2), appended: 1, repeated: false };
         let response = CommandResponse::from(executed).into_response();
         assert_eq!(response.status(), 200);
         assert!(!response.headers().contains_key("location"));

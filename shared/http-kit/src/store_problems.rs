@@ -27,7 +27,9 @@ impl From<TxError> for Problem {
         match error {
             TxError::Conflict { .. } => contended(error.to_string()),
             // The text of the database is not for clients.
-            _ if error.is_race() => contended("every attempt conflicted with another change; repeat the same request"),
+            _ if error.is_conflict() => {
+                contended("every attempt conflicted with another change; repeat the same request")
+            }
             TxError::Repeated { .. } => Problem::internal(error),
             TxError::Store(error) => error.into(),
             TxError::Sql(error) => error.into(),

@@ -13,7 +13,7 @@ mod progress_bar;
 use std::{process::ExitCode, sync::Arc};
 
 use epoch::{Position, envelope::StreamKey};
-use epoch_postgres::{PgSubscription, Rebuild, Relay, dead_letters, in_building, replay};
+use epoch_postgres::{PgSubscription, Rebuild, Relay, building_generation, dead_letters, replay};
 use http_kit::server;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +95,7 @@ impl OperatedService {
         if generation.is_none() {
             return Ok(serving);
         }
-        let building = in_building(&serving).await?;
+        let building = building_generation(&serving).await?;
         let building = building.filter(|building| epoch::handler::Subscription::name(building) == name);
         building.ok_or_else(|| OperationError::NotFound { detail: format!("subscription {name} is not being rebuilt") })
     }

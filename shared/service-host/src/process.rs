@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, header},
     routing::get,
 };
-use epoch::{bus::Bus, handler::Subscription as _, FastPath, memory::MemoryBus};
+use epoch::{FastPath, bus::Bus, handler::Subscription as _, memory::MemoryBus};
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
 use http_kit::{Caller, Problem, Role, Secrets, server};
 use sqlx::{PgPool, migrate::MigrateError};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use epoch_postgres::{PgHandler, PgStore, Progress, SharedTable, Watched, check_tables};
+use epoch_postgres::{PgHandler, PgStore, Progress, SharedTable, WriteCheckedHandler, check_tables};
 use http_kit::Secrets;
 use sqlx::{
     PgPool,
@@ -90,7 +90,7 @@ impl ServiceParts {
         all.extend(self.sagas.iter().map(ServiceSaga::handler));
         check_tables(&all)?;
         if cfg!(debug_assertions) {
-            all = all.into_iter().map(|handler| Watched::new(handler) as Arc<dyn PgHandler>).collect();
+            all = all.into_iter().map(|handler| WriteCheckedHandler::new(handler) as Arc<dyn PgHandler>).collect();
         }
         Ok(all)
     }

@@ -271,7 +271,7 @@ async fn in_transaction(
             async move { command(tx, &notes, id, &write, fate).await }.boxed()
         });
         match done.await {
-            Err(error) if error.is_race() => {}
+            Err(error) if error.is_conflict() => {}
             other => return other,
         }
     }

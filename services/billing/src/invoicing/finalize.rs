@@ -123,7 +123,7 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Option<ExecutionOutcome>, LedgerError> {
         lock(tx, organization).await?;
-        if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
+        if let Some(executed) = tx.find_repeated::<InvoiceError>(context).await? {
             return Ok(Some(executed));
         }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
@@ -186,7 +186,7 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<ExecutionOutcome, LedgerError> {
         lock(tx, organization).await?;
-        if let Some(executed) = tx.repeated::<InvoiceError>(context).await? {
+        if let Some(executed) = tx.find_repeated::<InvoiceError>(context).await? {
             return Ok(executed);
         }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;

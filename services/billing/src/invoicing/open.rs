@@ -64,7 +64,7 @@ impl Ledger {
     ) -> Result<ExecutionOutcome, LedgerError> {
         if tx.load(&self.accounts, organization).await?.state.is_open() {
             // By this very request, perhaps.
-            let first = tx.repeated::<AccountError>(context).await?;
+            let first = tx.find_repeated::<AccountError>(context).await?;
             return first.ok_or(AccountError::AlreadyExists.into());
         }
         let pin = match opening.plan {

@@ -7,7 +7,7 @@ use contracts::{
     file::{self, FileEvent, FilePartUploaded},
     job::{self, JobEvent, JobStarted, JobSucceeded},
 };
-use epoch::{CommandContext, Timestamp, FastPath};
+use epoch::{CommandContext, FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use rating::calendar::month::Month;
 use sqlx::postgres::{PgPool, PgPoolOptions};

@@ -1,6 +1,6 @@
 //! Accounts that an operator opens by hand, and their time zones, through the door.
 
-use epoch::{Repository, Timestamp, FastPath};
+use epoch::{FastPath, Repository, Timestamp};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use jiff::tz::TimeZone;

@@ -11,7 +11,7 @@ use std::sync::{
 
 use billing::invoicing::{error::LedgerError, ledger::Ledger};
 use contracts::organization::OrganizationCreated;
-use epoch::{CommandContext, Timestamp, FastPath};
+use epoch::{CommandContext, FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use rating::{
     account::{Account, AccountCommand, Pin},

@@ -9,8 +9,7 @@ use contracts::{
     organization::{OrganizationCreated, OrganizationEvent},
 };
 use epoch::{
-    CommandContext, Version,
-    FastPath,
+    CommandContext, FastPath, Version,
     store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_postgres::PgStore;

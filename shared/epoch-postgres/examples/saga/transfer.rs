@@ -1,11 +1,11 @@
-//! A transfer: asked for, then done or failed.
+//! A transfer: requested, then completed or failed.
 
 use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct Requested {
     pub(crate) account: Uuid,
     pub(crate) cents: i64,
 }
@@ -15,21 +15,21 @@ pub(crate) struct Finished {}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Failed {
-    pub(crate) why: String,
+    pub(crate) reason: String,
 }
 
-const ASKED: &str = r#"{"type": "record", "name": "Asked", "fields": [
+const REQUESTED: &str = r#"{"type": "record", "name": "Requested", "fields": [
     {"name": "account", "type": {"type": "string", "logicalType": "uuid"}}, {"name": "cents", "type": "long"}]}"#;
 const FINISHED: &str = r#"{"type": "record", "name": "Finished", "fields": []}"#;
-const FAILED: &str = r#"{"type": "record", "name": "Failed", "fields": [{"name": "why", "type": "string"}]}"#;
+const FAILED: &str = r#"{"type": "record", "name": "Failed", "fields": [{"name": "reason", "type": "string"}]}"#;
 
 epoch::events! {
-    pub(crate) enum TransferEvent { Asked = [ASKED], Finished = [FINISHED], Failed = [FAILED] }
+    pub(crate) enum TransferEvent { Requested = [REQUESTED], Finished = [FINISHED], Failed = [FAILED] }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum TransferCommand {
-    Ask(Asked),
+    Request(Requested),
     Finish,
     Fail(String),
 }
@@ -44,7 +44,7 @@ pub(crate) enum Transfer {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a transfer that is {0:?} can't do that")]
+#[error("the transfer is {0:?} and does not accept this command")]
 pub(crate) struct WrongState(Transfer);
 
 impl Aggregate for Transfer {
@@ -55,18 +55,18 @@ impl Aggregate for Transfer {
 
     fn decide(&self, command: &TransferCommand) -> Result<Vec<TransferEvent>, WrongState> {
         match (self, command) {
-            (Self::New, TransferCommand::Ask(asked)) => Ok(vec![(*asked).into()]),
+            (Self::New, TransferCommand::Request(requested)) => Ok(vec![(*requested).into()]),
             (Self::Open, TransferCommand::Finish) => Ok(vec![Finished {}.into()]),
-            (Self::Open, TransferCommand::Fail(why)) => Ok(vec![Failed { why: why.clone() }.into()]),
+            (Self::Open, TransferCommand::Fail(reason)) => Ok(vec![Failed { reason: reason.clone() }.into()]),
             _ => Err(WrongState(self.clone())),
         }
     }
 
     fn evolve(&mut self, event: &TransferEvent) {
         *self = match event {
-            TransferEvent::Asked(_) => Self::Open,
+            TransferEvent::Requested(_) => Self::Open,
             TransferEvent::Finished(_) => Self::Done,
-            TransferEvent::Failed(failed) => Self::Failed(failed.why.clone()),
+            TransferEvent::Failed(failed) => Self::Failed(failed.reason.clone()),
         }
     }
 }

@@ -1,62 +1,65 @@
-//! What sagas wait for, as figures.
+//! The backlog of sagas, as gauges.
 //!
-//! The problem: a worker that has stopped, or another side that has been away for days, is no error anywhere.
-//! The invariant: the figures are what the tables hold now, counted by an index and up to a bound, however much waits.
+//! A worker that has stopped, or an external system that has been away for days, reports no error. The backlog shows
+//! it. Each figure is counted by an index and up to a bound, so the cost does not grow with the backlog.
 
 use std::time::Duration;
 
 use epoch::{Timestamp, store::StoreError};
-use sqlx::Row;
+use sqlx::FromRow;
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::store_error, rows::count, store::PgStore};
+use crate::{
+    database::{error::store_error, rows::unsigned},
+    store::pg_store::PgStore,
+};
 
-/// The most that is counted.
-const MOST: i64 = 10_000;
+/// The highest count of each figure.
+const MAX_COUNT: i64 = 10_000;
 
-const COUNT: &str = "select \
-     (select count(*) from (select from saga_timers where saga = $1 and parked_at is null and try_at <= $2 limit $3) t), \
-     (select count(*) from (select from saga_effects where saga = $1 and parked_at is null limit $3) e), \
-     (select count(*) from (select from saga_timers where saga = $1 and parked_at is not null limit $3) t), \
-     (select count(*) from (select from saga_effects where saga = $1 and parked_at is not null limit $3) e)";
-
-/// How much of a saga waits; at most 10,000 of each are counted.
+/// The backlog of a saga; each figure is at most 10,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SagaBacklog {
-    /// Timers that are due and have not been taken.
+    /// Timers that are due and have not fired.
     pub due_timers: u64,
     /// Effects in the outbox that are not parked.
     pub effects: u64,
-    /// Timers that somebody must release.
+    /// Timers that an operator must release.
     pub parked_timers: u64,
-    /// Effects whose answers somebody must release.
+    /// Effects that an operator must release.
     pub parked_effects: u64,
 }
 
-/// What waits of the saga `saga` at `now`.
+#[derive(FromRow)]
+struct BacklogRow {
+    due_timers: i64,
+    effects: i64,
+    parked_timers: i64,
+    parked_effects: i64,
+}
+
+/// Returns the backlog of the saga `saga` at `now`.
 ///
 /// # Errors
 /// [`StoreError`] when the database can't be read.
 pub async fn backlog(store: &PgStore, saga: &str, now: Timestamp) -> Result<SagaBacklog, StoreError> {
-    let query = sqlx::query(COUNT).bind(saga).bind(now.as_millis()).bind(MOST);
-    let row = query.fetch_one(store.pool()).await.map_err(|error| store_error(&error))?;
-    let figure =
-        |column: usize| -> Result<u64, StoreError> { count(row.try_get(column).map_err(|error| store_error(&error))?) };
+    let query = sqlx::query_as(include_str!("sql/backlog.sql")).bind(saga).bind(now.as_millis()).bind(MAX_COUNT);
+    let row: BacklogRow = query.fetch_one(store.pool()).await.map_err(|error| store_error(&error))?;
     Ok(SagaBacklog {
-        due_timers: figure(0)?,
-        effects: figure(1)?,
-        parked_timers: figure(2)?,
-        parked_effects: figure(3)?,
+        due_timers: unsigned(row.due_timers)?,
+        effects: unsigned(row.effects)?,
+        parked_timers: unsigned(row.parked_timers)?,
+        parked_effects: unsigned(row.parked_effects)?,
     })
 }
 
-/// Keeps the gauges of what waits of these sagas, until `stop`.
+/// Updates the gauges `epoch_saga_waiting` and `epoch_saga_parked` of these sagas every `every`, until `stop`.
 pub async fn report_backlog(store: &PgStore, sagas: &[&'static str], every: Duration, stop: CancellationToken) {
     loop {
         for saga in sagas {
             match backlog(store, saga, Timestamp::now()).await {
-                Ok(backlog) => show(saga, backlog),
-                Err(error) => tracing::warn!(saga, %error, "what waits of a saga can't be counted"),
+                Ok(backlog) => set_gauges(saga, backlog),
+                Err(error) => tracing::warn!(saga, %error, "backlog of a saga can't be counted"),
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
@@ -65,14 +68,11 @@ pub async fn report_backlog(store: &PgStore, sagas: &[&'static str], every: Dura
     }
 }
 
-fn show(saga: &'static str, backlog: SagaBacklog) {
-    metrics::gauge!("epoch_saga_waiting", "saga" => saga, "what" => "timers").set(figure(backlog.due_timers));
-    metrics::gauge!("epoch_saga_waiting", "saga" => saga, "what" => "effects").set(figure(backlog.effects));
-    metrics::gauge!("epoch_saga_parked", "saga" => saga, "what" => "timers").set(figure(backlog.parked_timers));
-    metrics::gauge!("epoch_saga_parked", "saga" => saga, "what" => "effects").set(figure(backlog.parked_effects));
-}
-
-/// At most [`MOST`] is counted, so nothing is lost.
-fn figure(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+fn set_gauges(saga: &'static str, backlog: SagaBacklog) {
+    // The counts are bounded, so the conversion is exact.
+    let gauge = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    metrics::gauge!("epoch_saga_waiting", "saga" => saga, "what" => "timers").set(gauge(backlog.due_timers));
+    metrics::gauge!("epoch_saga_waiting", "saga" => saga, "what" => "effects").set(gauge(backlog.effects));
+    metrics::gauge!("epoch_saga_parked", "saga" => saga, "what" => "timers").set(gauge(backlog.parked_timers));
+    metrics::gauge!("epoch_saga_parked", "saga" => saga, "what" => "effects").set(gauge(backlog.parked_effects));
 }

@@ -1,4 +1,4 @@
-//! The aggregate of these tests, a projection of it, and a place to keep them.
+//! The test aggregate, its projection, and a fixture with both on a fresh database.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,8 @@ use std::sync::{
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Envelope, FastPath, Position, Repository, handler::EventHandler, store::Streamer,
+    Aggregate, Batch, CommandContext, Envelope, Position, Repository, handler::EventHandler, FastPath,
+    store::Streamer,
 };
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, testkit::TestDatabase};
 use futures::TryStreamExt;
@@ -25,7 +26,7 @@ pub(crate) struct Withdrawn {
     pub(crate) amount: i64,
 }
 
-/// An event that changes no state: versions count all the same.
+/// An event that increments the version and changes no state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Noted {
     pub(crate) text: String,
@@ -48,7 +49,7 @@ pub(crate) enum AccountCommand {
     Deposit(i64),
     Withdraw(i64),
     Note(String),
-    /// Does nothing when the balance is that already.
+    /// Appends no event when the balance is already equal.
     SetBalance(i64),
 }
 
@@ -94,12 +95,13 @@ impl Aggregate for Account {
     }
 }
 
-/// Two tables: a balance a row, and every event seen, which shows what was applied twice or out of order.
+/// A projection into two tables: the balances, and every applied event in order. The second shows duplicates and
+/// reordering.
 pub(crate) struct Balances {
-    /// Notes with this text fail while it is set.
+    /// While set, notes with certain texts fail, panic, hang or sleep.
     pub(crate) poison: AtomicBool,
     pub(crate) handled: AtomicU64,
-    /// The second revision shows a hundred times as much.
+    /// Revision 2 multiplies every amount by 100.
     pub(crate) revision: u32,
 }
 
@@ -144,7 +146,7 @@ impl EventHandler<PgTx> for BalancesHandler {
                 AccountEvent::Deposited(event) => event.amount,
                 AccountEvent::Withdrawn(event) => -event.amount,
                 AccountEvent::Noted(note) if note.text == "panic" && self.0.poison.load(Ordering::SeqCst) => {
-                    panic!("told to")
+                    panic!("poisoned note")
                 }
                 AccountEvent::Noted(note) if note.text == "hang" && self.0.poison.load(Ordering::SeqCst) => {
                     std::future::pending::<()>().await;
@@ -200,7 +202,7 @@ impl Bank {
         Self { database, store, accounts, progress: Progress::new(pool), balances: Balances::new() }
     }
 
-    /// Another process on the same database.
+    /// Opens a second store on the same database, as another process would.
     pub(crate) async fn another_process(&self) -> (PgStore, Repository<Account, PgStore>) {
         let pool = self.database.epoch().await;
         let (store, appender) = PgStore::new(pool, FastPath::new());
@@ -216,7 +218,7 @@ impl Bank {
         PgSubscription::new(Arc::new(BalancesHandler(Arc::clone(balances))), self.store.clone(), self.progress.clone())
     }
 
-    /// The whole log.
+    /// Returns all events in position order.
     pub(crate) async fn log(&self) -> Vec<Arc<Envelope>> {
         self.store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap()
     }
@@ -229,20 +231,20 @@ impl Bank {
         self.accounts.execute(id, &AccountCommand::Note(text.into()), &CommandContext::new()).await.unwrap();
     }
 
-    /// Balances by account, as the projection has them.
+    /// Returns the projected balances, ordered by account.
     pub(crate) async fn projected(&self) -> Vec<(Uuid, i64)> {
         let rows =
             sqlx::query("select id, balance from balances order by id").fetch_all(self.store.pool()).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// Versions the projection has applied, in the order it did.
+    /// Returns the versions that the projection has applied, in the order of application.
     pub(crate) async fn seen(&self, id: Uuid) -> Vec<i64> {
         let rows = sqlx::query("select version from seen where id = $1 order by number").bind(id);
         rows.fetch_all(self.store.pool()).await.unwrap().iter().map(|row| row.get(0)).collect()
     }
 
-    /// Balances by account, folded from the streams.
+    /// Returns the balances folded from the streams, ordered by account.
     pub(crate) async fn folded(&self) -> Vec<(Uuid, i64)> {
         let rows =
             sqlx::query("select distinct aggregate_id from events order by 1").fetch_all(self.store.pool()).await;

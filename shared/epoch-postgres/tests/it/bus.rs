@@ -1,4 +1,4 @@
-//! The bus in Postgres keeps what every bus promises.
+//! Conformance of the bus in Postgres.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Executing commands: versions, conflicts, refusals on old states, repetition.
+//! Executing commands: versions, conflicts, rejections on cached states, idempotency.
 
 use std::collections::HashSet;
 
@@ -14,14 +14,14 @@ use uuid::Uuid;
 use crate::account::{Account, AccountCommand, AccountError, Bank};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_what_every_event_store_promises() {
+async fn pg_store_passes_event_store_conformance() {
     let bank = Bank::open().await;
     store_conformance(&bank.store).await.unwrap();
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thirty_two_clients_on_one_aggregate_lose_nothing() {
+async fn concurrent_commands_on_one_aggregate_all_commit() {
     let bank = Bank::open().await;
     let (_, other_process) = bank.another_process().await;
     let id = Uuid::now_v7();
@@ -36,7 +36,7 @@ async fn thirty_two_clients_on_one_aggregate_lose_nothing() {
         })
     });
     for client in futures::future::join_all(clients).await {
-        client.unwrap().expect("nobody hears of a lost race");
+        client.unwrap().expect("conflicts are retried internally");
     }
     let events: Vec<_> = bank.store.stream("account", id, Version::ZERO).try_collect().await.unwrap();
     let versions: Vec<_> = events.iter().map(|event| event.version.get()).collect();
@@ -45,10 +45,10 @@ async fn thirty_two_clients_on_one_aggregate_lose_nothing() {
     bank.close().await;
 }
 
-/// Most commands are decided on events that are still on their way. Two processes break each other's rows of them all the time; what
-/// was decided on events that never came must not be there.
+/// Most commands are decided on pending states, and the two processes invalidate each other's pending states all the
+/// time. A command decided on events that were never committed must not be committed.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_stands_on_events_that_were_not_committed() {
+async fn commands_never_build_on_uncommitted_events() {
     let bank = Bank::open().await;
     let (_, other_process) = bank.another_process().await;
     let id = Uuid::now_v7();
@@ -58,7 +58,7 @@ async fn nothing_stands_on_events_that_were_not_committed() {
         tokio::spawn(async move {
             let mut withdrawn = 0;
             for round in 0..20 {
-                // Deposits make room now and then, so that decisions near zero go both ways.
+                // Deposits keep the balance near zero, so that withdrawals are both accepted and rejected.
                 let command = match (client + round) % 4 {
                     0 => AccountCommand::Deposit(1),
                     _ => AccountCommand::Withdraw(1),
@@ -78,24 +78,24 @@ async fn nothing_stands_on_events_that_were_not_committed() {
     let mut account = Account::default();
     for event in &events {
         account.evolve(&event.decode().unwrap());
-        assert!(account.balance >= 0, "withdrawn at version {} what was not there", event.version);
+        assert!(account.balance >= 0, "negative balance at version {}", event.version);
     }
-    assert_eq!(account.balance, deposited - withdrawn, "each accepted command is there once");
+    assert_eq!(account.balance, deposited - withdrawn, "each accepted command is committed once");
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_from_an_old_state_is_decided_again() {
+async fn rejection_on_cached_state_is_decided_again() {
     let bank = Bank::open().await;
     let (_, elsewhere) = bank.another_process().await;
     let id = Uuid::now_v7();
     bank.deposit(id, 1).await;
     elsewhere.execute(id, &AccountCommand::Deposit(10), &CommandContext::new()).await.unwrap();
-    // This process's cache still says 1.
+    // The cache of this process has the balance 1.
     let withdrawn = bank.accounts.execute(id, &AccountCommand::Withdraw(5), &CommandContext::new()).await.unwrap();
     assert_eq!(withdrawn.version, Version::new(3));
     elsewhere.execute(id, &AccountCommand::SetBalance(100), &CommandContext::new()).await.unwrap();
-    // Cached: 6, so that nothing would have to be done.
+    // The cached balance is 6, so a decision on it would append nothing.
     let set = bank.accounts.execute(id, &AccountCommand::SetBalance(6), &CommandContext::new()).await.unwrap();
     assert_eq!(set.appended, 1);
     let refused = bank.accounts.execute(id, &AccountCommand::Withdraw(7), &CommandContext::new()).await;
@@ -104,7 +104,7 @@ async fn a_refusal_from_an_old_state_is_decided_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_sent_twice_counts_once_even_when_it_would_be_refused_now() {
+async fn repeated_command_returns_first_result() {
     let bank = Bank::open().await;
     let id = Uuid::now_v7();
     bank.deposit(id, 5).await;
@@ -123,7 +123,7 @@ async fn a_command_sent_twice_counts_once_even_when_it_would_be_refused_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expected_version_is_checked_on_fresh_state() {
+async fn expected_version_is_checked_on_fresh_state() {
     let bank = Bank::open().await;
     let (_, elsewhere) = bank.another_process().await;
     let id = Uuid::now_v7();
@@ -137,7 +137,7 @@ async fn an_expected_version_is_checked_on_fresh_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_no_broker_would_take_is_not_committed() {
+async fn oversized_event_is_not_committed() {
     let bank = Bank::open().await;
     let id = Uuid::now_v7();
     let huge = AccountCommand::Note("x".repeat(epoch::store::MAX_PAYLOAD_BYTES));
@@ -148,8 +148,8 @@ async fn an_event_that_no_broker_would_take_is_not_committed() {
 }
 
 #[test]
-fn any_mix_of_commands_from_two_processes_folds_to_the_same_state() {
-    // One database for all cases: each has an aggregate of its own.
+fn commands_of_two_processes_fold_to_one_state() {
+    // All cases share a database; each has its own aggregate.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let bank = runtime.block_on(Bank::open());
     let (_, other) = runtime.block_on(bank.another_process());

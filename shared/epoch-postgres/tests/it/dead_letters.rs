@@ -1,4 +1,4 @@
-//! A handler that fails holds back one aggregate, and nothing is lost or overtaken.
+//! Parking, dead letters, retry and skip: a failing handler delays one aggregate and loses no event.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -8,7 +8,7 @@ use std::{
 use epoch::{
     Position,
     envelope::StreamKey,
-    gate::{DeliverySource, ParkReason},
+    gate::{ParkReason, DeliverySource},
     handler::{DeliveryCounts, Subscription},
     retry::RetryPolicy,
     store::Streamer,
@@ -27,7 +27,7 @@ async fn deliver_all(bank: &Bank, gate: &PgSubscription) {
     gate.deliver(&events, DeliverySource::Bus).await.unwrap();
 }
 
-async fn poisoned(text: &str) -> (Bank, PgSubscription, Uuid, Uuid) {
+async fn bank_with_failing_note(text: &str) -> (Bank, PgSubscription, Uuid, Uuid) {
     let bank = Bank::open().await;
     let (sick, healthy) = (Uuid::now_v7(), Uuid::now_v7());
     bank.balances.poison.store(true, Ordering::SeqCst);
@@ -42,15 +42,15 @@ async fn poisoned(text: &str) -> (Bank, PgSubscription, Uuid, Uuid) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poison_event_parks_its_aggregate_only() {
-    let (bank, gate, sick, healthy) = poisoned("poison").await;
+async fn failing_event_parks_only_its_aggregate() {
+    let (bank, gate, sick, healthy) = bank_with_failing_note("poison").await;
     assert_eq!(bank.seen(healthy).await, [1, 2]);
     assert_eq!(bank.seen(sick).await, [1]);
     let letters = dead_letters::list(&gate, 10).await.unwrap();
     let seen: Vec<_> = letters.iter().map(|letter| (letter.version.get(), letter.error.as_deref())).collect();
     assert_eq!(seen, [(2, Some("poison")), (3, None)]);
     assert!(letters.iter().all(|letter| letter.parked == ParkReason::Failed && letter.waiting == 2));
-    // What comes later queues too.
+    // Later events queue too.
     bank.deposit(sick, 4).await;
     deliver_all(&bank, &gate).await;
     assert_eq!(bank.seen(sick).await, [1]);
@@ -59,8 +59,8 @@ async fn a_poison_event_parks_its_aggregate_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retry_releases_in_order_once_the_cause_is_gone() {
-    let (bank, gate, sick, _) = poisoned("poison").await;
+async fn retry_releases_events_in_order() {
+    let (bank, gate, sick, _) = bank_with_failing_note("poison").await;
     let stream = StreamKey { aggregate: "account".into(), id: sick };
     assert!(dead_letters::retry(&gate, &stream).await.is_err());
     assert_eq!(dead_letters::list(&gate, 10).await.unwrap()[0].attempts, 2);
@@ -74,10 +74,10 @@ async fn retry_releases_in_order_once_the_cause_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn skip_gives_up_one_event_and_goes_on() {
-    let (bank, gate, sick, _) = poisoned("panic").await;
+async fn skip_drops_one_event_and_releases_the_rest() {
+    let (bank, gate, sick, _) = bank_with_failing_note("panic").await;
     let letters = dead_letters::list(&gate, 10).await.unwrap();
-    assert_eq!(letters[0].error.as_deref(), Some("handler panicked: told to"));
+    assert_eq!(letters[0].error.as_deref(), Some("handler panicked: poisoned note"));
     let stream = StreamKey { aggregate: "account".into(), id: sick };
     assert_eq!(dead_letters::skip(&gate, &stream).await.unwrap(), 1);
     assert_eq!(bank.seen(sick).await, [1, 3]);
@@ -86,27 +86,27 @@ async fn skip_gives_up_one_event_and_goes_on() {
         .fetch_one(bank.store.pool())
         .await
         .unwrap();
-    assert_eq!(kept, 1, "what was skipped can be looked up");
+    assert_eq!(kept, 1, "skipped events stay as a record");
     deliver_all(&bank, &gate).await;
-    assert_eq!(bank.seen(sick).await, [1, 3], "and doesn't come back");
+    assert_eq!(bank.seen(sick).await, [1, 3], "a skipped event is not applied again");
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_an_aggregate_is_parked_its_next_event_is_not_applied_whichever_way_it_comes() {
-    let (bank, gate, sick, _) = poisoned("poison").await;
-    // The cause is gone, but nobody has said so.
+async fn parked_aggregate_applies_nothing_from_any_source() {
+    let (bank, gate, sick, _) = bank_with_failing_note("poison").await;
+    // The cause is removed, but the aggregate is not released.
     bank.balances.poison.store(false, Ordering::SeqCst);
     let events: Vec<_> = bank.log().await.into_iter().filter(|event| event.aggregate_id == sick).collect();
-    for (way, expected) in [
+    for (source, expected) in [
         (DeliverySource::FastPath, DeliveryCounts { gap: 1, ..DeliveryCounts::default() }),
         (DeliverySource::Bus, DeliveryCounts { queued: 1, ..DeliveryCounts::default() }),
         (DeliverySource::Replay, DeliveryCounts { queued: 1, ..DeliveryCounts::default() }),
     ] {
-        assert_eq!(gate.deliver(&events[1..2], way).await.unwrap(), expected, "{way}");
-        assert_eq!(bank.seen(sick).await, [1], "{way}");
+        assert_eq!(gate.deliver(&events[1..2], source).await.unwrap(), expected, "{source}");
+        assert_eq!(bank.seen(sick).await, [1], "{source}");
     }
-    assert_eq!(dead_letters::list(&gate, 10).await.unwrap().len(), 2, "each waits once");
+    assert_eq!(dead_letters::list(&gate, 10).await.unwrap().len(), 2, "each event is queued once");
     let stream = StreamKey { aggregate: "account".into(), id: sick };
     assert_eq!(dead_letters::retry(&gate, &stream).await.unwrap(), 2);
     assert_eq!(bank.seen(sick).await, [1, 2, 3]);
@@ -114,7 +114,7 @@ async fn while_an_aggregate_is_parked_its_next_event_is_not_applied_whichever_wa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_hangs_is_given_up_and_parked() {
+async fn hanging_handler_is_cancelled_and_parked() {
     for text in ["hang", "sleep"] {
         let bank = Bank::open().await;
         let (sick, healthy) = (Uuid::now_v7(), Uuid::now_v7());
@@ -125,7 +125,7 @@ async fn a_handler_that_hangs_is_given_up_and_parked() {
         let gate = bank.subscription().with_retry(QUICK).with_deadline(Duration::from_millis(100));
         let began = std::time::Instant::now();
         deliver_all(&bank, &gate).await;
-        assert!(began.elapsed() < Duration::from_secs(60), "the server's statement doesn't keep the locks");
+        assert!(began.elapsed() < Duration::from_secs(60), "the statement on the server must not hold the locks");
         assert_eq!((bank.seen(sick).await, bank.seen(healthy).await), (vec![], vec![1]));
         let letters = dead_letters::list(&gate, 10).await.unwrap();
         assert_eq!(letters[0].error.as_deref(), Some("handler took longer than 0 s"));
@@ -137,7 +137,7 @@ async fn a_handler_that_hangs_is_given_up_and_parked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn skip_stops_at_the_next_event_that_fails_and_several_aggregates_are_released_one_by_one() {
+async fn skip_stops_at_next_failing_event() {
     let bank = Bank::open().await;
     let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
     bank.balances.poison.store(true, Ordering::SeqCst);
@@ -157,19 +157,19 @@ async fn skip_stops_at_the_next_event_that_fails_and_several_aggregates_are_rele
     let letters = dead_letters::list(&gate, 10).await.unwrap();
     let waiting: Vec<_> = letters.iter().map(|letter| (letter.stream.id, letter.version.get())).collect();
     assert_eq!(waiting, [(one, 4), (one, 5), (other, 2), (other, 3), (other, 4), (other, 5)]);
-    assert_eq!(letters[0].error.as_deref(), Some("poison"), "it failed too");
+    assert_eq!(letters[0].error.as_deref(), Some("poison"), "the next event has failed");
     assert_eq!(dead_letters::skip(&gate, &stream(one)).await.unwrap(), 1);
     assert_eq!(bank.seen(one).await, [1, 3, 5]);
     bank.balances.poison.store(false, Ordering::SeqCst);
     assert_eq!(dead_letters::retry(&gate, &stream(other)).await.unwrap(), 4);
     assert_eq!(bank.seen(other).await, [1, 2, 3, 4, 5]);
     assert_eq!(dead_letters::list(&gate, 10).await.unwrap(), []);
-    assert_eq!(dead_letters::retry(&gate, &stream(Uuid::nil())).await.unwrap(), 0, "nothing waits for nobody");
+    assert_eq!(dead_letters::retry(&gate, &stream(Uuid::nil())).await.unwrap(), 0, "an unknown stream has no queue");
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn events_that_arrive_while_others_are_released_are_not_lost_or_overtaken() {
+async fn events_delivered_during_release_keep_their_order() {
     let bank = Bank::open().await;
     let sick = Uuid::now_v7();
     let stream = StreamKey { aggregate: "account".into(), id: sick };
@@ -198,7 +198,7 @@ async fn events_that_arrive_while_others_are_released_are_not_lost_or_overtaken(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_that_is_filled_late_releases_what_waited_up_to_the_next_gap() {
+async fn filled_gap_releases_events_up_to_next_gap() {
     let bank = Bank::open().await;
     let id = Uuid::now_v7();
     for _ in 1..=9 {

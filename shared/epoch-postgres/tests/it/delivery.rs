@@ -1,4 +1,4 @@
-//! The gate on Postgres: exactly once, in order, by three ways at once, from two processes.
+//! The gate on Postgres: exactly-once, in-order application from all delivery sources and several processes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ async fn log(bank: &Bank) -> Vec<Arc<Envelope>> {
 }
 
 #[test]
-fn every_way_in_any_order_any_number_of_times_applies_each_event_once() {
+fn each_event_is_applied_once_from_any_source() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     let deliveries = prop::collection::vec((0..24_usize, 1..8_usize, 0..3_u8), 0..40);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(12));
@@ -31,17 +31,17 @@ fn every_way_in_any_order_any_number_of_times_applies_each_event_once() {
                 bank.deposit(ids[round % 4], 1 + round as i64).await;
             }
             let events = log(&bank).await;
-            // Pieces of the log, four at a time, each by a subscription of its own as if from another process.
+            // Four parts of the log at a time, each through its own subscription, as from four processes.
             for chunk in deliveries.chunks(4) {
-                let ways = [DeliverySource::FastPath, DeliverySource::Bus, DeliverySource::Replay];
-                let arrivals = chunk.iter().map(|&(start, length, way)| {
+                let sources = [DeliverySource::FastPath, DeliverySource::Bus, DeliverySource::Replay];
+                let arrivals = chunk.iter().map(|&(start, length, source)| {
                     let piece = events[start..(start + length).min(events.len())].to_vec();
                     let subscription = bank.subscription();
-                    async move { subscription.deliver(&piece, ways[usize::from(way)]).await }
+                    async move { subscription.deliver(&piece, sources[usize::from(source)]).await }
                 });
                 futures::future::try_join_all(arrivals).await.unwrap();
             }
-            // At last the bus brings everything.
+            // Finally the bus delivers everything.
             bank.subscription().deliver(&events, DeliverySource::Bus).await.unwrap();
             assert_eq!(bank.projected().await, bank.folded().await);
             for id in ids {
@@ -55,7 +55,7 @@ fn every_way_in_any_order_any_number_of_times_applies_each_event_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_local_way_gives_up_on_a_gap_and_the_bus_brings_it() {
+async fn fast_path_leaves_gaps_to_the_bus() {
     let bank = Bank::open().await;
     let id = Uuid::now_v7();
     for _ in 0..3 {
@@ -72,9 +72,10 @@ async fn the_local_way_gives_up_on_a_gap_and_the_bus_brings_it() {
     bank.close().await;
 }
 
-/// The local way doesn't wait for the disk. Once the bus has been told that it needn't bring an event again, no crash may undo it.
+/// Fast-path commits do not wait for the disk. Once the bus has learned that an event is a duplicate, no crash may undo
+/// its application.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_bus_is_told_was_applied_is_on_disk() {
+async fn duplicate_reported_to_bus_is_on_disk() {
     let bank = Bank::open().await;
     let (id, gate) = (Uuid::now_v7(), bank.subscription());
     for round in 0..50 {
@@ -95,7 +96,7 @@ async fn what_the_bus_is_told_was_applied_is_on_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_on_the_bus_parks_until_the_missing_events_come() {
+async fn gap_on_bus_parks_until_missing_events_arrive() {
     let bank = Bank::open().await;
     let (id, other) = (Uuid::now_v7(), Uuid::now_v7());
     for _ in 0..4 {
@@ -104,17 +105,17 @@ async fn a_gap_on_the_bus_parks_until_the_missing_events_come() {
     bank.deposit(other, 1).await;
     let (events, gate) = (log(&bank).await, bank.subscription());
     let parked = gate.deliver(&events[2..], DeliverySource::Bus).await.unwrap();
-    assert_eq!(parked, DeliveryCounts { applied: 1, queued: 2, ..DeliveryCounts::default() }, "others go on");
+    assert_eq!(parked, DeliveryCounts { applied: 1, queued: 2, ..DeliveryCounts::default() }, "other aggregates continue");
     let waiting = epoch_postgres::dead_letters::list(&gate, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|letter| letter.version.get()).collect::<Vec<_>>(), [3, 4]);
     gate.deliver(&events[..2], DeliverySource::Bus).await.unwrap();
-    assert_eq!(bank.seen(id).await, [1, 2, 3, 4], "it goes on by itself");
+    assert_eq!(bank.seen(id).await, [1, 2, 3, 4], "the gap is closed automatically");
     assert_eq!(epoch_postgres::dead_letters::list(&gate, 10).await.unwrap(), []);
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replay_brings_a_new_subscription_up_to_date() {
+async fn replay_catches_up_a_new_subscription() {
     let bank = Bank::open().await;
     for round in 0..1_200 {
         let id = Uuid::from_u128(round % 7);
@@ -125,6 +126,6 @@ async fn replay_brings_a_new_subscription_up_to_date() {
     assert_eq!(reached, log(&bank).await.last().unwrap().position);
     assert_eq!(bank.projected().await, bank.folded().await);
     epoch_postgres::replay(&bank.store, &gate, Position::START).await.unwrap();
-    assert_eq!(bank.projected().await, bank.folded().await, "again changes nothing");
+    assert_eq!(bank.projected().await, bank.folded().await, "a second replay changes nothing");
     bank.close().await;
 }

@@ -1,4 +1,4 @@
-//! What is on disk when, and what is left behind by those who give up.
+//! Durability of commits, and cleanup after cancelled callers.
 
 use std::{
     future::Future,
@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, FastPath, Repository, gate::DeliverySource, handler::EventHandler, handler::Subscription,
+    Batch, CommandContext, Repository, gate::DeliverySource, handler::EventHandler, handler::Subscription, FastPath,
 };
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, begin};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::account::{Account, AccountCommand, BalancesHandler, Bank};
 
-/// Notes where the server's log is while its transaction is open, and commands another account, if it is told to.
+/// Records the write position of the server's log during its transaction. If `to` is set, deposits on that account.
 struct Forwards {
     accounts: Repository<Account, PgStore>,
     to: Option<Uuid>,
@@ -45,15 +45,15 @@ impl EventHandler<PgTx> for Handler {
         if let Some(to) = self.0.to {
             tx.execute(&self.0.accounts, to, &AccountCommand::Deposit(1), &CommandContext::new()).await?;
         }
-        // The commit comes after this.
+        // Before the commit.
         let at: i64 = sqlx::query_scalar(WRITTEN).fetch_one(tx.connection()).await?;
         *self.0.open_at.lock().unwrap() = at;
         Ok(())
     }
 }
 
-/// In how many of 20 local deliveries the commit was on disk when it answered.
-async fn on_disk_at_once(bank: &Bank, to: Option<Uuid>) -> usize {
+/// Counts in how many of 20 fast-path deliveries the commit was on disk when the delivery returned.
+async fn count_commits_on_disk(bank: &Bank, to: Option<Uuid>) -> usize {
     let forwards = Arc::new(Forwards { accounts: bank.accounts.clone(), to, open_at: Mutex::default() });
     let gate = PgSubscription::new(Arc::new(Handler(Arc::clone(&forwards))), bank.store.clone(), bank.progress.clone());
     let mut found = 0;
@@ -69,16 +69,16 @@ async fn on_disk_at_once(bank: &Bank, to: Option<Uuid>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_saga_appends_on_the_local_way_is_on_disk_when_it_commits() {
+async fn fast_path_commit_with_appends_is_on_disk() {
     let bank = Bank::open().await;
-    assert_eq!(on_disk_at_once(&bank, Some(Uuid::now_v7())).await, 20);
-    // The same without an append doesn't wait for the disk: so this could have been seen.
-    assert!(on_disk_at_once(&bank, None).await < 20);
+    assert_eq!(count_commits_on_disk(&bank, Some(Uuid::now_v7())).await, 20);
+    // Without an append the commit does not wait, so the assertion above is able to fail.
+    assert!(count_commits_on_disk(&bank, None).await < 20);
     bank.close().await;
 }
 
-/// Lets a future go on `polls` times and then gives it up; whether it was ready by then.
-async fn given_up(polls: u32, future: impl Future) -> bool {
+/// Polls a future at most `polls` times and then drops it. Returns whether it was ready.
+async fn poll_then_cancel(polls: u32, future: impl Future) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context: &mut Context<'_>| {
@@ -91,9 +91,9 @@ async fn given_up(polls: u32, future: impl Future) -> bool {
     .await
 }
 
-/// Nothing is open on the pool's one connection, and it has no settings left of somebody else's transaction.
-async fn clean(pool: &PgPool) -> (bool, String) {
-    // Two statements: in a transaction of their own each, they have different numbers; in one that was left open, the same.
+/// Returns whether the pool's only connection has no open transaction, and its `synchronous_commit` setting.
+async fn connection_state(pool: &PgPool) -> (bool, String) {
+    // Two statements have different transaction ids, unless a transaction was left open.
     let mut connection = pool.acquire().await.unwrap();
     let number = "select pg_current_xact_id()::text";
     let first: String = sqlx::query_scalar(number).fetch_one(&mut *connection).await.unwrap();
@@ -103,24 +103,24 @@ async fn clean(pool: &PgPool) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_begin_that_is_given_up_half_way_leaves_nothing_open() {
+async fn cancelled_begin_leaves_no_open_transaction() {
     let bank = Bank::open().await;
     let options = bank.store.pool().connect_options().as_ref().clone();
     let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await.unwrap();
     for polls in 0..12 {
-        // Each on a warm connection, and given up at another place.
+        // Each time on a warm connection, cancelled at another point.
         sqlx::query("select 1").execute(&pool).await.unwrap();
         let opening = begin(&pool, "begin; set local synchronous_commit to off");
-        let _ = given_up(polls, opening).await;
-        assert_eq!(clean(&pool).await, (true, "on".to_owned()), "given up after {polls} polls");
+        let _ = poll_then_cancel(polls, opening).await;
+        assert_eq!(connection_state(&pool).await, (true, "on".to_owned()), "cancelled after {polls} polls");
     }
-    // So what is written next is committed.
+    // The next writes are committed.
     let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     tokio::spawn(appender.run());
     let accounts = Repository::<Account, _>::new(store.clone());
     let id = Uuid::now_v7();
     for polls in 0..12 {
-        let _ = given_up(polls, store.begin()).await;
+        let _ = poll_then_cancel(polls, store.begin()).await;
         accounts.execute(id, &AccountCommand::Deposit(1), &CommandContext::new()).await.unwrap();
     }
     pool.close().await;
@@ -130,7 +130,7 @@ async fn a_begin_that_is_given_up_half_way_leaves_nothing_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_delivery_that_is_given_up_half_way_leaves_nothing_open() {
+async fn cancelled_delivery_leaves_no_open_transaction() {
     let bank = Bank::open().await;
     let options = bank.store.pool().connect_options().as_ref().clone();
     let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await.unwrap();
@@ -141,10 +141,10 @@ async fn a_local_delivery_that_is_given_up_half_way_leaves_nothing_open() {
     for polls in 0..30 {
         bank.deposit(id, 1).await;
         let log = bank.log().await;
-        let _ = given_up(polls, gate.deliver(&log, DeliverySource::FastPath)).await;
-        assert_eq!(clean(&pool).await, (true, "on".to_owned()), "given up after {polls} polls");
+        let _ = poll_then_cancel(polls, gate.deliver(&log, DeliverySource::FastPath)).await;
+        assert_eq!(connection_state(&pool).await, (true, "on".to_owned()), "cancelled after {polls} polls");
     }
-    // Whatever was committed of it, the bus brings the rest.
+    // Some deliveries were committed; the bus delivers the rest.
     gate.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     pool.close().await;
     assert_eq!(bank.projected().await, bank.folded().await);

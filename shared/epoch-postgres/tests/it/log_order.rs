@@ -1,4 +1,4 @@
-//! Position order is commit order: a reader that goes by positions misses nothing and sees no two versions turned round.
+//! Position order is commit order: a reader by position misses no event and sees the versions of a stream in order.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::account::{AccountCommand, Bank};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_reader_by_position_misses_nothing_under_writers_that_roll_back() {
+async fn reader_by_position_misses_nothing_under_rollbacks() {
     let bank = Bank::open().await;
     let (_, other) = bank.another_process().await;
     let done = Arc::new(AtomicBool::new(false));
@@ -47,7 +47,7 @@ async fn a_reader_by_position_misses_nothing_under_writers_that_roll_back() {
             for round in 0..40 {
                 let id = ids[(writer + round) % ids.len()];
                 if writer % 3 == 0 {
-                    // A transaction of its own, every other one rolled back after its events were inserted.
+                    // A separate transaction; every other one is rolled back after its events were inserted.
                     let accounts = accounts.clone();
                     let undo = round % 2 == 0;
                     let result = store
@@ -79,7 +79,7 @@ async fn a_reader_by_position_misses_nothing_under_writers_that_roll_back() {
     let seen = reader.await.unwrap();
     let all: Vec<_> = bank.store.stream_all(&[], Position::START).try_collect().await.unwrap();
     let all: Vec<_> = all.iter().map(|event| (event.aggregate_id, event.version.get(), event.position)).collect();
-    assert_eq!(seen, all, "what a reader that follows sees is the log");
+    assert_eq!(seen, all, "the reader has seen the log in order");
     let mut versions: HashMap<Uuid, u64> = HashMap::new();
     for (id, version, _) in all {
         let last = versions.entry(id).or_default();

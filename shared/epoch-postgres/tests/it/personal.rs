@@ -1,11 +1,12 @@
-//! Persons are forgotten in the database: the log stays, byte for byte, and nobody can read them in it.
+//! Forgetting data subjects: the log keeps its bytes, and the personal data in it becomes unreadable.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, FastPath, Position, Repository,
+    Aggregate, Batch, CommandContext, Position, Repository,
     handler::EventHandler,
+    FastPath,
     message::Message,
     personal::{KeyStore, Keyring, KeyringError, MasterKey, MasterKeys, Opened, Sealed, SubjectKey},
     store::Streamer,
@@ -56,7 +57,7 @@ impl Aggregate for Person {
     }
 }
 
-/// A read model that shows addresses.
+/// A read model of email addresses.
 struct Addresses(Keyring);
 
 #[async_trait]
@@ -97,7 +98,7 @@ async fn rebuild(store: &PgStore, keyring: &Keyring) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Every byte of the log, as the table has it.
+/// Returns the rows of the log as bytes.
 async fn raw_log(pool: &PgPool) -> Vec<Vec<u8>> {
     let query = "select convert_to(e::text, 'UTF8') || '|' || payload from events e order by position";
     sqlx::query(query).fetch_all(pool).await.unwrap().iter().map(|row| row.get(0)).collect()
@@ -116,7 +117,7 @@ fn keyring(pool: &PgPool) -> Keyring {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forgotten_person_is_in_the_log_and_nobody_can_read_it() {
+async fn forgotten_subject_is_unreadable_in_the_log() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
@@ -130,15 +131,15 @@ async fn a_forgotten_person_is_in_the_log_and_nobody_can_read_it() {
         people.execute(person, &command, &CommandContext::new()).await.unwrap();
     }
     let before = raw_log(&pool).await;
-    assert!(contains(&before, "Marylebone"), "the search finds what isn't sealed");
+    assert!(contains(&before, "Marylebone"), "the search finds unsealed text");
     assert!(!contains(&before, SECRET) && !contains(&before, "lovelace"));
     assert_eq!(rebuild(&store, &ring).await, [SECRET, "bob@example.org"]);
     let folded = people.load(ada).await.unwrap();
 
     ring.forget(ada).await.unwrap();
 
-    assert_eq!(raw_log(&pool).await, before, "the log hasn't changed");
-    // Another process, with the master key, nothing remembered, and the bytes as they go over a bus.
+    assert_eq!(raw_log(&pool).await, before, "the log is unchanged");
+    // Another process with the master key and an empty cache, reading the bytes of a bus message.
     let other = keyring(&pool);
     let events: Vec<_> = store.stream("person", ada, epoch::Version::ZERO).try_collect().await.unwrap();
     let message = Message::of(&events[0], "test");
@@ -152,16 +153,20 @@ async fn a_forgotten_person_is_in_the_log_and_nobody_can_read_it() {
     .fetch_one(&pool)
     .await
     .unwrap();
-    assert_eq!(gone, 1, "there is nothing left that the master key could unwrap");
+    assert_eq!(gone, 1, "no wrapped key remains");
     assert_eq!(rebuild(&store, &other).await, ["forgotten", "bob@example.org"]);
     let fresh = Repository::<Person, _>::new(store.clone()).with_cache(0).load(ada).await.unwrap();
-    assert_eq!((&*fresh.state, fresh.version), (&*folded.state, folded.version), "aggregates fold the same");
+    assert_eq!(
+        (&*fresh.state, fresh.version),
+        (&*folded.state, folded.version),
+        "the aggregate folds to the same state"
+    );
     assert!(matches!(other.seal(ada, &String::new()).await, Err(KeyringError::Forgotten { .. })));
     database.drop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn processes_that_race_for_a_persons_first_key_agree_and_never_outlive_a_forgetting() {
+async fn concurrent_first_keys_agree_and_respect_forget() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     let store = PgKeyStore::new(pool.clone());
@@ -190,7 +195,7 @@ async fn processes_that_race_for_a_persons_first_key_agree_and_never_outlive_a_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_master_key_is_replaced_beside_everything_else() {
+async fn master_key_is_replaced_concurrently() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     let ring = keyring(&pool);
@@ -201,7 +206,7 @@ async fn the_master_key_is_replaced_beside_everything_else() {
     ring.forget(Uuid::from_u128(1)).await.unwrap();
     let store: Arc<dyn KeyStore> = Arc::new(PgKeyStore::new(pool.clone()));
     let both = MasterKeys::new(MasterKey::new(2, [9; 32]), [MasterKey::new(1, [7; 32])]);
-    // Two at once: each key is wrapped anew by one of them.
+    // Two processes at once: each key is rewrapped by one of them.
     let (one, two) = (Keyring::new(Arc::clone(&store), both.clone()), Keyring::new(Arc::clone(&store), both));
     let (a, b) = tokio::join!(one.rewrap(), two.rewrap());
     assert_eq!(a.unwrap() + b.unwrap(), 599);

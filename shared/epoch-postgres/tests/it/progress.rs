@@ -10,14 +10,14 @@ use uuid::Uuid;
 use crate::account::Bank;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_waits_for_its_version_and_is_never_stale_silently() {
+async fn wait_for_returns_at_version_or_fails() {
     let bank = Bank::open().await;
     let id = Uuid::now_v7();
     let stream = StreamKey { aggregate: "account".into(), id };
     bank.deposit(id, 1).await;
     let early = bank.progress.wait_for("balances", &stream, Version::new(1), Duration::from_millis(60)).await;
     assert!(matches!(early, Err(WaitError::NotReached { reached: Version::ZERO, .. })));
-    // One waits in the process that applies, one in another.
+    // One task waits in the applying process, the other in another process.
     let elsewhere = Progress::new(bank.database.epoch().await);
     let (here, there) = (bank.progress.clone(), stream.clone());
     let waiting = tokio::spawn(async move {
@@ -32,12 +32,12 @@ async fn a_read_waits_for_its_version_and_is_never_stale_silently() {
     waiting.await.unwrap().unwrap();
     assert_eq!(bank.progress.version("balances", &stream).await.unwrap(), Version::new(1));
     assert_eq!(bank.progress.lag("balances", &["account"]).await.unwrap().events, 0);
-    assert_eq!(bank.progress.lag("nobody", &["account"]).await.unwrap().events, 1);
+    assert_eq!(bank.progress.lag("new_subscription", &["account"]).await.unwrap().events, 1);
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lag_counts_what_is_committed_and_not_applied_and_not_what_is_parked() {
+async fn lag_counts_unapplied_events_without_parked() {
     let bank = Bank::open().await;
     let lag = async || bank.progress.lag("balances", &["account"]).await.unwrap();
     let gate = bank.subscription().with_retry(epoch::retry::RetryPolicy {
@@ -56,7 +56,7 @@ async fn lag_counts_what_is_committed_and_not_applied_and_not_what_is_parked() {
     let events = bank.log().await;
     gate.deliver(&events[..3], DeliverySource::Bus).await.unwrap();
     assert_eq!(lag().await.events, 2);
-    assert_eq!(lag().await.events, 2, "the same when asked again");
+    assert_eq!(lag().await.events, 2, "a second call returns the same");
     gate.deliver(&events, DeliverySource::Bus).await.unwrap();
     assert_eq!((lag().await.events, lag().await.behind_ms), (0, 0));
     bank.balances.poison.store(true, std::sync::atomic::Ordering::SeqCst);

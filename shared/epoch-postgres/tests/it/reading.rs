@@ -1,72 +1,33 @@
-//! Long streams, large versions, tables that were never analysed.
+//! Reading long streams, high versions, large events and grouped loads.
 
 use std::sync::Arc;
 
 use epoch::{
-    Aggregate, CommandContext, DomainEvent, FastPath, Id, Positions, Repository, Version, Versions,
+    Aggregate, CommandContext, Id, Positions, Repository, Version, Versions,
     fold::StoredEvent,
+    FastPath,
     repository::PointInTime,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::{Append, AppendOutcome, Appender, NewEvent, StoreError, Streamer},
     testkit::{Tallied, Tally, TallyCommand, TallyEvent},
 };
-use epoch_postgres::{
-    PgBlobStates, PgSnapshots, PgStore,
-    testkit::{TestDatabase, hot_queries},
-};
+use epoch_postgres::{PgBlobStates, PgSnapshots, PgStore, testkit::TestDatabase};
 use futures::TryStreamExt;
-use sqlx::{Connection, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-/// Counts of one for tallies with the ids 0, 1, 2, …, `events` for each.
-async fn insert(pool: &PgPool, aggregates: i64, events: i64) {
-    let encoded = TallyEvent::from(Tallied { by: 1 }).encode().unwrap();
-    let alone = "alter table events set unlogged; alter table events set (autovacuum_enabled = false)";
-    sqlx::raw_sql(alone).execute(pool).await.unwrap();
-    // Making an index afterwards is faster, but tells the planner how long the table is.
-    let many = aggregates * events > 100_000;
-    if many {
-        let drop = "alter table events drop constraint events_aggregate_id_aggregate_version_key";
-        sqlx::raw_sql(drop).execute(pool).await.unwrap();
-    }
-    sqlx::query(
-        "insert into events (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \
-         occurred_at, recorded_at) select 'tally', id, n, id, 'Tallied', $3, $4, $5::json, n, n \
-         from generate_series(1, $2) n, \
-         (select lpad(to_hex(a), 32, '0')::uuid as id from generate_series(0, $1 - 1) a offset 0) tallies",
-    )
-    .bind(aggregates)
-    .bind(events)
-    .bind(encoded.schema.get().cast_signed())
-    .bind(encoded.payload.as_ref())
-    .bind(format!("{{\"command_id\":\"{0}\",\"correlation_id\":\"{0}\"}}", Uuid::nil()))
-    .execute(pool)
-    .await
-    .unwrap();
-    if many {
-        let add = "alter table events add constraint events_aggregate_id_aggregate_version_key \
-             unique (aggregate_id, aggregate, version)";
-        sqlx::raw_sql(add).execute(pool).await.unwrap();
-    }
-}
+use crate::tally_log::{insert, store_on};
 
-fn store_on(pool: PgPool) -> PgStore {
-    let (store, appender) = PgStore::new(pool, FastPath::new());
-    tokio::spawn(appender.run());
-    store
-}
-
-/// Resident memory of this process in bytes.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_events_are_replayed_in_constant_memory() {
+async fn million_events_are_read_in_constant_memory() {
     const EVENTS: u64 = 1_000_000;
     const AGGREGATES: u64 = 20;
-    // Other tests of this process take some of it as well.
+    // Other tests of this process allocate memory too.
     const BOUND: u64 = 128 * 1024 * 1024;
     let database = TestDatabase::create().await;
     let store = store_on(database.epoch().await);
@@ -83,7 +44,7 @@ async fn a_million_events_are_replayed_in_constant_memory() {
         }
     }
     assert_eq!(read, EVENTS);
-    // The load of one aggregate, folded as the rows come.
+    // Loading one aggregate folds the rows as they arrive.
     let loaded = Repository::<Tally, _>::new(store.clone()).load(Uuid::nil()).await.unwrap();
     most = most.max(resident());
     assert_eq!((loaded.version.get(), loaded.state.counts), (EVENTS / AGGREGATES, EVENTS / AGGREGATES));
@@ -92,11 +53,11 @@ async fn a_million_events_are_replayed_in_constant_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_events_come_in_small_pages() {
+async fn large_events_are_read_in_small_pages() {
     let database = TestDatabase::create().await;
     let store = store_on(database.epoch().await);
     insert(store.pool(), 1, 400).await;
-    // 100 MB, all in one page if pages were bounded by events only.
+    // 100 MB, which would be one page if pages were bounded by events only.
     sqlx::query("update events set payload = convert_to(repeat('x', 250000), 'UTF8')")
         .execute(store.pool())
         .await
@@ -117,14 +78,14 @@ async fn large_events_come_in_small_pages() {
     database.drop().await;
 }
 
-/// At a peer, a version column overflowed at 65,535.
+/// In another framework, a version column overflowed at 65,535.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_aggregate_with_seventy_thousand_events_works() {
+async fn aggregate_with_70000_events_loads_and_appends() {
     let database = TestDatabase::create().await;
     let store = store_on(database.epoch().await);
     insert(store.pool(), 1, 70_000).await;
-    let kept = PgSnapshots::new(store.pool().clone());
-    let (snapshots, writer) = Snapshots::new(Arc::new(kept.clone()));
+    let snapshot_store = PgSnapshots::new(store.pool().clone());
+    let (snapshots, writer) = Snapshots::new(Arc::new(snapshot_store.clone()));
     let writing = tokio::spawn(writer.run());
     let tallies = Repository::<Tally, _>::new(store.clone())
         .with_cache(0)
@@ -144,20 +105,20 @@ async fn an_aggregate_with_seventy_thousand_events_works() {
     assert_eq!(events.iter().map(|event| event.version.get()).collect::<Vec<_>>(), [65_535, 65_536, 65_537]);
     drop((tallies, snapshots));
     writing.await.unwrap();
-    // Made from the first load, which had to fold everything.
-    assert_eq!(kept.newest(Tally::NAME, id.uuid()).await.unwrap().unwrap().version.get(), 70_000);
+    // Written after the first load, which folded the whole stream.
+    assert_eq!(snapshot_store.newest(Tally::NAME, id.uuid()).await.unwrap().unwrap().version.get(), 70_000);
     database.drop().await;
 }
 
-/// Loads that come together are one query; each must see its own stream, all of it, whatever the others are like.
+/// Concurrent loads share one query. Each must return its own stream completely.
 #[tokio::test(flavor = "multi_thread")]
-async fn loads_that_come_together_see_their_own_streams() {
+async fn grouped_loads_return_their_own_streams() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
     let appending = tokio::spawn(appender.run());
     let tallies = Repository::<Tally, _>::new(store.clone()).with_cache(0);
-    // One more and one less than a group takes of a stream, and several times that.
+    // Around the limit of a group load (128 events), and several times that.
     let lengths = [0_u64, 1, 2, 127, 128, 129, 300, 1_000];
     let ids: Vec<Vec<Uuid>> = lengths.iter().map(|_| (0..8).map(|_| Uuid::now_v7()).collect()).collect();
     for (length, ids) in lengths.iter().zip(&ids) {
@@ -166,7 +127,7 @@ async fn loads_that_come_together_see_their_own_streams() {
             write(&store, *id, (0..*length).map(|_| event()).collect()).await;
         }
     }
-    // Two payloads are more than a group takes in bytes.
+    // Two payloads exceed the byte limit of a group load.
     let large = Uuid::now_v7();
     write(&store, large, (0..5).map(|_| long(50_000)).collect()).await;
     for round in 0..20 {
@@ -193,7 +154,7 @@ async fn loads_that_come_together_see_their_own_streams() {
             load.await.unwrap();
         }
         if round == 10 {
-            // Whose connection is lost says so, and the next one has another.
+            // A load on a lost connection fails, and the next load uses a new connection.
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() \
                  and datname = current_database() and query like '%lateral%'";
             sqlx::query(cut).execute(&pool).await.unwrap();
@@ -201,7 +162,7 @@ async fn loads_that_come_together_see_their_own_streams() {
             assert!(matches!(lost, Err(StoreError::Unavailable { .. })), "{lost:?}");
         }
     }
-    // Without the task that loads, everybody reads alone.
+    // Without the loader task each load reads on its own.
     appending.abort();
     assert!(appending.await.is_err());
     assert_eq!(tallies.load(Id::<Tally>::new(ids[7][0])).await.unwrap().version.get(), 1_000);
@@ -223,31 +184,9 @@ async fn write(store: &PgStore, id: Uuid, events: Vec<NewEvent>) {
     assert!(matches!(store.append(append).await, Ok(AppendOutcome::Committed { .. })));
 }
 
-const ID: &str = "'00000000-0000-0000-0000-000000000007'";
-
-/// Arguments in the middle of the table, and how many rows are asked for at most.
-fn arguments(query: &str) -> String {
-    match query {
-        "visit" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50"),
-        "visit_many" => {
-            format!("array[{ID}::uuid], '{{tally}}', '{{2500}}', '{{9223372036854775807}}', 50, 64000")
-        }
-        "stream" => format!("{ID}, 'tally', 2500, 9223372036854775807, 50, 4000000"),
-        "stream_all" => "25000, 9223372036854775807, '{tally}', 50, 4000000".to_owned(),
-        "end" => String::new(),
-        "ends" => format!("'tally', '{}', 8", Uuid::nil()),
-        "find_command" => format!("{ID}, '\\x00'"),
-        "get_state" | "delete_state" | "newest_snapshot" | "discard_snapshot" => format!("{ID}, 'tally'"),
-        "newest_snapshot_and_since" => format!("{ID}, 'tally', 50"),
-        "put_state" => format!("{ID}, 'tally', 3, 1, '\\x00'"),
-        "save_snapshots" => format!("array[{ID}::uuid], '{{tally}}', '{{3}}', '{{1}}', array['\\x00'::bytea]"),
-        other => panic!("arguments of {other}?"),
-    }
-}
-
-/// Whoever compares a copy with the log must come by every stream, also where another aggregate's lie between them.
+/// A comparison of a copy with the log must visit every stream, including those between streams of another aggregate.
 #[tokio::test]
-async fn a_page_of_streams_goes_on_where_the_one_before_ended() {
+async fn pages_of_stream_ends_cover_every_stream() {
     let database = TestDatabase::create().await;
     let pool = database.epoch().await;
     insert(&pool, 8, 3).await;
@@ -263,95 +202,10 @@ async fn a_page_of_streams_goes_on_where_the_one_before_ended() {
             break;
         }
     }
-    // The nil id is before all pages; ids 3 and 4 are another aggregate's, and one page has nothing else.
+    // The nil id is before all pages. Ids 3 and 4 belong to another aggregate and fill one page.
     assert_eq!(found, [1, 2, 5, 6, 7].map(|id| (id, 3, 3)));
     assert_eq!(pages, 4);
     let other = store.ends("other", Uuid::nil(), 100).await.unwrap();
     assert_eq!((other.ends.len(), other.next), (2, None));
     database.drop().await;
-}
-
-/// A peer was 18 times slower until its table was first analysed. How much a query reads is what counts, not what its plan
-/// looks like: also when the plan was made while the table was empty.
-#[tokio::test(flavor = "multi_thread")]
-async fn hot_queries_read_little_on_tables_that_were_never_analysed() {
-    let database = TestDatabase::create().await;
-    let pool = database.epoch().await;
-    let tables = "alter table events set (autovacuum_enabled = false); alter table states set (autovacuum_enabled = false); \
-         alter table snapshots set (autovacuum_enabled = false); alter table commands set (autovacuum_enabled = false)";
-    sqlx::raw_sql(tables).execute(&pool).await.unwrap();
-    let mut planned = Vec::new();
-    for mode in ["force_custom_plan", "force_generic_plan", "auto"] {
-        let mut connection = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
-        run(&mut connection, format!("set plan_cache_mode = {mode}")).await;
-        for (name, query) in hot_queries() {
-            run(&mut connection, format!("prepare q_{name} as {query}")).await;
-            for _ in 0..6 {
-                run(&mut connection, format!("begin; {}; rollback", execute(name))).await;
-            }
-        }
-        planned.push((mode, connection));
-    }
-    insert(&pool, 10, 5_000).await;
-    let others = "insert into states select lpad(to_hex(n), 32, '0')::uuid, 'tally', 1, 1, '\\x00' from generate_series(1, 50000) n; \
-         insert into snapshots select lpad(to_hex(n), 32, '0')::uuid, 'tally', 1, 1, '\\x00' from generate_series(1, 50000) n; \
-         insert into commands select lpad(to_hex(n), 32, '0')::uuid, '\\x00', lpad('1', 32, '0')::uuid, 1, 1 from generate_series(1, 50000) n";
-    sqlx::raw_sql(others).execute(&pool).await.unwrap();
-    for (mode, mut connection) in planned {
-        for (name, _) in hot_queries() {
-            // Once before, so that what the server reads about its own tables isn't counted.
-            run(&mut connection, format!("begin; {}; rollback", execute(name))).await;
-            let explain = format!("explain (analyze, buffers, format json) {}", execute(name));
-            let row = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
-            let plan = row.get::<sqlx::types::Json<serde_json::Value>, _>(0).0;
-            let blocks = |kind: &str| plan[0]["Plan"][kind].as_u64().unwrap();
-            let read = blocks("Shared Hit Blocks") + blocks("Shared Read Blocks");
-            assert!(read > 0, "{name} read nothing: {plan}");
-            assert!(read < 120, "{name} with {mode} read {read} blocks: {plan}");
-        }
-    }
-    let analysed: i64 = sqlx::query_scalar(
-        "select count(*) from pg_class where relname in ('events', 'states', 'snapshots') and reltuples >= 0",
-    )
-    .fetch_one(&pool)
-    .await
-    .unwrap();
-    assert_eq!(analysed, 0, "never analysed");
-    database.drop().await;
-}
-
-/// However much of a table one stream is: whoever sorts it has read all of it before the first event comes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_stream_comes_in_the_order_of_its_index() {
-    let database = TestDatabase::create().await;
-    let pool = database.epoch().await;
-    insert(&pool, 3, 5_000).await;
-    let mut connection = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
-    run(&mut connection, "analyze events".to_owned()).await;
-    let (_, visit) = hot_queries().into_iter().find(|(name, _)| *name == "visit").unwrap();
-    for mode in ["force_custom_plan", "force_generic_plan"] {
-        run(&mut connection, format!("set plan_cache_mode = {mode}; prepare visit as {visit}")).await;
-        let id = "'00000000-0000-0000-0000-000000000002'";
-        let explain =
-            format!("explain (analyze, format json) execute visit({id}, 'tally', 128, 9223372036854775807, null)");
-        let row = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_one(&mut connection).await.unwrap();
-        let plan = row.get::<sqlx::types::Json<serde_json::Value>, _>(0).0;
-        assert_eq!(plan[0]["Plan"]["Actual Rows"].as_f64(), Some(4_872.0), "{plan}");
-        let plan = plan.to_string();
-        assert!(plan.contains("Index Scan") && !plan.contains("Sort") && !plan.contains("Seq Scan"), "{mode}: {plan}");
-        run(&mut connection, "deallocate visit".to_owned()).await;
-    }
-    database.drop().await;
-}
-
-fn execute(name: &str) -> String {
-    let arguments = arguments(name);
-    if arguments.is_empty() { format!("execute q_{name}") } else { format!("execute q_{name}({arguments})") }
-}
-
-async fn run(connection: &mut PgConnection, statement: String) {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone()))
-        .execute(connection)
-        .await
-        .unwrap_or_else(|error| panic!("{statement}: {error}"));
 }

@@ -1,4 +1,4 @@
-//! A projection is rebuilt beside the one in use: nothing is lost, repeated or seen by halves, whatever happens meanwhile.
+//! Rebuilds while the old generation serves: no event is lost or repeated, and readers see one generation at a time.
 
 use std::{
     sync::{
@@ -18,7 +18,9 @@ use epoch::{
     retry::RetryPolicy,
     store::{Append, AppendOutcome, Appender, NewEvent},
 };
-use epoch_postgres::{PgSubscription, Rebuild, RebuildError, RebuildProgress, Rebuilt, dead_letters, in_building};
+use epoch_postgres::{
+    PgSubscription, Rebuild, RebuildError, RebuildProgress, RebuildSummary, building_generation, dead_letters,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,7 +30,7 @@ use crate::account::{AccountCommand, Balances, BalancesHandler, Bank, Deposited}
 const QUICK: RetryPolicy =
     RetryPolicy { attempts: 2, first: Duration::from_millis(1), limit: Duration::from_millis(2) };
 
-fn ids(count: u128) -> Vec<Uuid> {
+pub(crate) fn ids(count: u128) -> Vec<Uuid> {
     (1..=count).map(Uuid::from_u128).collect()
 }
 
@@ -36,7 +38,7 @@ fn stream(id: Uuid) -> StreamKey {
     StreamKey { aggregate: "account".into(), id }
 }
 
-async fn deposits(bank: &Bank, ids: &[Uuid], rounds: i64) {
+pub(crate) async fn deposits(bank: &Bank, ids: &[Uuid], rounds: i64) {
     for round in 1..=rounds {
         for id in ids {
             bank.deposit(*id, round).await;
@@ -44,25 +46,28 @@ async fn deposits(bank: &Bank, ids: &[Uuid], rounds: i64) {
     }
 }
 
-async fn run(subscription: PgSubscription, bus: Option<Arc<dyn Bus>>) -> Result<Rebuilt, RebuildError> {
+pub(crate) async fn run(
+    subscription: PgSubscription,
+    bus: Option<Arc<dyn Bus>>,
+) -> Result<RebuildSummary, RebuildError> {
     Rebuild::new(subscription, bus).run(&CancellationToken::new(), |_| {}).await
 }
 
-async fn query<T>(bank: &Bank, query: &'static str) -> T
+pub(crate) async fn query<T>(bank: &Bank, query: &'static str) -> T
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
 {
     sqlx::query_scalar(query).fetch_one(bank.store.pool()).await.unwrap()
 }
 
-/// A process that takes everything from the bus until it is told to stop.
-fn process(bus: &MemoryBus, gate: PgSubscription, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
+/// Spawns a consumer that delivers all events of the bus until `stop`.
+fn spawn_consumer(bus: &MemoryBus, gate: PgSubscription, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
     let (bus, stop) = (bus.clone(), stop.clone());
     tokio::spawn(async move { bus.consume(Arc::new(gate), stop).await.unwrap() })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_rebuild_among_commands_readers_and_other_processes_loses_and_repeats_nothing() {
+async fn rebuild_under_load_applies_each_event_once() {
     let bank = Bank::open().await;
     let (bus, stop, ids) = (MemoryBus::new(), CancellationToken::new(), ids(8));
     let (second_store, _) = bank.another_process().await;
@@ -73,12 +78,12 @@ async fn a_rebuild_among_commands_readers_and_other_processes_loses_and_repeats_
     );
     let relay =
         tokio::spawn(epoch_postgres::Relay::new(bank.store.clone(), Arc::new(bus.clone()), "test").run(stop.clone()));
-    let processes = [process(&bus, bank.subscription(), &stop), process(&bus, second, &stop)];
+    let processes = [spawn_consumer(&bus, bank.subscription(), &stop), spawn_consumer(&bus, second, &stop)];
     deposits(&bank, &ids, 40).await;
     for id in &ids {
         bank.progress.wait_for("balances", &stream(*id), Version::new(40), Duration::from_secs(20)).await.unwrap();
     }
-    // What a bug left.
+    // The wrong rows that a bug has left.
     sqlx::query("update balances set balance = balance - 7").execute(bank.store.pool()).await.unwrap();
 
     let done = AtomicBool::new(false);
@@ -90,7 +95,7 @@ async fn a_rebuild_among_commands_readers_and_other_processes_loses_and_repeats_
                 let version = executed.unwrap().version;
                 let long = Duration::from_secs(20);
                 bank.progress.wait_for("balances", &stream(*id), version, long).await.unwrap();
-                // Whoever waited for a version sees it, in whichever generation.
+                // A reader that waited for a version sees it, in either generation.
                 let seen: i64 = sqlx::query_scalar("select count(*) from seen where id = $1")
                     .bind(id)
                     .fetch_one(bank.store.pool())
@@ -120,14 +125,14 @@ async fn a_rebuild_among_commands_readers_and_other_processes_loses_and_repeats_
         assert_eq!(versions, (1..=versions.len() as i64).collect::<Vec<_>>());
     }
     let left: i64 = query(&bank, "select count(*) from pg_namespace where nspname like 'test_g%'").await;
-    assert_eq!(left, 0, "no schema is left");
+    assert_eq!(left, 0, "no schema remains");
     let keys: i64 = query(&bank, "select count(distinct subscription) from cursors").await;
-    assert_eq!(keys, 1, "no cursors are left");
+    assert_eq!(keys, 1, "no cursors remain");
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
+async fn killed_rebuild_is_resumed() {
     let bank = Bank::open().await;
     let ids = ids(25);
     deposits(&bank, &ids, 100).await;
@@ -148,13 +153,13 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
     killed.abort();
     assert!(killed.await.unwrap_err().is_cancelled());
     let applied: i64 = query(&bank, "select sum(version)::bigint from cursors where subscription = 'balances@2'").await;
-    assert!((1..2_500).contains(&applied), "it was in the middle: {applied}");
-    assert_eq!(bank.projected().await, bank.folded().await, "the old one serves");
+    assert!((1..2_500).contains(&applied), "the rebuild was interrupted: {applied}");
+    assert_eq!(bank.projected().await, bank.folded().await, "the old generation serves");
 
     deposits(&bank, &ids, 1).await;
     bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
     let rebuilt = loop {
-        // The killed one's connection, and with it its lock, ends when the server has noticed.
+        // The server releases the killed rebuild's lock once it notices the closed connection.
         match run(bank.subscription(), None).await {
             Err(RebuildError::Busy { .. }) => tokio::task::yield_now().await,
             result => break result.unwrap(),
@@ -170,7 +175,7 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_with_another_revision_touches_nothing() {
+async fn process_of_other_revision_writes_nothing() {
     let bank = Bank::open().await;
     let ids = ids(3);
     deposits(&bank, &ids, 2).await;
@@ -180,7 +185,7 @@ async fn a_process_with_another_revision_touches_nothing() {
     deposits(&bank, &ids, 1).await;
     let refused = new.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap_err();
     assert!(refused.detail.contains("revision"), "{refused}");
-    assert_eq!(bank.projected().await, before, "tables of the first revision");
+    assert_eq!(bank.projected().await, before, "the tables keep the first revision");
 
     run(bank.subscription_of(&Balances::of_revision(2)), None).await.unwrap();
     let hundredfold: Vec<_> = bank.folded().await.into_iter().map(|(id, balance)| (id, balance * 100)).collect();
@@ -188,14 +193,14 @@ async fn a_process_with_another_revision_touches_nothing() {
     deposits(&bank, &ids, 1).await;
     let refused = old.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap_err();
     assert!(refused.detail.contains("revision"), "{refused}");
-    assert_eq!(bank.projected().await, hundredfold, "the old process can't touch the new tables");
+    assert_eq!(bank.projected().await, hundredfold, "the old process does not write the new tables");
     let events = bank.log().await;
-    assert_eq!(new.deliver(&events, DeliverySource::Bus).await.unwrap().applied, 3, "the new one goes on");
-    assert_eq!(dead_letters::list(&new, 10).await.unwrap(), [], "nothing was parked for it");
+    assert_eq!(new.deliver(&events, DeliverySource::Bus).await.unwrap().applied, 3, "the new process continues");
+    assert_eq!(dead_letters::list(&new, 10).await.unwrap(), [], "no event was parked");
     bank.close().await;
 }
 
-/// Events of another service: they are on the bus, and not in the log.
+/// Publishes an event of another service, which is not in the log.
 async fn publish(bus: &MemoryBus, others: &MemoryStore, id: Uuid, version: u64) {
     let append = Append {
         aggregate: "account",
@@ -211,10 +216,10 @@ async fn publish(bus: &MemoryBus, others: &MemoryStore, id: Uuid, version: u64) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_services_events_come_from_the_bus_from_the_beginning() {
+async fn rebuild_reads_other_services_from_bus_start() {
     let bank = Bank::open().await;
     let (bus, others, ids, stop) = (MemoryBus::new(), MemoryStore::new(), ids(10), CancellationToken::new());
-    let serving = process(&bus, bank.subscription(), &stop);
+    let serving = spawn_consumer(&bus, bank.subscription(), &stop);
     for version in 1..=50 {
         for id in &ids {
             publish(&bus, &others, *id, version).await;
@@ -223,14 +228,14 @@ async fn other_services_events_come_from_the_bus_from_the_beginning() {
     let last = stream(ids[9]);
     bank.progress.wait_for("balances", &last, Version::new(50), Duration::from_secs(20)).await.unwrap();
     sqlx::query("delete from balances").execute(bank.store.pool()).await.unwrap();
-    let go_on = async {
+    let publish_more = async {
         for version in 51..=100 {
             for id in &ids {
                 publish(&bus, &others, *id, version).await;
             }
         }
     };
-    let (rebuilt, ()) = tokio::join!(run(bank.subscription(), Some(Arc::new(bus.clone()))), go_on);
+    let (rebuilt, ()) = tokio::join!(run(bank.subscription(), Some(Arc::new(bus.clone()))), publish_more);
     assert_eq!(rebuilt.unwrap().generation, 2);
     for id in &ids {
         bank.progress.wait_for("balances", &stream(*id), Version::new(100), Duration::from_secs(20)).await.unwrap();
@@ -238,10 +243,10 @@ async fn other_services_events_come_from_the_bus_from_the_beginning() {
     }
     assert_eq!(bank.projected().await, ids.iter().map(|id| (*id, 100)).collect::<Vec<_>>());
 
-    // A bus that has lost its beginning can't bring it back; what is in use stays.
-    let impatient = Rebuild::new(bank.subscription(), Some(Arc::new(MemoryBus::new())));
-    let impatient = impatient.with_patience(Duration::from_millis(500));
-    let stalled = impatient.run(&CancellationToken::new(), |_| {}).await.unwrap_err();
+    // A bus without the first events stalls the rebuild; the old generation keeps serving.
+    let stalling = Rebuild::new(bank.subscription(), Some(Arc::new(MemoryBus::new())));
+    let stalling = stalling.with_stall_timeout(Duration::from_millis(500));
+    let stalled = stalling.run(&CancellationToken::new(), |_| {}).await.unwrap_err();
     assert!(matches!(stalled, RebuildError::Stalled { wanted: 100, reached: 0, .. }), "{stalled}");
     assert_eq!(bank.projected().await.len(), 10);
     stop.cancel();
@@ -250,7 +255,7 @@ async fn other_services_events_come_from_the_bus_from_the_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_new_generation_can_not_take_is_told_and_the_old_one_stays() {
+async fn failing_new_generation_keeps_old_one_serving() {
     let bank = Bank::open().await;
     let (sick, healthy) = (Uuid::from_u128(1), Uuid::from_u128(2));
     bank.deposit(sick, 1).await;
@@ -258,7 +263,7 @@ async fn what_the_new_generation_can_not_take_is_told_and_the_old_one_stays() {
     bank.deposit(sick, 1).await;
     bank.deposit(healthy, 1).await;
     bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
-    // The new handler has a bug that the old one had not.
+    // The new handler has a bug that the old one did not have.
     let buggy = Balances::of_revision(2);
     buggy.poison.store(true, Ordering::SeqCst);
     let subscription = bank.subscription_of(&buggy).with_retry(QUICK);
@@ -267,8 +272,8 @@ async fn what_the_new_generation_can_not_take_is_told_and_the_old_one_stays() {
         matches!(&parked, RebuildError::Parked { aggregates: 1, first, generation } if first.id == sick && generation == "balances@2"),
         "{parked}"
     );
-    assert_eq!(bank.projected().await, bank.folded().await, "the old one serves");
-    let building = in_building(&subscription).await.unwrap().unwrap();
+    assert_eq!(bank.projected().await, bank.folded().await, "the old generation serves");
+    let building = building_generation(&subscription).await.unwrap().unwrap();
     let letters = dead_letters::list(&building, 10).await.unwrap();
     assert_eq!(letters.iter().map(|letter| letter.version.get()).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(dead_letters::skip(&building, &stream(sick)).await.unwrap(), 1);
@@ -279,7 +284,7 @@ async fn what_the_new_generation_can_not_take_is_told_and_the_old_one_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_in_the_old_generation_waits_or_is_applied_in_the_new_one() {
+async fn queued_events_move_to_the_new_generation() {
     let bank = Bank::open().await;
     let (sick, late) = (Uuid::from_u128(1), Uuid::from_u128(2));
     bank.balances.poison.store(true, Ordering::SeqCst);
@@ -289,11 +294,11 @@ async fn what_waits_in_the_old_generation_waits_or_is_applied_in_the_new_one() {
     let events = bank.log().await;
     let gate = bank.subscription().with_retry(QUICK);
     gate.deliver(&events[..2], DeliverySource::Bus).await.unwrap();
-    // The last but one has been lost on its way.
+    // The event in between was lost.
     gate.deliver(&[events[2].clone(), events[4].clone()], DeliverySource::Bus).await.unwrap();
     assert_eq!(dead_letters::list(&gate, 10).await.unwrap().len(), 3);
     run(gate.clone(), None).await.unwrap();
-    assert_eq!(bank.seen(late).await, [1, 2, 3], "the log had it");
+    assert_eq!(bank.seen(late).await, [1, 2, 3], "the rebuild read the missing event from the log");
     let letters = dead_letters::list(&gate, 10).await.unwrap();
     let waiting: Vec<_> = letters.iter().map(|letter| (letter.stream.id, letter.version.get())).collect();
     assert_eq!(waiting, [(sick, 1), (sick, 2)]);
@@ -304,89 +309,7 @@ async fn what_waits_in_the_old_generation_waits_or_is_applied_in_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn indexes_constraints_and_grants_keep_their_names() {
-    let bank = Bank::open().await;
-    deposits(&bank, &ids(2), 1).await;
-    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
-    let change = "alter table seen add primary key (number); create unique index seen_once on seen (id, version desc); \
-         alter table balances add constraint not_mad check (balance < 1000000); \
-         alter table seen add constraint of_balance foreign key (id) references balances (id) deferrable initially deferred; \
-         create index balances_rich on balances (balance) where balance > 10; grant select on seen to public; \
-         alter table balances set (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05)";
-    sqlx::raw_sql(change).execute(bank.store.pool()).await.unwrap();
-    let shape = "select epoch_table_shape('test', '{balances,seen}')";
-    let before: String = query(&bank, shape).await;
-    assert!(
-        ["seen_once", "not_mad", "of_balance", "balances_rich", "seen_pkey", "fillfactor=85"]
-            .iter()
-            .all(|name| before.contains(name))
-    );
-    run(bank.subscription(), None).await.unwrap();
-    assert_eq!(query::<String>(&bank, shape).await, before);
-    let public: bool = query(&bank, "select has_table_privilege('public', 'seen', 'select')").await;
-    assert!(public);
-    assert_eq!(bank.projected().await, bank.folded().await);
-    bank.deposit(Uuid::from_u128(1), 1).await;
-    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
-    assert_eq!(bank.projected().await, bank.folded().await, "identities go on too");
-    bank.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_swapped_is_refused_at_the_start() {
-    let bank = Bank::open().await;
-    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
-    for (change, reason, undo) in [
-        ("create view rich as select * from balances", "view rich", "drop view rich"),
-        ("create table other (id uuid references balances (id))", "foreign key", "drop table other"),
-        (
-            "create function rich(balances) returns boolean language sql as 'select true'",
-            "rows of balances",
-            "drop function rich",
-        ),
-        (
-            "create function rich(balances[]) returns boolean language sql as 'select true'",
-            "rows of balances",
-            "drop function rich",
-        ),
-        (
-            "create function rich() returns bigint language sql begin atomic select count(*) from balances; end",
-            "reads balances",
-            "drop function rich",
-        ),
-        ("create table other (one balances)", "rows of balances", "drop table other"),
-        ("alter table balances add n serial", "serial", "alter table balances drop n"),
-        ("alter table seen rename to saw", "seen", "alter table saw rename to seen"),
-    ] {
-        sqlx::raw_sql(change).execute(bank.store.pool()).await.unwrap();
-        let refused = run(bank.subscription(), None).await.unwrap_err();
-        assert!(matches!(&refused, RebuildError::Tables { detail, .. } if detail.contains(reason)), "{refused}");
-        sqlx::raw_sql(undo).execute(bank.store.pool()).await.unwrap();
-    }
-    run(bank.subscription(), None).await.unwrap();
-    bank.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tables_that_change_meanwhile_are_built_anew() {
-    let bank = Bank::open().await;
-    deposits(&bank, &ids(2), 2).await;
-    bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
-    let stopped = CancellationToken::new();
-    stopped.cancel();
-    let result = Rebuild::new(bank.subscription(), None).run(&stopped, |_| {}).await;
-    assert!(matches!(result, Err(RebuildError::Stopped)), "{result:?}");
-    assert!(in_building(&bank.subscription()).await.unwrap().is_some());
-    sqlx::raw_sql("alter table balances add note text").execute(bank.store.pool()).await.unwrap();
-    let rebuilt = run(bank.subscription(), None).await.unwrap();
-    assert_eq!((rebuilt.generation, rebuilt.resumed), (3, false));
-    assert_eq!(bank.projected().await, bank.folded().await);
-    sqlx::query("select note from balances").fetch_all(bank.store.pool()).await.unwrap();
-    bank.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_can_not_rebuild_the_same() {
+async fn concurrent_rebuild_is_busy() {
     let bank = Bank::open().await;
     deposits(&bank, &ids(5), 100).await;
     bank.subscription().deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();

@@ -1,10 +1,11 @@
-//! Loads that begin with a snapshot: in one statement with what the log has since, and never more than the log says.
+//! Loads from snapshots: one statement reads the snapshot and the later events, and the log stays the authority.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use epoch::{
-    Aggregate, CommandContext, FastPath, Repository, Version,
+    Aggregate, CommandContext, Repository, Version,
+    FastPath,
     snapshot::{Snapshot, SnapshotPolicy, SnapshotStore, Snapshots},
     store::{Append, AppendOutcome, Appender, NewEvent},
     testkit::{Tallied, Tally, TallyEvent, snapshot_store_conformance},
@@ -13,7 +14,7 @@ use epoch_postgres::{PgSnapshots, PgStore, testkit::TestDatabase};
 use sqlx::{PgPool, Row, postgres::PgPoolOptions};
 use uuid::Uuid;
 
-/// Says of itself that it came from a snapshot.
+/// A total that only a snapshot has, so that a test can see that the snapshot was used.
 const MARK: i64 = 1_000_000;
 
 fn marked(id: Uuid, version: u64) -> Snapshot {
@@ -26,7 +27,7 @@ fn event() -> NewEvent {
     NewEvent::encode(&TallyEvent::from(Tallied { by: 1 })).unwrap()
 }
 
-/// Aggregates of so many events.
+/// Creates an aggregate for each length, with that many events.
 async fn streams(pool: &PgPool, lengths: &[i64]) -> Vec<Uuid> {
     streams_of(pool, lengths.iter().map(|&events| vec![event(); usize::try_from(events).unwrap()]).collect()).await
 }
@@ -50,8 +51,8 @@ async fn streams_of(pool: &PgPool, streams: Vec<Vec<NewEvent>>) -> Vec<Uuid> {
     ids
 }
 
-/// One connection, nobody who loads in a group, and a writer of snapshots that isn't run.
-async fn alone(database: &TestDatabase) -> (PgPool, Repository<Tally, PgStore>) {
+/// Opens a repository with one connection, without group loads and without a snapshot writer.
+async fn single_connection(database: &TestDatabase) -> (PgPool, Repository<Tally, PgStore>) {
     let options = PgPoolOptions::new().max_connections(1);
     let pool = epoch_postgres::connect(options, database.options(), "test").await.unwrap();
     let (store, _) = PgStore::new(pool.clone(), FastPath::new());
@@ -60,41 +61,41 @@ async fn alone(database: &TestDatabase) -> (PgPool, Repository<Tally, PgStore>) 
     (pool, tallies)
 }
 
-/// How many statements a connection has been given.
+/// Counts the prepared statements of the connection.
 async fn prepared(pool: &PgPool) -> i64 {
     let count = "select count(*) from pg_prepared_statements";
     sqlx::raw_sql(count).fetch_one(pool).await.unwrap().get(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn snapshots_are_kept_as_promised() {
+async fn pg_snapshots_pass_conformance() {
     let database = TestDatabase::create().await;
     snapshot_store_conformance(&PgSnapshots::new(database.epoch().await)).await.unwrap();
     database.drop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_from_a_snapshot_is_one_statement() {
+async fn load_from_snapshot_is_one_statement() {
     let database = TestDatabase::create().await;
     let setup = database.epoch().await;
     let ids = streams(&setup, &[40]).await;
     PgSnapshots::new(setup.clone()).save(&[marked(ids[0], 30)]).await.unwrap();
-    let (pool, tallies) = alone(&database).await;
+    let (pool, tallies) = single_connection(&database).await;
     let loaded = tallies.load(ids[0]).await.unwrap();
     assert_eq!((loaded.state.total, loaded.version.get()), (MARK + 10, 40));
     assert_eq!(prepared(&pool).await, 1, "statements");
     database.drop().await;
 }
 
-/// What is read along with a snapshot ends somewhere; a load does not.
+/// The events read with a snapshot are bounded; the load is not.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_from_a_snapshot_ends_where_the_log_does() {
+async fn load_from_snapshot_reads_to_end_of_stream() {
     let database = TestDatabase::create().await;
     let setup = database.epoch().await;
     let lengths = [1, 2, 126, 127, 128, 129, 130, 300];
     let ids = streams(&setup, &lengths).await;
     let snapshots = PgSnapshots::new(setup.clone());
-    let (_, tallies) = alone(&database).await;
+    let (_, tallies) = single_connection(&database).await;
     for (&id, &events) in ids.iter().zip(&lengths) {
         snapshots.save(&[marked(id, 1)]).await.unwrap();
         let loaded = tallies.load(id).await.unwrap();
@@ -109,7 +110,7 @@ async fn a_load_from_a_snapshot_ends_where_the_log_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_too_many_bytes_are_read_with_a_snapshot() {
+async fn bytes_read_with_snapshot_are_bounded() {
     let database = TestDatabase::create().await;
     let setup = database.epoch().await;
     let mut long = event();
@@ -122,14 +123,14 @@ async fn not_too_many_bytes_are_read_with_a_snapshot() {
     database.drop().await;
 }
 
-/// A snapshot of a version that the log doesn't have, as after a restore to an earlier time, counts for nothing.
+/// After a restore of the log to an earlier time, a snapshot may have a version that the log does not have.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_beyond_the_log_is_not_used() {
+async fn snapshot_beyond_log_is_ignored() {
     let database = TestDatabase::create().await;
     let setup = database.epoch().await;
     let ids = streams(&setup, &[5, 200]).await;
     let snapshots = PgSnapshots::new(setup.clone());
-    let (_, tallies) = alone(&database).await;
+    let (_, tallies) = single_connection(&database).await;
     for (&id, events) in ids.iter().zip([5_i64, 200]) {
         for beyond in [1, 150] {
             snapshots.discard(Tally::NAME, id).await.unwrap();

@@ -1,4 +1,4 @@
-//! Several aggregates and the caller's own tables in one transaction; sagas.
+//! Transactions over several aggregates and the caller's own tables.
 
 use async_trait::async_trait;
 use epoch::{
@@ -42,7 +42,7 @@ async fn transfer(bank: &Bank, from: Uuid, to: Uuid, amount: i64) -> Result<(), 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn money_is_never_made_or_lost_by_transfers_that_race() {
+async fn concurrent_transfers_preserve_total_balance() {
     let bank = Arc::new(Bank::open().await);
     let ids: Vec<Uuid> = (0..4).map(|_| Uuid::now_v7()).collect();
     for id in &ids {
@@ -64,11 +64,11 @@ async fn money_is_never_made_or_lost_by_transfers_that_race() {
     assert_eq!(balances.iter().map(|(_, balance)| balance).sum::<i64>(), 400);
     assert!(balances.iter().all(|(_, balance)| *balance >= 0));
     let rows: i64 = sqlx::query_scalar("select count(*) from seen").fetch_one(bank.store.pool()).await.unwrap();
-    assert_eq!(rows, done, "the caller's rows came and went with the events");
+    assert_eq!(rows, done, "the caller's rows commit and roll back with the events");
     Arc::into_inner(bank).unwrap().close().await;
 }
 
-/// Puts a tenth of every deposit aside.
+/// Deposits a tenth of every deposit on a savings account.
 struct SavingsSaga {
     accounts: Repository<Account, PgStore>,
     savings: Uuid,
@@ -99,7 +99,7 @@ impl EventHandler<PgTx> for SavingsSaga {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_saga_commands_exactly_once_though_its_events_come_from_everywhere() {
+async fn handler_commands_once_under_repeated_delivery() {
     let bank = Bank::open().await;
     let savings = Uuid::now_v7();
     for round in 0..30 {
@@ -131,6 +131,6 @@ async fn a_saga_commands_exactly_once_though_its_events_come_from_everywhere() {
             .fetch_one(bank.store.pool())
             .await
             .unwrap();
-    assert_eq!(caused, 30, "one a deposit");
+    assert_eq!(caused, 30, "one event per deposit");
     bank.close().await;
 }

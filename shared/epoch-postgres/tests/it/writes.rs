@@ -1,4 +1,4 @@
-//! A rebuild misses nothing that a handler writes.
+//! Declared tables: rebuilds and checked handlers reject writes to undeclared ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use epoch::{
     store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_postgres::{
-    HandlerError, PgHandler, PgSubscription, PgTx, Rebuild, RebuildError, Rebuilt, SharedTable, Watched, check_tables,
+    HandlerError, PgHandler, PgSubscription, PgTx, Rebuild, RebuildError, RebuildSummary, SharedTable,
+    WriteCheckedHandler, check_tables,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use crate::account::{Bank, Deposited};
 const SETUP: &str = "create table tally (n bigint not null); insert into tally values (0)";
 const FILL: &str = "insert into balances select gen_random_uuid(), 1";
 
-/// A handler that runs its statements for each batch.
+/// A handler that runs the same statements for each batch.
 #[derive(Clone, Copy)]
 struct Scribe {
     name: &'static str,
@@ -70,17 +71,17 @@ fn gate(bank: &Bank, handler: impl PgHandler) -> PgSubscription {
     PgSubscription::new(Arc::new(handler), bank.store.clone(), bank.progress.clone())
 }
 
-async fn rebuild(subscription: PgSubscription, bus: Option<Arc<dyn Bus>>) -> Result<Rebuilt, RebuildError> {
+async fn rebuild(subscription: PgSubscription, bus: Option<Arc<dyn Bus>>) -> Result<RebuildSummary, RebuildError> {
     Rebuild::new(subscription, bus).run(&CancellationToken::new(), |_| {}).await
 }
 
-async fn figures(bank: &Bank) -> (i64, i64) {
+async fn row_counts(bank: &Bank) -> (i64, i64) {
     let query = "select (select n from tally), (select count(*) from balances)";
     sqlx::query_as(query).fetch_one(bank.store.pool()).await.unwrap()
 }
 
-/// What the rebuild says it found, which must be the whole of its result.
-fn undeclared(result: Result<Rebuilt, RebuildError>) -> String {
+/// Returns the undeclared tables that the rebuild failed on.
+fn undeclared(result: Result<RebuildSummary, RebuildError>) -> String {
     match result {
         Err(RebuildError::Undeclared { subscription, tables }) if subscription == "scribe" => tables,
         other => panic!("{other:?}"),
@@ -88,17 +89,17 @@ fn undeclared(result: Result<Rebuilt, RebuildError>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_ends_before_it_counts_anything_twice() {
+async fn rebuild_fails_on_undeclared_writes() {
     let cases = [
         ("", "update tally set n = n + 1", "test.tally"),
-        // What a trigger writes is written by the handler.
+        // Writes of triggers count as writes of the handler.
         (
             "create function count_up() returns trigger language plpgsql as 'begin update tally set n = n + 1; return new; end'; \
              create trigger up after insert on balances for each row execute function count_up()",
             "",
             "test.tally",
         ),
-        // Its own table, but the one in use.
+        // The handler's own table, but the serving one.
         ("", "insert into test.balances select gen_random_uuid(), 1", "test.balances"),
         ("", "update tally set n = n + 1; update test.balances set balance = 9", "test.balances, test.tally"),
     ];
@@ -108,24 +109,24 @@ async fn a_rebuild_ends_before_it_counts_anything_twice() {
         let statements: &'static str = format!("{FILL}; {statement}").leak();
         let scribe = Scribe { statements, ..PLAIN };
         gate(&bank, scribe).deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
-        let before = figures(&bank).await;
+        let before = row_counts(&bank).await;
         assert_eq!(undeclared(rebuild(gate(&bank, scribe), None).await), expected, "{statement}");
         assert_eq!(undeclared(rebuild(gate(&bank, scribe), None).await), expected, "again");
-        assert_eq!(figures(&bank).await, before, "{statement}");
+        assert_eq!(row_counts(&bank).await, before, "{statement}");
         if setup.is_empty() {
-            // Once it does what it says, the same rebuild goes on.
+            // With the corrected handler the same rebuild is resumed.
             let rebuilt = rebuild(gate(&bank, PLAIN), None).await.unwrap();
             assert_eq!((rebuilt.applied, rebuilt.resumed), (1, true));
-            assert_eq!(figures(&bank).await, (before.0, 1));
+            assert_eq!(row_counts(&bank).await, (before.0, 1));
         }
         bank.close().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_bus_brings_is_watched_as_well() {
+async fn rebuild_checks_writes_of_bus_events() {
     let bank = open().await;
-    // Of an aggregate that this service's log doesn't have.
+    // An event of an aggregate that is not in this service's log.
     let bus = MemoryBus::new();
     let append = Append {
         aggregate: "foreign",
@@ -160,55 +161,55 @@ async fn what_the_bus_brings_is_watched_as_well() {
     let statements = "insert into balances select gen_random_uuid(), 1; update tally set n = n + 1";
     let foreign = || Foreign(Scribe { statements, ..PLAIN });
     gate(&bank, foreign()).deliver(&events, DeliverySource::Bus).await.unwrap();
-    let before = figures(&bank).await;
+    let before = row_counts(&bank).await;
     let rebuilding = rebuild(gate(&bank, foreign()), Some(Arc::new(bus)));
     let result = tokio::time::timeout(Duration::from_secs(20), rebuilding).await;
-    assert_eq!(undeclared(result.expect("it says so at once")), "test.tally");
-    assert_eq!(figures(&bank).await, before);
+    assert_eq!(undeclared(result.expect("the rebuild fails at once")), "test.tally");
+    assert_eq!(row_counts(&bank).await, before);
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watched_handler_is_held_to_its_word_while_it_serves() {
+async fn write_checked_handler_rejects_undeclared_writes() {
     let bank = open().await;
     let statements = "insert into balances select gen_random_uuid(), 1; update tally set n = n + 1";
-    let silent = Scribe { statements, ..PLAIN };
+    let undeclaring = Scribe { statements, ..PLAIN };
     let gate_of = |scribe: Scribe| {
-        let handler = Watched::new(Arc::new(scribe));
+        let handler = WriteCheckedHandler::new(Arc::new(scribe));
         PgSubscription::new(handler, bank.store.clone(), bank.progress.clone())
     };
-    // What others did on the same connections isn't the handler's.
+    // Earlier writes on the same connections are not the handler's.
     for _ in 0..30 {
         sqlx::query("update tally set n = 0").execute(bank.store.pool()).await.unwrap();
     }
     let log = bank.log().await;
-    let error = gate_of(silent).deliver(&log, DeliverySource::Bus).await.unwrap_err();
+    let error = gate_of(undeclaring).deliver(&log, DeliverySource::Bus).await.unwrap_err();
     assert!(error.detail.contains("wrote test.tally without"), "{error}");
-    assert_eq!(figures(&bank).await, (0, 0), "nothing of it was committed");
+    assert_eq!(row_counts(&bank).await, (0, 0), "the batch was rolled back");
     let parked: i64 =
         sqlx::query_scalar("select count(*) from dead_letters").fetch_one(bank.store.pool()).await.unwrap();
-    assert_eq!(parked, 0, "the event isn't to blame");
-    let said = Scribe { also_writes: &["tally"], ..silent };
-    assert_eq!(gate_of(said).deliver(&log, DeliverySource::Bus).await.unwrap().applied, 1);
-    assert_eq!(figures(&bank).await, (1, 1));
+    assert_eq!(parked, 0, "no event is parked");
+    let declaring = Scribe { also_writes: &["tally"], ..undeclaring };
+    assert_eq!(gate_of(declaring).deliver(&log, DeliverySource::Bus).await.unwrap().applied, 1);
+    assert_eq!(row_counts(&bank).await, (1, 1));
 
-    match rebuild(gate_of(said), None).await {
+    match rebuild(gate_of(declaring), None).await {
         Err(RebuildError::Shared { tables, .. }) => assert_eq!(tables, "tally"),
         other => panic!("{other:?}"),
     }
-    assert!(!bank.progress.status(&said).await.unwrap().rebuildable);
+    assert!(!bank.progress.status(&declaring).await.unwrap().rebuildable);
     assert!(bank.progress.status(&PLAIN).await.unwrap().rebuildable);
     bank.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cascade_counts_as_a_write() {
+async fn cascade_is_an_undeclared_write() {
     let bank = open().await;
     let parts = "create table parts (id uuid not null references balances on delete cascade); \
          insert into balances select gen_random_uuid(), 1; insert into parts select id from balances";
     sqlx::raw_sql(parts).execute(bank.store.pool()).await.unwrap();
     let scribe = Scribe { statements: "delete from balances", ..PLAIN };
-    let handler = Watched::new(Arc::new(scribe));
+    let handler = WriteCheckedHandler::new(Arc::new(scribe));
     let gate = PgSubscription::new(handler, bank.store.clone(), bank.progress.clone());
     let error = gate.deliver(&bank.log().await, DeliverySource::Bus).await.unwrap_err();
     assert!(error.detail.contains("wrote test.parts without"), "{error}");
@@ -216,10 +217,10 @@ async fn a_cascade_counts_as_a_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_named_later_is_not_filled_where_it_is_in_use() {
+async fn newly_declared_table_restarts_the_rebuild() {
     let bank = open().await;
     gate(&bank, PLAIN).deliver(&bank.log().await, DeliverySource::Bus).await.unwrap();
-    // An attempt that ends after its tables were made.
+    // An attempt that is stopped after its tables were created.
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     let attempt = Rebuild::new(gate(&bank, PLAIN), None).run(&stop, move |_| stopping.cancel()).await;
@@ -232,17 +233,17 @@ async fn a_table_that_is_named_later_is_not_filled_where_it_is_in_use() {
     let rebuilt = rebuild(gate(&bank, more), None).await.unwrap();
     assert_eq!((rebuilt.resumed, rebuilt.applied), (false, 1));
     let tallies: Vec<i64> = sqlx::query_scalar("select n from tally").fetch_all(bank.store.pool()).await.unwrap();
-    assert_eq!(tallies, [7], "made anew, and not added to");
+    assert_eq!(tallies, [7], "the table is built from the start");
     bank.close().await;
 }
 
 #[test]
-fn of_two_handlers_none_rebuilds_what_the_other_writes() {
+fn check_tables_rejects_shared_tables() {
     let scribe = |name, tables, also_writes| -> Arc<dyn PgHandler> {
         Arc::new(Scribe { name, tables, also_writes, statements: "" })
     };
-    let apart = [scribe("a", &["x"], &["z"]), scribe("b", &["y"], &["z"])];
-    assert_eq!(check_tables(&apart), Ok(()));
+    let disjoint = [scribe("a", &["x"], &["z"]), scribe("b", &["y"], &["z"])];
+    assert_eq!(check_tables(&disjoint), Ok(()));
     for writer in [scribe("b", &["y", "x"], &[]), scribe("b", &[], &["x"])] {
         for handlers in [[scribe("a", &["x"], &[]), writer.clone()], [writer.clone(), scribe("a", &["x"], &[])]] {
             let SharedTable { table, owner, writer } = check_tables(&handlers).unwrap_err();

@@ -12,7 +12,7 @@ use epoch::{
     store::Streamer,
 };
 use epoch_postgres::{
-    Commanded, EffectSender, HandlerError, PgSaga, PgStore, PgTx, SagaCommands, SendError, saga::SagaStatus,
+    CommandOutcome, EffectSender, HandlerError, PgSaga, PgStore, PgTx, SagaCommands, SendError, saga::SagaStatus,
     testkit::TestDatabase,
 };
 use futures::TryStreamExt;
@@ -139,8 +139,8 @@ impl SagaCommands<Reminder> for Commands {
         tx: &mut PgTx,
         (note, command): &(Uuid, NoteCommand),
         context: &CommandContext,
-    ) -> Result<Commanded<NoError>, HandlerError> {
-        Commanded::from_executed(tx.execute(&self.0, *note, command, context).await, |refusal| refusal)
+    ) -> Result<CommandOutcome<NoError>, HandlerError> {
+        CommandOutcome::from_executed(tx.execute(&self.0, *note, command, context).await, |refusal| refusal)
     }
 }
 

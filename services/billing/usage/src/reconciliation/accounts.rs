@@ -18,7 +18,7 @@ use epoch::{
     gate::Cursor,
     store::{StoreError, Streamer},
 };
-use epoch_postgres::{PgStore, reached};
+use epoch_postgres::{PgStore, read_cursors};
 use futures::TryStreamExt;
 use rating::{account::Account, invoice::InvoiceState, pricing::plan_aggregate::PlanCatalogue};
 use serde_json::Value;
@@ -262,7 +262,7 @@ async fn kept(store: &PgStore, keys: &BTreeSet<Key>) -> Result<HashMap<Key, Kept
     let mut tx = epoch_postgres::begin(store.pool(), AT_ONE_MOMENT).await?;
     for kind in KINDS {
         let ids: Vec<Uuid> = keys.iter().filter(|(_, of)| *of == kind).map(|(id, _)| *id).collect();
-        for (id, cursor) in reached(&mut tx, Accounts::NAME, kind.aggregate(), &ids).await? {
+        for (id, cursor) in read_cursors(&mut tx, Accounts::NAME, kind.aggregate(), &ids).await? {
             all.entry((id, kind)).or_default().cursor = cursor;
         }
         let query = for_kind!(kind, A => <A as Listed>::ROWS);

@@ -21,7 +21,7 @@ use std::{
 
 use contracts::file;
 use epoch::{Timestamp, gate::Cursor, store::StoreError};
-use epoch_postgres::reached;
+use epoch_postgres::read_cursors;
 use service_host::streams::{StreamClient, StreamEnd};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -215,7 +215,7 @@ impl Copies {
         let ids: Vec<Uuid> = page.iter().map(|end| end.id).collect();
         let mut behind = BTreeSet::new();
         for subscription in subscriptions(aggregate) {
-            let cursors = reached(&mut connection, subscription, aggregate, &ids).await?;
+            let cursors = read_cursors(&mut connection, subscription, aggregate, &ids).await?;
             let lacks = |end: &&StreamEnd| {
                 let cursor = cursors.get(&end.id).copied().unwrap_or_default();
                 end.recorded_at <= due && cursor.version.get() < end.version && cursor.parked.is_none()
@@ -238,7 +238,7 @@ impl Copies {
         let mut cursors = Vec::new();
         for subscription in subscriptions(aggregate) {
             let due = due(&mut tx, subscription, aggregate).await?;
-            cursors.push((*subscription, reached(&mut tx, subscription, aggregate, &ids).await?, due));
+            cursors.push((*subscription, read_cursors(&mut tx, subscription, aggregate, &ids).await?, due));
         }
         let of = streams.iter().flat_map(|(id, stream)| stream.organizations.iter().map(|of| (*of, *id))).collect();
         let mut kept = kept(&mut tx, aggregate, &of).await?;

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use epoch::{Timestamp, gate::Cursor, store::StoreError};
-use epoch_postgres::newest_reached;
+use epoch_postgres::last_applied_id;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ pub(super) async fn due(connection: &mut PgConnection, subscription: &str, aggre
     let now = Timestamp::now().as_millis();
     let overtaken = millis(OVERTAKEN);
     let before = made_at(now.saturating_add(overtaken));
-    let newest = newest_reached(connection, subscription, aggregate, before).await?;
+    let newest = last_applied_id(connection, subscription, aggregate, before).await?;
     let newest = newest.map_or(0, instant_of).min(now).saturating_sub(overtaken);
     Ok(newest.max(now.saturating_sub(millis(AT_MOST))))
 }

@@ -1,0 +1,3 @@
+select generation, revision, schema, position
+from generations
+where subscription = $1 and state = 'building'
