@@ -19,7 +19,7 @@ use crate::{
     consumer,
     error::{Error, chain},
     health::{ConsumerHealth, Health, Unhealthy},
-    producer::Publisher,
+    publisher::Publisher,
     topics::Topics,
 };
 

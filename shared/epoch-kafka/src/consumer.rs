@@ -32,12 +32,12 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    assignment::{Held, commits, names},
-    client::{Log, lost_tail},
+    assigned_partition::{Held, commits, names},
+    client_log::{Log, lost_tail},
     config::KafkaConfig,
     error::Error,
     health::{ConsumerHealth, lock},
-    partition::{Item, UNKNOWN},
+    partition_task::{Item, UNKNOWN},
 };
 
 /// How long to poll when there is nothing: a request to stop is seen this soon.

@@ -31,23 +31,23 @@
 //! # }
 //! ```
 
-mod assignment;
+mod assigned_partition;
 mod bus;
-mod client;
+mod client_log;
 mod config;
 mod consumer;
 mod error;
 mod health;
-mod partition;
-mod partitions;
-mod producer;
+mod partition_task;
+mod publisher;
+mod topic_partitions;
 mod topics;
 
 pub use bus::KafkaBus;
 pub use config::KafkaConfig;
 pub use error::Error;
 pub use health::Unhealthy;
-pub use partitions::partition_of;
+pub use topic_partitions::partition_of;
 
 /// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.
 #[cfg(doctest)]

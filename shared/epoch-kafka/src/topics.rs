@@ -17,7 +17,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::{client::Log, config::KafkaConfig, error::Error, health::lock};
+use crate::{client_log::Log, config::KafkaConfig, error::Error, health::lock};
 
 pub(crate) struct Topics {
     admin: Arc<AdminClient<Log>>,

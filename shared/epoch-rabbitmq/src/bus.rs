@@ -15,8 +15,8 @@ use epoch_registry::{Framing, SchemaRegistry};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::address,
     config::RabbitConfig,
+    connection::address,
     consumer,
     error::{Error, chain},
     publisher::Publisher,

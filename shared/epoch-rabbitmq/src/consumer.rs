@@ -18,11 +18,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{connect, short, within},
     config::RabbitConfig,
+    connection::{connect, short, within},
     error::{Error, chain},
-    partition::Partition,
-    topics,
+    stream_task::Partition,
+    topic,
 };
 
 /// Waits between connections.
@@ -96,7 +96,7 @@ async fn start(
     tasks: &mut JoinSet<Result<(), Error>>,
 ) -> Result<(), Error> {
     for &aggregate in subscription.aggregates() {
-        let topic = topics::ensure(config, connection, &config.topic(aggregate)).await?;
+        let topic = topic::ensure(config, connection, &config.topic(aggregate)).await?;
         let reads = Arc::new(AtomicU32::new(0));
         for partition in topic.partitions() {
             let task = Partition {

@@ -18,8 +18,8 @@ use lapin::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{channel, short, within},
     config::RabbitConfig,
+    connection::{channel, short, within},
     error::Error,
 };
 

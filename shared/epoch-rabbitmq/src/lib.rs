@@ -29,16 +29,16 @@
 //! ```
 
 mod bus;
-mod client;
 mod config;
+mod connection;
 mod consumer;
 mod error;
 mod lease;
 mod message;
-mod partition;
 mod publisher;
+mod stream_task;
 mod tls;
-mod topics;
+mod topic;
 
 pub use bus::RabbitBus;
 pub use config::RabbitConfig;

@@ -14,7 +14,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::{client::short, error::Error};
+use crate::{connection::short, error::Error};
 
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;

@@ -29,11 +29,11 @@ use lapin::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    client::{channel, connect, lock, short, within},
     config::RabbitConfig,
+    connection::{channel, connect, lock, short, within},
     error::{Error, chain},
     message,
-    topics::{self, Topic},
+    topic::{self, Topic},
 };
 
 /// How many events may be on their way at once.
@@ -196,7 +196,7 @@ impl Line {
     async fn learn(&mut self, config: &RabbitConfig, events: &Batch) -> Result<(), Error> {
         for event in events {
             if !self.topics.contains_key(&*event.aggregate) {
-                let topic = topics::ensure(config, &self.connection, &config.topic(&event.aggregate)).await?;
+                let topic = topic::ensure(config, &self.connection, &config.topic(&event.aggregate)).await?;
                 self.topics.insert(event.aggregate.to_string(), topic);
             }
         }

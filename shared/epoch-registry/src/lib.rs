@@ -9,16 +9,16 @@
 //!
 //! A bus asks its [`Framing`], which remembers what the registry said.
 
-mod file;
+mod file_registry;
 mod framing;
-mod http;
+mod http_registry;
 
 use async_trait::async_trait;
 use epoch::{avro::InvalidSchema, event::SchemaId};
 
-pub use file::FileRegistry;
+pub use file_registry::FileRegistry;
 pub use framing::Framing;
-pub use http::HttpRegistry;
+pub use http_registry::HttpRegistry;
 
 /// Gives schemas numbers and tells which schema has a number.
 #[async_trait]

@@ -5,17 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
 
 mod broker;
-mod bus;
 #[path = "../../../epoch-registry/tests/it/confluent.rs"]
 mod confluent;
-mod consuming;
-#[path = "../../../epoch-registry/tests/it/framed.rs"]
-mod framed;
-mod group;
+mod conformance;
+mod consumer;
+#[path = "../../../epoch-registry/tests/it/framing_suite.rs"]
+mod framing_suite;
 mod lost_tail;
 mod outage;
 mod partitioning;
-mod personal;
-mod publishing;
+mod personal_data;
+mod publisher;
+mod rebalance;
 mod registry;
 mod support;

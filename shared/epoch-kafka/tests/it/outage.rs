@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use epoch::bus::Bus;
 use epoch_kafka::{KafkaBus, KafkaConfig};
 
-use crate::{broker::PrivateBroker, publishing::publish_all, support::*};
+use crate::{broker::PrivateBroker, publisher::publish_all, support::*};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_broker_loses_and_turns_round_nothing() {

@@ -15,7 +15,7 @@ use rdkafka::{
 };
 
 use crate::{
-    framed::{AGGREGATE, Broker, ONE, TWO, framed},
+    framing_suite::{AGGREGATE, Broker, ONE, TWO, framed},
     support::*,
 };
 

@@ -8,8 +8,8 @@ mod broker;
 #[path = "../../../epoch-registry/tests/it/confluent.rs"]
 mod confluent;
 mod conformance;
-#[path = "../../../epoch-registry/tests/it/framed.rs"]
-mod framed;
+#[path = "../../../epoch-registry/tests/it/framing_suite.rs"]
+mod framing_suite;
 mod outage;
 mod registry;
 mod support;

@@ -14,7 +14,7 @@ use lapin::{
 };
 
 use crate::{
-    framed::{AGGREGATE, Broker, ONE, TWO, framed},
+    framing_suite::{AGGREGATE, Broker, ONE, TWO, framed},
     support::*,
 };
 

@@ -5,7 +5,7 @@
 //!
 //! The invariant: no event is on a topic unless all those before it, in the order they were given for its partition, are there
 //! too. Sending again from the first unacknowledged one therefore repeats events but never turns two round. Kept by
-//! idempotence (librdkafka's own retries keep the order) behind a first event that goes [alone](crate::partitions), by making a
+//! idempotence (librdkafka's own retries keep the order) behind a first event that goes [alone](crate::topic_partitions), by making a
 //! refused batch fatal, and by giving up the whole producer with everything that it hasn't sent when one event fails; the next
 //! call makes a new one.
 
@@ -30,11 +30,11 @@ use rdkafka::{
 use tokio::sync::MutexGuard;
 
 use crate::{
-    client::Log,
+    client_log::Log,
     config::KafkaConfig,
     error::{Error, chain},
     health::lock,
-    partitions::Partitions,
+    topic_partitions::Partitions,
 };
 
 /// How long to wait for room in the queue before the same record is tried again.

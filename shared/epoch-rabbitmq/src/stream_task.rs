@@ -37,12 +37,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::{
-    client::{channel, short, within},
     config::RabbitConfig,
+    connection::{channel, short, within},
     error::Error,
     lease::Lease,
     message,
-    topics::{self, Topic},
+    topic::{self, Topic},
 };
 
 /// How many messages the broker may send ahead.
@@ -149,7 +149,7 @@ impl Partition {
 
     async fn consume(&self, stream: &str, position: u64) -> Result<(Channel, Consumer), Error> {
         let channel = channel(&self.config, &self.connection).await?;
-        let messages = topics::read_from(&self.config, &channel, stream, position, PREFETCH).await?;
+        let messages = topic::read_from(&self.config, &channel, stream, position, PREFETCH).await?;
         Ok((channel, messages))
     }
 

@@ -16,8 +16,8 @@ use lapin::{
 use uuid::Uuid;
 
 use crate::{
-    client::{channel, short, within},
     config::RabbitConfig,
+    connection::{channel, short, within},
     error::Error,
     message,
 };

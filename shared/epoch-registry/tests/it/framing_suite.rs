@@ -55,7 +55,7 @@ macro_rules! framed {
         $(#[tokio::test(flavor = "multi_thread")]
         async fn $name() {
             let Some(broker) = $start.await else { return };
-            crate::framed::$name(&broker).await;
+            crate::framing_suite::$name(&broker).await;
         })*
     };
 }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Error,
-    partition::{Item, PartitionTask, Progress, QUEUE, UNKNOWN},
+    partition_task::{Item, PartitionTask, Progress, QUEUE, UNKNOWN},
 };
 
 /// How long to wait for a task that was aborted.
