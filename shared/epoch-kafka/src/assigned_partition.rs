@@ -1,11 +1,9 @@
-//! The partitions a consumer holds now.
+//! A partition that is assigned to this consumer.
 //!
-//! The problem: a slow partition must neither stop the polling of the others nor fill the memory, and a partition must not be
-//! given up while a batch of it is half done.
+//! Every polled record is with the partition's task, in its bounded queue, or in the overflow, in offset order. The partition is
+//! paused while the overflow holds records, so a slow partition neither blocks polling nor fills the memory.
 //!
-//! The invariant: every event polled for a held partition is either in its task's hands, in its bounded queue, or kept here, in
-//! offset order; while anything is kept here the partition is paused. A revoked partition is released only when its task has
-//! ended, and only what went through the gate is committed.
+//! A revoked partition is released after its task has ended. Only the position of accepted events is committed.
 
 use std::{
     collections::VecDeque,
@@ -18,30 +16,31 @@ use std::{
 };
 
 use epoch::handler::Subscription;
-use epoch_registry::Framing;
+use epoch_registry::{EventDelivery, Framing};
 use rdkafka::{TopicPartitionList, error::KafkaResult, topic_partition_list::Offset};
 use tokio::{runtime::Handle, sync::mpsc::error::TrySendError, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::Error,
-    partition_task::{Item, PartitionTask, Progress, QUEUE, UNKNOWN},
+    partition_task::{PartitionTask, PolledRecord, QUEUE},
+    progress::{Progress, UNKNOWN},
 };
 
-/// How long to wait for a task that was aborted.
+/// The time limit for an aborted task to end.
 const ABORT: Duration = Duration::from_secs(1);
 
-/// One held partition.
-pub(crate) struct Held {
+/// An assigned partition and its task.
+pub(crate) struct AssignedPartition {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
-    queue: tokio::sync::mpsc::Sender<Item>,
-    /// What the queue had no room for.
-    kept: VecDeque<Item>,
+    queue: tokio::sync::mpsc::Sender<PolledRecord>,
+    /// Polled records that did not fit into the queue.
+    overflow: VecDeque<PolledRecord>,
     paused: bool,
-    /// The offset after the last event polled.
+    /// The offset after the last polled record.
     polled: i64,
-    /// What was committed last.
+    /// The last committed position.
     committed: i64,
     progress: Arc<Progress>,
     stop: CancellationToken,
@@ -49,7 +48,7 @@ pub(crate) struct Held {
     ended: mpsc::Receiver<Infallible>,
 }
 
-impl Held {
+impl AssignedPartition {
     pub(crate) fn start(
         subscription: &Arc<dyn Subscription>,
         framing: &Option<Arc<Framing>>,
@@ -57,67 +56,69 @@ impl Held {
         topic: &str,
         partition: i32,
     ) -> Self {
-        let (queue, items) = tokio::sync::mpsc::channel(QUEUE);
+        let (queue, records) = tokio::sync::mpsc::channel(QUEUE);
         let (running, ended) = mpsc::sync_channel(0);
         let (topic, progress, stop) = (Arc::<str>::from(topic), Arc::new(Progress::new()), CancellationToken::new());
         let task = PartitionTask {
-            subscription: Arc::clone(subscription),
-            framing: framing.clone(),
+            delivery: EventDelivery {
+                subscription: Arc::clone(subscription),
+                framing: framing.clone(),
+                stop: stop.clone(),
+            },
             topic: Arc::clone(&topic),
             partition,
-            items,
+            queue: records,
             progress: Arc::clone(&progress),
-            stop: stop.clone(),
             _ended: running,
         };
         let task = runtime.spawn(task.run());
-        let kept = VecDeque::new();
+        let overflow = VecDeque::new();
         let (paused, polled, committed) = (false, UNKNOWN, UNKNOWN);
-        Self { topic, partition, queue, kept, paused, polled, committed, progress, stop, task, ended }
+        Self { topic, partition, queue, overflow, paused, polled, committed, progress, stop, task, ended }
     }
 
     pub(crate) fn is(&self, topic: &str, partition: i32) -> bool {
         self.partition == partition && *self.topic == *topic
     }
 
-    /// Whether an offset is before the end of what was polled: other events stand there now.
-    pub(crate) fn has_passed(&self, offset: i64) -> bool {
+    /// Returns whether this offset was polled before, which means that the broker lost records and reuses their offsets.
+    pub(crate) fn has_polled(&self, offset: i64) -> bool {
         offset < self.polled
     }
 
-    /// Hands an item over, or keeps it.
-    pub(crate) fn accept(&mut self, item: Item) -> Result<(), Error> {
+    /// Queues a polled record for the task.
+    pub(crate) fn enqueue(&mut self, record: PolledRecord) -> Result<(), Error> {
         if self.unfinished() == 0 {
-            // It had nothing to do so far: its silence begins now.
-            self.progress.begin(item.offset);
+            // The task was idle, so the time until it counts as stuck starts now.
+            self.progress.set_position(record.offset);
         }
-        self.polled = item.offset + 1;
-        self.kept.push_back(item);
-        self.hand_over()
+        self.polled = record.offset + 1;
+        self.overflow.push_back(record);
+        self.fill_queue()
     }
 
-    /// Moves what is kept into the queue as far as there is room.
-    pub(crate) fn hand_over(&mut self) -> Result<(), Error> {
-        while let Some(item) = self.kept.pop_front() {
-            match self.queue.try_send(item) {
+    /// Moves records from the overflow into the queue until the queue is full.
+    pub(crate) fn fill_queue(&mut self) -> Result<(), Error> {
+        while let Some(record) = self.overflow.pop_front() {
+            match self.queue.try_send(record) {
                 Ok(()) => {}
-                Err(TrySendError::Full(item)) => {
-                    self.kept.push_front(item);
+                Err(TrySendError::Full(record)) => {
+                    self.overflow.push_front(record);
                     break;
                 }
-                Err(TrySendError::Closed(_)) => return Err(self.died()),
+                Err(TrySendError::Closed(_)) => return Err(self.task_ended()),
             }
         }
         Ok(())
     }
 
-    /// Whether it should be paused (`Some(true)`) or resumed (`Some(false)`) now.
-    pub(crate) fn wants(&self) -> Option<bool> {
+    /// Returns `Some(true)` when the partition has to be paused now, and `Some(false)` when it has to be resumed.
+    pub(crate) fn pause_change(&self) -> Option<bool> {
         if self.paused {
-            // What librdkafka had read ahead is thrown away at every pause: not for a handful of events.
-            (self.kept.is_empty() && self.queue.capacity() >= QUEUE / 2).then_some(false)
+            // Each pause discards the records that librdkafka has prefetched, so resume only when half of the queue is free.
+            (self.overflow.is_empty() && self.queue.capacity() >= QUEUE / 2).then_some(false)
         } else {
-            (!self.kept.is_empty()).then_some(true)
+            (!self.overflow.is_empty()).then_some(true)
         }
     }
 
@@ -129,32 +130,34 @@ impl Held {
         self.paused
     }
 
-    /// An error when the task has ended by itself.
+    /// Returns an error when the task ended without being stopped.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.task.is_finished() { Err(self.died()) } else { Ok(()) }
+        if self.task.is_finished() { Err(self.task_ended()) } else { Ok(()) }
     }
 
-    fn died(&self) -> Error {
-        Error::Died { topic: self.topic.to_string(), partition: self.partition, offset: self.position() }
+    fn task_ended(&self) -> Error {
+        Error::TaskEnded { topic: self.topic.to_string(), partition: self.partition, offset: self.position() }
     }
 
-    /// The offset of the first event that hasn't been through the gate.
+    /// Returns the offset of the first event that the subscription has not accepted.
     pub(crate) fn position(&self) -> i64 {
         self.progress.position()
     }
 
-    /// How many events were polled and haven't been through the gate.
+    /// Returns the number of polled records that are not processed yet.
     pub(crate) fn unfinished(&self) -> i64 {
         self.polled - self.position()
     }
 
-    /// How long it has had events and shown no sign of life.
+    /// Returns the time without activity while there are records to process.
     pub(crate) fn stuck_for(&self) -> Duration {
-        if self.unfinished() == 0 { Duration::ZERO } else { self.progress.silent() }
+        if self.unfinished() == 0 { Duration::ZERO } else { self.progress.idle_for() }
     }
 
-    /// The offset to commit, when it isn't committed yet. It goes back as well: when the broker has lost the topic's tail, other
-    /// events will stand at the offsets that were committed, and whoever began there would leave them out.
+    /// Returns the offset to commit, or `None` if it is committed already.
+    ///
+    /// The offset may also decrease. When the broker has lost the end of the topic, new records reuse the committed offsets, and a
+    /// consumer that started at the old offset would miss them.
     pub(crate) fn take_commit(&mut self) -> Option<i64> {
         let position = self.position();
         (position != UNKNOWN && position != self.committed).then(|| {
@@ -163,8 +166,8 @@ impl Held {
         })
     }
 
-    /// The commit went wrong.
-    pub(crate) fn not_committed(&mut self) {
+    /// Commits the position again, because the last commit failed.
+    pub(crate) fn commit_failed(&mut self) {
         self.committed = UNKNOWN;
     }
 
@@ -172,33 +175,40 @@ impl Held {
         self.stop.cancel();
     }
 
-    /// Waits for the task, which was told to stop, and aborts it after `deadline`: its transaction is rolled back.
+    /// Waits for the stopped task and aborts it at `deadline`, which rolls its transaction back.
     pub(crate) fn join(&self, deadline: Instant) {
-        let ended = |limit| self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout);
-        if ended(deadline.saturating_duration_since(Instant::now())) {
+        let ends_within = |limit| self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout);
+        if ends_within(deadline.saturating_duration_since(Instant::now())) {
             return;
         }
         self.task.abort();
-        let stopped = ended(ABORT);
-        tracing::error!(topic = &*self.topic, partition = self.partition, stopped, "the batch in hand was aborted");
+        let stopped = ends_within(ABORT);
+        tracing::error!(
+            topic = &*self.topic,
+            partition = self.partition,
+            stopped,
+            "batch aborted after the drain timeout"
+        );
     }
 }
 
-/// The partitions as librdkafka wants them named.
-pub(crate) fn names<'a>(partitions: impl IntoIterator<Item = &'a Held>) -> TopicPartitionList {
+/// Converts the partitions into librdkafka's list.
+pub(crate) fn partition_list<'a>(partitions: impl IntoIterator<Item = &'a AssignedPartition>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
-    for held in partitions {
-        list.add_partition(&held.topic, held.partition);
+    for assigned in partitions {
+        list.add_partition(&assigned.topic, assigned.partition);
     }
     list
 }
 
-/// What there is to commit.
-pub(crate) fn commits<'a>(partitions: impl IntoIterator<Item = &'a mut Held>) -> KafkaResult<TopicPartitionList> {
+/// Takes the offsets that are not committed yet.
+pub(crate) fn take_commits<'a>(
+    partitions: impl IntoIterator<Item = &'a mut AssignedPartition>,
+) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
-    for held in partitions {
-        if let Some(position) = held.take_commit() {
-            list.add_partition_offset(&held.topic, held.partition, Offset::Offset(position))?;
+    for assigned in partitions {
+        if let Some(position) = assigned.take_commit() {
+            list.add_partition_offset(&assigned.topic, assigned.partition, Offset::Offset(position))?;
         }
     }
     Ok(list)

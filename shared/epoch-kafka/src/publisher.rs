@@ -1,17 +1,18 @@
-//! Publishing.
+//! Publishing of events in order.
 //!
-//! The problem: of a thousand events in flight one is refused, or the broker goes away, and what comes behind it must not
-//! get ahead of it.
+//! An event reaches its topic only after all earlier events of its partition. With many events in flight, one of them may be refused
+//! or the broker may become unreachable; the events after it must not overtake it. Three measures ensure that:
 //!
-//! The invariant: no event is on a topic unless all those before it, in the order they were given for its partition, are there
-//! too. Sending again from the first unacknowledged one therefore repeats events but never turns two round. Kept by
-//! idempotence (librdkafka's own retries keep the order) behind a first event that goes [alone](crate::topic_partitions), by making a
-//! refused batch fatal, and by giving up the whole producer with everything that it hasn't sent when one event fails; the next
-//! call makes a new one.
+//! - Idempotence keeps the order through librdkafka's own retries, once the first event of a partition was sent
+//!   [alone](crate::topic_partitions).
+//! - A refused batch is a fatal error of the producer.
+//! - When one event fails, the whole producer is closed and everything that it has not sent is purged. The next publication creates
+//!   a new producer.
+//!
+//! A repetition from the first unacknowledged event may duplicate events but never reorders them.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -25,59 +26,48 @@ use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer, PurgeConfig},
+    producer::{DeliveryFuture, FutureRecord},
 };
 use tokio::sync::MutexGuard;
 
 use crate::{
-    client_log::Log,
     config::KafkaConfig,
-    error::{Error, chain},
-    health::lock,
-    topic_partitions::Partitions,
+    error::{Error, error_chain},
+    lock::lock,
+    producer::{SharedProducer, UNKNOWN_TOPIC},
+    topic_partitions::TopicPartitions,
 };
 
-/// How long to wait for room in the queue before the same record is tried again.
+/// The wait before another attempt to enqueue a record into a full queue.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
-/// How long to wait before the partitions of a topic that was created a moment ago are asked for again.
-const NOT_YET: Duration = Duration::from_millis(20);
+/// The wait before a topic that was just created is looked up again.
+const UNKNOWN_TOPIC_RETRY: Duration = Duration::from_millis(20);
 
 pub(crate) struct Publisher {
     config: ClientConfig,
     namespace: String,
     timeout: Duration,
     framing: Option<Arc<Framing>>,
-    current: Mutex<Option<Arc<Generation>>>,
+    current: Mutex<Option<Arc<SharedProducer>>>,
 }
 
-/// A producer from its making to its first failure.
-struct Generation {
-    /// Taken out only when dropped.
-    producer: Option<FutureProducer<Log>>,
-    /// Nothing may be queued once this is set. Queueing holds it for reading, giving up for writing.
-    given_up: RwLock<bool>,
-    topics: Mutex<HashMap<String, Arc<Partitions>>>,
-    /// The turn of the call that opens partitions: a second first event must not go beside the first.
-    opening: tokio::sync::Mutex<()>,
-}
-
-/// A topic that events go to, with its name spelled once.
+/// The topic of an aggregate.
 struct Topic {
     aggregate: String,
     name: String,
-    partitions: Arc<Partitions>,
+    partitions: Arc<TopicPartitions>,
 }
 
-/// An event that librdkafka has taken.
-struct Queued {
-    partitions: Arc<Partitions>,
+/// An event in librdkafka's queue or in flight.
+struct QueuedEvent {
+    partitions: Arc<TopicPartitions>,
     partition: u32,
-    report: Report,
+    acknowledgement: Acknowledgement,
 }
 
-enum Report {
-    Waiting(DeliveryFuture),
-    Taken,
+enum Acknowledgement {
+    Pending(DeliveryFuture),
+    Received,
 }
 
 impl Publisher {
@@ -93,7 +83,7 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Publishes in order and reports how many of the first ones are safe.
+    /// Publishes the events in order. The error counts the acknowledged events at the beginning of the batch.
     pub(crate) async fn publish(&self, events: &Batch) -> Result<(), PublishError> {
         let (acknowledged, result) = self.send(events).await;
         let same = |one: &Arc<Envelope>, next: &Arc<Envelope>| one.aggregate == next.aggregate;
@@ -103,90 +93,87 @@ impl Publisher {
                     .increment(run.len() as u64);
             }
         }
-        result.map_err(|error| PublishError { acknowledged, offered: events.len(), detail: chain(&error) })
+        result.map_err(|error| PublishError { acknowledged, offered: events.len(), detail: error_chain(&error) })
     }
 
     async fn send(&self, events: &Batch) -> (usize, Result<(), Error>) {
-        let generation = match self.current() {
-            Ok(generation) => generation,
+        let producer = match self.current() {
+            Ok(producer) => producer,
             Err(error) => return (0, Err(error)),
         };
         let mut queued = Vec::with_capacity(events.len());
-        // Kept until the last report is in: a first event without an answer is still alone.
-        let mut turn = None;
-        let mut result = self.queue_all(&generation, events, &mut queued, &mut turn).await;
+        // Held until the last acknowledgement: the first event of a partition must stay alone until then.
+        let mut opening = None;
+        let mut result = self.enqueue_all(&producer, events, &mut queued, &mut opening).await;
         let mut acknowledged = 0;
         for (event, queued) in events.iter().zip(&mut queued) {
-            if let Err(error) = self.report(event, queued).await {
+            if let Err(error) = self.wait_for_acknowledgement(event, queued).await {
                 result = Err(error);
-                self.give_up(&generation).await;
+                self.close(&producer).await;
                 break;
             }
             acknowledged += 1;
         }
-        if generation.is_fatal() {
-            self.give_up(&generation).await;
+        if producer.is_fatal() {
+            self.close(&producer).await;
         }
         (acknowledged, result)
     }
 
-    /// Queues the events as far as that is possible. Where the broker hasn't been heard yet, it waits for its word about the first
-    /// event before it queues the second.
-    async fn queue_all<'g>(
+    /// Enqueues the events until one fails. In a closed partition, the second event waits for the acknowledgement of the first.
+    async fn enqueue_all<'p>(
         &self,
-        generation: &'g Arc<Generation>,
+        producer: &'p Arc<SharedProducer>,
         events: &Batch,
-        queued: &mut Vec<Queued>,
-        turn: &mut Option<MutexGuard<'g, ()>>,
+        queued: &mut Vec<QueuedEvent>,
+        opening: &mut Option<MutexGuard<'p, ()>>,
     ) -> Result<(), Error> {
         let mut topic: Option<Topic> = None;
         for event in events {
             let topic = match &mut topic {
                 Some(topic) if topic.aggregate == *event.aggregate => topic,
-                other => other.insert(self.topic(generation, event).await?),
+                other => other.insert(self.topic(producer, event).await?),
             };
             let key = event.aggregate_id.to_string();
             let partition = topic.partitions.of(key.as_bytes());
-            if turn.is_none() && !topic.partitions.is_open(partition) {
-                let taken = generation.opening.lock().await;
-                // Whoever had it before may have opened this one.
-                *turn = (!topic.partitions.is_open(partition)).then_some(taken);
+            if opening.is_none() && !topic.partitions.is_open(partition) {
+                let guard = producer.opening.lock().await;
+                // The previous holder of the lock may have opened this partition.
+                *opening = (!topic.partitions.is_open(partition)).then_some(guard);
             }
             if !topic.partitions.is_open(partition) {
-                let same = |queued: &&mut Queued| {
+                let same_partition = |queued: &&mut QueuedEvent| {
                     queued.partition == partition && Arc::ptr_eq(&queued.partitions, &topic.partitions)
                 };
-                if let Some(first) = queued.iter_mut().find(same) {
-                    self.report(event, first).await?;
+                if let Some(first) = queued.iter_mut().find(same_partition) {
+                    self.wait_for_acknowledgement(event, first).await?;
                 }
             }
-            let report = self.queue(generation, event, topic, partition).await?;
-            let partitions = Arc::clone(&topic.partitions);
-            queued.push(Queued { partitions, partition, report: Report::Waiting(report) });
+            let acknowledgement = Acknowledgement::Pending(self.enqueue(producer, event, topic, partition).await?);
+            queued.push(QueuedEvent { partitions: Arc::clone(&topic.partitions), partition, acknowledgement });
         }
         Ok(())
     }
 
-    /// The topic of an event, whose partitions are counted at this producer's first use of it.
-    async fn topic(&self, generation: &Arc<Generation>, event: &Envelope) -> Result<Topic, Error> {
+    /// Returns the topic of an event. Its partitions are counted at the producer's first use of the topic.
+    async fn topic(&self, producer: &Arc<SharedProducer>, event: &Envelope) -> Result<Topic, Error> {
         let name = epoch::message::topic(&self.namespace, &event.aggregate);
-        let known = lock(&generation.topics).get(&name).cloned();
-        let partitions = match known {
+        let partitions = match producer.partitions(&name) {
             Some(partitions) => partitions,
             None => {
-                let counted = Arc::new(Partitions::new(self.count_partitions(generation, &name).await?));
-                Arc::clone(lock(&generation.topics).entry(name.clone()).or_insert(counted))
+                let counted = TopicPartitions::new(self.count_partitions(producer, &name).await?);
+                producer.insert_partitions(&name, counted)
             }
         };
         Ok(Topic { aggregate: event.aggregate.to_string(), name, partitions })
     }
 
-    async fn count_partitions(&self, generation: &Arc<Generation>, topic: &str) -> Result<usize, Error> {
+    async fn count_partitions(&self, producer: &Arc<SharedProducer>, topic: &str) -> Result<usize, Error> {
         let start = Instant::now();
         loop {
-            let (asked, name) = (Arc::clone(generation), topic.to_owned());
-            let left = self.timeout.saturating_sub(start.elapsed());
-            let counted = tokio::task::spawn_blocking(move || asked.count_partitions(&name, left)).await;
+            let (producer, name) = (Arc::clone(producer), topic.to_owned());
+            let remaining = self.timeout.saturating_sub(start.elapsed());
+            let counted = tokio::task::spawn_blocking(move || producer.count_partitions(&name, remaining)).await;
             let source = match counted.unwrap_or(Err(KafkaError::Canceled)) {
                 Ok(count) => return Ok(count),
                 Err(source) => source,
@@ -194,15 +181,15 @@ impl Publisher {
             if start.elapsed() >= self.timeout || source.rdkafka_error_code() != Some(UNKNOWN_TOPIC) {
                 return Err(Error::Partitions { topic: topic.to_owned(), source });
             }
-            // It was created before: the broker will hear of it.
-            tokio::time::sleep(NOT_YET).await;
+            // The topic exists, and this broker will learn of it soon.
+            tokio::time::sleep(UNKNOWN_TOPIC_RETRY).await;
         }
     }
 
-    /// Puts an event into the producer's queue, waiting while that is full.
-    async fn queue(
+    /// Enqueues an event, and waits while the producer's queue is full.
+    async fn enqueue(
         &self,
-        generation: &Generation,
+        producer: &SharedProducer,
         event: &Envelope,
         topic: &Topic,
         partition: u32,
@@ -222,127 +209,74 @@ impl Publisher {
             .headers(headers);
         let start = Instant::now();
         loop {
-            match generation.queue(record) {
-                Some(Ok(report)) => return Ok(report),
-                Some(Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)))
+            match producer.enqueue(record) {
+                Some(Ok(acknowledgement)) => return Ok(acknowledgement),
+                Some(Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)))
                     if start.elapsed() < self.timeout =>
                 {
-                    record = same;
+                    record = unsent;
                     tokio::time::sleep(QUEUE_FULL).await;
                 }
                 Some(Err((source, _))) => return Err(Error::Enqueue { topic: topic.name.clone(), source }),
-                None => return Err(Error::GivenUp { topic: topic.name.clone() }),
+                None => return Err(Error::ProducerClosed { topic: topic.name.clone() }),
             }
         }
     }
 
-    /// What stands before the event's payload. Who asks the registry has nothing of this event queued yet, so that the wait, or a
-    /// failure, holds up what comes behind it and nothing else.
+    /// Returns the frame that precedes the event's payload.
+    ///
+    /// The registry is asked before the event is enqueued, so a wait or a failure affects only this event and later ones.
     async fn frame(&self, topic: &str, event: &Envelope) -> Result<Frame, Error> {
         let Some(framing) = &self.framing else { return Ok(Frame::Fingerprint(event.schema)) };
         let frame = framing.frame(topic, event.schema).await;
         frame.map_err(|source| Error::Frame { topic: topic.to_owned(), source })
     }
 
-    /// Waits for the broker's word about an event; says the same when asked again.
-    async fn report(&self, event: &Envelope, queued: &mut Queued) -> Result<(), Error> {
-        let Report::Waiting(report) = &mut queued.report else { return Ok(()) };
+    /// Waits until the broker has acknowledged an event. May be called again after success.
+    async fn wait_for_acknowledgement(&self, event: &Envelope, queued: &mut QueuedEvent) -> Result<(), Error> {
+        let Acknowledgement::Pending(acknowledgement) = &mut queued.acknowledgement else { return Ok(()) };
         let topic = || epoch::message::topic(&self.namespace, &event.aggregate);
-        match tokio::time::timeout(self.timeout, report).await {
+        match tokio::time::timeout(self.timeout, acknowledgement).await {
             Ok(Ok(Ok(delivery))) => {
                 let (partition, offset) = (delivery.partition, delivery.offset);
                 tracing::trace!(aggregate = %event.aggregate, id = %event.aggregate_id, version = %event.version, partition, offset, "published");
-                queued.partitions.heard(queued.partition);
-                queued.report = Report::Taken;
+                queued.partitions.acknowledged(queued.partition);
+                queued.acknowledgement = Acknowledgement::Received;
                 Ok(())
             }
             Ok(Ok(Err((source, record)))) => {
                 let partition = rdkafka::Message::partition(&record);
                 Err(Error::Delivery { topic: topic(), partition, source })
             }
-            Ok(Err(_)) => Err(Error::GivenUp { topic: topic() }),
-            Err(_) => Err(Error::Silence { topic: topic(), waited: self.timeout }),
+            Ok(Err(_)) => Err(Error::ProducerClosed { topic: topic() }),
+            Err(_) => Err(Error::DeliveryTimeout { topic: topic(), waited: self.timeout }),
         }
     }
 
-    /// The producer in use, or a new one.
-    fn current(&self) -> Result<Arc<Generation>, Error> {
+    /// Returns the producer in use, or creates one.
+    fn current(&self) -> Result<Arc<SharedProducer>, Error> {
         let mut current = lock(&self.current);
-        if let Some(generation) = &*current {
-            return Ok(Arc::clone(generation));
+        if let Some(producer) = &*current {
+            return Ok(Arc::clone(producer));
         }
-        let log = Log { client: "producer".to_owned() };
-        let producer = self.config.create_with_context(log).map_err(|source| Error::Settings { source })?;
-        let generation = Arc::new(Generation {
-            producer: Some(producer),
-            given_up: RwLock::new(false),
-            topics: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
-        });
-        *current = Some(Arc::clone(&generation));
-        Ok(generation)
+        let producer = Arc::new(SharedProducer::new(&self.config)?);
+        *current = Some(Arc::clone(&producer));
+        Ok(producer)
     }
 
-    /// Makes sure that nothing more of this producer is sent.
-    async fn give_up(&self, generation: &Arc<Generation>) {
+    /// Closes a producer that failed, so that it sends nothing more.
+    async fn close(&self, producer: &Arc<SharedProducer>) {
         {
             let mut current = lock(&self.current);
-            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, generation)) {
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, producer)) {
                 *current = None;
-                tracing::warn!("producer given up, the next publication makes a new one");
+                tracing::warn!("producer closed after a failure; the next publication creates a new one");
                 metrics::counter!("epoch_bus_producers_given_up_total").increment(1);
             }
         }
-        let generation = Arc::clone(generation);
-        // Asks the threads of all brokers and waits for them. If that fails, so has the process.
-        let _ = tokio::task::spawn_blocking(move || generation.purge()).await;
-    }
-}
-
-/// What a topic is whose partitions the broker hasn't heard of.
-const UNKNOWN_TOPIC: RDKafkaErrorCode = RDKafkaErrorCode::UnknownTopicOrPartition;
-
-type Record<'a> = FutureRecord<'a, String, [u8]>;
-
-impl Generation {
-    #[allow(clippy::result_large_err, reason = "the record comes back in it")]
-    fn queue<'a>(&self, record: Record<'a>) -> Option<Result<DeliveryFuture, (KafkaError, Record<'a>)>> {
-        let given_up = self.given_up.read().unwrap_or_else(PoisonError::into_inner);
-        if *given_up {
-            return None;
-        }
-        self.producer.as_ref().map(|producer| producer.send_result(record))
-    }
-
-    /// Asks the broker and waits for it.
-    fn count_partitions(&self, topic: &str, timeout: Duration) -> Result<usize, KafkaError> {
-        let Some(producer) = &self.producer else { return Err(KafkaError::Canceled) };
-        let metadata = producer.client().fetch_metadata(Some(topic), timeout)?;
-        match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
-            0 => Err(KafkaError::MetadataFetch(UNKNOWN_TOPIC)),
-            count => Ok(count),
-        }
-    }
-
-    fn is_fatal(&self) -> bool {
-        self.producer.as_ref().is_some_and(|producer| producer.client().fatal_error().is_some())
-    }
-
-    fn purge(&self) {
-        let mut given_up = self.given_up.write().unwrap_or_else(PoisonError::into_inner);
-        *given_up = true;
-        if let Some(producer) = &self.producer {
-            producer.purge(PurgeConfig::default().queue().inflight());
-        }
-    }
-}
-
-impl Drop for Generation {
-    /// Its end waits for its threads, which no task may do.
-    fn drop(&mut self) {
-        let producer = self.producer.take();
-        // Without a thread it is dropped here and now.
-        let _ = std::thread::Builder::new().spawn(move || drop(producer));
+        let producer = Arc::clone(producer);
+        // Waits for the threads of all brokers. The task fails only if the process is failing.
+        let _ = tokio::task::spawn_blocking(move || producer.close()).await;
     }
 }
 
@@ -359,7 +293,7 @@ mod tests {
         version::{Position, Version},
     };
     use futures::future::join_all;
-    use rdkafka::{mocking::MockCluster, producer::Producer};
+    use rdkafka::mocking::MockCluster;
     use uuid::Uuid;
 
     use super::Publisher;
@@ -381,38 +315,38 @@ mod tests {
         })
     }
 
-    /// The mock cluster is slow, so that there is time to see what is on its way before its first answer.
+    /// The mock cluster responds slowly, so that the test can observe the events in flight before the first response.
     #[tokio::test]
-    async fn nothing_goes_beside_the_first_event_of_a_partition() {
+    async fn publisher_sends_the_first_event_of_a_partition_alone() {
         let cluster = MockCluster::new(1).unwrap();
         let config = KafkaConfig { partitions: 2, ..KafkaConfig::new(cluster.bootstrap_servers()) };
         cluster.create_topic(&epoch::message::topic(&config.namespace, "file"), 2, 1).unwrap();
         let publisher = Publisher::new(&config, None).unwrap();
-        let generation = publisher.current().unwrap();
+        let producer = publisher.current().unwrap();
         let events: Vec<_> = (1..=60_u64).map(|n| event(Uuid::from_u128(u128::from(n % 20)), n.div_ceil(20))).collect();
-        let topic = publisher.topic(&generation, &events[0]).await.unwrap();
+        let topic = publisher.topic(&producer, &events[0]).await.unwrap();
         cluster.broker_round_trip_time(-1, Duration::from_millis(200)).unwrap();
 
-        let on_their_way = || generation.producer.as_ref().map_or(0, |producer| producer.in_flight_count());
-        let (mut most, mut later) = (0, 0);
-        let watching = async {
+        let in_flight = || producer.in_flight_count();
+        let (mut max_while_closed, mut max_while_open) = (0, 0);
+        let observer = async {
             loop {
                 match (0..2).filter(|partition| topic.partitions.is_open(*partition)).count() {
-                    0 => most = most.max(on_their_way()),
-                    2 => later = later.max(on_their_way()),
+                    0 => max_while_closed = max_while_closed.max(in_flight()),
+                    2 => max_while_open = max_while_open.max(in_flight()),
                     _ => {}
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        // Several calls at once, most of a single event.
-        let (alone, together) = events.split_at(30);
-        let calls = alone.chunks(1).chain([together]).map(|events| publisher.send(events));
+        // Concurrent publications, most of them with a single event.
+        let (single, batch) = events.split_at(30);
+        let calls = single.chunks(1).chain([batch]).map(|events| publisher.send(events));
         tokio::select! {
             sent = join_all(calls) => assert!(sent.iter().all(|(_, result)| result.is_ok()), "{sent:?}"),
-            () = watching => {}
+            () = observer => {}
         }
-        assert!((1..=2).contains(&most), "{most} events were on their way to two partitions before the first answer");
-        assert!(later > 10, "afterwards they go together: {later}");
+        assert!((1..=2).contains(&max_while_closed), "{max_while_closed} events in flight to two closed partitions");
+        assert!(max_while_open > 10, "{max_while_open} events in flight to open partitions");
     }
 }

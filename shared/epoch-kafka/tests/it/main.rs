@@ -1,8 +1,8 @@
-//! The bus against a real broker (`EPOCH_TEST_KAFKA`), or librdkafka's mock cluster.
+//! Tests of the bus against a real broker (`EPOCH_TEST_KAFKA`) or librdkafka's mock cluster.
 //!
-//! Every test has topics and groups of its own, and waits for conditions, never for time.
+//! Each test has its own topics and groups, and waits for conditions instead of fixed times.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests and their helpers fail by panicking")]
 
 mod broker;
 #[path = "../../../epoch-registry/tests/it/confluent.rs"]

@@ -1,5 +1,7 @@
-//! What every bus does with a schema registry: what lies on its topics, and what happens while the registry is away, or doesn't
-//! know. The tests of each bus include this file and [`confluent`](super::confluent), and say how to make the bus.
+//! Test suite for buses with a schema registry: record framing, and behaviour while the registry is down or lacks a schema.
+//!
+//! The tests of each bus include this file and [`confluent`](super::confluent), implement [`TestBroker`] and call
+//! [`framing_suite`].
 
 use std::{
     convert::Infallible,
@@ -10,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use epoch::{
     avro::SchemaText,
-    bus::Bus,
+    bus::{Bus, PublishError},
     envelope::{Batch, Envelope},
     event::SchemaId,
     handler::EventHandler,
@@ -24,33 +26,42 @@ use epoch_registry::{HttpRegistry, SchemaRegistry};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::confluent::{FIRST_ID, Registry};
+use crate::confluent::{FIRST_ID, RegistryServer};
 
-/// The aggregate whose events are published.
 pub(crate) const AGGREGATE: &str = "file";
-pub(crate) const ONE: &str =
+pub(crate) const SCHEMA_V1: &str =
     r#"{"type":"record","name":"Happened","namespace":"test.file","fields":[{"name":"a","type":"long"}]}"#;
-pub(crate) const TWO: &str = r#"{"type":"record","name":"Happened","namespace":"test.file","fields":[
+pub(crate) const SCHEMA_V2: &str = r#"{"type":"record","name":"Happened","namespace":"test.file","fields":[
     {"name":"a","type":"long"},{"name":"b","type":"long","default":0}]}"#;
 
-/// A topic with one partition, that nobody else uses.
+/// A broker with one topic of one partition that belongs to the test.
 #[async_trait]
-pub(crate) trait Broker: Send + Sync {
-    /// A process's bus, which has asked this registry nothing yet, and may register [`ONE`] and [`TWO`].
+pub(crate) trait TestBroker: Send + Sync {
+    /// Returns a bus with an empty schema cache that may register [`SCHEMA_V1`] and [`SCHEMA_V2`].
     async fn bus(&self, registry: Option<Arc<dyn SchemaRegistry>>) -> Arc<dyn Bus>;
 
-    /// Whether all consumers of these processes can go on.
+    /// Returns whether all buses of this broker report healthy consumers.
     fn is_healthy(&self) -> bool;
 
-    /// The topic's name.
     fn topic(&self) -> String;
 
-    /// The first bodies on the topic.
-    async fn bodies(&self, count: usize) -> Vec<Vec<u8>>;
+    /// Reads the first `count` record bodies of the topic.
+    async fn record_bodies(&self, count: usize) -> Vec<Vec<u8>>;
 }
 
-/// Makes a test of each of these functions, for the broker that `$start` gives.
-macro_rules! framed {
+/// Declares the tests of the suite. `$start` is a future of an optional [`TestBroker`]; without a broker the tests are skipped.
+macro_rules! framing_suite {
+    ($start:expr) => {
+        crate::framing_suite::framing_suite! { $start;
+            events_use_confluents_wire_format
+            publisher_waits_for_a_registry_that_is_down_at_start
+            cached_schemas_need_no_registry
+            consumer_waits_for_a_schema_while_the_registry_is_down
+            unknown_schema_id_is_never_guessed
+            consumer_stops_while_it_waits_for_a_schema
+            undeclared_schema_is_not_published
+        }
+    };
     ($start:expr; $($name:ident)*) => {
         $(#[tokio::test(flavor = "multi_thread")]
         async fn $name() {
@@ -59,37 +70,40 @@ macro_rules! framed {
         })*
     };
 }
-pub(crate) use framed;
+pub(crate) use framing_suite;
 
-fn id_of(schema: &str) -> SchemaId {
+fn fingerprint(schema: &str) -> SchemaId {
     SchemaText::parse(schema).unwrap().id
 }
 
-/// Some versions of an aggregate's events, written with a schema.
-fn written(id: Uuid, versions: impl IntoIterator<Item = u64>, schema: &str) -> Vec<Arc<Envelope>> {
-    let schema = id_of(schema);
+/// Returns events of one aggregate with these versions and this schema.
+fn events_with_schema(id: Uuid, versions: impl IntoIterator<Item = u64>, schema: &str) -> Vec<Arc<Envelope>> {
+    let schema = fingerprint(schema);
     let events = events(AGGREGATE, &[id], versions);
     events.iter().map(|event| Arc::new(Envelope { schema, ..Envelope::clone(event) })).collect()
 }
 
-fn http(registry: &Registry) -> Arc<dyn SchemaRegistry> {
+fn http_client(registry: &RegistryServer) -> Arc<dyn SchemaRegistry> {
     Arc::new(HttpRegistry::new(&[registry.url()]).unwrap())
 }
 
-/// Publishes as the relay does: again from the first that isn't acknowledged.
-async fn publish_all(bus: &Arc<dyn Bus>, mut events: &Batch) {
-    let start = Instant::now();
+/// Publishes like the relay: repeats from the first event that is not acknowledged. Returns the errors.
+pub(crate) async fn publish_all(bus: &dyn Bus, mut events: &Batch) -> Vec<PublishError> {
+    let (start, mut errors) = (Instant::now(), Vec::new());
     while let Err(error) = bus.publish(events).await {
-        assert!(start.elapsed() < LIMIT, "{error}");
+        assert!(start.elapsed() < LIMIT, "not published: {error}");
+        assert_eq!(error.offered, events.len());
         events = &events[error.acknowledged..];
+        errors.push(error);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    errors
 }
 
-/// Writes down version and schema of what it sees.
+/// Records the version and schema of each event.
 struct Recorder {
     name: &'static str,
-    seen: watch::Sender<Vec<(u64, SchemaId)>>,
+    recorded: watch::Sender<Vec<(u64, SchemaId)>>,
 }
 
 #[async_trait]
@@ -105,170 +119,172 @@ impl EventHandler<()> for Recorder {
     }
 
     async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Infallible> {
-        self.seen.send_modify(|seen| seen.extend(events.iter().map(|event| (event.version.get(), event.schema))));
+        self.recorded
+            .send_modify(|recorded| recorded.extend(events.iter().map(|event| (event.version.get(), event.schema))));
         Ok(())
     }
 }
 
-type Gate = Arc<MemorySubscription<Recorder>>;
+type RecordingSubscription = Arc<MemorySubscription<Recorder>>;
 
-fn gate(name: &'static str) -> Gate {
+fn recording_subscription(name: &'static str) -> RecordingSubscription {
     metrics::record();
-    Arc::new(MemorySubscription::new(Recorder { name, seen: watch::Sender::default() }))
+    Arc::new(MemorySubscription::new(Recorder { name, recorded: watch::Sender::default() }))
 }
 
-fn seen(gate: &Gate) -> Vec<(u64, SchemaId)> {
-    gate.handler().seen.borrow().clone()
+fn recorded(subscription: &RecordingSubscription) -> Vec<(u64, SchemaId)> {
+    subscription.handler().recorded.borrow().clone()
 }
 
-/// Waits until these events were seen: each once, in order, with its schema.
-async fn arrived(gate: &Gate, published: &Batch) {
-    let mut seen = gate.handler().seen.subscribe();
-    let waited = tokio::time::timeout(LIMIT, seen.wait_for(|seen| seen.len() >= published.len())).await;
-    assert!(waited.is_ok(), "{} of {} events came", self::seen(gate).len(), published.len());
+/// Waits until these events are recorded: each once, in order, with its schema.
+async fn wait_for_exactly(subscription: &RecordingSubscription, published: &Batch) {
+    let mut receiver = subscription.handler().recorded.subscribe();
+    let waited = tokio::time::timeout(LIMIT, receiver.wait_for(|events| events.len() >= published.len())).await;
+    assert!(waited.is_ok(), "{} of {} events arrived", recorded(subscription).len(), published.len());
     let expected: Vec<_> = published.iter().map(|event| (event.version.get(), event.schema)).collect();
-    assert_eq!(self::seen(gate), expected);
+    assert_eq!(recorded(subscription), expected);
 }
 
-fn waits(gate: &Gate) -> f64 {
-    metrics::value("epoch_bus_waits_for_schema_total", &[("subscription", gate.handler().name)]).unwrap_or_default()
+fn failed_lookups(subscription: &RecordingSubscription) -> f64 {
+    let labels = [("subscription", subscription.handler().name)];
+    metrics::value("epoch_bus_waits_for_schema_total", &labels).unwrap_or_default()
 }
 
-pub(crate) async fn events_are_framed_for_confluents_clients_and_come_back(broker: &dyn Broker) {
-    let (registry, id) = (Registry::started().await, Uuid::now_v7());
-    let publisher = broker.bus(Some(http(&registry))).await;
-    let mut published = written(id, 1..=2, ONE);
-    published.extend(written(id, 3..=4, TWO));
+pub(crate) async fn events_use_confluents_wire_format(broker: &dyn TestBroker) {
+    let (registry, id) = (RegistryServer::started().await, Uuid::now_v7());
+    let publisher = broker.bus(Some(http_client(&registry))).await;
+    let mut published = events_with_schema(id, 1..=2, SCHEMA_V1);
+    published.extend(events_with_schema(id, 3..=4, SCHEMA_V2));
     publisher.publish(&published).await.unwrap();
 
-    let numbers: Vec<u32> = [0, 0, 1, 1].map(|index| u32::try_from(FIRST_ID + index).unwrap()).to_vec();
-    let expected: Vec<_> = std::iter::zip(&published, numbers)
-        .map(|(event, number)| [&[0], &number.to_be_bytes()[..], &event.payload].concat())
+    let schema_ids: Vec<u32> = [0, 0, 1, 1].map(|index| u32::try_from(FIRST_ID + index).unwrap()).to_vec();
+    let expected: Vec<_> = std::iter::zip(&published, schema_ids)
+        .map(|(event, schema_id)| [&[0], &schema_id.to_be_bytes()[..], &event.payload].concat())
         .collect();
-    assert_eq!(broker.bodies(4).await, expected);
+    assert_eq!(broker.record_bodies(4).await, expected);
     {
-        let kept = registry.kept();
+        let state = registry.state();
         let subject = format!("{}-test.file.Happened", broker.topic());
-        assert!(kept.schemas.iter().all(|(under, _)| *under == subject), "{:?}", kept.schemas);
-        assert_eq!((kept.registrations, kept.questions), (2, 0), "each is registered once");
+        assert!(state.schemas.iter().all(|(registered, _)| *registered == subject), "{:?}", state.schemas);
+        assert_eq!((state.registrations, state.lookups), (2, 0), "each schema is registered once");
     }
 
-    // One without a registry adds to them; all are read by one with it and by one without.
+    // A bus without a registry publishes to the same topic. Consumers with and without a registry read both framings.
     let plain = broker.bus(None).await;
-    let more = written(id, 5..=5, TWO);
+    let more = events_with_schema(id, 5..=5, SCHEMA_V2);
     plain.publish(&more).await.unwrap();
     published.extend(more);
-    for (name, reader) in [("with", broker.bus(Some(http(&registry))).await), ("without", plain)] {
-        let gate = gate(name);
-        let consuming = Consuming::start(&reader, gate.clone());
-        arrived(&gate, &published).await;
+    for (name, reader) in [("with", broker.bus(Some(http_client(&registry))).await), ("without", plain)] {
+        let subscription = recording_subscription(name);
+        let consuming = Consuming::start(&reader, subscription.clone());
+        wait_for_exactly(&subscription, &published).await;
         consuming.stop().await.unwrap();
     }
-    assert_eq!(registry.kept().questions, 2, "each number is asked for once");
+    assert_eq!(registry.state().lookups, 2, "each id is looked up once");
 }
 
-pub(crate) async fn a_registry_that_is_away_at_the_start_is_waited_for(broker: &dyn Broker) {
-    let (mut registry, id) = (Registry::stopped().await, Uuid::now_v7());
-    let bus = broker.bus(Some(http(&registry))).await;
-    let published = written(id, 1..=50, ONE);
+pub(crate) async fn publisher_waits_for_a_registry_that_is_down_at_start(broker: &dyn TestBroker) {
+    let (mut registry, id) = (RegistryServer::stopped().await, Uuid::now_v7());
+    let bus = broker.bus(Some(http_client(&registry))).await;
+    let published = events_with_schema(id, 1..=50, SCHEMA_V1);
     let error = bus.publish(&published).await.unwrap_err();
     assert_eq!((error.acknowledged, error.offered), (0, 50));
-    assert!(error.detail.contains("registry gives no answer"), "{error}");
-    assert!(broker.is_healthy(), "a registry that is away is no reason to restart");
+    assert!(error.detail.contains("schema registry is unavailable"), "{error}");
+    assert!(broker.is_healthy(), "a registry outage does not require a restart");
 
-    let again = tokio::spawn({
+    let retry = tokio::spawn({
         let (bus, published) = (Arc::clone(&bus), published.clone());
-        async move { publish_all(&bus, &published).await }
+        async move { publish_all(&*bus, &published).await }
     });
     registry.start().await;
-    again.await.unwrap();
-    let gate = gate("start");
-    let consuming = Consuming::start(&bus, gate.clone());
-    arrived(&gate, &published).await;
+    retry.await.unwrap();
+    let subscription = recording_subscription("start");
+    let consuming = Consuming::start(&bus, subscription.clone());
+    wait_for_exactly(&subscription, &published).await;
     consuming.stop().await.unwrap();
 }
 
-pub(crate) async fn what_was_numbered_before_needs_no_registry(broker: &dyn Broker) {
-    let (mut registry, id) = (Registry::started().await, Uuid::now_v7());
-    let bus = broker.bus(Some(http(&registry))).await;
-    let mut published = written(id, 1..=10, ONE);
+pub(crate) async fn cached_schemas_need_no_registry(broker: &dyn TestBroker) {
+    let (mut registry, id) = (RegistryServer::started().await, Uuid::now_v7());
+    let bus = broker.bus(Some(http_client(&registry))).await;
+    let mut published = events_with_schema(id, 1..=10, SCHEMA_V1);
     bus.publish(&published).await.unwrap();
     registry.stop().await;
-    let known = written(id, 11..=20, ONE);
+    let known = events_with_schema(id, 11..=20, SCHEMA_V1);
     bus.publish(&known).await.unwrap();
     published.extend(known);
-    let gate = gate("numbered");
-    let consuming = Consuming::start(&bus, gate.clone());
-    arrived(&gate, &published).await;
+    let subscription = recording_subscription("numbered");
+    let consuming = Consuming::start(&bus, subscription.clone());
+    wait_for_exactly(&subscription, &published).await;
 
-    // A new schema waits, and what is behind it; what is before it doesn't.
-    let mut mixed = written(id, 21..=25, ONE);
-    mixed.extend(written(id, 26..=26, TWO));
-    mixed.extend(written(id, 27..=30, ONE));
+    // An event with a new schema waits, and so do the events after it. The events before it are published.
+    let mut mixed = events_with_schema(id, 21..=25, SCHEMA_V1);
+    mixed.extend(events_with_schema(id, 26..=26, SCHEMA_V2));
+    mixed.extend(events_with_schema(id, 27..=30, SCHEMA_V1));
     let error = bus.publish(&mixed).await.unwrap_err();
     assert_eq!((error.acknowledged, error.offered), (5, 10), "{error}");
     published.extend_from_slice(&mixed[..5]);
-    arrived(&gate, &published).await;
+    wait_for_exactly(&subscription, &published).await;
     registry.start().await;
-    publish_all(&bus, &mixed[5..]).await;
+    publish_all(&*bus, &mixed[5..]).await;
     published.extend_from_slice(&mixed[5..]);
-    arrived(&gate, &published).await;
+    wait_for_exactly(&subscription, &published).await;
     consuming.stop().await.unwrap();
 }
 
-pub(crate) async fn events_wait_for_their_schema_while_the_registry_is_away(broker: &dyn Broker) {
-    let (mut registry, id) = (Registry::started().await, Uuid::now_v7());
-    let mut published = written(id, 1..=3, ONE);
+pub(crate) async fn consumer_waits_for_a_schema_while_the_registry_is_down(broker: &dyn TestBroker) {
+    let (mut registry, id) = (RegistryServer::started().await, Uuid::now_v7());
+    let mut published = events_with_schema(id, 1..=3, SCHEMA_V1);
     broker.bus(None).await.publish(&published).await.unwrap();
-    let framed = written(id, 4..=30, TWO);
-    broker.bus(Some(http(&registry))).await.publish(&framed).await.unwrap();
+    let framed = events_with_schema(id, 4..=30, SCHEMA_V2);
+    broker.bus(Some(http_client(&registry))).await.publish(&framed).await.unwrap();
     registry.stop().await;
 
-    let (reader, gate) = (broker.bus(Some(http(&registry))).await, gate("away"));
-    let consuming = Consuming::start(&reader, gate.clone());
-    wait_until("it asks in vain, again", || waits(&gate) >= 2.0).await;
-    // What needs no registry.
-    arrived(&gate, &published).await;
-    assert!(broker.is_healthy(), "it is not stuck, it waits");
+    let (reader, subscription) = (broker.bus(Some(http_client(&registry))).await, recording_subscription("away"));
+    let consuming = Consuming::start(&reader, subscription.clone());
+    wait_until("two schema lookups fail", || failed_lookups(&subscription) >= 2.0).await;
+    // Events in single-object encoding need no registry.
+    wait_for_exactly(&subscription, &published).await;
+    assert!(broker.is_healthy(), "a consumer that waits for a schema is healthy");
     registry.start().await;
     published.extend(framed);
-    arrived(&gate, &published).await;
+    wait_for_exactly(&subscription, &published).await;
     consuming.stop().await.unwrap();
 }
 
-pub(crate) async fn a_schema_that_the_registry_does_not_know_is_never_guessed_and_nothing_is_lost(broker: &dyn Broker) {
-    let (registry, id) = (Registry::started().await, Uuid::now_v7());
-    let published = written(id, 1..=5, ONE);
-    broker.bus(Some(http(&registry))).await.publish(&published).await.unwrap();
-    let kept = std::mem::take(&mut registry.kept().schemas);
+pub(crate) async fn unknown_schema_id_is_never_guessed(broker: &dyn TestBroker) {
+    let (registry, id) = (RegistryServer::started().await, Uuid::now_v7());
+    let published = events_with_schema(id, 1..=5, SCHEMA_V1);
+    broker.bus(Some(http_client(&registry))).await.publish(&published).await.unwrap();
+    let schemas = std::mem::take(&mut registry.state().schemas);
 
-    let (reader, gate) = (broker.bus(Some(http(&registry))).await, gate("unknown"));
-    let consuming = Consuming::start(&reader, gate.clone());
-    wait_until("it is told that there is no such schema, again", || waits(&gate) >= 2.0).await;
-    assert_eq!(seen(&gate), []);
-    // Somebody restores the registry.
-    registry.kept().schemas = kept;
-    arrived(&gate, &published).await;
+    let (reader, subscription) = (broker.bus(Some(http_client(&registry))).await, recording_subscription("unknown"));
+    let consuming = Consuming::start(&reader, subscription.clone());
+    wait_until("two schema lookups fail", || failed_lookups(&subscription) >= 2.0).await;
+    assert_eq!(recorded(&subscription), []);
+    // An operator restores the registry.
+    registry.state().schemas = schemas;
+    wait_for_exactly(&subscription, &published).await;
     consuming.stop().await.unwrap();
 }
 
-pub(crate) async fn a_consumer_that_waits_for_a_schema_can_be_stopped(broker: &dyn Broker) {
-    let mut registry = Registry::started().await;
-    let published = written(Uuid::now_v7(), 1..=5, ONE);
-    broker.bus(Some(http(&registry))).await.publish(&published).await.unwrap();
+pub(crate) async fn consumer_stops_while_it_waits_for_a_schema(broker: &dyn TestBroker) {
+    let mut registry = RegistryServer::started().await;
+    let published = events_with_schema(Uuid::now_v7(), 1..=5, SCHEMA_V1);
+    broker.bus(Some(http_client(&registry))).await.publish(&published).await.unwrap();
     registry.stop().await;
-    let (reader, gate) = (broker.bus(Some(http(&registry))).await, gate("stopped"));
-    let consuming = Consuming::start(&reader, gate.clone());
-    wait_until("it waits", || waits(&gate) >= 1.0).await;
+    let (reader, subscription) = (broker.bus(Some(http_client(&registry))).await, recording_subscription("stopped"));
+    let consuming = Consuming::start(&reader, subscription.clone());
+    wait_until("a schema lookup fails", || failed_lookups(&subscription) >= 1.0).await;
     consuming.stop().await.unwrap();
-    assert_eq!(seen(&gate), []);
+    assert_eq!(recorded(&subscription), []);
 }
 
-pub(crate) async fn a_schema_that_the_bus_was_not_given_is_not_published(broker: &dyn Broker) {
-    let registry = Registry::started().await;
-    let bus = broker.bus(Some(http(&registry))).await;
-    let strange = ONE.replace("\"a\"", "\"c\"");
-    let error = bus.publish(&written(Uuid::now_v7(), 1..=1, &strange)).await.unwrap_err();
-    let expected = format!("schema {} is not among those that may be registered", id_of(&strange));
+pub(crate) async fn undeclared_schema_is_not_published(broker: &dyn TestBroker) {
+    let registry = RegistryServer::started().await;
+    let bus = broker.bus(Some(http_client(&registry))).await;
+    let undeclared = SCHEMA_V1.replace("\"a\"", "\"c\"");
+    let error = bus.publish(&events_with_schema(Uuid::now_v7(), 1..=1, &undeclared)).await.unwrap_err();
+    let expected = format!("schema {} is not among the schemas that the bus may register", fingerprint(&undeclared));
     assert!(error.detail.contains(&expected), "{error}");
 }
