@@ -51,7 +51,7 @@ impl ClientContext for ClientLog {
     }
 }
 
-/// Counts a topic whose end the broker has lost.
+/// Counts a lost topic end.
 pub(crate) fn count_lost_tail(subscription: &str) {
     metrics::counter!("epoch_bus_lost_tails_total", "subscription" => subscription.to_owned()).increment(1);
 }

@@ -13,7 +13,7 @@
 //! # Topics
 //!
 //! Each aggregate type has one topic, `<namespace>.<aggregate>.v1`, with unlimited retention. The key is the aggregate's id and the
-//! partitioner is the one of Kafka's Java client. More partitions would move keys, so the partition count of a topic with events must
+//! partitioner is that of Kafka's Java client. More partitions would move keys, so the partition count of a topic with events must
 //! not change. A record is a CloudEvent in the format of [`epoch::message`].
 //!
 //! With a [schema registry](epoch_registry::SchemaRegistry), payloads use Confluent's wire format, otherwise Avro's single-object

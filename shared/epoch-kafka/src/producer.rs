@@ -79,7 +79,7 @@ impl SharedProducer {
         self.producer.as_ref().is_some_and(|producer| producer.client().fatal_error().is_some())
     }
 
-    /// Rejects further records and purges the ones that are not sent. Blocks until librdkafka's broker threads have done so.
+    /// Rejects further records and purges unsent ones. Blocks until librdkafka's broker threads have done so.
     pub(crate) fn close(&self) {
         let mut closed = self.closed.write().unwrap_or_else(PoisonError::into_inner);
         *closed = true;

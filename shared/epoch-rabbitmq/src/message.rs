@@ -1,6 +1,6 @@
 //! Conversion between events and AMQP messages.
 //!
-//! AMQP headers are typed, and a stream may return another type than the one that was published. Headers are therefore written as
+//! AMQP headers are typed, and a stream may return a header with another type than the published one. Headers are therefore written as
 //! text and read from any text type; headers of other types are ignored.
 
 use bytes::Bytes;

@@ -58,7 +58,7 @@ fn hash(bytes: &[u8]) -> u64 {
 pub(crate) async fn ensure(config: &RabbitConfig, connection: &Connection, name: &str) -> Result<Topic, Error> {
     let channel = open_channel(config, connection).await?;
     let proposals = declare(config, &channel, name).await?;
-    // The count may lag behind a proposal that was just written. Another proposal has no effect then.
+    // The message count is updated with a delay, so a proposal may already exist. An additional one has no effect.
     if proposals.message_count() == 0 {
         propose(config, &channel, name).await?;
     }

@@ -1,7 +1,7 @@
 //! Delivery of consumed events to a subscription, with retries and schema lookups.
 //!
 //! Events reach the subscription in offset order, one batch after the other. A refused batch is delivered again until it is accepted.
-//! An event whose schema only the registry knows waits for the registry, and the later events of its partition wait with it.
+//! An event with an unknown schema id waits for the registry, and the later events of its partition wait with it.
 
 use std::sync::Arc;
 

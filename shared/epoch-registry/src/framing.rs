@@ -1,6 +1,6 @@
 //! Cache between event schemas and their registry ids.
 //!
-//! Each schema is registered once per topic and each id is looked up once, however many events carry it.
+//! Each schema is registered once per topic, and each id is looked up once.
 //!
 //! Subjects are `<topic>-<record>`, Confluent's `TopicRecordNameStrategy`. A topic carries several event types, so one subject per
 //! topic would force them into one shape. A subject per record would couple installations that share a registry.

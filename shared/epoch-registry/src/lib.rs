@@ -1,11 +1,11 @@
 //! Schema registries for Epoch's buses.
 //!
-//! Confluent's wire format puts a schema id before each payload. Readers built without the schemas ask a registry for the schema
-//! behind that id. A bus asks its [`Framing`], which caches every id the registry has assigned.
+//! Confluent's wire format puts a schema id before each payload. Readers built without the schemas look this id up in a registry. A
+//! bus asks its [`Framing`], which caches every id the registry has assigned.
 //!
-//! An id stands for one schema for ever, so an answer is cached and never requested again. While the registry is away:
+//! An id stands for one schema for ever, so an answer is cached and never requested again. While the registry is down:
 //!
-//! - an event whose schema has no id yet is not published, and the events after it wait;
+//! - an event with an unregistered schema is not published, and the events after it wait;
 //! - an event with an unknown id is not delivered, and the later events of its partition wait;
 //! - all schemas that are already cached work as usual in both directions.
 //!

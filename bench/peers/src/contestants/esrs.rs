@@ -54,7 +54,7 @@ impl Aggregate for Note {
     }
 }
 
-/// The read model, in the transaction of the events. Refuses after a pause what is made to be refused.
+/// The read model, in the transaction of the events. Waits, then rejects events with the text of `refused_text`.
 struct ReadModel;
 
 #[async_trait]

@@ -94,7 +94,8 @@ async fn settle(entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// Counts the events in the store, and those that the follower missed, duplicated, reordered, or saw without being in the store.
+/// Returns five counts: events in the store, and events that the follower missed, duplicated, reordered, or saw although they are
+/// not in the store.
 async fn count_anomalies(entry: &Entry) -> Result<[i64; 5]> {
     let log = entry.contestant.log();
     let queries = [
