@@ -1,4 +1,4 @@
-//! Nanoseconds to encode and to decode an event of 230 bytes: every command encodes, every replay decodes.
+//! Time to encode and decode an event of 230 bytes, in nanoseconds.
 
 use std::{
     hint::black_box,
@@ -17,10 +17,10 @@ use crate::{
 
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_millis(300);
-/// Operations between two looks at the clock.
+/// The number of operations between two reads of the clock.
 const BATCH: u32 = 1_000;
 
-/// Fields of all the kinds that events usually have; 230 bytes encoded.
+/// An event with fields of all common types; 230 bytes encoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Ordered {
     order_id: Uuid,
@@ -60,7 +60,7 @@ const ORDERED_BEFORE: &str = r#"{"type":"record","name":"Ordered","namespace":"b
         {"name":"article","type":"string"},{"name":"count","type":"long"}]}}}]}"#;
 
 epoch::events! {
-    /// Events with fields of all kinds.
+    /// Events with fields of all common types.
     enum OrderEvent { Ordered = [ORDERED, ORDERED_BEFORE] }
 }
 
@@ -88,9 +88,12 @@ pub fn run() -> Result<()> {
     let event = OrderEvent::from(ordered.clone());
     let encoded = event.encode()?;
     let before = earlier(&ordered)?;
-    anyhow::ensure!(OrderEvent::decode("Ordered", before.schema, &before.payload)? != event, "the note is gone");
+    anyhow::ensure!(
+        OrderEvent::decode("Ordered", before.schema, &before.payload)? != event,
+        "the earlier schema has no note"
+    );
     println!(
-        "| all kinds of fields | {} | {} | {} | {} |",
+        "| all field types | {} | {} | {} | {} |",
         encoded.payload.len(),
         nanoseconds(|| black_box(&event).encode()),
         nanoseconds(|| OrderEvent::decode("Ordered", encoded.schema, black_box(&encoded.payload))),

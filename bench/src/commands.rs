@@ -1,5 +1,7 @@
-//! Commands per second at 1, 8 and 32 clients, each on its own aggregate, against the server's own rate of one INSERT per
-//! transaction: pgbench on the same server, into a table with the same columns and the same unique index, in turns.
+//! Commands per second with 1, 8 and 32 clients, each on its own aggregate.
+//!
+//! The baseline is one INSERT per transaction: pgbench on the same server, in turns, with a table of the same columns and the same
+//! unique index.
 
 use std::{
     process::Stdio,
@@ -7,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use epoch::{CommandContext, FastPath, Repository};
+use epoch::{CommandContext, Repository, FastPath};
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use uuid::Uuid;
 
@@ -25,7 +27,7 @@ const TABLE: &str = "create table single (\
      payload bytea not null, metadata json not null, occurred_at bigint not null, recorded_at bigint not null, \
      unique (aggregate_id, aggregate, version))";
 
-/// One event of the same size, on an aggregate of its own.
+/// Inserts one event of the same size, for a new aggregate.
 const INSERT: &str = "insert into single (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \
      occurred_at, recorded_at) values ('note', gen_random_uuid(), 1, gen_random_uuid(), 'Noted', 7, \
      convert_to(repeat('x', 232), 'UTF8'), '{\"command_id\":\"01a1fd7b-18da-757b-bd01-c155addc4444\",\
@@ -41,7 +43,7 @@ pub async fn run(server: &str, pgbench: &str) -> Result<()> {
     std::fs::write(&script, INSERT)?;
     println!("\n## commands per second, each client on its own aggregate ({ROUNDS} rounds in turns of {SECONDS} s)\n");
     println!(
-        "| clients | ours, median (range) | p50 | p99 | repeatable commands | pgbench single insert, median (range) | ratio |"
+        "| clients | Epoch, median (range) | p50 | p99 | repeatable commands | pgbench single insert, median (range) | ratio |"
     );
     println!("|---|---|---|---|---|---|---|");
     for clients in [1, 8, 32] {
@@ -68,7 +70,7 @@ pub async fn run(server: &str, pgbench: &str) -> Result<()> {
     Ok(())
 }
 
-/// Commands for `SECONDS`; gives latencies in microseconds and the rate.
+/// Executes commands for `SECONDS`. Returns the latencies in microseconds and the rate.
 async fn commands(store: &PgStore, clients: usize, repeatable: bool) -> Result<(Vec<u64>, f64)> {
     let notes = Repository::<Note, _>::new(store.clone());
     let start = Instant::now();
@@ -95,7 +97,7 @@ async fn commands(store: &PgStore, clients: usize, repeatable: bool) -> Result<(
     Ok((all, rate))
 }
 
-/// The same single insert through the driver that the store uses, by one client: what is left is the driver's and the runtime's.
+/// Measures the single insert through the store's driver with one client: the overhead of the driver and the runtime.
 pub async fn driver_floor(server: &str) -> Result<()> {
     let database = TestDatabase::create_on(server).await;
     let pool = database.epoch().await;
@@ -109,10 +111,7 @@ pub async fn driver_floor(server: &str) -> Result<()> {
         latencies.push(u64::try_from(begin.elapsed().as_micros())?);
     }
     let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
-    println!(
-        "one client through the driver alone: {rate:.0}/s, p50 {:.2} ms",
-        crate::report::percentile(&latencies, 0.5)
-    );
+    println!("one client, driver only: {rate:.0}/s, p50 {:.2} ms", crate::report::percentile(&latencies, 0.5));
     drop(connection);
     database.drop().await;
     Ok(())

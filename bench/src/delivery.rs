@@ -1,5 +1,4 @@
-//! From commit to visible in the read model, by the local way and by Kafka; and how fast a new subscription catches up from
-//! Kafka.
+//! Time from commit to visibility in the read model over the fast path and over Kafka, and the catch-up rate of a new subscription.
 
 use std::{
     sync::{
@@ -12,10 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, FastPath, Repository, Version,
+    Batch, CommandContext, Repository, Version,
     bus::Bus,
     gate::DeliverySource,
     handler::{DeliverError, DeliveryCounts, EventHandler, Subscription},
+    FastPath,
     store::{Append, AppendOutcome, Appender, NewEvent},
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
@@ -33,7 +33,7 @@ const SAMPLES: usize = 500;
 const EVENTS: usize = 50_000;
 const AGGREGATES: usize = 1_000;
 
-/// How many notes each aggregate has, and the length of the last. Counts its batches.
+/// A read model with the number of notes and the length of the last note per aggregate. Counts its batches.
 #[derive(Default)]
 struct Notes {
     batches: AtomicUsize,
@@ -73,7 +73,7 @@ impl EventHandler<PgTx> for Notes {
     }
 }
 
-/// A subscription that says when it has applied an event.
+/// A subscription that reports when it has applied an event.
 struct Watched {
     inner: Arc<PgSubscription>,
     applied: mpsc::UnboundedSender<(Uuid, Instant)>,
@@ -93,14 +93,14 @@ impl Subscription for Watched {
         let delivered = self.inner.deliver(events, way).await?;
         let now = Instant::now();
         for event in events {
-            // Nobody listens any more at the end.
+            // At the end, the receiver is closed.
             let _ = self.applied.send((event.aggregate_id, now));
         }
         Ok(delivered)
     }
 }
 
-/// A store, its subscription, and what runs for them.
+/// A store, its subscription, and their tasks.
 struct Side {
     store: PgStore,
     subscription: Arc<Watched>,
@@ -135,12 +135,12 @@ impl Side {
         let (bus, subscription, stop) = (bus.clone(), self.subscription.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             if let Err(error) = bus.consume(subscription, stop).await {
-                eprintln!("{error}");
+                eprintln!("consumer failed: {error}");
             }
         });
     }
 
-    /// Appends one event of a new aggregate; gives the microseconds from its commit until the read model shows it.
+    /// Appends one event of a new aggregate. Returns the microseconds from its commit to its visibility in the read model.
     async fn sample(&mut self) -> Result<u64> {
         let id = Uuid::now_v7();
         let event = NewEvent::encode(&NoteEvent::from(Noted { text: text() }))?;
@@ -160,11 +160,12 @@ impl Side {
                 match self.applied.recv().await {
                     Some((applied, at)) if applied == id => return Ok(at),
                     Some(_) => {}
-                    None => bail!("the subscription has gone"),
+                    None => bail!("subscription ended"),
                 }
             }
         };
-        let visible = tokio::time::timeout(Duration::from_secs(20), applied).await.context("never visible")??;
+        let visible =
+            tokio::time::timeout(Duration::from_secs(20), applied).await.context("event is not visible")??;
         Ok(u64::try_from(visible.saturating_duration_since(committed).as_micros())?)
     }
 
@@ -189,19 +190,19 @@ pub async fn visible(server: &str, kafka: &str) -> Result<()> {
     bus.ensure_topics(&["note"]).await?;
     over_kafka.relay(&bus);
     over_kafka.consume(&bus);
-    over_kafka.sample().await.context("the first event over Kafka")?;
+    over_kafka.sample().await.context("waiting for the first event over Kafka")?;
     local.sample().await?;
-    let (mut by_local, mut by_kafka) = (Vec::new(), Vec::new());
+    let (mut by_fast_path, mut by_kafka) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES {
-        by_local.push(local.sample().await?);
+        by_fast_path.push(local.sample().await?);
         by_kafka.push(over_kafka.sample().await?);
     }
     println!("\n## from commit to visible in the read model ({SAMPLES} events each, in turns)\n");
-    println!("| way | p50 | p99 |\n|---|---|---|");
-    for (way, samples) in [("local", &by_local), ("Kafka", &by_kafka)] {
-        println!("| {way} | {:.2} ms | {:.2} ms |", percentile(samples, 0.5), percentile(samples, 0.99));
+    println!("| source | p50 | p99 |\n|---|---|---|");
+    for (source, samples) in [("fast path", &by_fast_path), ("Kafka", &by_kafka)] {
+        println!("| {source} | {:.2} ms | {:.2} ms |", percentile(samples, 0.5), percentile(samples, 0.99));
     }
-    println!("\nKafka / local at p50: {:.1}", percentile(&by_kafka, 0.5) / percentile(&by_local, 0.5));
+    println!("\nKafka / fast path at p50: {:.1}", percentile(&by_kafka, 0.5) / percentile(&by_fast_path, 0.5));
     local.close().await;
     over_kafka.close().await;
     database.drop().await;
@@ -256,14 +257,14 @@ pub async fn catch_up(server: &str, kafka: &str) -> Result<()> {
     }
     let applied = start.elapsed();
     println!("\n## {events} events of {AGGREGATES} aggregates through Kafka\n");
-    println!("relayed to Kafka: {:.0} events/s", events as f64 / relayed.as_secs_f64());
-    let (joined, before) = first.context("the first events")?;
+    println!("relay to Kafka: {:.0} events/s", events as f64 / relayed.as_secs_f64());
+    let (joined, before) = first.context("no events were applied")?;
     let rate = (events as f64 - before as f64) / (applied - joined).as_secs_f64();
     println!(
-        "caught up by a new subscription: {rate:.0} events/s, after {:.1} s to join its group",
+        "catch-up of a new subscription: {rate:.0} events/s, after {:.1} s to join its group",
         joined.as_secs_f64()
     );
-    println!("events a transaction: {:.0}", events as f64 / side.handler.batches.load(Ordering::Relaxed) as f64);
+    println!("events per transaction: {:.0}", events as f64 / side.handler.batches.load(Ordering::Relaxed) as f64);
     side.close().await;
     database.drop().await;
     Ok(())

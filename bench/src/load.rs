@@ -1,5 +1,5 @@
-//! Loading an aggregate with 10,000 events of 230 bytes: folded from the beginning, with a snapshot, with a state row; and the
-//! replay of a stream as envelopes.
+//! Loading an aggregate with 10,000 events of 230 bytes: from all events, from a snapshot and from a state row. Also streams the
+//! events as envelopes.
 
 use std::{
     sync::Arc,
@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::Result;
 use epoch::{
-    Aggregate, CommandContext, FastPath, Repository, Version,
+    Aggregate, CommandContext, Repository, Version,
+    FastPath,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::{Append, Appender, NewEvent, Streamer},
 };
@@ -24,11 +25,11 @@ use crate::{
 const EVENTS: usize = 10_000;
 const ROUNDS: usize = 30;
 
-fn show(what: &str, times: &[Duration]) {
+fn show(label: &str, times: &[Duration]) {
     let micros: Vec<u64> = times.iter().map(|time| time.as_micros() as u64).collect();
     let millis: Vec<f64> = micros.iter().map(|micros| *micros as f64 / 1_000.0).collect();
     let [fastest, slowest] = [0.0, 1.0].map(|part| percentile(&micros, part));
-    println!("| {what} | {:.2} ms ({fastest:.2}–{slowest:.2}) |", median(&millis));
+    println!("| {label} | {:.2} ms ({fastest:.2}–{slowest:.2}) |", median(&millis));
 }
 
 pub async fn run(server: &str) -> Result<()> {
@@ -51,25 +52,23 @@ pub async fn run(server: &str) -> Result<()> {
     let plain = Repository::<Note, _>::new(store.clone()).with_cache(0);
     let with_snapshot = plain.clone().with_snapshots(&snapshots, SnapshotPolicy::Every(100));
     let with_states = plain.clone().with_states(Arc::new(PgBlobStates::new()));
-    let kept = PgSnapshots::new(pool);
+    let snapshot_store = PgSnapshots::new(pool);
     with_snapshot.load(id).await?;
-    while kept.newest(Note::NAME, id).await?.is_none() {
+    while snapshot_store.newest(Note::NAME, id).await?.is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     with_states.execute(id, &text(), &CommandContext::new()).await?;
     println!("\n## load of {EVENTS} events ({ROUNDS} rounds)\n");
     println!("| from | median (range) |");
     println!("|---|---|");
-    for (what, repository) in
-        [("folded from the beginning", &plain), ("with a snapshot", &with_snapshot), ("with a state row", &with_states)]
-    {
+    for (label, repository) in [("all events", &plain), ("a snapshot", &with_snapshot), ("a state row", &with_states)] {
         let mut times = Vec::new();
         for _ in 0..ROUNDS {
             let start = Instant::now();
             repository.load(id).await?;
             times.push(start.elapsed());
         }
-        show(what, &times);
+        show(label, &times);
     }
     let (mut visited, mut streamed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

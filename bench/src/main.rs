@@ -1,5 +1,6 @@
-//! Measurements of Epoch and of metering; run by `./dev bench`, which brings the servers up. What was promised as a limit and doesn't
-//! hold is told last, and fails the run.
+//! Benchmarks of Epoch and of metering. Run by `./dev bench`, which starts the servers.
+//!
+//! A missed limit is printed at the end and fails the run.
 
 mod codec;
 mod commands;
@@ -22,18 +23,19 @@ async fn main() -> Result<ExitCode> {
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Measures what is wanted; gives the limits that don't hold.
+/// Runs the selected benchmarks. Returns the missed limits.
 async fn measure() -> Result<Vec<String>> {
     let mut missed = Vec::new();
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let selected: Vec<String> = std::env::args().skip(1).collect();
+    let runs = |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
     if runs("codec") {
         codec::run()?;
     }
-    if wanted == ["codec"] {
+    if selected == ["codec"] {
         return Ok(missed);
     }
-    let server = std::env::var("EPOCH_BENCH_DATABASE_URL").context("EPOCH_BENCH_DATABASE_URL; run by ./dev bench")?;
+    let server =
+        std::env::var("EPOCH_BENCH_DATABASE_URL").context("EPOCH_BENCH_DATABASE_URL is not set; run ./dev bench")?;
     let pgbench = std::env::var("PGBENCH").unwrap_or_else(|_| "pgbench".to_owned());
     if runs("commands") {
         commands::run(&server, &pgbench).await?;
@@ -48,7 +50,7 @@ async fn measure() -> Result<Vec<String>> {
         missed.extend(metering::run(&server).await?);
     }
     let Ok(kafka) = std::env::var("EPOCH_BENCH_KAFKA") else {
-        println!("\nno Kafka: nothing is measured over it");
+        println!("\nEPOCH_BENCH_KAFKA is not set: Kafka benchmarks are skipped");
         return Ok(missed);
     };
     if runs("visible") {

@@ -1,17 +1,16 @@
-//! What an answer about a month of an organization costs, among 100,000 and among 10,000,000 events of a year.
+//! Latency of usage queries for one month of an organization, with 100,000 and with 10,000,000 events in a year.
 //!
-//! The problem: an answer that reads what happened costs more the more happens. The invariant: it reads sums; so among 10,000,000 events
-//! each kind of question has its 99th percentile under 20 ms and its median under five times that among 100,000. Both databases are asked in turn,
-//! so that a machine that is slower for a while is so for both; and what holds is what the middle one of three rounds says. A limit that doesn't
-//! hold is told at the end and fails the run.
+//! Queries read rollups instead of events, so their cost must not grow with the number of events. Limits with 10,000,000 events, per
+//! kind of query: 99th percentile below 20 ms, and median below five times that with 100,000 events. Both databases are queried in
+//! turns, so that noise affects both, and the median of three rounds counts. A missed limit is printed at the end and fails the run.
 //!
-//! Events are put in by the SQL functions of the projections, a day of all organizations at a time and not batch by batch as they
-//! would come, since it is reading that is measured: what an organization has lies as scattered as it would. The tables are
-//! unlogged meanwhile. The events are those of `metering.sql`: uploads,
-//! deletions, jobs created, linked, started and ended, of 1,000 organizations. Two more, with many files and with files of many parts, are the
-//! same among few events and among many.
+//! `metering.sql` generates the events of 1,000 organizations: uploads, deletions, and jobs that are created, linked, started and ended.
+//! They are inserted through the projections' SQL functions, one day of all organizations at a time, into unlogged tables. Only reads
+//! are measured, and the rows of an organization are as scattered as in production.
+//!
+//! Two additional organizations, one with many files and one with files of many parts, are the same in both databases.
 
-mod door;
+mod http;
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -45,33 +44,33 @@ use usage::{
 };
 use uuid::Uuid;
 
-use self::door::Door;
+use self::http::BillingServer;
 use crate::report::percentile;
 
 const ORGANIZATIONS: usize = 1_000;
 const LOADERS: i32 = 3;
-const QUESTIONS: usize = 1_000;
+const QUERIES: usize = 1_000;
 const WARM_UP: usize = 100;
 const ROUNDS: usize = 3;
-/// Files of a month in the one organization that has many.
+/// The number of files in a month of the organization with many files.
 const MANY: i32 = 5_000;
 const MANY_FILES: Uuid = Uuid::from_u128(0xffff_ffff_0000_7000_8000_0000_0000_0000);
-/// Parts of each of the uploads of a month in the one organization whose files have many.
+/// The number of parts of each upload in the organization with many parts.
 const PARTS: i64 = 5_000;
 const UPLOADS: i64 = 100;
 const MANY_PARTS: Uuid = Uuid::from_u128(0xffff_ffff_0000_7000_8000_0000_0000_0001);
 
-/// 2025-01-01, and a year.
+/// 2025-01-01T00:00:00Z in milliseconds, the start of the measured year.
 const YEAR: i64 = 1_735_689_600_000;
 const DAY: i64 = 86_400_000;
 
-/// As many files and jobs as an answer about usage lists.
+/// The number of files and jobs in a usage response.
 const LISTED: usize = 200;
 
-/// How many events the small database has.
+/// The number of events in the small database.
 const SMALL: usize = 100_000;
 
-/// How many events the large one has, and what an answer among them may take; by environment.
+/// The number of events in the large database, and the limits of its queries. Read from the environment.
 struct Limits {
     events: usize,
     p99_ms: f64,
@@ -87,56 +86,56 @@ impl Limits {
         })
     }
 
-    /// What doesn't hold, in words.
-    fn missed(&self, what: &str, many: &Measured, ratio: f64) -> Vec<String> {
+    /// Describes the missed limits.
+    fn missed(&self, query: &str, many: &Measured, ratio: f64) -> Vec<String> {
         let (p99, mut missed) = (many.p99.middle, Vec::new());
         if p99 >= self.p99_ms {
-            missed.push(format!("{what}: p99 is {p99:.2} ms, and must be under {} ms", self.p99_ms));
+            missed.push(format!("{query}: p99 is {p99:.2} ms, must be below {} ms", self.p99_ms));
         }
         if ratio >= self.ratio {
-            let most = self.ratio;
-            missed.push(format!("{what}: p50 is {ratio:.1} times that among {SMALL} events, and must be under {most}"));
+            let limit = self.ratio;
+            missed.push(format!("{query}: p50 is {ratio:.1} times that with {SMALL} events, must be below {limit}"));
         }
         missed
     }
 }
 
-/// A number in the environment, or what holds without it.
+/// Reads a number from the environment, or returns the default.
 fn setting<T: FromStr<Err: Display>>(name: &str, default: T) -> Result<T> {
     let Ok(text) = std::env::var(name) else { return Ok(default) };
-    text.parse().map_err(|error| anyhow::anyhow!("{name} is {text:?}: {error}"))
+    text.parse().map_err(|error| anyhow::anyhow!("{name} is invalid: {text:?}: {error}"))
 }
 
-/// Measures, prints, and gives the limits that don't hold.
+/// Measures and prints all queries. Returns the missed limits.
 pub async fn run(server: &str) -> Result<Vec<String>> {
     let limits = Limits::read()?;
     let few = Database::open(server, SMALL).await?;
     let many = Database::open(server, limits.events).await?;
     println!(
-        "\n## a month of an organization by day, with its files, jobs and users (of {ROUNDS} rounds of {QUESTIONS} questions of each kind, the \
-         one in the middle; the worst in brackets)\n"
+        "\n## usage queries for one month by day ({ROUNDS} rounds of {QUERIES} queries of each kind: median round, worst round in \
+         brackets)\n"
     );
     let events = limits.events;
     println!(
-        "| what | p50, {SMALL} events | p99 | p50, {events} events | p99 | p50, times |\n|---|---|---|---|---|---|"
+        "| query | p50, {SMALL} events | p99 | p50, {events} events | p99 | p50 ratio |\n|---|---|---|---|---|---|"
     );
     let mut missed = Vec::new();
-    for (what, kind) in KINDS {
+    for (query, kind) in KINDS {
         let [few, many] = measure([&few, &many], kind).await?;
         let ratio = many.p50.middle / few.p50.middle;
-        println!("| {what} | {} | {} | {} | {} | {ratio:.1} |", few.p50, few.p99, many.p50, many.p99);
-        missed.extend(limits.missed(what, &many, ratio));
+        println!("| {query} | {} | {} | {} | {} | {ratio:.1} |", few.p50, few.p99, many.p50, many.p99);
+        missed.extend(limits.missed(query, &many, ratio));
     }
     few.close().await?;
     many.close().await?;
     Ok(missed)
 }
 
-/// Where questions are asked.
+/// A database with generated events, and the billing service on it.
 struct Database {
     pool: PgPool,
     organizations: Vec<Uuid>,
-    door: Door,
+    server: BillingServer,
 }
 
 impl Database {
@@ -148,40 +147,40 @@ impl Database {
         .bind([MANY_FILES, MANY_PARTS])
         .fetch_all(&pool)
         .await?;
-        let door = Door::open(&url, &organizations).await?;
-        Ok(Self { pool, organizations, door })
+        let server = BillingServer::start(&url, &organizations).await?;
+        Ok(Self { pool, organizations, server })
     }
 
     async fn close(self) -> Result<()> {
-        self.door.close().await?;
+        self.server.close().await?;
         self.pool.close().await;
         Ok(())
     }
 
-    /// Asks about every organization and every month, in an order without a pattern.
-    async fn ask(&self, kind: Kind, number: usize) -> Result<()> {
-        let Self { pool, organizations, door } = self;
+    /// Runs a query. Numbers spread over all organizations and months without a pattern.
+    async fn query(&self, kind: Kind, number: usize) -> Result<()> {
+        let Self { pool, organizations, server } = self;
         let (organization, month) = (organizations[number * 617 % organizations.len()], number * 5 % 12);
         match kind {
-            Kind::Usage => ask_usage(pool, organization, month).await,
-            Kind::Rows(by) => ask_rows(pool, organization, month, by).await,
-            Kind::UsageOfMany => ask_usage(pool, MANY_FILES, 6).await,
-            Kind::UsageOfParts => ask_usage(pool, MANY_PARTS, 6).await,
-            Kind::RowsOfParts(by) => ask_rows(pool, MANY_PARTS, 6, by).await,
-            Kind::Door => door.usage(organization, self::month(month)?.0).await,
+            Kind::Usage => query_usage(pool, organization, month).await,
+            Kind::Rows(by) => query_rows(pool, organization, month, by).await,
+            Kind::UsageOfMany => query_usage(pool, MANY_FILES, 6).await,
+            Kind::UsageOfParts => query_usage(pool, MANY_PARTS, 6).await,
+            Kind::RowsOfParts(by) => query_rows(pool, MANY_PARTS, 6, by).await,
+            Kind::Http => server.usage(organization, self::month(month)?.0).await,
         }
     }
 }
 
-/// The database of so many events, and where it is; filled if it isn't there from an earlier run, which takes minutes.
+/// Opens the database with this number of events, and fills it unless an earlier run did. Filling takes minutes.
 async fn filled(server: &str, events: usize) -> Result<(PgPool, String)> {
     let name = format!("bench_metering_{events}");
     let server = PgConnectOptions::from_str(server)?;
     let url = server.clone().database(&name).to_url_lossy().to_string();
     let pool = || connect(PgPoolOptions::new(), server.clone().database(&name), "billing");
     let mut connection = PgConnection::connect_with(&server).await?;
-    let there = "select exists (select 1 from pg_database where datname = $1)";
-    if sqlx::query_scalar(there).bind(&name).fetch_one(&mut connection).await? {
+    let database_exists = "select exists (select 1 from pg_database where datname = $1)";
+    if sqlx::query_scalar(database_exists).bind(&name).fetch_one(&mut connection).await? {
         let pool = pool().await?;
         let filled = "select exists (select 1 from pg_tables where tablename = 'bench_filled')";
         if sqlx::query_scalar(filled).fetch_one(&pool).await? {
@@ -195,14 +194,14 @@ async fn filled(server: &str, events: usize) -> Result<(PgPool, String)> {
     let (pool, start) = (pool().await?, Instant::now());
     migrate(&pool, "billing", &billing::MIGRATIONS).await?;
     load(&pool, events).await?;
-    // As the server does by itself in the course of a year.
+    // Autovacuum would do so in the course of a year.
     sqlx::raw_sql("vacuum analyze").execute(&pool).await?;
     sqlx::raw_sql("create table bench_filled ()").execute(&pool).await?;
-    eprintln!("{events} events put in within {:.0} s", start.elapsed().as_secs_f64());
+    eprintln!("{events} events inserted in {:.0} s", start.elapsed().as_secs_f64());
     Ok((pool, url))
 }
 
-/// Of the rounds, the one in the middle and the worst; in milliseconds.
+/// The median and the worst round, in milliseconds.
 struct Rounds {
     middle: f64,
     worst: f64,
@@ -226,23 +225,23 @@ struct Measured {
     p99: Rounds,
 }
 
-/// A kind of question.
+/// A kind of query.
 #[derive(Clone, Copy)]
 enum Kind {
     Usage,
     Rows(GroupBy),
-    /// Usage of the one organization that has many files in a month.
+    /// Usage of the organization with many files.
     UsageOfMany,
-    /// Of the one organization whose files have many parts.
+    /// Usage of the organization with many parts.
     UsageOfParts,
-    /// The same.
+    /// Rows of the organization with many parts.
     RowsOfParts(GroupBy),
-    /// Usage, over HTTP.
-    Door,
+    /// Usage over HTTP.
+    Http,
 }
 
 const KINDS: [(&str, Kind); 12] = [
-    ("usage: days, files, jobs, users, flags", Kind::Usage),
+    ("usage: days, files, jobs, users, anomalies", Kind::Usage),
     ("daily rows by file", Kind::Rows(GroupBy::File)),
     ("daily rows by machine", Kind::Rows(GroupBy::Machine)),
     ("daily rows by machine type", Kind::Rows(GroupBy::MachineType)),
@@ -251,22 +250,22 @@ const KINDS: [(&str, Kind); 12] = [
     ("daily rows by configuration, with shares of files", Kind::Rows(GroupBy::JobConfiguration)),
     ("usage of a month with 5,000 files", Kind::UsageOfMany),
     ("usage of a month with 100 uploads of 5,000 parts", Kind::UsageOfParts),
-    ("daily rows of these by file", Kind::RowsOfParts(GroupBy::File)),
-    ("daily rows of these by job, with shares of files", Kind::RowsOfParts(GroupBy::Job)),
-    ("usage through the door, over HTTP", Kind::Door),
+    ("daily rows of these uploads by file", Kind::RowsOfParts(GroupBy::File)),
+    ("daily rows of these uploads by job, with shares of files", Kind::RowsOfParts(GroupBy::Job)),
+    ("usage over HTTP", Kind::Http),
 ];
 
-/// Asks both in turn, so that what else the machine does meets both; the same questions in each round.
+/// Queries both databases in turns, so that noise affects both. Each round has the same queries.
 async fn measure(databases: [&Database; 2], kind: Kind) -> Result<[Measured; 2]> {
     let mut measured = [[[0.0; ROUNDS]; 2]; 2];
     for round in 0..ROUNDS {
         let mut samples = [Vec::new(), Vec::new()];
-        for number in 0..WARM_UP + QUESTIONS {
+        for number in 0..WARM_UP + QUERIES {
             for (database, samples) in databases.iter().zip(&mut samples) {
-                let began = Instant::now();
-                database.ask(kind, number).await?;
+                let start = Instant::now();
+                database.query(kind, number).await?;
                 if number >= WARM_UP {
-                    samples.push(u64::try_from(began.elapsed().as_micros())?);
+                    samples.push(u64::try_from(start.elapsed().as_micros())?);
                 }
             }
         }
@@ -326,28 +325,28 @@ async fn load(pool: &PgPool, events: usize) -> Result<()> {
     Ok(())
 }
 
-/// A month in Madrid and its days, as of now.
+/// Returns a month in the time zone of Madrid and its days, evaluated after the end of the year.
 fn month(number: usize) -> Result<(Window, Vec<Span>)> {
     let zone = zone("Europe/Madrid")?;
     let hour = 3_600_000;
     let year = Span::new(Timestamp::from_millis(YEAR - hour), Timestamp::from_millis(YEAR + 365 * DAY - hour));
     let months = slots(Every::Month, year, &zone)?;
-    let period = months.get(number).context("a month")?.span;
+    let period = months.get(number).context("no such month")?.span;
     let window = Window { period, as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
     Ok((window, days(period, &zone)?.iter().map(|day| day.span).collect()))
 }
 
-/// All that the answer to a question about usage reads.
-async fn ask_usage(pool: &PgPool, organization: Uuid, number: usize) -> Result<()> {
+/// Runs all queries of a usage response.
+async fn query_usage(pool: &PgPool, organization: Uuid, number: usize) -> Result<()> {
     let (window, spans) = month(number)?;
     let first = Page { after: None, limit: LISTED };
     let asked = Asked { organization, window, known_at: None };
     let usage = usage(pool, asked, Rule::Split, &spans, first, first).await?;
-    anyhow::ensure!(usage.totals.byte_ms.len() >= 28, "days");
+    anyhow::ensure!(usage.totals.byte_ms.len() >= 28, "missing days");
     Ok(())
 }
 
-async fn ask_rows(pool: &PgPool, organization: Uuid, number: usize, by: GroupBy) -> Result<()> {
+async fn query_rows(pool: &PgPool, organization: Uuid, number: usize, by: GroupBy) -> Result<()> {
     let (window, spans) = month(number)?;
     let asked = Asked { organization, window, known_at: None };
     groups(pool, asked, Rule::Split, by, &spans, Page { after: None, limit: 50 }).await?;

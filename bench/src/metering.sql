@@ -1,7 +1,7 @@
--- A year of organizations, as it happens: day by day, so that what one organization has lies between what others have.
--- All of it goes through the functions that the projections themselves use. Work is done from 8 to 18 o'clock UTC.
+-- Generates a year of events day by day, so that the rows of an organization are scattered among those of others.
+-- Rows are inserted through the projections' own functions. Activity is between 8:00 and 18:00 UTC.
 
--- Which organizations, how many events each, the first instant, in how many days; and who of so many loaders puts them in.
+-- The organizations with their loader, number of events, first instant and number of days.
 create unlogged table bench_organizations (organization uuid, loader integer, events integer, first bigint, days integer);
 create unlogged table bench_changes (loader integer, day bigint, organization uuid, file_id uuid, at bigint, delta bigint);
 create unlogged table bench_jobs (
@@ -12,7 +12,7 @@ create unlogged table bench_jobs (
 create function bench_prepare() returns void language sql
 set work_mem = '256MB'
 as $$
-    -- Of twenty events, eleven are of files: seven are stored, four of these deleted again, a month later on average.
+    -- Of 20 events, 11 belong to files: 7 uploads, and 4 deletions of these a month later on average.
     with stored as materialized (
         select o.loader, o.organization, n, gen_random_uuid() as file_id, (random() * 10000000000)::bigint + 1 as bytes,
             o.first + (random() * o.days)::bigint * 86400000 + 28800000 + (random() * 36000000)::bigint as at
@@ -27,7 +27,7 @@ as $$
         insert into bench_changes
         select loader, at / 86400000, organization, file_id, at, delta from changes order by 1, 2, 3
     )
-    -- Nine are of jobs: created, linked to a file, started, ended; a job of ten users, five configurations and twenty machines.
+    -- 9 of 20 events belong to jobs (created, linked to a file, started, ended), of 10 users, 5 configurations and 20 machines.
     insert into bench_jobs
     select j.loader, j.at / 86400000, j.organization, gen_random_uuid(),
         md5('user' || (j.n % 10) || j.organization)::uuid,
@@ -74,7 +74,7 @@ begin
 end
 $$;
 
--- Some parts of each of so many uploads, which begin six hours after one another and take two hours and a half.
+-- Inserts the parts [first, after) of each upload. Uploads start every 6 hours and take 2.5 hours.
 create function bench_parts(of_organization uuid, uploads bigint, start bigint, first bigint, after bigint) returns void language sql as $$
     select metering_storage_add(array_agg(of_organization), array_agg(md5('upload ' || f)::uuid), array_agg(c.at), array_agg(1000000::bigint),
         array_agg(c.at + 50))
@@ -82,7 +82,7 @@ create function bench_parts(of_organization uuid, uploads bigint, start bigint, 
         cross join lateral (select start + f * 21600000 + p * 1800 as at) c
 $$;
 
--- Two jobs use each of them an hour after its last part.
+-- Links two jobs to each upload, one hour after its last part.
 create function bench_link_parts(of_organization uuid, uploads bigint, start bigint) returns void language sql as $$
     insert into file_link_changes
     select of_organization, md5('upload ' || f)::uuid, md5('job ' || (f + j) % uploads)::uuid, 1, 2, start + f * 21600000 + 12600000, true,

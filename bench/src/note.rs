@@ -1,4 +1,4 @@
-//! The aggregate that is measured: notes of 230 bytes.
+//! The measured aggregate: notes of 230 bytes.
 
 use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ impl Aggregate for Note {
     }
 }
 
-/// 230 bytes.
+/// Returns a text of 230 bytes.
 pub fn text() -> String {
     "x".repeat(230)
 }

@@ -1,6 +1,6 @@
-//! Medians and ranges: machines are noisy, single figures say nothing.
+//! Medians and ranges, because single figures are noisy.
 
-/// One cell: rates of several rounds and all latencies.
+/// The rates of several rounds, and all latencies.
 #[derive(Default)]
 pub struct Row {
     pub rates: Vec<f64>,
@@ -8,25 +8,25 @@ pub struct Row {
 }
 
 impl Row {
-    /// One round: latencies in microseconds, and the rate.
+    /// Adds the latencies in microseconds and the rate of one round.
     pub fn add(&mut self, (latencies, rate): (Vec<u64>, f64)) {
         self.latencies.extend(latencies);
         self.rates.push(rate);
     }
 
-    /// Median and range of the rates.
+    /// Formats the median and range of the rates.
     pub fn shown(&self) -> String {
         let (low, high) = range(&self.rates);
         format!("{:.0} ({low:.0}–{high:.0})", median(&self.rates))
     }
 
-    /// A percentile of the latencies, in milliseconds.
+    /// Returns a percentile of the latencies, in milliseconds.
     pub fn percentile(&self, part: f64) -> f64 {
         percentile(&self.latencies, part)
     }
 }
 
-/// A percentile of microseconds, in milliseconds.
+/// Returns a percentile of microseconds, in milliseconds.
 pub fn percentile(latencies: &[u64], part: f64) -> f64 {
     let mut sorted = latencies.to_vec();
     sorted.sort_unstable();

@@ -1,6 +1,6 @@
-//! A database for each contestant, and the read model that each must keep.
+//! The databases of the contestants and their read model.
 //!
-//! The invariant: all contestants have the same server, pools of the same size, and a read model of the same two tables.
+//! All contestants use the same server, pools of the same size, and a read model with the same two tables.
 
 use std::str::FromStr;
 
@@ -11,17 +11,17 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-/// Connections of each contestant.
+/// The number of connections of each contestant.
 pub const POOL: u32 = 16;
 
 /// A contestant's database.
 pub struct Database {
     test: TestDatabase,
-    /// For what is not measured: seeds, checks, and looking at the read model.
+    /// A pool for everything that is not measured: seeding, checks and reads of the read model.
     pub control: PgPool,
 }
 
-/// How a contestant reaches its database: directly, or by a way on which statements are counted.
+/// The address of a contestant's database, either directly or through the proxy that counts statements.
 #[derive(Debug, Clone)]
 pub struct Address {
     pub host: String,
@@ -40,13 +40,13 @@ impl Address {
             .ssl_mode(sqlx::postgres::PgSslMode::Disable)
     }
 
-    /// For peers on sqlx 0.9.
+    /// Returns a pool for peers on sqlx 0.9.
     pub async fn pool(&self) -> Result<PgPool> {
         let pool = PgPoolOptions::new().max_connections(POOL).test_before_acquire(false);
         Ok(pool.connect_with(self.options()).await?)
     }
 
-    /// For peers on sqlx 0.8.
+    /// Returns options for peers on sqlx 0.8.
     pub fn options_08(&self) -> sqlx_08::postgres::PgConnectOptions {
         sqlx_08::postgres::PgConnectOptions::new()
             .host(&self.host)
@@ -56,7 +56,7 @@ impl Address {
             .ssl_mode(sqlx_08::postgres::PgSslMode::Disable)
     }
 
-    /// For peers on sqlx 0.8.
+    /// Returns pool options for peers on sqlx 0.8.
     pub fn pool_options_08() -> sqlx_08::postgres::PgPoolOptions {
         sqlx_08::postgres::PgPoolOptions::new().max_connections(POOL).test_before_acquire(false)
     }
@@ -69,7 +69,7 @@ impl Address {
 impl Database {
     pub async fn create(server: &str) -> Result<Self> {
         let test = TestDatabase::create_on(server).await;
-        // Epoch's tables lie in a schema of their own, those of the others where their documentation puts them.
+        // Epoch uses its own schema, and the peers use the schema from their documentation.
         let options = test.options().options([("search_path", "epoch,public")]);
         let control = PgPoolOptions::new().max_connections(4).connect_with(options).await?;
         Ok(Self { test, control })
@@ -95,29 +95,29 @@ impl Database {
     }
 }
 
-/// The server's address, to a database that is always there.
+/// Connects to the server's default database.
 pub async fn control(server: &str) -> Result<PgPool> {
-    let options = PgConnectOptions::from_str(server).context("the server's address")?;
+    let options = PgConnectOptions::from_str(server).context("parsing the server's address")?;
     Ok(PgPoolOptions::new().max_connections(2).connect_with(options).await?)
 }
 
-/// Two tables: a row an aggregate, and a row an event in the order in which events came.
+/// The two tables: one row per aggregate, and one row per event in order of arrival.
 pub const READ_MODEL: &str = "drop table if exists public.totals, public.seen; \
      create table public.totals (id text primary key, notes bigint not null, length bigint not null); \
      create table public.seen (n bigint generated always as identity primary key, id text not null, version bigint not null)";
 
-/// One event into the first table: `$1` the aggregate, `$2` the text's length.
+/// Applies one event to `totals`: `$1` is the aggregate, `$2` the length of the text.
 pub const TOTAL: &str = "insert into public.totals as t (id, notes, length) values ($1, 1, $2) \
      on conflict (id) do update set notes = t.notes + 1, length = excluded.length";
 
-/// One event into the second table: `$1` the aggregate, `$2` its version.
+/// Adds one event to `seen`: `$1` is the aggregate, `$2` its version.
 pub const SEEN: &str = "insert into public.seen (id, version) values ($1, $2)";
 
-/// Many events into the first table.
+/// Applies many events to `totals`.
 pub const TOTALS: &str = "insert into public.totals as t (id, notes, length) \
      select id, count(*), max(length) from unnest($1::text[], $2::bigint[]) as n (id, length) group by id order by id \
      on conflict (id) do update set notes = t.notes + excluded.notes, length = excluded.length";
 
-/// Many events into the second table, in their order.
+/// Adds many events to `seen`, in order.
 pub const SEEN_MANY: &str = "insert into public.seen (id, version) \
      select id, version from unnest($1::text[], $2::bigint[]) with ordinality as n (id, version, i) order by i";

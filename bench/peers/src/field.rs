@@ -1,6 +1,4 @@
-//! The contestants of one row, each on a fresh database.
-//!
-//! The invariant: a row finds nothing of the rows before it, and its databases are gone when it is over.
+//! The contestants of one row, each with a new database that is dropped after the row.
 
 use std::sync::Arc;
 
@@ -10,9 +8,9 @@ use uuid::Uuid;
 use crate::{
     contestant::Contestant,
     contestants,
+    counting_proxy::CountingProxy,
     database::{Database, READ_MODEL},
     report::{Side, Table},
-    wire::Wire,
 };
 
 pub struct Entry {
@@ -30,17 +28,17 @@ impl Entry {
         Ok(Self { key: name.to_owned(), contestant, database })
     }
 
-    /// The place in a table.
+    /// Returns the contestant's index in a table.
     pub fn place(&self, table: &mut Table) -> usize {
         let side = match (self.key.as_str(), self.contestant.ours()) {
             ("epoch", _) => Side::Ours,
-            (_, true) => Side::Beside,
+            (_, true) => Side::Reference,
             _ => Side::Peer,
         };
         table.place(self.contestant.name(), side)
     }
 
-    /// Aggregates with `depth` events each: one by the contestant's own commands, the others as copies of it.
+    /// Creates aggregates with `depth` events each: one through the contestant's commands, the others as copies of it.
     pub async fn seed(&self, aggregates: usize, depth: usize) -> Result<Vec<Uuid>> {
         let template = Uuid::now_v7();
         let ids: Vec<Uuid> = (0..aggregates).map(|_| Uuid::now_v7()).collect();
@@ -59,19 +57,19 @@ impl Entry {
         Ok(ids)
     }
 
-    /// What autovacuum would have done some minutes later.
+    /// Updates the statistics, as autovacuum would do some minutes later.
     pub async fn analyze(&self) -> Result<()> {
         sqlx::raw_sql("vacuum analyze").execute(&self.database.control).await?;
         Ok(())
     }
 
-    /// The same contestant by a way on which statements are counted.
-    pub async fn on_the_wire(&self) -> Result<(Arc<dyn Contestant>, Wire)> {
+    /// Connects the same contestant through the proxy that counts statements.
+    pub async fn connect_counted(&self) -> Result<(Arc<dyn Contestant>, CountingProxy)> {
         let mut address = self.database.address();
-        let wire = Wire::to(&address.host, address.port).await?;
+        let proxy = CountingProxy::start(&address.host, address.port).await?;
         address.host = "127.0.0.1".to_owned();
-        address.port = wire.port;
-        Ok((contestants::open(&self.key, &address).await?, wire))
+        address.port = proxy.port;
+        Ok((contestants::open(&self.key, &address).await?, proxy))
     }
 }
 

@@ -1,13 +1,14 @@
-//! Epoch side by side with other event stores for Rust, on one Postgres; run by `./dev bench epoch`.
+//! Compares Epoch with other event stores for Rust on one Postgres server. Run by `./dev bench epoch`.
 //!
-//! The problem: a figure says little without another one beside it, of the same machine, the same minute and the same work.
+//! All figures come from the same machine, the same minutes and the same work:
 //!
-//! The invariants: every contestant has the same payload, a pool of the same size and a fresh database for each row; they
-//! take turns within each round, so that a noisy minute hits all of them; each is used as its documentation says, in the
-//! best configuration it names; and what one can't do is not built for it.
+//! - Each contestant has the same payload, a pool of the same size, and a new database for each row.
+//! - Contestants take turns within each round, so that noise affects all of them.
+//! - Each contestant runs in the best configuration that its documentation names. Missing features are not added.
 
 mod contestant;
 mod contestants;
+mod counting_proxy;
 mod database;
 mod field;
 mod measure;
@@ -15,7 +16,6 @@ mod report;
 mod rows;
 mod server;
 mod settings;
-mod wire;
 
 use anyhow::Result;
 use settings::Settings;
@@ -42,11 +42,11 @@ async fn introduce(settings: &Settings, control: &PgPool) -> Result<()> {
         server.push(format!("{name} {value}"));
     }
     let cores = std::thread::available_parallelism()?;
-    println!("# Epoch beside its peers\n");
+    println!("# Epoch compared with its peers\n");
     println!("PostgreSQL: {}; {cores} cores shared by server and clients.", server.join(", "));
     println!(
-        "Payload of 230 bytes, pool of {}, {} rounds in turns, windows of {} ms. Statements and round trips are counted on the \
-         wire, in runs of their own; WAL bytes by the server's log position, checkpoints' full pages included.\n",
+        "Payload 230 bytes, pool {}, {} rounds in turns, windows of {} ms. Statements and round trips are counted by a proxy in \
+         separate runs. WAL bytes come from the server's log position and include full pages after checkpoints.\n",
         database::POOL,
         settings.rounds,
         settings.window.as_millis(),
@@ -54,6 +54,6 @@ async fn introduce(settings: &Settings, control: &PgPool) -> Result<()> {
     for name in &settings.contestants {
         println!("- {name}: {}", contestants::configuration(name));
     }
-    println!("\nLeft out: {}", contestants::LEFT_OUT);
+    println!("\nNot measured: {}", contestants::NOT_MEASURED);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Windows of time in which clients do one thing as often as they can.
+//! Measurement windows in which clients repeat one operation as often as possible.
 
 use std::{
     future::Future,
@@ -8,17 +8,18 @@ use std::{
 use anyhow::Result;
 use sqlx::PgPool;
 
-/// What came of one window.
+/// The result of one window.
 pub struct Sample {
-    /// How often it was done a second.
+    /// Operations per second.
     pub rate: f64,
-    /// How long each took, in microseconds.
+    /// The latency of each operation, in microseconds.
     pub latencies: Vec<u32>,
-    /// Bytes of write-ahead log each.
+    /// Bytes of write-ahead log per operation.
     pub wal: f64,
 }
 
-/// Lets `clients` do `operation` until `length` is over; it is told which client it is and how many times it came before.
+/// Repeats `operation` with `clients` clients for `length`. Its arguments are the client's index and the number of its earlier
+/// operations.
 pub async fn window<F, D>(server: &PgPool, clients: usize, length: Duration, operation: F) -> Result<Sample>
 where
     F: Fn(usize, usize) -> D + Clone + Send + 'static,
@@ -53,7 +54,7 @@ pub fn micros(duration: Duration) -> Result<u32> {
     Ok(u32::try_from(duration.as_micros())?)
 }
 
-/// Bytes of write-ahead log written so far, by all databases.
+/// Returns the bytes of write-ahead log that all databases have written so far.
 async fn log_position(server: &PgPool) -> Result<i64> {
     let position = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
     Ok(sqlx::query_scalar(position).fetch_one(server).await?)

@@ -1,13 +1,13 @@
-//! Tables, and who was first.
+//! Result tables and verdicts.
 
 use std::collections::BTreeMap;
 
 use crate::measure::Sample;
 
-/// Where a contestant stands in a table and in which column.
+/// The index of a contestant and of a column.
 type Key = (usize, usize);
 
-/// What several rounds gave.
+/// The results of several rounds.
 #[derive(Default)]
 struct Cell {
     values: Vec<f64>,
@@ -15,10 +15,10 @@ struct Cell {
     wal: Vec<f64>,
 }
 
-/// One row of the comparison: contestants by columns.
+/// The results of one row: contestants by columns.
 pub struct Table {
     title: String,
-    /// What the values are, as in "commands/s".
+    /// The unit of the values, such as `commands/s`.
     unit: &'static str,
     higher_is_better: bool,
     columns: Vec<String>,
@@ -27,21 +27,21 @@ pub struct Table {
     notes: Vec<String>,
 }
 
-/// Who is compared with whom.
+/// The role of a contestant in the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Ours as it comes.
+    /// Epoch with its defaults.
     Ours,
-    /// Shown, but compared with nobody.
-    Beside,
+    /// Shown for reference, without a verdict.
+    Reference,
     Peer,
 }
 
-/// First, or lost by how much.
+/// Epoch's result against the best peer.
 pub struct Verdict {
     row: String,
     column: String,
-    /// How many times better ours is; below 1 it is lost.
+    /// The factor by which Epoch is better; below 1 it is worse.
     ratio: f64,
     ours: String,
     best: String,
@@ -60,7 +60,7 @@ impl Table {
         }
     }
 
-    /// A contestant's place; the same name has the same place.
+    /// Returns the index of a contestant, and adds it if it is new.
     pub fn place(&mut self, name: &str, side: Side) -> usize {
         if let Some(place) = self.names.iter().position(|(known, _)| known == name) {
             return place;
@@ -88,7 +88,7 @@ impl Table {
         self.notes.push(note);
     }
 
-    /// Prints it, and says who was first in each column.
+    /// Prints the table and the verdict of each column.
     pub fn print(&self) -> Vec<Verdict> {
         println!("\n## {}\n", self.title);
         self.grid(&format!("{}, median (range)", self.unit), |cell| match cell.values.len() {
@@ -159,12 +159,12 @@ impl Table {
     }
 }
 
-/// Nearer than that, it is chance who is first.
-const CHANCE: f64 = 0.05;
+/// Smaller differences count as noise.
+const NOISE: f64 = 0.05;
 
 impl Verdict {
     fn place(&self) -> &'static str {
-        if (self.ratio - 1.0).abs() <= CHANCE {
+        if (self.ratio - 1.0).abs() <= NOISE {
             "level"
         } else if self.ratio > 1.0 {
             "first"
@@ -178,7 +178,7 @@ impl Verdict {
     }
 }
 
-/// All verdicts in one table.
+/// Prints all verdicts in one table.
 pub fn summary(verdicts: &[Verdict]) {
     println!("\n## Summary: Epoch against the best peer of each row\n");
     println!("| row | column | ratio | Epoch | best peer | |");
@@ -190,7 +190,7 @@ pub fn summary(verdicts: &[Verdict]) {
     }
 }
 
-/// Three digits that mean something, with thousands set apart.
+/// Formats a value with three significant digits and thousands separators.
 pub fn number(value: f64) -> String {
     if value < 10.0 {
         return format!("{value:.2}");
@@ -214,7 +214,7 @@ fn range(values: &[f64]) -> (f64, f64) {
     (low, values.iter().copied().fold(0.0, f64::max))
 }
 
-/// A percentile of sorted microseconds, in milliseconds.
+/// Returns a percentile of sorted microseconds, in milliseconds.
 fn percentile(sorted: &[u32], part: f64) -> f64 {
     let index = ((sorted.len() as f64 - 1.0).max(0.0) * part).round() as usize;
     sorted.get(index).map_or(0.0, |micros| f64::from(*micros) / 1_000.0)
@@ -236,27 +236,27 @@ mod tests {
                 table.value(place, 0, value);
             }
         }
-        let beside = table.place("the server", Side::Beside);
-        table.value(beside, 0, 1_000.0);
+        let reference = table.place("the server", Side::Reference);
+        table.value(reference, 0, 1_000.0);
         table
     }
 
     #[test]
-    fn the_best_peer_is_the_highest_where_high_is_good() {
+    fn verdict_takes_the_highest_peer_if_higher_is_better() {
         let verdict = table(true).verdict(0).unwrap();
         assert!((verdict.ratio - 1.5).abs() < 1e-9, "{}", verdict.ratio);
         assert!(verdict.words().starts_with("first"), "{}", verdict.words());
     }
 
     #[test]
-    fn the_best_peer_is_the_lowest_where_low_is_good() {
+    fn verdict_takes_the_lowest_peer_if_lower_is_better() {
         let verdict = table(false).verdict(0).unwrap();
         assert!((verdict.ratio - 2.0 / 6.0).abs() < 1e-9, "{}", verdict.ratio);
         assert!(verdict.words().starts_with("**lost**"), "{}", verdict.words());
     }
 
     #[test]
-    fn numbers_have_three_digits_that_mean_something() {
+    fn number_has_three_significant_digits() {
         assert_eq!([0.5, 12.34, 999.0, 1_234_567.0].map(number), ["0.50", "12.3", "999", "1,234,567"]);
     }
 }

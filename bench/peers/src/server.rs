@@ -1,4 +1,4 @@
-//! The server itself, without any framework: what pgbench gets out of the same columns and the same unique index.
+//! The server without a framework: pgbench with the same columns and the same unique index.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -12,13 +12,13 @@ const TABLE: &str = "create table single (\
      payload bytea not null, metadata json not null, occurred_at bigint not null, recorded_at bigint not null, \
      unique (aggregate_id, aggregate, version))";
 
-/// `:rows` events of the same size, each on an aggregate of its own.
+/// Inserts `:rows` events of the same size, each for a new aggregate.
 const INSERT: &str = "insert into single (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \
      occurred_at, recorded_at) select 'note', gen_random_uuid(), 1, gen_random_uuid(), 'Noted', 7, \
      convert_to(repeat('x', 232), 'UTF8'), '{\"command_id\":\"01a1fd7b-18da-757b-bd01-c155addc4444\",\
      \"correlation_id\":\"01a1fd7b-18da-757b-bd01-c155addc4444\"}', 1, 1 from generate_series(1, :rows);";
 
-/// A table on the server, and the program that fills it.
+/// A table, and the pgbench script that fills it.
 pub struct Server {
     pgbench: String,
     database: Database,
@@ -30,11 +30,11 @@ impl Server {
         let database = Database::create(server).await?;
         sqlx::raw_sql(TABLE).execute(&database.control).await?;
         let script = std::env::temp_dir().join(format!("inserts-{}.sql", std::process::id()));
-        std::fs::write(&script, INSERT).context("pgbench's script")?;
+        std::fs::write(&script, INSERT).context("writing the pgbench script")?;
         Ok(Self { pgbench, database, script })
     }
 
-    /// Events a second: `connections` at once, `rows` a commit.
+    /// Measures events per second with this number of connections and of rows per commit.
     pub async fn events(&self, connections: usize, rows: u32, length: Duration) -> Result<f64> {
         let threads = connections.min(2).to_string();
         let seconds = length.as_secs_f64().ceil().to_string();

@@ -1,4 +1,4 @@
-//! What to measure, and for how long.
+//! Command-line settings.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ pub const HELP: &str =
     "./dev bench epoch [--rows 1,2,…] [--only epoch,mire,…] [--rounds N] [--window MS] [--depths 10,…]
                   [--events N] [--quick]
 
-  --rows     rows of the comparison, 1 to 8; all if not said
-  --only     contestants: epoch, epoch-plain, cqrs-es, esrs, evento, mire, eventastic
-  --rounds   rounds in turns, 5 if not said
-  --window   milliseconds of each measurement, 800 if not said
-  --depths   of the aggregates in row 2; 10, 100 and 1000 if not said
-  --events   events that row 2 finds at each depth, 100,000 if not said: 10,000 aggregates at depth 10
-  --quick    one round of short windows: whether everything works, not how fast it is";
+  --rows     rows of the comparison, 1 to 8 (default: all)
+  --only     contestants (default: all): epoch, epoch-plain, cqrs-es, esrs, evento, mire, eventastic
+  --rounds   number of rounds (default: 5)
+  --window   length of each measurement in milliseconds (default: 800)
+  --depths   events per aggregate in row 2 (default: 10,100,1000)
+  --events   seeded events per depth in row 2 (default: 100000, which is 10,000 aggregates at depth 10)
+  --quick    one round with short windows, to check that everything works";
 
 pub struct Settings {
     pub server: String,
@@ -35,8 +35,8 @@ pub struct Settings {
 
 impl Settings {
     pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let server =
-            std::env::var("EPOCH_BENCH_DATABASE_URL").context("EPOCH_BENCH_DATABASE_URL; run by ./dev bench epoch")?;
+        let server = std::env::var("EPOCH_BENCH_DATABASE_URL")
+            .context("EPOCH_BENCH_DATABASE_URL is not set; run ./dev bench epoch")?;
         let mut settings = Self {
             server,
             pgbench: std::env::var("PGBENCH").ok(),
@@ -62,7 +62,7 @@ impl Settings {
                 settings.rollbacks = Duration::from_millis(700);
                 continue;
             }
-            let value = arguments.next().with_context(|| format!("{argument}: a value is missing\n\n{HELP}"))?;
+            let value = arguments.next().with_context(|| format!("missing value for {argument}\n\n{HELP}"))?;
             match argument.as_str() {
                 "--rows" => settings.rows = numbers(&value).context("--rows")?,
                 "--depths" => settings.depths = numbers(&value).context("--depths")?,

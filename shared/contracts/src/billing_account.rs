@@ -1,9 +1,7 @@
-//! What happens to a billing account: what an organization is charged by.
+//! Events of billing accounts: the terms by which an organization is charged.
 //!
-//! The problem: what a customer was promised, from when on, must be known for every period, years later.
-//!
-//! The invariant: an organization has one account, of the same id. What is charged by begins at an instant and holds until
-//! something else begins. Amounts are decimals of the account's currency.
+//! Each organization has one account with the same id. A term takes effect at an instant and applies until a later one replaces it, so
+//! the terms of every past period remain known. Amounts are decimals of the account's currency.
 
 use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,11 +9,11 @@ use uuid::Uuid;
 
 use crate::plan::Charge;
 
-/// The aggregate's name.
+/// The name of the aggregate.
 pub const AGGREGATE: &str = "billing_account";
 
 epoch::events! {
-    /// What happens to a billing account.
+    /// An event of a billing account.
     pub enum BillingAccountEvent {
         AccountOpened = [schema!("billing_account/AccountOpened")],
         AccountTimeZoneChanged = [schema!("billing_account/AccountTimeZoneChanged")],
@@ -32,134 +30,125 @@ epoch::events! {
     }
 }
 
-/// An organization's account was opened.
+/// An organization's billing account was opened. Its id is the organization's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountOpened {
-    /// What everything is charged in, as a code of ISO 4217.
+    /// Currency of the account, as an ISO 4217 code.
     pub currency: String,
-    /// The IANA time zone of its days and months.
+    /// IANA time zone of the account's days and months.
     pub time_zone: String,
 }
 
-/// The account's days and months are those of another time zone.
+/// The account's time zone changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountTimeZoneChanged {
-    /// The IANA time zone.
+    /// New IANA time zone.
     pub time_zone: String,
-    /// The first month that is one of this zone, as `2026-03`.
+    /// First month in the new time zone, such as `2026-03`.
     pub from_month: String,
 }
 
-/// The account is charged by a version of a plan, and stays with it.
+/// The account was pinned to a version of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanAssigned {
-    /// The plan.
     pub plan_id: Uuid,
-    /// Its version.
     pub plan_version: i32,
-    /// From when on.
+    /// Instant at which the term takes effect.
     pub from_at: Timestamp,
 }
 
-/// The account will be charged by another plan or version; it was given notice.
+/// A change to another plan or plan version was scheduled, with notice to the customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanChangeScheduled {
-    /// The plan.
     pub plan_id: Uuid,
-    /// Its version.
     pub plan_version: i32,
-    /// From when on.
+    /// Instant at which the term takes effect.
     pub from_at: Timestamp,
-    /// What the customer was told.
     pub notice: String,
 }
 
-/// The account has a price of its own for a meter, whatever its plan says.
+/// A price override for a meter was set or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceOverridden {
-    /// From when on.
+    /// Instant at which the term takes effect.
     pub from_at: Timestamp,
-    /// `storage` or `compute`.
+    /// Key of the meter: `storage` or `compute`.
     pub meter: String,
-    /// What the meter costs; `None` to charge what the plan says again.
+    /// Price of the meter; `None` restores the plan's price.
     pub charge: Option<Charge>,
 }
 
-/// A part of each subtotal is taken off.
+/// A discount on each subtotal was granted or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscountGranted {
-    /// Hundredths; 0 for no discount.
+    /// Discount in percent, as a decimal; 0 removes the discount.
     pub percent: String,
-    /// Why.
     pub reason: String,
 }
 
-/// The account may use up an amount before it pays.
+/// The account received a credit grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreditGranted {
-    /// How much.
+    /// Granted amount, as a decimal of the account's currency.
     pub amount: String,
-    /// Why.
     pub reason: String,
 }
 
-/// What the account has used since it was opened, up to the end of a day.
+/// Cumulative usage of the account from its opening to the end of a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageMetered {
-    /// The end of the day.
     pub through_at: Timestamp,
-    /// What is stored then, in bytes.
+    /// Stored bytes at the end of the day.
     pub stored_bytes: i64,
-    /// What was stored for how long, as an integer in digits.
+    /// Storage in byte-milliseconds, as an integer in decimal digits.
     pub byte_milliseconds: String,
-    /// How long jobs ran, as an integer in digits.
+    /// Run time of jobs in milliseconds, as an integer in decimal digits.
     pub run_milliseconds: String,
 }
 
-/// What the account wants to spend in a month at most.
+/// A monthly budget was set or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetSet {
-    /// How much; `None` for no budget.
+    /// Monthly budget, as a decimal of the account's currency; `None` removes the budget.
     pub amount: Option<String>,
-    /// At how many hundredths of it an alert is due, ascending.
+    /// Alert thresholds in percent of the budget, ascending.
     pub thresholds: Vec<i32>,
-    /// Whether no new job is queued once the budget is used up.
+    /// Whether no new jobs are queued once the budget is used up.
     pub hard_stop: bool,
-    /// Since when: of months that were over then it says nothing; `None` where that was not kept.
+    /// Instant from which the budget applies; it does not apply to months that were over by then. `None` in events from before this
+    /// field.
     pub set_at: Option<Timestamp>,
 }
 
-/// A threshold of the budget was reached; said once a month for each threshold and kind.
+/// A budget threshold was reached. Recorded once a month for each threshold and kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetExceeded {
-    /// The month, as `2026-03`.
+    /// Invoice month, such as `2026-03`.
     pub month: String,
-    /// `actual` for what has been used, `forecast` for what will have been at the month's end.
+    /// `actual` for the cost so far, `forecast` for the expected cost at the end of the month.
     pub kind: String,
-    /// Which, in hundredths of the budget.
+    /// Threshold that was reached, in percent of the budget.
     pub threshold: i32,
-    /// What was reached.
+    /// Cost that reached the threshold, as a decimal.
     pub amount: String,
-    /// The budget.
+    /// Monthly budget, as a decimal.
     pub budget: String,
 }
 
-/// A period of the account was invoiced. What it was charged by up to then stays as it is.
+/// A period of the account was invoiced. Terms before the end of the period cannot change any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountInvoiced {
-    /// The invoice.
     pub invoice_id: Uuid,
-    /// The first instant after the period.
+    /// First instant after the period.
     pub end_at: Timestamp,
-    /// What of the account's credit it used up.
+    /// Credit applied to the invoice, as a decimal.
     pub credit_used: String,
 }
 
-/// An invoice of the account doesn't count any more, and the credit it used up is there again.
+/// An invoice of the account was voided and its applied credit was returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountInvoiceVoided {
-    /// The invoice.
     pub invoice_id: Uuid,
-    /// The credit.
+    /// Returned credit, as a decimal.
     pub credit_returned: String,
 }

@@ -1,20 +1,17 @@
-//! What happens to an invoice.
+//! Events of invoices.
 //!
-//! The problem: events come late, and an invoice that was sent can't change.
-//!
-//! The invariant: a draft is what usage makes it; a finalized invoice is frozen and has a number; what changes it later is booked
-//! as an adjustment of one of its lines, or of what follows from them, and settled with a later invoice. Amounts are decimals of the
-//! invoice's currency.
+//! A draft follows the usage. A finalized invoice has a number and is immutable. Usage that is recorded later is booked as an adjustment
+//! of a line, or of an amount derived from the lines, and settled with a later invoice. Amounts are decimals of the invoice's currency.
 
 use epoch::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The aggregate's name.
+/// The name of the aggregate.
 pub const AGGREGATE: &str = "invoice";
 
 epoch::events! {
-    /// What happens to an invoice.
+    /// An event of an invoice.
     pub enum InvoiceEvent {
         InvoiceDrafted = [schema!("invoice/InvoiceDrafted")],
         InvoiceFinalized = [schema!("invoice/InvoiceFinalized"), schema!("invoice/InvoiceFinalized.1")],
@@ -24,154 +21,139 @@ epoch::events! {
     }
 }
 
-/// What a meter costs under a version of a plan.
+/// Cost of one meter under one version of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// `storage` or `compute`.
+    /// Key of the meter: `storage` or `compute`.
     pub meter: String,
-    /// `GB.h`, `GiB.h` or `s`.
+    /// Unit of the quantity: `GB.h`, `GiB.h` or `s`.
     pub unit: String,
-    /// The plan's id.
     pub plan: String,
-    /// Its version.
     pub plan_version: i32,
-    /// What was metered, in byte-milliseconds or milliseconds, as an integer in digits.
+    /// Metered usage in byte-milliseconds or milliseconds, as an integer in decimal digits.
     pub metered: String,
-    /// The same in units, as a decimal that is cut after 12 digits.
+    /// Metered usage in the line's unit, as a decimal truncated after 12 digits.
     pub quantity: String,
-    /// What it costs.
+    /// Rounded amount, as a decimal.
     pub amount: String,
 }
 
-/// A day of the account's time zone, clipped to the period.
+/// Usage on a day of the account's time zone, clipped to the period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Day {
-    /// As `2026-03-29`.
+    /// Date in the account's time zone, such as `2026-03-29`.
     pub date: String,
-    /// Its first instant.
     pub start_at: Timestamp,
-    /// The first instant after it.
+    /// First instant after the day.
     pub end_at: Timestamp,
-    /// What was stored for how long, as an integer in digits.
+    /// Storage in byte-milliseconds, as an integer in decimal digits.
     pub byte_milliseconds: String,
-    /// How long jobs ran, as an integer in digits.
+    /// Run time of jobs in milliseconds, as an integer in decimal digits.
     pub run_milliseconds: String,
 }
 
-/// An adjustment of an earlier invoice that is settled with this one.
+/// An adjustment of an earlier invoice that this invoice settles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Correction {
-    /// The corrected invoice.
     pub invoice_id: Uuid,
-    /// Its month, as `2026-03`.
+    /// Month of the corrected invoice, such as `2026-03`.
     pub month: String,
-    /// The corrected line's meter.
     pub meter: String,
-    /// The corrected line's plan.
     pub plan: String,
-    /// The corrected line's version.
     pub plan_version: i32,
-    /// The difference.
+    /// Difference, as a decimal.
     pub amount: String,
 }
 
-/// An invoice was begun for a month. Until it is finalized it is what usage makes it.
+/// An invoice was drafted for a month. Until it is finalized, its amounts follow the usage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceDrafted {
-    /// Whose invoice it is.
     pub organization_id: Uuid,
-    /// The month, as `2026-03`.
+    /// Invoice month, such as `2026-03`.
     pub month: String,
-    /// The period's first instant.
     pub start_at: Timestamp,
-    /// The first instant after the period.
+    /// First instant after the period.
     pub end_at: Timestamp,
-    /// The IANA time zone of its days.
+    /// IANA time zone of the invoice's days.
     pub time_zone: String,
 }
 
-/// The invoice is frozen and has its number. Nothing of it changes any more.
+/// The invoice received its number and is immutable from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceFinalized {
-    /// Whose invoice it is.
     pub organization_id: Uuid,
-    /// Its number: those of all invoices of the installation follow each other without a hole.
+    /// Invoice number. Numbers are gapless across all invoices of the installation.
     pub number: i64,
-    /// What all amounts are in, as a code of ISO 4217.
+    /// Currency of all amounts, as an ISO 4217 code.
     pub currency: String,
-    /// What is charged for.
     pub lines: Vec<Line>,
-    /// What is settled of earlier invoices.
+    /// Adjustments of earlier invoices that this invoice settles.
     pub corrections: Vec<Correction>,
-    /// The days of the period.
     pub days: Vec<Day>,
-    /// The sum of the lines without the exact sum, as a decimal that is cut after 12 digits.
+    /// Sum of the rounded lines minus their exact sum, as a decimal truncated after 12 digits.
     pub rounding: String,
-    /// The sum of the lines.
+    /// Sum of the lines, as a decimal.
     pub subtotal: String,
-    /// What is taken off.
+    /// Discount, as a decimal.
     pub discount: String,
-    /// What is missing to the minimum.
+    /// True-up to the plan's minimum, as a decimal.
     pub minimum_true_up: String,
-    /// What is put on.
+    /// Tax, as a decimal.
     pub tax: String,
-    /// The subtotal without the discount, with what is missing to the minimum, tax and corrections.
+    /// Subtotal minus discount, plus minimum true-up, tax and corrections, as a decimal.
     pub total: String,
-    /// What of the account's credit is used up.
+    /// Credit applied to the invoice, as a decimal.
     pub credit_applied: String,
-    /// What is left to pay.
+    /// Amount due after credit, as a decimal.
     pub amount_due: String,
-    /// Hundredths of the subtotal that are taken off; empty where it was not written yet.
+    /// Discount in percent of the subtotal, as a decimal; empty in events from before this field.
     pub discount_percent: String,
 }
 
-/// The invoice doesn't count any more. A finalized one is undone by a credit note.
+/// The invoice was voided. A credit note reverses a finalized invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceVoided {
-    /// Whose invoice it is.
     pub organization_id: Uuid,
-    /// Why.
     pub reason: String,
-    /// The number of the credit note, of the same series; `None` when the invoice was a draft.
+    /// Number of the credit note, in the series of invoice numbers; `None` if the invoice was a draft.
     pub credit_note: Option<i64>,
-    /// What the credit note gives back; `None` when the invoice was a draft.
+    /// Amount of the credit note, as a decimal; `None` if the invoice was a draft.
     pub amount: Option<String>,
 }
 
-/// What was heard after the invoice was finalized changes one of its lines, or what follows from them.
+/// Usage recorded after finalization changed a line or an amount derived from the lines.
+///
+/// A later invoice settles the difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdjustmentBooked {
-    /// Whose invoice it is.
     pub organization_id: Uuid,
-    /// The line's meter; or what follows from the lines: `discount`, `minimum_true_up` or `tax`.
+    /// Meter of the adjusted line, or the adjusted derived amount: `discount`, `minimum_true_up` or `tax`.
     pub meter: String,
-    /// The line's plan; empty for what follows from the lines.
+    /// Plan of the adjusted line; empty for a derived amount.
     pub plan: String,
-    /// The line's version; 0 for what follows from the lines.
+    /// Plan version of the adjusted line; 0 for a derived amount.
     pub plan_version: i32,
-    /// What is metered now, in byte-milliseconds or milliseconds, as an integer in digits.
+    /// New metered usage in byte-milliseconds or milliseconds, as an integer in decimal digits.
     pub metered: String,
-    /// The difference to what was charged so far.
+    /// Difference to the amount charged so far, as a decimal.
     pub amount: String,
-    /// The invoice it is settled with.
     pub settled_in_id: Uuid,
-    /// Why.
     pub reason: String,
 }
 
-/// The invoice that an adjustment was settled with is void: it isn't booked any more, and the next invoice settles what is left of it.
+/// The invoice that settled an adjustment was voided.
+///
+/// The adjustment is no longer booked, and the next invoice settles any remaining difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdjustmentReleased {
-    /// Whose invoice it is.
     pub organization_id: Uuid,
-    /// The adjustment's meter.
+    /// Meter of the adjusted line, or the adjusted derived amount.
     pub meter: String,
-    /// The adjustment's plan.
+    /// Plan of the adjusted line; empty for a derived amount.
     pub plan: String,
-    /// The adjustment's version.
+    /// Plan version of the adjusted line; 0 for a derived amount.
     pub plan_version: i32,
-    /// What had been booked.
+    /// Amount that had been booked, as a decimal.
     pub amount: String,
-    /// The void invoice.
     pub settled_in_id: Uuid,
 }

@@ -1,18 +1,16 @@
-//! What happens to a job.
+//! Events of jobs.
 //!
-//! The problem: a job runs on a machine that may fail, and its time and its files are paid for.
-//!
-//! The invariant: a run that started ends once, in one of [`JobSucceeded`], [`JobFailed`], [`JobTimedOut`], [`JobCancelled`]
-//! and [`JobLost`]; a file is linked from its link event to its unlink event.
+//! A run that started ends exactly once, with [`JobSucceeded`], [`JobFailed`], [`JobTimedOut`], [`JobCancelled`] or [`JobLost`]. A file is
+//! linked from its link event to its unlink event.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The aggregate's name.
+/// The name of the aggregate.
 pub const AGGREGATE: &str = "job";
 
 epoch::events! {
-    /// What happens to a job.
+    /// An event of a job.
     pub enum JobEvent {
         JobCreated = [schema!("job/JobCreated")],
         JobFilesLinked = [schema!("job/JobFilesLinked")],
@@ -28,129 +26,109 @@ epoch::events! {
     }
 }
 
-/// What a file is to a job.
+/// Role of a file in a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FileRole {
-    /// The job reads it.
+    /// The job reads the file.
     Input,
-    /// The job wrote it.
+    /// The job wrote the file.
     Output,
 }
 
-/// A job was created, with a copy of its configuration as it was then.
+/// A job was created with a copy of its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCreated {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// The configuration it was created from.
     pub job_configuration_id: Uuid,
-    /// What people call it.
     pub name: String,
-    /// The argument list; the first is the program.
+    /// Argument list; the first argument is the program.
     pub command: Vec<String>,
-    /// How long a run may take, in milliseconds.
+    /// Maximum run time, in milliseconds.
     pub timeout_ms: i64,
-    /// The user who created it; `None` when it wasn't a user.
+    /// User that created the job; `None` if a service created it.
     pub user_id: Option<Uuid>,
 }
 
-/// Files were linked to the job. From now on it shares the cost of storing them.
+/// Files were linked to the job, which shares their storage cost from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobFilesLinked {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// The files that were linked, each once.
+    /// Linked files, without duplicates.
     pub file_ids: Vec<Uuid>,
-    /// What the files are to the job.
     pub role: FileRole,
 }
 
-/// Files were unlinked from the job. It no longer shares the cost of storing them.
+/// Files were unlinked from the job, which no longer shares their storage cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobFilesUnlinked {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// The files that were unlinked, each once.
+    /// Unlinked files, without duplicates.
     pub file_ids: Vec<Uuid>,
-    /// What the files were to the job.
     pub role: FileRole,
 }
 
-/// The job waits for a machine.
+/// The job was queued for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobQueued {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
 }
 
-/// A machine was chosen to run the job.
+/// The job was assigned to a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobAssigned {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// The machine.
     pub machine_id: Uuid,
-    /// The machine's type, as whoever runs it calls it; before it was told, every machine was of the default one.
+    /// Type of the machine, as named by its operator. Events from before this field read as `default`.
     pub machine_type: String,
 }
 
-/// The job's program runs. From now on its time counts.
+/// The job's program started. Its run time is metered from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStarted {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// The machine it runs on.
     pub machine_id: Uuid,
-    /// The user whom the run is attributed to; `None` when there is none.
+    /// User that the run is attributed to; `None` if there is none.
     pub user_id: Option<Uuid>,
-    /// The machine's type, as whoever runs it calls it; before it was told, every machine was of the default one.
+    /// Type of the machine, as named by its operator. Events from before this field read as `default`.
     pub machine_type: String,
 }
 
-/// The job's program ended and said that it succeeded.
+/// The job's program exited successfully.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSucceeded {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// The program's exit code.
     pub exit_code: i32,
 }
 
-/// The job's program ended and said that it failed, or couldn't be run.
+/// The job's program exited with a failure or could not be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobFailed {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// The program's exit code; `None` when there is none: it never ran, or a signal ended it.
+    /// Exit code of the program; `None` if it never ran or was ended by a signal.
     pub exit_code: Option<i32>,
-    /// Why, in words for people.
     pub reason: String,
 }
 
-/// The job's program was ended because it took too long.
+/// The job exceeded its maximum run time and was terminated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobTimedOut {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// How long it was allowed to take, in milliseconds.
+    /// Maximum run time that was exceeded, in milliseconds.
     pub timeout_ms: i64,
 }
 
-/// Somebody ended the job before it was done.
+/// The job was cancelled before its program exited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCancelled {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// Why, in words for people.
     pub reason: String,
 }
 
-/// The job's machine went away; how the job ended is not known.
+/// The job's machine was lost; the outcome of the job is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobLost {
-    /// The organization that owns the job.
     pub organization_id: Uuid,
-    /// What is known about it, in words for people.
+    /// Human-readable description of the loss.
     pub reason: String,
 }

@@ -1,17 +1,15 @@
-//! What happens to a job configuration.
+//! Events of job configurations.
 //!
-//! The problem: a configuration changes while jobs made from it exist.
-//!
-//! The invariant: an event has the whole configuration, never a part of it, so that a job can keep a copy.
+//! Each event carries the whole configuration, so that a job can store a copy that later revisions do not affect.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The aggregate's name.
+/// The name of the aggregate.
 pub const AGGREGATE: &str = "job_configuration";
 
 epoch::events! {
-    /// What happens to a job configuration.
+    /// An event of a job configuration.
     pub enum JobConfigurationEvent {
         JobConfigurationDefined = [schema!("job_configuration/JobConfigurationDefined")],
         JobConfigurationRevised = [schema!("job_configuration/JobConfigurationRevised")],
@@ -19,35 +17,30 @@ epoch::events! {
     }
 }
 
-/// A way to run jobs was written down.
+/// A job configuration was defined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobConfigurationDefined {
-    /// The organization that owns the configuration.
     pub organization_id: Uuid,
-    /// What people call it.
     pub name: String,
-    /// The argument list; the first is the program.
+    /// Argument list; the first argument is the program.
     pub command: Vec<String>,
-    /// How long a run may take, in milliseconds.
+    /// Maximum run time, in milliseconds.
     pub timeout_ms: i64,
 }
 
-/// A configuration was replaced; jobs that exist keep what they were created with.
+/// A job configuration was replaced. Existing jobs keep their copy of the earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobConfigurationRevised {
-    /// The organization that owns the configuration.
     pub organization_id: Uuid,
-    /// The name from now on.
     pub name: String,
-    /// The argument list; the first is the program.
+    /// Argument list; the first argument is the program.
     pub command: Vec<String>,
-    /// How long a run may take, in milliseconds.
+    /// Maximum run time, in milliseconds.
     pub timeout_ms: i64,
 }
 
-/// No new job can be created from the configuration.
+/// The configuration was retired: no new jobs can be created from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobConfigurationRetired {
-    /// The organization that owns the configuration.
     pub organization_id: Uuid,
 }

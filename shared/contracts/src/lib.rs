@@ -1,21 +1,27 @@
-//! The events of every aggregate: what services tell each other.
+//! The events of every aggregate: the contracts between services.
 //!
-//! The problem: services are built and deployed one by one, and an event that was written years ago is still read. What
-//! is in an event can't be what one service's code happens to say today.
+//! Services are deployed independently, and events that were written years ago are still read. The schema file
+//! `schemas/<aggregate>/<Event>.avsc` is therefore the source of truth of an event, not the code of a service. Tests check that each
+//! type here encodes with its schema and decodes to itself, and that each schema resolves against all its earlier versions in both
+//! directions.
 //!
-//! The invariant: `schemas/<aggregate>/<Event>.avsc` is written first and says what an event is; each type here encodes with its
-//! schema and decodes to itself, and each schema resolves, both ways, against every version it ever had.
+//! A payload omits the aggregate id, the times and the actor, which are part of the [`Envelope`](epoch::Envelope).
 //!
-//! Payloads don't have the aggregate's id, the times or the actor: those are in the [`Envelope`](epoch::Envelope).
+//! # Changing an event
 //!
-//! To change an event: copy its schema to `<Event>.<n>.avsc`, n being the next number from 1; change `<Event>.avsc` (only
-//! fields with a default may come or go); change the struct; and list the copy behind today's schema in `events!`, or what
-//! was written with it can't be read any more. A change of documentation needs no copy. Tests watch over all of it.
+//! 1. Copy its schema to `<Event>.<n>.avsc`, where n is the next number, counted from 1.
+//! 2. Change `<Event>.avsc`. Only fields with a default may be added or removed.
+//! 3. Change the struct.
+//! 4. List the copy after the current schema in `events!`. Otherwise, events written with the copy become unreadable.
 //!
-//! A change that these rules forbid makes another event. The former one's schema stays where it is; in `events!` it moves to
-//! `upcast` or `split`, with a function that tells what it is today.
+//! A change of documentation needs no copy.
+//!
+//! A change that violates these rules requires a new event. The schema of the former event stays in place. In `events!` it moves to
+//! `upcast` or `split`, with a function that converts it into current events.
 
-/// The text of `schemas/<path>.avsc`.
+#![allow(missing_docs, reason = "the crate is internal; fields are documented where their names are not sufficient")]
+
+/// Expands to the text of `schemas/<path>.avsc`.
 macro_rules! schema {
     ($path:literal) => {
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/", $path, ".avsc"))
@@ -32,7 +38,7 @@ pub mod plan;
 
 use epoch::DomainEvent;
 
-/// All schemas that events are or were written with, as JSON documents; a schema registry is told of those that are used.
+/// Returns the current and earlier schemas of all events as JSON documents, for registration in a schema registry.
 #[must_use]
 pub fn schemas() -> Vec<&'static str> {
     [

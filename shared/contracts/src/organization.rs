@@ -1,17 +1,15 @@
-//! What happens to an organization.
+//! Events of organizations: members, roles and stored bytes.
 //!
-//! The problem: who may do what, and how much an organization stores, is decided in one service and shown in others.
-//!
-//! The invariant: a member is added, then changed, then removed; `total_bytes` is the sum of all `delta_bytes` so far.
+//! A member is added, changed, then removed. `total_bytes` is the sum of all earlier `delta_bytes`.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The aggregate's name.
+/// The name of the aggregate.
 pub const AGGREGATE: &str = "organization";
 
 epoch::events! {
-    /// What happens to an organization.
+    /// An event of an organization.
     pub enum OrganizationEvent {
         OrganizationCreated = [schema!("organization/OrganizationCreated")],
         OrganizationRenamed = [schema!("organization/OrganizationRenamed")],
@@ -22,64 +20,57 @@ epoch::events! {
     }
 }
 
-/// What a member may do, from most to least.
+/// Permissions of a member, from most to least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
-    /// Owns the organization.
+    /// Owns the organization and its members.
     Owner,
-    /// Runs it for the owners.
+    /// Administers the organization on behalf of its owners.
     Admin,
-    /// Works with its jobs and files.
+    /// Creates and runs jobs, uploads files.
     Member,
-    /// Looks at them.
+    /// Reads jobs and files.
     Viewer,
 }
 
-/// An organization came to be.
+/// An organization was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrganizationCreated {
-    /// What people call it.
     pub name: String,
 }
 
-/// An organization got another name.
+/// The organization was renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrganizationRenamed {
-    /// The new name.
     pub name: String,
 }
 
-/// A user became a member of the organization.
+/// A member was added to the organization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberAdded {
-    /// The user.
     pub user_id: Uuid,
-    /// What the member may do.
     pub role: Role,
 }
 
-/// A member got another role.
+/// A member's role changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRoleChanged {
-    /// The member.
     pub user_id: Uuid,
-    /// What the member may do from now on.
     pub role: Role,
 }
 
-/// A user is no longer a member of the organization.
+/// A member was removed from the organization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRemoved {
-    /// The former member.
     pub user_id: Uuid,
 }
 
-/// The organization stores more or less than before.
+/// The organization's stored bytes changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageUsageChanged {
-    /// The change, in bytes; negative when space was freed.
+    /// Change in bytes; negative when storage was freed.
     pub delta_bytes: i64,
-    /// What the organization stores after the change, in bytes.
+    /// Stored bytes after the change.
     pub total_bytes: i64,
 }

@@ -1,76 +1,72 @@
-//! What happens to a plan: what customers are charged.
+//! Events of plans: the prices that customers are charged.
 //!
-//! The problem: a price that changes under a customer is a broken promise.
-//!
-//! The invariant: a version has all its prices in one event and never changes afterwards; numbers count from 1.
+//! One event carries all prices of a plan version. A version is immutable, and versions are counted from 1.
 
 use serde::{Deserialize, Serialize};
 
-/// The aggregate's name.
+/// The name of the aggregate.
 pub const AGGREGATE: &str = "plan";
 
 epoch::events! {
-    /// What happens to a plan.
+    /// An event of a plan.
     pub enum PlanEvent {
         PlanPublished = [schema!("plan/PlanPublished")],
         PlanRetired = [schema!("plan/PlanRetired")],
     }
 }
 
-/// What a meter costs. What doesn't belong to the model is `None`. Numbers are decimals.
+/// Price of a meter. Fields of other price models are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
-    /// `storage` or `compute`.
+    /// Key of the meter: `storage` or `compute`.
     pub meter: String,
-    /// `GB.h` (10⁹ bytes) or `GiB.h` (2³⁰ bytes) for storage, `s` for compute.
+    /// Unit of the price: `GB.h` (10⁹ bytes) or `GiB.h` (2³⁰ bytes) for storage, `s` for compute.
     pub unit: String,
-    /// `graduated`, `volume`, `package` or `flat`.
+    /// Price model: `graduated`, `volume`, `package` or `flat`.
     pub model: String,
-    /// For `graduated` and `volume`, ascending; the last has no bound.
+    /// Tiers of `graduated` and `volume`, ascending; the last tier is unbounded.
     pub tiers: Option<Vec<Tier>>,
-    /// For `flat`.
+    /// Price per unit of `flat`, as a decimal.
     pub unit_price: Option<String>,
-    /// For `package` and `flat`: how much is free.
+    /// Free quantity of `package` and `flat`, as a decimal.
     pub free: Option<String>,
-    /// For `package`.
+    /// Quantity in a package, as a decimal.
     pub package_size: Option<String>,
-    /// For `package`.
+    /// Price of a package, as a decimal.
     pub package_price: Option<String>,
 }
 
-/// A range of quantities.
+/// Price of a range of quantities.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tier {
-    /// The last quantity in it; `None` for the last tier.
+    /// Upper bound of the tier, inclusive, as a decimal; `None` for the last tier.
     pub up_to: Option<String>,
-    /// The price of a unit.
+    /// Price per unit, as a decimal.
     pub unit_price: String,
-    /// Due once when the tier is entered (graduated) or reached (volume).
+    /// Fee charged once when the tier is entered (graduated) or reached (volume), as a decimal; `None` for none.
     pub flat_fee: Option<String>,
 }
 
-/// A version of a plan was published. It never changes afterwards.
+/// A version of a plan was published. It is immutable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanPublished {
-    /// Its number: 1, then 2, and so on.
+    /// Version number, counted from 1.
     pub plan_version: i32,
-    /// What people call the plan.
     pub name: String,
-    /// What all prices are in, as a code of ISO 4217.
+    /// Currency of all prices, as an ISO 4217 code.
     pub currency: String,
-    /// How files are shared by the jobs that use them: `split` or `unshared_only`.
+    /// How jobs share the cost of linked files: `split` or `unshared_only`.
     pub split: String,
-    /// What each meter costs; a meter that isn't listed costs nothing.
+    /// Prices of the meters; a meter that is not listed is free.
     pub charges: Vec<Charge>,
-    /// What a month costs at least, before tax.
+    /// Minimum cost of a month before tax, as a decimal; `None` for none.
     pub minimum: Option<String>,
-    /// Hundredths that are put on as tax.
+    /// Tax in percent, as a decimal; `None` for none.
     pub tax_percent: Option<String>,
 }
 
-/// Nobody new gets the plan, and it gets no new versions. Who has it keeps it.
+/// The plan was retired: it accepts no new accounts and no new versions. Existing accounts keep it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanRetired {
-    /// Why.
     pub reason: String,
 }

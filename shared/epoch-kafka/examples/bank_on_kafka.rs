@@ -1,15 +1,16 @@
-//! The bank account on Postgres, its balances in a table that follows over Kafka:
-//! `DATABASE_URL=… KAFKA_BOOTSTRAP_SERVERS=… cargo run -p epoch-kafka --example bank_on_kafka`.
+//! Bank accounts on Postgres, with a read model of balances that consumes events from Kafka.
 //!
-//! The aggregate is the one of the example in memory, unchanged. Tables go into the schema `epoch_example_bank`, events to the
-//! topic `epoch_example.account.v1`.
+//! Run it with `DATABASE_URL=… KAFKA_BOOTSTRAP_SERVERS=… cargo run -p epoch-kafka --example bank_on_kafka`.
+//!
+//! The aggregate is that of the in-memory example, unchanged. Tables are created in the schema `epoch_example_bank`, and events are
+//! published to the topic `epoch_example.account.v1`.
 
 use std::{env, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, FastPath, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler,
+    Aggregate, Batch, CommandContext, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler, FastPath,
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, connect, migrate};
@@ -23,14 +24,14 @@ use uuid::Uuid;
 use crate::bank::{Account, AccountCommand, AccountEvent};
 
 #[path = "../../epoch/examples/bank.rs"]
-#[allow(dead_code, reason = "what it shows in memory is shown here on servers")]
+#[allow(dead_code, reason = "only the aggregate is used")]
 mod bank;
 
 const SCHEMA: &str = "epoch_example_bank";
 const BALANCES: &str = "create table if not exists balances (id uuid primary key, cents bigint not null)";
 const ADD: &str = "insert into balances as b values ($1, $2) on conflict (id) do update set cents = b.cents + $2";
 
-/// The read model: a balance a row.
+/// The read model: one row per account.
 struct Balances;
 
 #[async_trait]
@@ -91,7 +92,7 @@ async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
     let stream = StreamKey { aggregate: Account::NAME.into(), id };
     progress.wait_for("balances", &stream, committed.version, Duration::from_secs(60)).await?;
     let cents: i64 = sqlx::query_scalar("select cents from balances where id = $1").bind(id).fetch_one(&pool).await?;
-    println!("over Kafka the read model has come to version {}: {cents} cents", committed.version);
+    println!("the read model is at version {}: {cents} cents", committed.version);
 
     stop.cancel();
     relay.await?;

@@ -1,7 +1,4 @@
-//! The bus itself.
-//!
-//! The problem: services know [`Bus`], not brokers.
-//! The invariant: what the trait promises; see [the crate](crate) for how.
+//! [`KafkaBus`], the implementation of [`Bus`] on Kafka.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,16 +14,16 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::KafkaConfig,
     consumer,
-    error::{Error, chain},
+    error::{Error, error_chain},
     health::{ConsumerHealth, Health, Unhealthy},
-    producer::Publisher,
+    publisher::Publisher,
     topics::Topics,
 };
 
-/// How long to wait for the last commit and the farewell to the group.
+/// The time limit for the last commit and for leaving the group.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// Epoch's bus on Kafka, or on anything that speaks its protocol.
+/// Epoch's bus on Kafka or a compatible broker such as Redpanda.
 pub struct KafkaBus {
     config: KafkaConfig,
     topics: Topics,
@@ -36,45 +33,47 @@ pub struct KafkaBus {
 }
 
 impl KafkaBus {
-    /// A bus on the configured broker, which needn't be there yet.
+    /// Creates a bus for the configured broker, which may still be down.
     ///
     /// # Errors
-    /// [`Error::Settings`] when librdkafka refuses a setting.
+    /// [`Error::Settings`] when librdkafka rejects a setting.
     pub fn connect(config: KafkaConfig) -> Result<Self, Error> {
-        Self::framed(config, None)
+        Self::with_framing(config, None)
     }
 
-    /// The same with a schema registry, which needn't be there yet either. `schemas` are those of all events that are published,
-    /// earlier versions included, as [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS) has them.
+    /// Creates a bus that frames events with ids of a schema registry, which may still be down.
+    ///
+    /// `schemas` lists every schema that is published, including earlier versions, in the format of
+    /// [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS).
     ///
     /// # Errors
-    /// [`Error::Settings`] when librdkafka refuses a setting, [`Error::Registry`] when a schema doesn't describe an event.
+    /// [`Error::Settings`] when librdkafka rejects a setting, [`Error::Registry`] when a schema does not describe an event.
     pub fn connect_with(
         config: KafkaConfig,
         registry: Arc<dyn SchemaRegistry>,
         schemas: &[&str],
     ) -> Result<Self, Error> {
         let framing = Framing::new(registry, schemas).map_err(|source| Error::Registry { source })?;
-        Self::framed(config, Some(Arc::new(framing)))
+        Self::with_framing(config, Some(Arc::new(framing)))
     }
 
-    fn framed(config: KafkaConfig, framing: Option<Arc<Framing>>) -> Result<Self, Error> {
+    fn with_framing(config: KafkaConfig, framing: Option<Arc<Framing>>) -> Result<Self, Error> {
         let (topics, publisher) = (Topics::new(&config)?, Publisher::new(&config, framing.clone())?);
         Ok(Self { config, topics, publisher, framing, health: Health::default() })
     }
 
-    /// Creates the topics of these aggregates where they are missing. `publish` and `consume` do it before they use one.
+    /// Creates the missing topics of these aggregates. `publish` and `consume` do so before their first use of a topic.
     ///
     /// # Errors
-    /// [`Error::Admin`] when the broker can't be asked, [`Error::Topic`] when it refuses.
+    /// [`Error::Admin`] when the request fails, [`Error::Topic`] when the broker refuses to create a topic.
     pub async fn ensure_topics(&self, aggregates: &[&str]) -> Result<(), Error> {
         self.topics.ensure(aggregates.iter().map(|aggregate| self.config.topic(aggregate))).await
     }
 
-    /// Whether all that are consuming can go on.
+    /// Checks that all running consumers make progress or are idle.
     ///
     /// # Errors
-    /// [`Unhealthy`] names one that can't: restart the process.
+    /// [`Unhealthy`] names a subscription that does not recover without a restart of the process.
     pub fn healthy(&self) -> Result<(), Unhealthy> {
         self.health.check()
     }
@@ -89,17 +88,17 @@ impl KafkaBus {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             ensured = self.ensure_topics(aggregates) => if let Err(error) = ensured {
-                tracing::warn!(subscription = subscription.name(), error = chain(&error), "consuming the topics that there are");
+                tracing::warn!(subscription = subscription.name(), error = error_chain(&error), "cannot create missing topics; consuming the existing ones");
             }
         }
         let topics: Vec<_> = aggregates.iter().map(|aggregate| self.config.topic(aggregate)).collect();
-        // Whoever drops this future stops the thread as well.
+        // The thread also stops when this future is dropped.
         let stop = stop.child_token();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let consuming = consumer::start(&self.config, subscription, self.framing.clone(), &topics, stop, health)?;
-        let result = consuming.ended.await.unwrap_or_else(|_| Err(Error::Thread { detail: "it panicked".to_owned() }));
-        if tokio::time::timeout(LEAVE, consuming.left).await.is_err() {
-            tracing::warn!(?topics, "the group is left without the broker's word");
+        let thread = consumer::start(&self.config, subscription, self.framing.clone(), &topics, stop, health)?;
+        let result = thread.ended.await.unwrap_or_else(|_| Err(Error::Thread { detail: "panicked".to_owned() }));
+        if tokio::time::timeout(LEAVE, thread.left).await.is_err() {
+            tracing::warn!(?topics, "left the group without the broker's confirmation");
         }
         result
     }
@@ -111,7 +110,11 @@ impl Bus for KafkaBus {
         let mut aggregates: Vec<&str> = events.iter().map(|event| &*event.aggregate).collect();
         aggregates.dedup();
         let ensured = self.ensure_topics(&aggregates).await;
-        ensured.map_err(|error| PublishError { acknowledged: 0, offered: events.len(), detail: chain(&error) })?;
+        ensured.map_err(|error| PublishError {
+            acknowledged: 0,
+            offered: events.len(),
+            detail: error_chain(&error),
+        })?;
         self.publisher.publish(events).await
     }
 
@@ -121,11 +124,11 @@ impl Bus for KafkaBus {
             stop.cancelled().await;
             return Ok(());
         }
-        let registered = self.health.register(&name, self.config.stuck_after);
-        let result = self.consume_until(subscription, stop, Arc::clone(&registered.consumer)).await;
+        let registration = self.health.register(&name, self.config.stuck_after);
+        let result = self.consume_until(subscription, stop, Arc::clone(&registration.consumer)).await;
         result.map_err(|error| {
-            let detail = chain(&error);
-            registered.consumer.failed(detail.clone());
+            let detail = error_chain(&error);
+            registration.consumer.record_failure(detail.clone());
             ConsumeError { subscription: name, detail }
         })
     }

@@ -1,35 +1,32 @@
-//! Settings.
+//! Settings of the Kafka bus.
 //!
-//! The problem: librdkafka has some two hundred settings; a few carry our promises, a few must suit the installation (TLS,
-//! SASL, sizes), and the defaults of some are wrong for us.
-//!
-//! The invariant: whoever installs it can change everything except what the promises rest on. Kept by the order in which the
-//! three are set: our defaults, then the given ones, then the fixed ones.
+//! Settings are applied in three layers: this crate's defaults, the operator's settings, and the fixed settings. Operators can
+//! therefore change everything except the settings that guarantee order and durability.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-/// Where the broker is and how to use it.
+/// Settings of the bus and its clients.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
-    /// `host:port`, several separated by commas.
+    /// Broker addresses as `host:port`, separated by commas.
     pub bootstrap_servers: String,
-    /// Begins every topic, event type and source.
+    /// The first part of every topic, event type and event source.
     pub namespace: String,
-    /// Begins every consumer group: `<group_prefix>.<subscription>`.
+    /// The first part of every consumer group: `<group_prefix>.<subscription>`.
     pub group_prefix: String,
-    /// How many partitions a new topic gets; those of an existing one are never changed, for keys would move.
+    /// The number of partitions of a new topic. An existing topic keeps its partitions, because more would move keys.
     pub partitions: i32,
-    /// How many replicas a new topic gets.
+    /// The replication factor of a new topic.
     pub replication: i32,
-    /// How long to wait for a sign of the broker before `publish` gives up.
+    /// The time limit of `publish` for each of the broker's responses.
     pub delivery_timeout: Duration,
-    /// How long a partition's task may go on with its batch when the partition is taken away.
+    /// The time that a partition's task gets to finish its batch when the partition is revoked.
     pub drain_timeout: Duration,
-    /// How long a partition may have events and show no sign of life before the bus says that it is unhealthy.
+    /// The time without activity after which a partition that has events makes the bus unhealthy.
     pub stuck_after: Duration,
-    /// Further settings of librdkafka, for all clients.
+    /// Additional librdkafka settings for all clients, for example TLS and SASL.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -41,27 +38,27 @@ const PRODUCER_DEFAULTS: [(&str, &str); 2] = [("linger.ms", "0"), ("compression.
 const PRODUCER_FIXED: [(&str, &str); 4] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
-    // A batch that the broker refuses must stop those behind it: fatal, instead of going on with a hole.
+    // Makes a refused batch a fatal error, so that no later batch is accepted and leaves a gap.
     ("enable.gapless.guarantee", "true"),
-    // An event that times out by itself would leave a hole as well; `publish` gives up on all of them at once.
+    // A single event that times out would leave a gap as well. `publish` has its own time limit and closes the producer.
     ("message.timeout.ms", "0"),
 ];
 
 const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
-    // Others take over this soon after a crash, and take part in a rebalance this soon.
+    // The delay of a takeover after a crash, and of joining a rebalance.
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
-    // A topic that appears later is seen this soon. Not a divisor of the three seconds for which brokers usually let a new
-    // group gather: a refresh at the very moment in which it forms makes librdkafka join again.
+    // The delay until a new topic is discovered. Not a divisor of the three seconds for which brokers usually collect members of a
+    // new group: a refresh at the moment of its first rebalance makes librdkafka join a second time.
     ("topic.metadata.refresh.interval.ms", "900"),
     ("statistics.interval.ms", "5000"),
-    // What librdkafka reads ahead of us. It throws that away when a partition is paused, and the default backoff of one
-    // second would be paid at every refill.
+    // The size of librdkafka's prefetch queue. It is discarded when a partition is paused, and the default backoff of one second
+    // would delay every refill.
     ("queued.min.messages", "2000"),
     ("queued.max.messages.kbytes", "16384"),
     ("max.partition.fetch.bytes", "524288"),
     ("fetch.queue.backoff.ms", "10"),
-    // A partition that is resumed waits for the request that is open for the others.
+    // A resumed partition waits until the fetch request that is open for the others returns.
     ("fetch.wait.max.ms", "100"),
     ("fetch.error.backoff.ms", "100"),
 ];
@@ -78,7 +75,7 @@ const CONSUMER_FIXED: [(&str, &str); 8] = [
 ];
 
 impl KafkaConfig {
-    /// The usual settings for the broker at `bootstrap_servers`.
+    /// Returns the default settings for the brokers at `bootstrap_servers`.
     #[must_use]
     pub fn new(bootstrap_servers: impl Into<String>) -> Self {
         Self {
@@ -94,7 +91,7 @@ impl KafkaConfig {
         }
     }
 
-    /// The consumer group of a subscription.
+    /// Returns the consumer group of a subscription.
     #[must_use]
     pub fn group(&self, subscription: &str) -> String {
         format!("{}.{subscription}", self.group_prefix)
@@ -131,7 +128,7 @@ impl KafkaConfig {
             config.set(*name, *value);
         }
         config.set("bootstrap.servers", &self.bootstrap_servers);
-        // Warnings are counted, also where the log leaves them out.
+        // Warnings are also counted as metrics, so librdkafka must report them even if the log level is higher.
         if matches!(
             config.log_level,
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error
@@ -143,7 +140,7 @@ impl KafkaConfig {
 }
 
 impl fmt::Debug for KafkaConfig {
-    /// Without the values of the further settings: there may be passwords among them.
+    /// Omits the values of the additional settings, which may contain passwords.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("KafkaConfig")
@@ -162,7 +159,7 @@ mod tests {
     use super::KafkaConfig;
 
     #[test]
-    fn promises_can_not_be_configured_away() {
+    fn settings_do_not_override_guarantees() {
         let mut config = KafkaConfig::new("a:1");
         for (name, value) in [
             ("acks", "1"),
@@ -182,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn debug_output_hides_passwords() {
         let mut config = KafkaConfig::new("a:1");
         config.settings.insert("sasl.password".to_owned(), "secret".to_owned());
-        let shown = format!("{config:?}");
-        assert!(shown.contains("sasl.password") && !shown.contains("\"secret\""), "{shown}");
+        let output = format!("{config:?}");
+        assert!(output.contains("sasl.password") && !output.contains("\"secret\""), "{output}");
     }
 }

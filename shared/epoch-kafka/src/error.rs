@@ -1,130 +1,129 @@
-//! What can go wrong between Epoch and a broker.
+//! Errors of the Kafka bus.
 //!
-//! The problem: "it didn't work" at three in the morning.
-//! The invariant: every error names the topic, the partition and the offset as far as they are known, and keeps its source.
+//! Each error names the topic, partition and offset where they are known, and keeps its source.
 
 use std::time::Duration;
 
 use epoch_registry::RegistryError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// A fault of the broker, of the way to it, or of how it is used.
+/// A failure of the broker, of the connection, or of the configuration.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No client can be made of these settings.
-    #[error("the client's settings are refused")]
+    /// librdkafka rejects the client settings.
+    #[error("kafka client settings are invalid")]
     Settings {
-        /// What librdkafka said.
+        /// The rejected setting.
         source: KafkaError,
     },
-    /// The broker didn't answer an administrative request.
-    #[error("topics can't be looked for or created")]
+    /// An administrative request failed.
+    #[error("cannot list or create topics")]
     Admin {
-        /// What librdkafka said.
+        /// The failure that librdkafka reported.
         source: KafkaError,
     },
     /// The broker refused to create a topic.
-    #[error("topic {topic} can't be created")]
+    #[error("cannot create topic {topic}")]
     Topic {
-        /// Which.
+        /// The name of the topic.
         topic: String,
-        /// What the broker said.
+        /// The broker's error code.
         source: RDKafkaErrorCode,
     },
-    /// The broker didn't say which partitions a topic has.
-    #[error("the partitions of topic {topic} are not known")]
+    /// The partitions of a topic could not be listed.
+    #[error("cannot list the partitions of topic {topic}")]
     Partitions {
-        /// Whose.
+        /// The name of the topic.
         topic: String,
-        /// What librdkafka said.
+        /// The failure that librdkafka reported.
         source: KafkaError,
     },
-    /// The schema registry can't be used as it is set.
-    #[error("schemas can't be registered")]
+    /// A schema that the bus was created with is invalid.
+    #[error("schemas cannot be registered")]
     Registry {
-        /// Why.
+        /// The invalid schema.
         source: RegistryError,
     },
-    /// An event's schema has no number in the registry so far.
-    #[error("an event for topic {topic} can't be framed")]
+    /// The schema of an event has no registry id, so the event was not published.
+    #[error("cannot frame an event for topic {topic}")]
     Frame {
-        /// Where it should have gone.
+        /// The event's topic.
         topic: String,
-        /// What the registry said.
+        /// The registry's failure.
         source: RegistryError,
     },
-    /// An event wasn't taken for sending.
-    #[error("an event for topic {topic} can't be sent")]
+    /// librdkafka did not accept an event for sending.
+    #[error("cannot enqueue an event for topic {topic}")]
     Enqueue {
-        /// Where it should have gone.
+        /// The event's topic.
         topic: String,
-        /// What librdkafka said.
+        /// The failure that librdkafka reported.
         source: KafkaError,
     },
-    /// An event was sent and not taken by the broker.
-    #[error("an event for topic {topic}, partition {partition} was not delivered")]
+    /// The broker did not accept an event.
+    #[error("event for topic {topic}, partition {partition} was not delivered")]
     Delivery {
-        /// Where it should have gone.
+        /// The event's topic.
         topic: String,
-        /// Which partition; -1 when none had been chosen yet.
+        /// The event's partition; -1 if none was chosen.
         partition: i32,
-        /// What librdkafka said.
+        /// The failure that librdkafka reported.
         source: KafkaError,
     },
-    /// The broker said nothing about an event for too long.
-    #[error("nothing was heard for {waited:?} of an event for topic {topic}")]
-    Silence {
-        /// Where it should have gone.
+    /// The broker did not acknowledge an event in time.
+    #[error("no acknowledgement after {waited:?} for an event of topic {topic}")]
+    DeliveryTimeout {
+        /// The event's topic.
         topic: String,
-        /// How long.
+        /// The configured time limit.
         waited: Duration,
     },
-    /// The producer was given up by another caller while this event was on its way.
-    #[error("the producer was given up before it had sent an event for topic {topic}")]
-    GivenUp {
-        /// Where it should have gone.
+    /// A concurrent call failed and closed the shared producer while this event was in flight.
+    #[error("producer was closed before it sent an event for topic {topic}")]
+    ProducerClosed {
+        /// The event's topic.
         topic: String,
     },
-    /// The subscription to the topics was refused.
-    #[error("topics {topics:?} can't be subscribed to")]
+    /// librdkafka refused the topic subscription.
+    #[error("cannot subscribe to topics {topics:?}")]
     Subscribe {
-        /// Which.
+        /// The names of the topics.
         topics: Vec<String>,
-        /// What librdkafka said.
+        /// The failure that librdkafka reported.
         source: KafkaError,
     },
-    /// The consumer can't be used any more.
-    #[error("the consumer can't go on")]
+    /// The consumer failed permanently.
+    #[error("consumer failed permanently")]
     Fatal {
-        /// What librdkafka said.
+        /// The failure that librdkafka reported.
         source: KafkaError,
     },
-    /// The task that delivers a partition's events has died.
+    /// The task that delivers a partition's events ended unexpectedly, for example by a panic in a handler.
     #[error("delivery of topic {topic}, partition {partition} ended unexpectedly before offset {offset}")]
-    Died {
-        /// Whose.
+    TaskEnded {
+        /// The partition's topic.
         topic: String,
-        /// Whose.
+        /// The partition.
         partition: i32,
-        /// The first offset that wasn't delivered; -1 when none had come yet.
+        /// The first offset that was not delivered; -1 if no event had arrived.
         offset: i64,
     },
-    /// The thread that polls the consumer couldn't be started or has died.
-    #[error("the polling thread is gone: {detail}")]
+    /// The polling thread could not be started or panicked.
+    #[error("polling thread failed: {detail}")]
     Thread {
-        /// What was seen.
+        /// The cause.
         detail: String,
     },
 }
 
-/// An error and its sources in one line, for those that keep only text.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// Formats an error and its sources in one line, for errors that carry only text.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        // librdkafka's errors repeat their source's text.
+        // librdkafka's errors already end with the text of their source.
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);

@@ -1,24 +1,23 @@
-//! Whether consumers are alive.
+//! Health of the consumers of a bus.
 //!
-//! The problem: a consumer whose thread is gone, whose client has failed for good, or whose handler hangs looks exactly like one
-//! that has nothing to do.
-//!
-//! The invariant: whoever has events and shows no sign of life for `stuck_after` is reported, and so is every client that can't
-//! go on, until it is consumed from again. A handler that fails and is retried is alive: restarting the process doesn't bring
-//! its database back.
+//! A consumer is unhealthy when its thread has ended, its client has failed permanently, or a partition shows no activity for
+//! `stuck_after` although it has events. A handler that fails and is retried counts as active: a restart of this process would not
+//! bring its database back.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-/// A subscription that doesn't get its events any more.
+use crate::lock::lock;
+
+/// A subscription that receives no events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("subscription {subscription} is not served: {detail}")]
+#[error("subscription {subscription} is not consuming: {detail}")]
 pub struct Unhealthy {
-    /// Whose.
+    /// The name of the subscription.
     pub subscription: String,
-    /// What was seen, with topic and partition where known.
+    /// The cause, with topic and partition where known.
     pub detail: String,
 }
 
@@ -28,47 +27,43 @@ pub(crate) struct Health {
     consumers: Mutex<Vec<Arc<ConsumerHealth>>>,
 }
 
-/// What is known of one consumer.
+/// The health of one consumer.
 pub(crate) struct ConsumerHealth {
     subscription: String,
     pub(crate) stuck_after: Duration,
     state: Mutex<State>,
 }
 
-/// A consumer while it is consumed from.
-pub(crate) struct Registered<'a> {
+/// Registers a consumer until it is dropped.
+pub(crate) struct HealthRegistration<'a> {
     health: &'a Health,
     pub(crate) consumer: Arc<ConsumerHealth>,
 }
 
-impl Drop for Registered<'_> {
-    /// Forgets it, unless it failed.
+impl Drop for HealthRegistration<'_> {
+    /// Removes the consumer. A failed one stays, so that it is reported until its subscription is consumed again.
     fn drop(&mut self) {
-        let over = |known: &Arc<ConsumerHealth>| Arc::ptr_eq(known, &self.consumer) && !known.has_failed();
-        lock(&self.health.consumers).retain(|known| !over(known));
+        let is_over = |known: &Arc<ConsumerHealth>| Arc::ptr_eq(known, &self.consumer) && !known.has_failed();
+        lock(&self.health.consumers).retain(|known| !is_over(known));
     }
 }
 
 struct State {
-    polled: Instant,
+    polled_at: Instant,
     stuck: Option<String>,
-    failed: Option<String>,
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    failure: Option<String>,
 }
 
 impl Health {
-    /// A consumer of `subscription` begins; what failed before it is forgiven.
-    pub(crate) fn register(&self, subscription: &str, stuck_after: Duration) -> Registered<'_> {
-        let state = State { polled: Instant::now(), stuck: None, failed: None };
+    /// Registers a consumer of `subscription` and removes its failed predecessors.
+    pub(crate) fn register(&self, subscription: &str, stuck_after: Duration) -> HealthRegistration<'_> {
+        let state = State { polled_at: Instant::now(), stuck: None, failure: None };
         let consumer =
             Arc::new(ConsumerHealth { subscription: subscription.to_owned(), stuck_after, state: Mutex::new(state) });
         let mut consumers = lock(&self.consumers);
         consumers.retain(|known| known.subscription != subscription || !known.has_failed());
         consumers.push(Arc::clone(&consumer));
-        Registered { health: self, consumer }
+        HealthRegistration { health: self, consumer }
     }
 
     pub(crate) fn check(&self) -> Result<(), Unhealthy> {
@@ -77,31 +72,31 @@ impl Health {
 }
 
 impl ConsumerHealth {
-    /// The consumer was polled; `stuck` names a partition without a sign of life.
-    pub(crate) fn polled(&self, stuck: Option<String>) {
+    /// Records that the consumer was polled; `stuck` describes a partition without activity.
+    pub(crate) fn record_poll(&self, stuck: Option<String>) {
         let mut state = lock(&self.state);
-        state.polled = Instant::now();
+        state.polled_at = Instant::now();
         state.stuck = stuck;
     }
 
-    /// The consumer can't go on.
-    pub(crate) fn failed(&self, detail: String) {
-        lock(&self.state).failed = Some(detail);
+    /// Records a permanent failure.
+    pub(crate) fn record_failure(&self, detail: String) {
+        lock(&self.state).failure = Some(detail);
     }
 
     fn has_failed(&self) -> bool {
-        lock(&self.state).failed.is_some()
+        lock(&self.state).failure.is_some()
     }
 
     fn check(&self) -> Result<(), Unhealthy> {
         let state = lock(&self.state);
-        let silent = state.polled.elapsed();
-        let detail = if let Some(failed) = &state.failed {
-            failed.clone()
+        let since_poll = state.polled_at.elapsed();
+        let detail = if let Some(failure) = &state.failure {
+            failure.clone()
         } else if let Some(stuck) = &state.stuck {
             stuck.clone()
-        } else if silent > self.stuck_after {
-            format!("not polled for {silent:?}")
+        } else if since_poll > self.stuck_after {
+            format!("not polled for {since_poll:?}")
         } else {
             return Ok(());
         };

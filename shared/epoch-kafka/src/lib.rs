@@ -1,20 +1,24 @@
 //! Epoch's [bus](epoch::bus::Bus) on Kafka.
 //!
-//! The problem: services in other processes, perhaps in other languages, need each aggregate's events in version order, through
-//! crashes, rebalances and broker outages, and a late subscriber needs them from the beginning.
+//! # Guarantees
 //!
-//! The invariant: an event that `publish` reports is on all in-sync replicas; within a partition the first appearances of an
-//! aggregate's events are in version order, whatever failed in between; a subscription is given everything at least once and,
-//! but for repetitions, in that order. Exactly once is the [gate](epoch::gate)'s work: broker offsets are committed after it,
-//! and only for lag figures and to start near the end.
+//! - An event that `publish` acknowledges is on all in-sync replicas.
+//! - Within a partition, the first occurrences of an aggregate's events are in version order, through crashes, rebalances and broker
+//!   outages.
+//! - A subscription receives every event at least once, from the beginning of the topic, in that order apart from duplicates.
 //!
-//! One topic an aggregate, `<namespace>.<aggregate>.v1`, kept for ever; the key is the aggregate's id, partitioned like Java's
-//! client does, so that a topic must never be given more partitions once it has events. The record is the CloudEvent that
-//! [`epoch::message`] makes.
+//! The [gate](epoch::gate) turns this into exactly-once processing. Offsets are committed after the gate, and serve only to report
+//! the lag and to start near the end.
 //!
-//! With a [schema registry](epoch_registry::SchemaRegistry) the payload is framed for Confluent's wire format, without one for Avro's single-object
-//! encoding. Both are always read. While the registry is away, events whose schema it has numbered before are published and
-//! consumed as ever; others wait for it.
+//! # Topics
+//!
+//! Each aggregate type has one topic, `<namespace>.<aggregate>.v1`, with unlimited retention. The key is the aggregate's id and the
+//! partitioner is that of Kafka's Java client. More partitions would move keys, so the partition count of a topic with events must
+//! not change. A record is a CloudEvent in the format of [`epoch::message`].
+//!
+//! With a [schema registry](epoch_registry::SchemaRegistry), payloads use Confluent's wire format, otherwise Avro's single-object
+//! encoding. Consumers read both. While the registry is down, events with cached schemas are published and consumed as usual, and
+//! events with other schemas wait.
 //!
 //! ```no_run
 //! # async fn example(subscription: std::sync::Arc<dyn epoch::handler::Subscription>) -> Result<(), epoch_kafka::Error> {
@@ -31,27 +35,44 @@
 //! # }
 //! ```
 
-mod assignment;
+mod assigned_partition;
 mod bus;
-mod client;
+mod client_log;
 mod config;
 mod consumer;
 mod error;
 mod health;
-mod partition;
-mod partitions;
+mod lock;
+mod partition_task;
+mod partitioner;
 mod producer;
+mod progress;
+mod publisher;
+mod record;
+mod topic_partitions;
 mod topics;
 
 pub use bus::KafkaBus;
 pub use config::KafkaConfig;
 pub use error::Error;
 pub use health::Unhealthy;
-pub use partitions::partition_of;
+pub use partitioner::partition_of;
 
-/// The pages of the guide whose code needs nothing but this crate and those below it: compiled, and run where they need no server.
+/// Compiles the README, and the guide's pages that no lower crate compiles.
 #[cfg(doctest)]
 mod guide {
     #[doc = include_str!("../../../docs/epoch/buses.md")]
     mod buses {}
+    #[doc = include_str!("../../../docs/epoch/commands.md")]
+    mod commands {}
+    #[doc = include_str!("../../../docs/epoch/personal-data.md")]
+    mod personal_data {}
+    #[doc = include_str!("../../../docs/epoch/reading-your-writes.md")]
+    mod reading_your_writes {}
+    #[doc = include_str!("../../../docs/epoch/rebuilding.md")]
+    mod rebuilding {}
+    #[doc = include_str!("../../../docs/epoch/snapshots.md")]
+    mod snapshots {}
+    #[doc = include_str!("../README.md")]
+    mod readme {}
 }

@@ -1,10 +1,8 @@
-//! Topics.
+//! Creation of topics.
 //!
-//! The problem: a broker that creates topics by itself gives them one partition and forgets their records after a week; a
-//! subscriber that comes later would miss the beginning.
-//!
-//! The invariant: this crate never lets a broker create a topic by itself: before its first use in each process it looks for it,
-//! and creates what is missing, with the configured partitions and kept for ever. A topic that exists is taken as it is.
+//! A broker's automatic topic creation gives one partition and deletes records after a week, so a new subscription would miss the
+//! oldest events. Before the first use of a topic, this crate creates it with the configured partitions and unlimited retention.
+//! Existing topics are not changed.
 
 use std::{
     collections::HashSet,
@@ -17,14 +15,14 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use crate::{client::Log, config::KafkaConfig, error::Error, health::lock};
+use crate::{client_log::ClientLog, config::KafkaConfig, error::Error, lock::lock};
 
 pub(crate) struct Topics {
-    admin: Arc<AdminClient<Log>>,
+    admin: Arc<AdminClient<ClientLog>>,
     partitions: i32,
     replication: i32,
     timeout: Duration,
-    /// Those that needn't be asked for again.
+    /// Topics that this process has seen or created.
     known: Mutex<HashSet<String>>,
 }
 
@@ -32,39 +30,39 @@ impl Topics {
     pub(crate) fn new(config: &KafkaConfig) -> Result<Self, Error> {
         let admin = config
             .admin()
-            .create_with_context(Log { client: "admin".to_owned() })
+            .create_with_context(ClientLog { client: "admin".to_owned() })
             .map_err(|source| Error::Settings { source })?;
         let (partitions, replication) = (config.partitions, config.replication);
         let admin = Arc::new(admin);
         Ok(Self { admin, partitions, replication, timeout: config.delivery_timeout, known: Mutex::default() })
     }
 
-    /// Creates those that this process hasn't seen yet.
+    /// Creates the topics that are missing, and caches that they exist.
     pub(crate) async fn ensure(&self, topics: impl IntoIterator<Item = String>) -> Result<(), Error> {
-        let wanted: Vec<String> = {
+        let unknown: Vec<String> = {
             let known = lock(&self.known);
             topics.into_iter().filter(|topic| !known.contains(topic)).collect()
         };
-        if wanted.is_empty() {
+        if unknown.is_empty() {
             return Ok(());
         }
         let existing = self.existing().await?;
-        let missing: Vec<_> = wanted.iter().filter(|topic| !existing.contains(*topic)).collect();
+        let missing: Vec<_> = unknown.iter().filter(|topic| !existing.contains(*topic)).collect();
         match self.create(&missing).await {
             Ok(()) => {}
-            // Where we may not create topics, somebody else does it, and knows how long to keep them.
-            Err(error) if not_for_us(&error) => {
-                tracing::warn!(?missing, %error, "topics are left to the broker's administrator");
+            // Without the permission, the broker's administrator creates topics and sets their retention.
+            Err(error) if is_unauthorized(&error) => {
+                tracing::warn!(?missing, %error, "not authorized to create topics; the administrator must create them");
             }
             Err(error) => return Err(error),
         }
-        lock(&self.known).extend(wanted);
+        lock(&self.known).extend(unknown);
         Ok(())
     }
 
     async fn existing(&self) -> Result<HashSet<String>, Error> {
         let (admin, timeout) = (Arc::clone(&self.admin), self.timeout);
-        // Of all topics: when asked for one that is missing, a broker may create it.
+        // Requests all topics: a request for a single missing topic may make the broker create it.
         let fetch = move || admin.inner().fetch_metadata(None, timeout);
         let metadata = tokio::task::spawn_blocking(fetch).await.unwrap_or(Err(KafkaError::Canceled));
         let metadata = metadata.map_err(|source| Error::Admin { source })?;
@@ -94,7 +92,7 @@ impl Topics {
     }
 }
 
-fn not_for_us(error: &Error) -> bool {
+fn is_unauthorized(error: &Error) -> bool {
     use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed, UnsupportedFeature};
     match error {
         Error::Topic { source, .. } | Error::Admin { source: KafkaError::AdminOp(source) } => {

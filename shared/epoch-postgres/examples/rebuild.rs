@@ -8,7 +8,7 @@ use std::{env, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use epoch::{Aggregate, Batch, CommandContext, Position, Repository, handler::EventHandler, FastPath};
+use epoch::{Aggregate, Batch, CommandContext, FastPath, Position, Repository, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Rebuild, connect, migrate, replay};
 use sqlx::{
     PgPool,

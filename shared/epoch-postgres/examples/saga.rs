@@ -9,10 +9,8 @@ use std::{convert::Infallible, env, process::ExitCode, sync::Arc, time::Duration
 use anyhow::Context;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, CommandContext, Envelope, Repository, Saga, Timestamp,
-    Metadata,
+    Aggregate, CommandContext, Envelope, FastPath, Metadata, Repository, Saga, Timestamp,
     event::CodecError,
-    FastPath,
     saga::{Action, ActionOf, Input, InputOf, Undo},
 };
 use epoch_postgres::{

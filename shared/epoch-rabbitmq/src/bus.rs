@@ -1,7 +1,4 @@
-//! The bus itself.
-//!
-//! The problem: services know [`Bus`], not brokers.
-//! The invariant: what the trait promises; see [the crate](crate) for how.
+//! [`RabbitBus`], the implementation of [`Bus`] on RabbitMQ streams.
 
 use std::sync::Arc;
 
@@ -15,10 +12,10 @@ use epoch_registry::{Framing, SchemaRegistry};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::address,
     config::RabbitConfig,
+    connection::parse_address,
     consumer,
-    error::{Error, chain},
+    error::{Error, error_chain},
     publisher::Publisher,
 };
 
@@ -30,26 +27,28 @@ pub struct RabbitBus {
 }
 
 impl RabbitBus {
-    /// A bus on the configured broker, which needn't be there yet.
+    /// Creates a bus for the configured broker, which may still be down.
     ///
     /// # Errors
-    /// [`Error::Address`] when the address can't be read, [`Error::Authorities`] when the authorities can't be used.
+    /// [`Error::Address`] when the address is invalid, [`Error::Authorities`] when the certificate authorities are invalid.
     pub fn new(config: RabbitConfig) -> Result<Self, Error> {
-        Self::framed(config, None)
+        Self::with_framing(config, None)
     }
 
-    /// The same with a schema registry, which needn't be there yet either. `schemas` are those of all events that are published,
-    /// earlier versions included, as [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS) has them.
+    /// Creates a bus that frames events with ids of a schema registry, which may still be down.
+    ///
+    /// `schemas` lists every schema that is published, including earlier versions, in the format of
+    /// [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS).
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Registry`] when a schema doesn't describe an event.
+    /// The errors of [`new`](Self::new), and [`Error::Registry`] when a schema does not describe an event.
     pub fn new_with(config: RabbitConfig, registry: Arc<dyn SchemaRegistry>, schemas: &[&str]) -> Result<Self, Error> {
         let framing = Framing::new(registry, schemas).map_err(|source| Error::Registry { source })?;
-        Self::framed(config, Some(Arc::new(framing)))
+        Self::with_framing(config, Some(Arc::new(framing)))
     }
 
-    fn framed(config: RabbitConfig, framing: Option<Arc<Framing>>) -> Result<Self, Error> {
-        address(&config)?;
+    fn with_framing(config: RabbitConfig, framing: Option<Arc<Framing>>) -> Result<Self, Error> {
+        parse_address(&config)?;
         Ok(Self { publisher: Publisher::new(config.clone(), framing.clone()), config, framing })
     }
 }
@@ -63,6 +62,6 @@ impl Bus for RabbitBus {
     async fn consume(&self, subscription: Arc<dyn Subscription>, stop: CancellationToken) -> Result<(), ConsumeError> {
         consumer::consume(&self.config, &self.framing, &subscription, &stop)
             .await
-            .map_err(|error| ConsumeError { subscription: subscription.name().to_owned(), detail: chain(&error) })
+            .map_err(|error| ConsumeError { subscription: subscription.name().to_owned(), detail: error_chain(&error) })
     }
 }

@@ -1,31 +1,30 @@
-//! Settings.
+//! Settings of the RabbitMQ bus.
 //!
-//! The problem: an address with a password in it, and a few sizes that must suit the installation.
-//! The invariant: what the promises rest on isn't a setting, and a password is never shown.
+//! Order and durability do not depend on any of them.
 
 use std::{fmt, time::Duration};
 
-/// Where the broker is and how to use it.
+/// Settings of the bus and its connections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RabbitConfig {
-    /// `amqp://user:password@host:port/vhost`; with `amqps` over TLS.
+    /// The broker's address, `amqp://user:password@host:port/vhost`, or `amqps://…` for TLS.
     pub url: String,
-    /// Certificates, in PEM, of authorities that may vouch for the broker besides the public ones; only with `amqps`.
+    /// PEM certificates of authorities that are trusted in addition to the public ones; only with `amqps`.
     pub authorities: Option<String>,
-    /// Begins every topic, event type and source.
+    /// The first part of every topic, event type and event source.
     pub namespace: String,
-    /// Begins every consumer group: `<group_prefix>.<subscription>`.
+    /// The first part of every consumer group: `<group_prefix>.<subscription>`.
     pub group_prefix: String,
-    /// How many streams a new topic gets; those of an existing one are never changed, for aggregates would move.
+    /// The number of streams of a new topic. An existing topic keeps its streams, because more would move aggregates.
     pub partitions: u16,
-    /// How long to wait for a sign of the broker before a step is given up.
+    /// The time limit for each of the broker's responses.
     pub timeout: Duration,
-    /// How long a stream's task may go on with its batch when it is told to stop.
+    /// The time that a stream's task gets to finish its batch when it is stopped.
     pub drain_timeout: Duration,
 }
 
 impl RabbitConfig {
-    /// The usual settings for the broker at `url`.
+    /// Returns the default settings for the broker at `url`.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -39,7 +38,7 @@ impl RabbitConfig {
         }
     }
 
-    /// The group of a subscription.
+    /// Returns the consumer group of a subscription.
     #[must_use]
     pub fn group(&self, subscription: &str) -> String {
         format!("{}.{subscription}", self.group_prefix)
@@ -51,7 +50,7 @@ impl RabbitConfig {
 }
 
 impl fmt::Debug for RabbitConfig {
-    /// Without the address: there may be a password in it.
+    /// Omits the address, which may contain a password.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("RabbitConfig")
@@ -67,7 +66,7 @@ mod tests {
     use super::RabbitConfig;
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn debug_output_hides_passwords() {
         let config = RabbitConfig::new("amqp://user:secret@localhost");
         assert!(!format!("{config:?}").contains("secret"));
     }

@@ -1,37 +1,36 @@
-//! Consuming.
+//! The consumer of a subscription.
 //!
-//! The problem: connections break and brokers restart; a subscription must go on by itself, and must not hammer a broker that
-//! has just come up.
-//!
-//! The invariant: one connection at a time, with one task for each stream; when one of them fails, all end, and a new
-//! connection begins after a wait that doubles up to a limit. Only what no waiting mends ends it.
+//! A consumer has one connection and one task for each stream. When a task fails, all tasks end and the consumer connects again,
+//! after a delay that doubles up to a limit so that it does not overload a broker that has just started. Only a permanent error ends
+//! the consumer.
 
 use std::{
-    sync::{Arc, atomic::AtomicU32},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use epoch::{handler::Subscription, retry::RetryPolicy};
-use epoch_registry::Framing;
+use epoch_registry::{EventDelivery, Framing};
 use lapin::Connection;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{connect, short, within},
+    active_streams::ActiveStreams,
     config::RabbitConfig,
-    error::{Error, chain},
-    partition::Partition,
-    topics,
+    connection::{connect, short_string, with_timeout},
+    error::{Error, error_chain},
+    stream_task::StreamTask,
+    topic,
 };
 
-/// Waits between connections.
+/// The delays between connections.
 const RECONNECT: RetryPolicy =
     RetryPolicy { attempts: u32::MAX, first: Duration::from_millis(200), limit: Duration::from_secs(5) };
-/// A connection that held this long was a good one: waits begin anew.
-const GOOD: Duration = Duration::from_secs(30);
+/// A connection that lasted this long resets the delay.
+const STABLE: Duration = Duration::from_secs(30);
 
-/// Consumes until told to stop, over as many connections as it takes.
+/// Consumes until it is stopped, and connects again after each temporary error.
 pub(crate) async fn consume(
     config: &RabbitConfig,
     framing: &Option<Arc<Framing>>,
@@ -41,14 +40,14 @@ pub(crate) async fn consume(
     let mut failed = 0;
     loop {
         let start = Instant::now();
-        let error = match session(config, framing, subscription, stop).await {
+        let error = match run_connection(config, framing, subscription, stop).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => error,
         };
-        failed = if start.elapsed() > GOOD { 1 } else { failed + 1 };
+        failed = if start.elapsed() > STABLE { 1 } else { failed + 1 };
         let name = subscription.name();
-        tracing::warn!(subscription = name, error = chain(&error), failed, "connects again");
+        tracing::warn!(subscription = name, error = error_chain(&error), failed, "connection failed; reconnecting");
         metrics::counter!("epoch_bus_reconnects_total", "subscription" => name.to_owned()).increment(1);
         if stop.run_until_cancelled(tokio::time::sleep(RECONNECT.wait(failed))).await.is_none() {
             return Ok(());
@@ -56,8 +55,8 @@ pub(crate) async fn consume(
     }
 }
 
-/// Consumes on one connection; `Ok` when told to stop.
-async fn session(
+/// Consumes on one connection. Returns `Ok` when stopped.
+async fn run_connection(
     config: &RabbitConfig,
     framing: &Option<Arc<Framing>>,
     subscription: &Arc<dyn Subscription>,
@@ -68,26 +67,26 @@ async fn session(
     let connection = Arc::new(connection?);
     let stop = stop.child_token();
     let mut tasks = JoinSet::new();
-    let started = start(config, framing, subscription, &connection, &stop, &mut tasks).await;
+    let started = start_tasks(config, framing, subscription, &connection, &stop, &mut tasks).await;
     let result = match started {
-        Ok(()) => wait(&mut tasks, &stop).await,
+        Ok(()) => wait_for_failure(&mut tasks, &stop).await,
         Err(error) => Err(error),
     };
     stop.cancel();
     let drained = tokio::time::timeout(config.drain_timeout, drain(&mut tasks)).await;
     if drained.is_err() {
-        tracing::error!(group, tasks = tasks.len(), "batches in hand were aborted");
+        tracing::error!(group, tasks = tasks.len(), "batches aborted after the drain timeout");
         tasks.shutdown().await;
     }
-    // It may be broken; then the broker knows as well.
-    let _ = within(config.timeout, "closing the connection", connection.close(200, short("")?)).await;
+    // The error is ignored: a broken connection needs no closing.
+    let _ = with_timeout(config.timeout, "closing the connection", connection.close(200, short_string("")?)).await;
     match (result, drained) {
         (Ok(()), Ok(Err(error))) => Err(error),
         (result, _) => result,
     }
 }
 
-async fn start(
+async fn start_tasks(
     config: &RabbitConfig,
     framing: &Option<Arc<Framing>>,
     subscription: &Arc<dyn Subscription>,
@@ -96,19 +95,21 @@ async fn start(
     tasks: &mut JoinSet<Result<(), Error>>,
 ) -> Result<(), Error> {
     for &aggregate in subscription.aggregates() {
-        let topic = topics::ensure(config, connection, &config.topic(aggregate)).await?;
-        let reads = Arc::new(AtomicU32::new(0));
+        let topic = topic::ensure(config, connection, &config.topic(aggregate)).await?;
+        let active_streams = ActiveStreams::default();
         for partition in topic.partitions() {
-            let task = Partition {
+            let task = StreamTask {
                 config: config.clone(),
                 connection: Arc::clone(connection),
-                subscription: Arc::clone(subscription),
-                framing: framing.clone(),
+                delivery: EventDelivery {
+                    subscription: Arc::clone(subscription),
+                    framing: framing.clone(),
+                    stop: stop.clone(),
+                },
                 aggregate,
                 topic: topic.clone(),
                 partition,
-                reads: Arc::clone(&reads),
-                stop: stop.clone(),
+                active_streams: Arc::clone(&active_streams),
             };
             tasks.spawn(task.run());
         }
@@ -116,27 +117,27 @@ async fn start(
     Ok(())
 }
 
-/// Waits until told to stop or until a task fails.
-async fn wait(tasks: &mut JoinSet<Result<(), Error>>, stop: &CancellationToken) -> Result<(), Error> {
+/// Waits until a task fails or the consumer is stopped.
+async fn wait_for_failure(tasks: &mut JoinSet<Result<(), Error>>, stop: &CancellationToken) -> Result<(), Error> {
     while let Some(ended) = stop.run_until_cancelled(tasks.join_next()).await.flatten() {
-        ended.unwrap_or_else(died)?;
+        ended.unwrap_or_else(task_ended)?;
     }
     Ok(())
 }
 
-/// Waits for all; gives the first error that waiting doesn't mend.
+/// Waits for all tasks. Returns a permanent error if there was one.
 async fn drain(tasks: &mut JoinSet<Result<(), Error>>) -> Result<(), Error> {
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        match ended.unwrap_or_else(died) {
+        match ended.unwrap_or_else(task_ended) {
             Err(error) if error.is_fatal() => result = Err(error),
-            Err(error) => tracing::debug!(error = chain(&error), "a stream was left as it was"),
+            Err(error) => tracing::debug!(error = error_chain(&error), "task ended with a temporary error"),
             Ok(()) => {}
         }
     }
     result
 }
 
-fn died(error: JoinError) -> Result<(), Error> {
-    if error.is_cancelled() { Ok(()) } else { Err(Error::Died { detail: error.to_string() }) }
+fn task_ended(error: JoinError) -> Result<(), Error> {
+    if error.is_cancelled() { Ok(()) } else { Err(Error::TaskEnded { detail: error.to_string() }) }
 }

@@ -1,105 +1,104 @@
-//! What can go wrong between Epoch and a broker.
+//! Errors of the RabbitMQ bus.
 //!
-//! The problem: "it didn't work" at three in the morning.
-//! The invariant: every error names what it was about, and keeps its source.
+//! Each error names the stream, queue or step that failed, and keeps its source.
 
 use std::time::Duration;
 
 use epoch_registry::RegistryError;
 use lapin::ErrorKind;
 
-/// A fault of the broker, of the way to it, or of how it is used.
+/// A failure of the broker, of the connection, or of the configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address can't be read. It isn't repeated: there may be a password in it.
-    #[error("the broker's address is not valid: {detail}")]
+    /// The address is invalid. The error omits the address, which may contain a password.
+    #[error("broker address is invalid: {detail}")]
     Address {
-        /// What is wrong with it.
+        /// The syntax error.
         detail: String,
     },
-    /// The authorities that may vouch for the broker can't be used.
-    #[error("the certificates of authorities are not valid: {detail}")]
+    /// The configured certificate authorities are invalid.
+    #[error("certificate authorities are invalid: {detail}")]
     Authorities {
-        /// What is wrong with them.
+        /// The invalid certificate.
         detail: String,
     },
-    /// The broker's certificate isn't signed by an authority that is trusted, isn't for its host, or isn't valid today.
+    /// The broker's certificate is expired, for another host, or not signed by a trusted authority.
     #[error("the broker's certificate is not accepted")]
     Certificate {
-        /// What was found.
+        /// The failed check.
         source: lapin::Error,
     },
-    /// A name is longer than AMQP allows.
-    #[error("the name {name} is longer than 255 bytes")]
+    /// A name exceeds AMQP's limit.
+    #[error("name {name} is longer than 255 bytes")]
     Name {
-        /// Which.
+        /// The name.
         name: String,
     },
-    /// The schema registry can't be used as it is set.
-    #[error("schemas can't be registered")]
+    /// A schema that the bus was created with is invalid.
+    #[error("schemas cannot be registered")]
     Registry {
-        /// Why.
+        /// The invalid schema.
         source: RegistryError,
     },
-    /// An event's schema has no number in the registry so far.
-    #[error("an event for topic {topic} can't be framed")]
+    /// The schema of an event has no registry id, so the event was not published.
+    #[error("cannot frame an event for topic {topic}")]
     Frame {
-        /// Where it should have gone.
+        /// The event's topic.
         topic: String,
-        /// What the registry said.
+        /// The registry's failure.
         source: RegistryError,
     },
-    /// The broker said no, or the connection broke.
+    /// The broker refused a request, or the connection broke.
     #[error("{step} failed")]
     Broker {
-        /// What was tried.
+        /// The request.
         step: String,
-        /// What lapin said.
+        /// The failure that lapin reported.
         source: lapin::Error,
     },
-    /// The broker said nothing for too long.
-    #[error("nothing was heard for {waited:?} while trying: {step}")]
-    Silence {
-        /// What was tried.
+    /// The broker did not respond in time.
+    #[error("{step}: no response after {waited:?}")]
+    Timeout {
+        /// The request.
         step: String,
-        /// How long.
+        /// The configured time limit.
         waited: Duration,
     },
-    /// The broker has no such stream any more, or couldn't take an event.
-    #[error("an event was refused by stream {stream}")]
+    /// The broker did not accept an event, or the stream was deleted.
+    #[error("stream {stream} refused an event")]
     Refused {
-        /// Where it should have gone.
+        /// The event's stream.
         stream: String,
     },
-    /// The broker ended the consumer, for example because its stream was deleted.
-    #[error("the broker ended the consumer of {queue}")]
+    /// The broker cancelled the consumer, for example because its stream was deleted.
+    #[error("broker cancelled the consumer of {queue}")]
     Cancelled {
-        /// Of which queue.
+        /// The name of the queue or stream.
         queue: String,
     },
-    /// A message has no offset, so the queue isn't a stream.
-    #[error("{stream} is not a stream")]
+    /// A message has no offset, so the queue is not a stream.
+    #[error("queue {stream} is not a stream")]
     NotAStream {
-        /// Which.
+        /// The name of the queue.
         stream: String,
     },
-    /// A stream has a topic's name and doesn't begin like one.
-    #[error("{name} does not begin with its number of streams")]
+    /// A stream has a topic's name but does not begin with the number of the topic's streams.
+    #[error("stream {name} does not begin with its number of streams")]
     NotATopic {
-        /// Which.
+        /// The name of the stream.
         name: String,
     },
-    /// A task that delivers events has died.
+    /// A task that delivers events ended unexpectedly, for example by a panic in a handler.
     #[error("delivery ended unexpectedly: {detail}")]
-    Died {
-        /// What was seen.
+    TaskEnded {
+        /// The cause.
         detail: String,
     },
 }
 
-/// AMQP's reply codes for what doesn't pass by itself: access refused, a queue of another kind, not allowed, not implemented.
-const FOR_GOOD: [u16; 4] = [403, 406, 530, 540];
+/// AMQP's reply codes of permanent errors: access refused, precondition failed, not allowed, not implemented.
+const PERMANENT: [u16; 4] = [403, 406, 530, 540];
 
 impl Error {
     pub(crate) fn broker(step: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {
@@ -107,7 +106,7 @@ impl Error {
         |source| Self::Broker { step, source }
     }
 
-    /// Whether trying again makes no sense.
+    /// Returns whether the error is permanent, so that a retry cannot succeed.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         match self {
@@ -118,9 +117,9 @@ impl Error {
             | Self::Registry { .. }
             | Self::NotAStream { .. }
             | Self::NotATopic { .. }
-            | Self::Died { .. } => true,
-            Self::Broker { source, .. } => reply_code(source).is_some_and(|code| FOR_GOOD.contains(&code)),
-            Self::Frame { .. } | Self::Silence { .. } | Self::Refused { .. } | Self::Cancelled { .. } => false,
+            | Self::TaskEnded { .. } => true,
+            Self::Broker { source, .. } => reply_code(source).is_some_and(|code| PERMANENT.contains(&code)),
+            Self::Frame { .. } | Self::Timeout { .. } | Self::Refused { .. } | Self::Cancelled { .. } => false,
         }
     }
 }
@@ -132,8 +131,8 @@ fn reply_code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
-/// An error and its sources in one line, for those that keep only text.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// Formats an error and its sources in one line, for errors that carry only text.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

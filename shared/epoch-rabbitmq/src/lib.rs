@@ -1,17 +1,23 @@
 //! Epoch's [bus](epoch::bus::Bus) on RabbitMQ.
 //!
-//! The problem: RabbitMQ's queues forget what was published before they were declared and what was consumed, and hand messages
-//! to competing consumers in no order per key; a subscription needs each aggregate's events in version order, and a late one
-//! needs them from the beginning.
+//! The bus uses RabbitMQ's streams. Classic queues do not fit: they drop consumed messages, miss the messages from before their
+//! declaration, and give competing consumers no order per key. `docs/adr/0005-streams-for-rabbitmq.md` explains the decision.
 //!
-//! The invariant: an event that `publish` reports is on a durable stream; within it, the first appearances of an aggregate's
-//! events are in version order, whatever failed in between; a subscription is given everything at least once and, but for
-//! repetitions, in that order, by one process at a time for each stream. Exactly once is the [gate](epoch::gate)'s work:
-//! positions are kept after it, and only to start near the end.
+//! # Guarantees
 //!
-//! A topic is a fixed number of streams, `<namespace>.<aggregate>.v1.<partition>`, kept for ever; the aggregate's id chooses
-//! one. A group keeps one message for each stream, its position, in a queue with a single active consumer: who holds the
-//! message reads the stream. `docs/adr/0005-streams-for-rabbitmq.md` says why.
+//! - An event that `publish` acknowledges is on a durable stream.
+//! - Within a stream, the first occurrences of an aggregate's events are in version order, through crashes and broker outages.
+//! - A subscription receives every event at least once, from the beginning of the topic, in that order apart from duplicates. One
+//!   process of a group at a time reads a stream.
+//!
+//! The [gate](epoch::gate) turns this into exactly-once processing. Positions are stored after the gate, and serve only to start near
+//! the end.
+//!
+//! # Topics
+//!
+//! A topic is a fixed number of streams, `<namespace>.<aggregate>.v1.<partition>`, with unlimited retention. The aggregate's id
+//! selects the stream. For each stream, a group stores its position as a message in a queue with a single active consumer. The
+//! process that holds this message reads the stream.
 //!
 //! ```no_run
 //! # async fn example(subscription: std::sync::Arc<dyn epoch::handler::Subscription>) -> Result<(), epoch_rabbitmq::Error> {
@@ -28,18 +34,24 @@
 //! # }
 //! ```
 
+mod active_streams;
 mod bus;
-mod client;
 mod config;
+mod connection;
 mod consumer;
 mod error;
 mod lease;
 mod message;
-mod partition;
 mod publisher;
+mod stream_task;
 mod tls;
-mod topics;
+mod topic;
 
 pub use bus::RabbitBus;
 pub use config::RabbitConfig;
 pub use error::Error;
+
+/// Compiles the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,7 +1,7 @@
-//! An event as an AMQP message.
+//! Conversion between events and AMQP messages.
 //!
-//! The problem: AMQP has typed headers, and a stream gives them back in types of its own choice.
-//! The invariant: what goes in as text comes out as text, and whatever else is found is passed over, never a panic.
+//! AMQP headers are typed, and a stream may return a header with another type than the published one. Headers are therefore written as
+//! text and read from any text type; headers of other types are ignored.
 
 use bytes::Bytes;
 use epoch::{
@@ -14,27 +14,27 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::{client::short, error::Error};
+use crate::{connection::short_string, error::Error};
 
-/// Survives a restart of the broker.
+/// AMQP's delivery mode for messages that survive a restart of the broker.
 const PERSISTENT: u8 = 2;
 const CONTENT_TYPE: &str = "content-type";
-/// Where a message of a stream stands, in its headers and as an argument of a consumer.
+/// The name of a message's offset in its headers, and of the start offset in a consumer's arguments.
 pub(crate) const OFFSET: &str = "x-stream-offset";
 
-/// The properties and the body for an event.
+/// Returns the AMQP properties and the body of an event.
 pub(crate) fn write(event: &Envelope, namespace: &str, frame: Frame) -> Result<(BasicProperties, Bytes), Error> {
     let message = Message::framed(event, namespace, frame);
     let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
     let mut headers = FieldTable::default();
     for (name, value) in &message.headers {
         if *name == CONTENT_TYPE {
-            properties = properties.with_content_type(short(value)?);
+            properties = properties.with_content_type(short_string(value)?);
         } else {
-            headers.insert(short(name)?, AMQPValue::LongString(value.as_str().into()));
+            headers.insert(short_string(name)?, AMQPValue::LongString(value.as_str().into()));
         }
     }
-    let properties = properties.with_message_id(short(&event.event_id.to_string())?).with_headers(headers);
+    let properties = properties.with_message_id(short_string(&event.event_id.to_string())?).with_headers(headers);
     Ok((properties, message.body))
 }
 
@@ -50,15 +50,15 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPVal
     properties.headers().as_ref()?.inner().get(name)
 }
 
-/// The event in a message; takes its body.
-pub(crate) fn read(delivery: &mut Delivery, registry: bool) -> Result<ReceivedEvent, MessageError> {
-    let body = Bytes::from(std::mem::take(&mut delivery.data));
+/// Decodes the event in a message.
+pub(crate) fn read(delivery: Delivery, with_registry: bool) -> Result<ReceivedEvent, MessageError> {
+    let body = Bytes::from(delivery.data);
     let header = |name: &str| header(&delivery.properties, name).and_then(text);
-    // Without a registry to ask, the producer's own word about the schema counts.
-    if registry { Message::receive(header, &body) } else { Message::read(header, &body).map(ReceivedEvent::from) }
+    // Without a registry, the schema comes from the producer's `ce_dataschema` header.
+    if with_registry { Message::receive(header, &body) } else { Message::read(header, &body).map(ReceivedEvent::from) }
 }
 
-/// Where the message stands in its stream.
+/// Returns the message's offset in its stream.
 pub(crate) fn offset(delivery: &Delivery) -> Option<u64> {
     match header(&delivery.properties, OFFSET)? {
         AMQPValue::LongLongInt(offset) => u64::try_from(*offset).ok(),

@@ -1,12 +1,10 @@
-//! Publishing.
+//! Publishing of events in order.
 //!
-//! The problem: of a thousand events in flight one is refused, or the connection breaks, and what comes behind it must not get
-//! ahead of it.
+//! All events are published on one channel, in order, starting with the first unacknowledged one. A channel preserves the order, and
+//! when it ends, all events after a certain one are missing. Each attempt therefore leaves a gapless sequence in every stream, and a
+//! repetition may duplicate events but never reorders them.
 //!
-//! The invariant: events go out on one channel, in the order given, from the first that isn't acknowledged. A channel keeps their
-//! order, and its end cuts them off at one place; so each attempt leaves, in every stream, a run without holes, and sending
-//! again repeats events but never turns two round. Kept by giving the connection up with everything on it when one event
-//! fails, and by one publication having it at a time.
+//! For this, one publication at a time uses the channel, and when an event fails, the connection is dropped with all events in flight.
 
 use std::{
     collections::HashMap,
@@ -29,30 +27,30 @@ use lapin::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    client::{channel, connect, lock, short, within},
     config::RabbitConfig,
-    error::{Error, chain},
+    connection::{connect, lock, open_channel, short_string, with_timeout},
+    error::{Error, error_chain},
     message,
-    topics::{self, Topic},
+    topic::{self, Topic},
 };
 
-/// How many events may be on their way at once.
+/// The maximum number of events in flight.
 const WINDOW: usize = 1_000;
-/// Waits between attempts to get ready.
+/// The delays between attempts to open a channel and declare topics.
 const PREPARE: RetryPolicy =
     RetryPolicy { attempts: u32::MAX, first: Duration::from_millis(50), limit: Duration::from_secs(1) };
 
 pub(crate) struct Publisher {
     config: RabbitConfig,
     framing: Option<Arc<Framing>>,
-    /// One publication at a time.
-    turn: Semaphore,
-    /// Taken out while in use, so that who is cancelled in the middle takes it along.
-    line: std::sync::Mutex<Option<Line>>,
+    /// Admits one publication at a time.
+    permit: Semaphore,
+    /// Taken out while in use, so that a cancelled publication drops it with its events in flight.
+    channel: std::sync::Mutex<Option<PublishChannel>>,
 }
 
-/// A connection and what is known on it.
-struct Line {
+/// A channel with publisher confirms, and the topics that were declared on its connection.
+struct PublishChannel {
     connection: Connection,
     channel: Channel,
     topics: HashMap<String, Topic>,
@@ -60,12 +58,12 @@ struct Line {
 
 impl Publisher {
     pub(crate) fn new(config: RabbitConfig, framing: Option<Arc<Framing>>) -> Self {
-        Self { config, framing, turn: Semaphore::new(1), line: std::sync::Mutex::default() }
+        Self { config, framing, permit: Semaphore::new(1), channel: std::sync::Mutex::default() }
     }
 
-    /// Publishes in order and reports how many of the first ones are safe.
+    /// Publishes the events in order. The error counts the acknowledged events at the beginning of the batch.
     pub(crate) async fn publish(&self, events: &Batch) -> Result<(), PublishError> {
-        let Ok(_turn) = self.turn.acquire().await else { return Ok(()) };
+        let Ok(_permit) = self.permit.acquire().await else { return Ok(()) };
         let mut acknowledged = 0;
         let result = self.send(events, &mut acknowledged).await;
         let same = |one: &Arc<Envelope>, next: &Arc<Envelope>| one.aggregate == next.aggregate;
@@ -75,26 +73,27 @@ impl Publisher {
                     .increment(run.len() as u64);
             }
         }
-        result.map_err(|error| PublishError { acknowledged, offered: events.len(), detail: chain(&error) })
+        result.map_err(|error| PublishError { acknowledged, offered: events.len(), detail: error_chain(&error) })
     }
 
     async fn send(&self, events: &Batch, acknowledged: &mut usize) -> Result<(), Error> {
-        let line = self.ready(events).await?;
+        let channel = self.prepare(events).await?;
         let mut result = Ok(());
         for window in events.chunks(WINDOW) {
             let mut framed = Vec::with_capacity(window.len());
             result = self.frame(window, &mut framed).await;
-            line.send(&self.config, &framed, acknowledged).await?;
+            channel.send(&self.config, &framed, acknowledged).await?;
             if result.is_err() {
                 break;
             }
         }
-        *lock(&self.line) = Some(line);
+        *lock(&self.channel) = Some(channel);
         result
     }
 
-    /// Finds out what stands before the events' payloads, as far as the registry answers: one that has no answer holds up what comes
-    /// behind it and nothing else.
+    /// Appends the events and their frames to `framed`, up to the first event whose schema has no registry id.
+    ///
+    /// The events before that one are published; it and the later ones wait.
     async fn frame<'e>(&self, events: &'e Batch, framed: &mut Vec<(&'e Envelope, Frame)>) -> Result<(), Error> {
         for event in events {
             let frame = match &self.framing {
@@ -109,45 +108,47 @@ impl Publisher {
         Ok(())
     }
 
-    /// A line that knows the topics of these events. Nothing is sent yet, so whatever passes by itself is tried again: a broker
-    /// breaks a connection off when two declare the same stream at once.
-    async fn ready(&self, events: &Batch) -> Result<Line, Error> {
+    /// Returns a channel on which the topics of these events are declared.
+    ///
+    /// Nothing is published yet, so temporary errors are retried here. For example, a broker closes the connection when two processes
+    /// declare the same stream at once.
+    async fn prepare(&self, events: &Batch) -> Result<PublishChannel, Error> {
         let start = Instant::now();
         let mut failed = 0;
         loop {
-            let known = lock(&self.line).take().filter(|line| line.channel.status().connected());
-            let ready = async {
-                let mut line = match known {
-                    Some(line) => line,
-                    None => Line::open(&self.config).await?,
+            let open = lock(&self.channel).take().filter(|channel| channel.channel.status().connected());
+            let preparing = async {
+                let mut channel = match open {
+                    Some(channel) => channel,
+                    None => PublishChannel::open(&self.config).await?,
                 };
-                line.learn(&self.config, events).await?;
-                Ok(line)
+                channel.ensure_topics(&self.config, events).await?;
+                Ok(channel)
             };
-            let error: Error = match ready.await {
-                Ok(line) => return Ok(line),
+            let error: Error = match preparing.await {
+                Ok(channel) => return Ok(channel),
                 Err(error) => error,
             };
             if error.is_fatal() || start.elapsed() > self.config.timeout {
                 return Err(error);
             }
             failed += 1;
-            tracing::debug!(error = chain(&error), failed, "not ready to publish yet");
+            tracing::debug!(error = error_chain(&error), failed, "cannot publish yet; retrying");
             tokio::time::sleep(PREPARE.wait(failed)).await;
         }
     }
 }
 
-impl Line {
+impl PublishChannel {
     async fn open(config: &RabbitConfig) -> Result<Self, Error> {
         let connection = connect(config, &format!("{} publishes", config.group_prefix)).await?;
-        let channel = channel(config, &connection).await?;
+        let channel = open_channel(config, &connection).await?;
         let selecting = channel.confirm_select(ConfirmSelectOptions::default());
-        within(config.timeout, "asking for confirmations", selecting).await?;
+        with_timeout(config.timeout, "enabling publisher confirms", selecting).await?;
         Ok(Self { connection, channel, topics: HashMap::new() })
     }
 
-    /// Sends all, then waits for the broker's word about each, in order.
+    /// Publishes the events, then waits for their confirmations in order.
     async fn send(
         &self,
         config: &RabbitConfig,
@@ -157,7 +158,7 @@ impl Line {
         let mut sent = Vec::with_capacity(events.len());
         let mut result = Ok(());
         for (event, frame) in events {
-            match self.queue(config, event, *frame).await {
+            match self.publish(config, event, *frame).await {
                 Ok(confirm) => sent.push(confirm),
                 Err(error) => {
                     result = Err(error);
@@ -166,9 +167,9 @@ impl Line {
             }
         }
         for (stream, confirm) in sent {
-            match within(config.timeout, &format!("publishing to {stream}"), confirm).await? {
+            match with_timeout(config.timeout, &format!("publishing to {stream}"), confirm).await? {
                 Confirmation::Ack(None) => *acknowledged += 1,
-                // Sent back as there is no such stream, or not written.
+                // Returned because the stream does not exist, or not written.
                 Confirmation::Ack(Some(_)) | Confirmation::Nack(_) | Confirmation::NotRequested => {
                     return Err(Error::Refused { stream: stream.as_str().to_owned() });
                 }
@@ -177,7 +178,7 @@ impl Line {
         result
     }
 
-    async fn queue(
+    async fn publish(
         &self,
         config: &RabbitConfig,
         event: &Envelope,
@@ -185,18 +186,18 @@ impl Line {
     ) -> Result<(ShortString, PublisherConfirm), Error> {
         let stream =
             self.topics.get(&*event.aggregate).map(|topic| topic.stream(topic.partition_of(event.aggregate_id)));
-        let stream = short(&stream.unwrap_or_default())?;
+        let stream = short_string(&stream.unwrap_or_default())?;
         let (properties, body) = message::write(event, &config.namespace, frame)?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let publishing = self.channel.basic_publish(short("")?, stream.clone(), options, &body, properties);
-        Ok((stream, within(config.timeout, "sending an event", publishing).await?))
+        let publishing = self.channel.basic_publish(short_string("")?, stream.clone(), options, &body, properties);
+        Ok((stream, with_timeout(config.timeout, "publishing an event", publishing).await?))
     }
 
-    /// Makes sure that it knows the topics of these events.
-    async fn learn(&mut self, config: &RabbitConfig, events: &Batch) -> Result<(), Error> {
+    /// Declares the topics of these events, unless they were declared before.
+    async fn ensure_topics(&mut self, config: &RabbitConfig, events: &Batch) -> Result<(), Error> {
         for event in events {
             if !self.topics.contains_key(&*event.aggregate) {
-                let topic = topics::ensure(config, &self.connection, &config.topic(&event.aggregate)).await?;
+                let topic = topic::ensure(config, &self.connection, &config.topic(&event.aggregate)).await?;
                 self.topics.insert(event.aggregate.to_string(), topic);
             }
         }

@@ -1,11 +1,9 @@
-//! Between an event's schema and its number in the registry.
+//! Cache between event schemas and their registry ids.
 //!
-//! The problem: the registry is asked over the network; events come by the thousand.
-//! The invariant: each schema and each number is asked for until there is an answer, and never again; see [the crate](crate).
+//! Each schema is registered once per topic, and each id is looked up once.
 //!
-//! Subjects are `<topic>-<record>`, Confluent's TopicRecordNameStrategy: a topic has several kinds of events, so that one subject
-//! for the whole topic would hold them all to one shape; and a subject named by the record alone would tie installations that
-//! share a registry to each other.
+//! Subjects are `<topic>-<record>`, Confluent's `TopicRecordNameStrategy`. A topic carries several event types, so one subject per
+//! topic would force them into one shape. A subject per record would couple installations that share a registry.
 
 use std::{
     collections::HashMap,
@@ -15,85 +13,85 @@ use std::{
 use epoch::{avro::SchemaText, event::SchemaId, message::Frame, retry::RetryPolicy};
 use tokio_util::sync::CancellationToken;
 
-use crate::{RegistryError, SchemaRegistry};
+use crate::{error::RegistryError, schema_registry::SchemaRegistry};
 
-/// A registry and what it has answered so far.
+/// A registry and a cache of its answers.
 pub struct Framing {
     registry: Arc<dyn SchemaRegistry>,
-    given: HashMap<SchemaId, SchemaText>,
-    /// By topic, for the same schema may be in several.
-    numbers: RwLock<HashMap<String, HashMap<SchemaId, u32>>>,
+    /// The schemas that may be registered.
+    declared: HashMap<SchemaId, SchemaText>,
+    /// Ids by topic, because each topic has its own subjects.
+    ids: RwLock<HashMap<String, HashMap<SchemaId, u32>>>,
     schemas: RwLock<HashMap<u32, SchemaId>>,
 }
 
 impl Framing {
-    /// `schemas` are those of all events that are published, earlier versions included, as
-    /// [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS) has them.
+    /// Creates a framing for events with these schemas.
+    ///
+    /// `schemas` lists every schema that is published, including earlier versions, in the format of
+    /// [`DomainEvent::SCHEMAS`](epoch::DomainEvent::SCHEMAS).
     ///
     /// # Errors
-    /// [`RegistryError::Invalid`] when a schema doesn't describe an event.
+    /// [`RegistryError::Invalid`] when a schema does not describe an event.
     pub fn new(registry: Arc<dyn SchemaRegistry>, schemas: &[&str]) -> Result<Self, RegistryError> {
-        let mut given = HashMap::with_capacity(schemas.len());
+        let mut declared = HashMap::with_capacity(schemas.len());
         for json in schemas {
             let schema = SchemaText::parse(json)?;
-            given.insert(schema.id, schema);
+            declared.insert(schema.id, schema);
         }
-        Ok(Self { registry, given, numbers: RwLock::default(), schemas: RwLock::default() })
+        Ok(Self { registry, declared, ids: RwLock::default(), schemas: RwLock::default() })
     }
 
-    /// What stands before the payload of an event with this schema, which is registered for the event's topic.
+    /// Returns the frame of an event with this schema, and registers the schema for the topic if necessary.
     ///
     /// # Errors
-    /// [`RegistryError`] when it has no number so far.
+    /// [`RegistryError`] when the schema has no id yet and cannot be registered now.
     pub async fn frame(&self, topic: &str, schema: SchemaId) -> Result<Frame, RegistryError> {
-        self.number(topic, schema).await.map(Frame::Registered)
+        self.register(topic, schema).await.map(Frame::Registered)
     }
 
-    async fn number(&self, topic: &str, schema: SchemaId) -> Result<u32, RegistryError> {
-        if let Some(id) = self.known_number(topic, schema) {
+    async fn register(&self, topic: &str, schema: SchemaId) -> Result<u32, RegistryError> {
+        if let Some(id) = self.known_id(topic, schema) {
             return Ok(id);
         }
-        let given = self.given.get(&schema).ok_or(RegistryError::NotGiven { schema })?;
-        let subject = format!("{topic}-{}", given.record);
-        let asked = counted("register", self.registry.register(&subject, &given.json).await);
-        let id = asked?;
-        tracing::info!(subject, %schema, id, "schema is registered");
-        write(&self.numbers).entry(topic.to_owned()).or_default().insert(schema, id);
+        let declared = self.declared.get(&schema).ok_or(RegistryError::NotDeclared { schema })?;
+        let subject = format!("{topic}-{}", declared.record);
+        let id = counted("register", self.registry.register(&subject, &declared.json).await)?;
+        tracing::info!(subject, %schema, schema_id = id, "schema registered");
+        write(&self.ids).entry(topic.to_owned()).or_default().insert(schema, id);
         write(&self.schemas).insert(id, schema);
         Ok(id)
     }
 
-    /// The schema that a frame names, or the number that the registry must be asked for.
-    ///
-    /// # Errors
-    /// The number.
-    pub fn known(&self, frame: Frame) -> Result<SchemaId, u32> {
+    /// Returns the schema of a frame, or the id to look up if it is not cached.
+    pub(crate) fn known(&self, frame: Frame) -> Result<SchemaId, u32> {
         match frame {
             Frame::Fingerprint(schema) => Ok(schema),
             Frame::Registered(id) => self.known_schema(id).ok_or(id),
         }
     }
 
-    /// The schema with this number: asks until there is an answer, and tells `waits` of each time that there was none, with their
-    /// count; `None` when told to stop before. A number that the registry doesn't know may be of one that lags behind or was
-    /// restored: it is asked again too, for whoever goes on without the event loses it.
-    pub async fn wait_for(
+    /// Looks a schema up until the registry returns it, or returns `None` when stopped.
+    ///
+    /// Calls `failed_lookup` with the error and the attempt number after each failure. An unknown id is retried as well: the
+    /// registry may be a lagging replica or may be restored later, and skipping the event would lose it.
+    pub(crate) async fn wait_for(
         &self,
         id: u32,
         subscription: &str,
         stop: &CancellationToken,
-        waits: impl Fn(&RegistryError, u32),
+        failed_lookup: impl Fn(&RegistryError, u32),
     ) -> Option<SchemaId> {
-        for failed in 1.. {
+        for attempt in 1.. {
             match stop.run_until_cancelled(self.schema(id)).await? {
                 Ok(schema) => return Some(schema),
                 Err(error) => {
                     metrics::counter!("epoch_bus_waits_for_schema_total", "subscription" => subscription.to_owned())
                         .increment(1);
-                    waits(&error, failed);
+                    failed_lookup(&error, attempt);
                 }
             }
-            stop.run_until_cancelled(tokio::time::sleep(RetryPolicy::HANDLER.wait(failed))).await?;
+            stop.run_until_cancelled(tokio::time::sleep(RetryPolicy::HANDLER.wait(attempt))).await?;
         }
         None
     }
@@ -112,8 +110,8 @@ impl Framing {
         Ok(schema.id)
     }
 
-    fn known_number(&self, topic: &str, schema: SchemaId) -> Option<u32> {
-        read(&self.numbers).get(topic)?.get(&schema).copied()
+    fn known_id(&self, topic: &str, schema: SchemaId) -> Option<u32> {
+        read(&self.ids).get(topic)?.get(&schema).copied()
     }
 }
 
@@ -123,7 +121,7 @@ fn counted<T>(operation: &'static str, result: Result<T, RegistryError>) -> Resu
     result
 }
 
-// Every change is one insertion: nothing is half done where a thread panicked.
+// A poisoned lock is safe to use: every change is a single insertion, so a panic leaves no partial state.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }

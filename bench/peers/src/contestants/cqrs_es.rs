@@ -1,8 +1,11 @@
 //! `cqrs-es` with `postgres-es`.
 //!
-//! Of its three stores the one that only knows events is used where streams are short, and the one with snapshots where they
-//! are long. The states in its snapshots count every event twice: a sink applies an event when it is written, and the store
-//! applies it again to the state it keeps. That costs no time, so it is measured as it is; row 5 says so. Queries are called after each commit, in the process, outside the transaction; a lost one is not repeated.
+//! Of its three stores, the one without snapshots is used for short streams and the one with snapshots for long ones.
+//!
+//! The states in its snapshots count every event twice: a sink applies an event when it is written, and the store applies it again
+//! to the stored state. This costs no time, so it is measured unchanged, and row 5 reports the wrong state.
+//!
+//! Queries are called in the process after each commit, outside the transaction. A lost call is not repeated.
 
 use std::sync::Arc;
 
@@ -19,11 +22,11 @@ use sqlx_08::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, Ways, text},
+    contestant::{Contestant, Fate, Live, Sources, text},
     database::{Address, SEEN, TOTAL},
 };
 
-/// The tables its documentation asks for.
+/// The tables from its documentation.
 const TABLES: &str = "create table if not exists events (aggregate_type text not null, aggregate_id text not null, \
      sequence bigint check (sequence >= 0) not null, event_type text not null, event_version text not null, \
      payload json not null, metadata json not null, primary key (aggregate_type, aggregate_id, sequence)); \
@@ -31,7 +34,7 @@ const TABLES: &str = "create table if not exists events (aggregate_type text not
      last_sequence bigint check (last_sequence >= 0) not null, current_snapshot bigint check (current_snapshot >= 0) not null, \
      payload json not null, primary key (aggregate_type, aggregate_id, last_sequence))";
 
-/// Events between snapshots, and the depth from which they pay.
+/// The number of events between snapshots, and the depth from which snapshots are used.
 const SNAPSHOT_EVERY: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,7 +80,7 @@ impl Aggregate for Note {
     }
 }
 
-/// The read model: one transaction a commit.
+/// The read model: one transaction per commit.
 struct ReadModel {
     pool: PgPool,
 }
@@ -97,9 +100,9 @@ impl ReadModel {
 #[async_trait]
 impl Query<Note> for ReadModel {
     async fn dispatch(&self, id: &str, events: &[EventEnvelope<Note>]) {
-        // The interface has no way to fail.
+        // `dispatch` cannot return an error.
         if let Err(error) = self.write(id, events).await {
-            eprintln!("cqrs-es' read model: {error:#}");
+            eprintln!("cqrs-es read model failed: {error:#}");
         }
     }
 }
@@ -120,7 +123,7 @@ impl CqrsEs {
     }
 }
 
-/// Executes until it wins: the framework leaves conflicts to its caller.
+/// Retries after conflicts, which the framework leaves to its caller.
 async fn execute<S: EventStore<Note>>(cqrs: &CqrsFramework<Note, S>, id: Uuid, events: usize) -> Result<()> {
     let id = id.to_string();
     loop {
@@ -169,7 +172,7 @@ impl Contestant for CqrsEs {
     }
 
     fn follower(&self) -> Option<&'static str> {
-        Some("`Query` called after commit, outside the transaction; `QueryReplay` from the beginning, event by event")
+        Some("`Query` after commit, outside the transaction; `QueryReplay` from the first event, event by event")
     }
 
     async fn catch_up(&self, _: &str) -> Result<()> {
@@ -178,7 +181,7 @@ impl Contestant for CqrsEs {
         Ok(())
     }
 
-    async fn go_live(&self, _: &str, _: Ways) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, _: &str, _: Sources) -> Result<Box<dyn Live>> {
         let query = ReadModel { pool: self.pool.clone() };
         Ok(Box::new(Following(Arc::new(postgres_es::postgres_cqrs(self.pool.clone(), vec![Box::new(query)], ())))))
     }

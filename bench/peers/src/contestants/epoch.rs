@@ -1,4 +1,4 @@
-//! Ours, twice: as it comes, and with group commit and cache switched off.
+//! Epoch in two configurations: the defaults, and without group commit and cache.
 
 use std::{
     collections::HashSet,
@@ -9,9 +9,10 @@ use std::{
 use anyhow::Result;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, ExecuteError, FastPath, Position, Repository,
+    Aggregate, Batch, CommandContext, ExecuteError, Position, Repository,
     bus::Bus,
     handler::EventHandler,
+    FastPath,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::StoreError,
 };
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, Ways, text},
+    contestant::{Contestant, Fate, Live, Sources, text},
     database::{Address, POOL, SEEN_MANY, TOTALS},
 };
 
@@ -48,7 +49,7 @@ struct Note {
     notes: u64,
 }
 
-/// Texts to note at once.
+/// A command that appends one event per text.
 struct Write {
     texts: Vec<String>,
 }
@@ -78,7 +79,7 @@ impl Aggregate for Note {
     }
 }
 
-/// The read model: two statements a batch.
+/// The read model: two statements per batch.
 struct ReadModel {
     name: &'static str,
 }
@@ -126,16 +127,16 @@ async fn pool(address: &Address) -> Result<PgPool> {
     Ok(pool)
 }
 
-/// As it comes: commands through a repository with its cache, appends in groups.
+/// The defaults: a repository with a cache, and grouped appends.
 pub struct Epoch {
     store: PgStore,
     notes: Repository<Note, PgStore>,
     uncached: Repository<Note, PgStore>,
     snapshotted: Repository<Note, PgStore>,
     snapshots: PgSnapshots,
-    /// The aggregates whose snapshots are known to be there.
-    kept: Mutex<HashSet<Uuid>>,
-    /// The appender and the writer of snapshots, which end when the last store is dropped.
+    /// The aggregates whose snapshots are known to exist.
+    snapshot_ids: Mutex<HashSet<Uuid>>,
+    /// The appender and the snapshot writer, which end when the last store is dropped.
     _tasks: JoinSet<()>,
 }
 
@@ -151,11 +152,11 @@ impl Epoch {
         let uncached = Repository::new(store.clone()).with_cache(0);
         let snapshotted = uncached.clone().with_snapshots(&snapshots, SnapshotPolicy::Every(100));
         let snapshots = PgSnapshots::new(pool);
-        Ok(Self { store, notes, uncached, snapshotted, snapshots, kept: Mutex::default(), _tasks: tasks })
+        Ok(Self { store, notes, uncached, snapshotted, snapshots, snapshot_ids: Mutex::default(), _tasks: tasks })
     }
 
     fn subscription(store: &PgStore, name: &str) -> Arc<PgSubscription> {
-        // A program's subscriptions have constant names; here each round has one of its own.
+        // Subscriptions have constant names in a program; here, each round needs a new one.
         let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
         let progress = Progress::new(store.pool().clone());
         Arc::new(PgSubscription::new(Arc::new(ReadModel { name }), store.clone(), progress))
@@ -188,8 +189,8 @@ impl Contestant for Epoch {
 
     async fn load_snapshot(&self, id: Uuid) -> Result<Option<u64>> {
         let loaded = self.snapshotted.load(id).await?;
-        if self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
-            // It is written behind the load.
+        if self.snapshot_ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            // A background task writes the snapshot after the load.
             while self.snapshots.newest(Note::NAME, id).await?.is_none() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -202,9 +203,7 @@ impl Contestant for Epoch {
     }
 
     fn follower(&self) -> Option<&'static str> {
-        Some(
-            "the local way, before the command answers, in row 8 relay and `PgBus` besides; batches in the gate's transaction",
-        )
+        Some("fast path before the command returns, in row 8 also relay and `PgBus`; batches in the gate's transaction")
     }
 
     async fn catch_up(&self, subscription: &str) -> Result<()> {
@@ -212,8 +211,8 @@ impl Contestant for Epoch {
         Ok(())
     }
 
-    async fn go_live(&self, subscription: &str, ways: Ways) -> Result<Box<dyn Live>> {
-        // A process of its own: the store above stays without subscriptions.
+    async fn go_live(&self, subscription: &str, sources: Sources) -> Result<Box<dyn Live>> {
+        // A separate store, because `self.store` must stay without subscriptions.
         let (store, appender) = PgStore::new(self.store.pool().clone(), FastPath::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(appender.run());
@@ -221,14 +220,14 @@ impl Contestant for Epoch {
         let handler = Self::subscription(&store, subscription);
         let stop = CancellationToken::new();
         tasks.spawn(store.local().serve(handler.clone()));
-        if ways == Ways::All {
+        if sources == Sources::All {
             let bus = Arc::new(PgBus::connect(store.pool().clone(), "bench", subscription).await?);
             tasks.spawn(Relay::new(store.clone(), bus.clone(), "bench").run(stop.clone()));
             tasks.spawn({
                 let stop = stop.clone();
                 async move {
                     if let Err(error) = bus.consume(handler, stop).await {
-                        eprintln!("epoch's consumer: {error}");
+                        eprintln!("epoch consumer failed: {error}");
                     }
                 }
             });
@@ -255,7 +254,7 @@ impl Drop for Following {
     }
 }
 
-/// A command in a transaction of the caller's; races are tried again, as by the peers, for as long as it takes.
+/// Executes a command in the caller's transaction. Retries conflicts without a limit, like the peers.
 async fn in_transaction(
     store: &PgStore,
     notes: &Repository<Note, PgStore>,
@@ -266,7 +265,7 @@ async fn in_transaction(
     let write = Arc::new(Write::of(events));
     loop {
         let done = store.transaction::<(), TxError, _>(|tx: &mut PgTx| {
-            // The body may run again, and its futures borrow from the transaction alone.
+            // The body may run several times, and its future may borrow only from the transaction.
             let (notes, write) = (notes.clone(), write.clone());
             async move { command(tx, &notes, id, &write, fate).await }.boxed()
         });
@@ -299,7 +298,7 @@ async fn command(
     Ok(())
 }
 
-/// A row that makes the commit fail after the events are written: the constraint is only looked at then.
+/// Inserts a row that makes the commit fail, because its deferred constraint is checked after the events are written.
 const REFUSED_AT_COMMIT: &str = "insert into public.refused_at_commit values (1)";
 const REFUSES_AT_COMMIT: &str = "create table if not exists public.refused_at_commit (id bigint references \
      public.refused_at_commit (other) deferrable initially deferred, other bigint unique)";
@@ -324,7 +323,7 @@ impl Live for Following {
     }
 }
 
-/// Each command in a transaction of its own, on a state that is read from the store.
+/// Without group commit and cache: one transaction per command, on a state that is read from the store.
 pub struct Plain {
     store: PgStore,
     notes: Repository<Note, PgStore>,
@@ -332,7 +331,7 @@ pub struct Plain {
 
 impl Plain {
     pub async fn open(address: &Address) -> Result<Self> {
-        // Nothing is given to the appender, so it needn't run.
+        // The appender is not needed: transactions append directly.
         let (store, _) = PgStore::new(pool(address).await?, FastPath::new());
         let notes = Repository::new(store.clone()).with_cache(0);
         Ok(Self { store, notes })

@@ -1,7 +1,9 @@
 //! `esrs`.
 //!
-//! Handlers run in the transaction of the append, event by event. There are no snapshots. Its lock takes a connection of the
-//! pool for each that waits, and as many waiting writers as connections stand still; so losers load again instead.
+//! Handlers run in the transaction of the append, event by event. There are no snapshots.
+//!
+//! Its lock is not used: each waiting writer occupies a connection, so as many waiting writers as connections would block each
+//! other. After a conflict, the command loads again instead.
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, Ways, refused_text, text},
+    contestant::{Contestant, Fate, Live, Sources, refused_text, text},
     database::{Address, SEEN, TOTAL},
 };
 
@@ -52,7 +54,7 @@ impl Aggregate for Note {
     }
 }
 
-/// The read model, in the transaction of the events. Refuses after a pause what is made to be refused.
+/// The read model, in the transaction of the events. Waits, then rejects events with the text of `refused_text`.
 struct ReadModel;
 
 #[async_trait]
@@ -84,7 +86,7 @@ impl Esrs {
     }
 }
 
-/// Whether somebody else took the version.
+/// Returns whether another writer appended this version first.
 fn conflict(error: &PgStoreError) -> bool {
     matches!(error, PgStoreError::Sqlx(sqlx_08::Error::Database(error)) if error.is_unique_violation())
 }
@@ -94,7 +96,7 @@ async fn execute(notes: &AggregateManager<PgStore<Note>>, id: Uuid, texts: &[Str
         let state = notes.load(id).await?.unwrap_or_else(|| AggregateState::with_id(id));
         match notes.handle_command(state, texts.to_vec()).await {
             Err(error) if conflict(&error) => {}
-            // A refusal of the aggregate, which never refuses.
+            // A rejection by the aggregate, which never rejects.
             Ok(_) => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -132,7 +134,7 @@ impl Contestant for Esrs {
 
     fn follower(&self) -> Option<&'static str> {
         Some(
-            "`TransactionalEventHandler` in the append's transaction; `PgRebuilder` from the beginning, an aggregate at a time",
+            "`TransactionalEventHandler` in the append's transaction; `PgRebuilder` from the first event, one aggregate at a time",
         )
     }
 
@@ -141,7 +143,7 @@ impl Contestant for Esrs {
         Ok(rebuilder.by_aggregate_id(self.pool.clone()).await?)
     }
 
-    async fn go_live(&self, _: &str, _: Ways) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, _: &str, _: Sources) -> Result<Box<dyn Live>> {
         let store = PgStoreBuilder::new(self.pool.clone())
             .without_running_migrations()
             .add_transactional_event_handler(ReadModel)

@@ -1,7 +1,7 @@
 //! `eventastic_postgres`.
 //!
-//! It writes a snapshot with every save and reads it with every load. It has no order over all aggregates and no read models;
-//! what it has is an outbox for side effects.
+//! It writes a snapshot at every save and reads it at every load. It has no order across aggregates and no read models, but an outbox
+//! for side effects.
 
 use anyhow::{Result, anyhow};
 use async_trait::async_trait;
@@ -41,7 +41,7 @@ struct Note {
     notes: u64,
 }
 
-/// There are no side effects.
+/// The empty set of side effects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct NoEffect {
     id: Uuid,
@@ -100,7 +100,7 @@ impl<E: Send + 'static> SideEffectStorage<E, NoEffect> for NoOutbox {
 
 pub struct Eventastic {
     notes: PostgresRepository<Note, NoOutbox, NoEncryption>,
-    /// For what its interface doesn't offer: throwing a snapshot away.
+    /// Deletes snapshots, for which there is no function.
     pool: PgPool,
 }
 
@@ -174,7 +174,7 @@ impl Contestant for Eventastic {
             "insert into events (aggregate_id, version, event_id, event, created_at) \
              select t.id::uuid, version, gen_random_uuid(), event, created_at \
              from unnest($1::text[]) as t (id), events where aggregate_id = $2::uuid order by t.id, version",
-            // The state holds its own id.
+            // The state contains the aggregate's id.
             "insert into snapshots (aggregate_id, aggregate, version, snapshot_version, created_at) \
              select t.id::uuid, convert_to(replace(convert_from(aggregate, 'UTF8'), $2, t.id), 'UTF8'), version, \
              snapshot_version, created_at from unnest($1::text[]) as t (id), snapshots where aggregate_id = $2::uuid",

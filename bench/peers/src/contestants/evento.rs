@@ -1,7 +1,7 @@
 //! `evento` with `evento-sql`.
 //!
-//! Its write models keep their rows in memory, as its documentation shows. A subscription reads only what is older than the
-//! database's clock less a margin, so that it misses nothing; the margin is left at its default.
+//! Write models keep their rows in memory, as in its documentation. To miss no event, a subscription reads only events that are older
+//! than a margin, which is left at its default.
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, Ways, text},
+    contestant::{Contestant, Fate, Live, Sources, text},
     database::{Address, SEEN, TOTAL},
 };
 
@@ -25,7 +25,7 @@ pub enum Note {
     Noted { text: String },
 }
 
-/// The write model: a row a loaded aggregate, in memory.
+/// The write model: one row per loaded aggregate, in memory.
 #[evento::projection(id = id)]
 #[evento::snapshot(memory)]
 struct WriteModel {
@@ -33,16 +33,16 @@ struct WriteModel {
     notes: u64,
 }
 
-/// For replays: nothing is kept.
+/// The model for replays, which stores nothing.
 #[evento::projection]
 #[evento::snapshot(none)]
-struct Replayed {
+struct ReplayModel {
     notes: u64,
 }
 
-/// For loads from snapshots, which lie in the database.
-#[evento::projection(name = "bench/Kept", bitcode::Encode, bitcode::Decode)]
-struct Kept {
+/// The model for loads from snapshots in the database.
+#[evento::projection(name = "bench/SnapshotModel", bitcode::Encode, bitcode::Decode)]
+struct SnapshotModel {
     notes: u64,
 }
 
@@ -54,13 +54,13 @@ async fn write_model(event: Event<Noted>, row: &mut WriteModel) -> Result<()> {
 }
 
 #[evento::handler]
-async fn replayed(_event: Event<Noted>, row: &mut Replayed) -> Result<()> {
+async fn replay_model(_event: Event<Noted>, row: &mut ReplayModel) -> Result<()> {
     row.notes += 1;
     Ok(())
 }
 
 #[evento::handler]
-async fn kept(_event: Event<Noted>, row: &mut Kept) -> Result<()> {
+async fn snapshot_model(_event: Event<Noted>, row: &mut SnapshotModel) -> Result<()> {
     row.notes += 1;
     Ok(())
 }
@@ -95,7 +95,7 @@ impl Evento {
     }
 }
 
-/// Loads and commits until it wins: the framework leaves conflicts to its caller.
+/// Retries after conflicts, which the framework leaves to its caller.
 async fn append(executor: &Postgres, id: Uuid, events: usize) -> Result<()> {
     let id = id.to_string();
     loop {
@@ -134,19 +134,19 @@ impl Contestant for Evento {
     }
 
     async fn replay(&self, id: Uuid) -> Result<u64> {
-        let loaded: Option<Replayed> =
-            Projection::new::<Note>().handler(replayed()).load(id.to_string()).execute(&self.executor).await?;
-        Ok(loaded.context("the aggregate")?.notes)
+        let loaded: Option<ReplayModel> =
+            Projection::new::<Note>().handler(replay_model()).load(id.to_string()).execute(&self.executor).await?;
+        Ok(loaded.context("aggregate not found")?.notes)
     }
 
     async fn load_snapshot(&self, id: Uuid) -> Result<Option<u64>> {
-        let loaded: Option<Kept> =
-            Projection::new::<Note>().handler(kept()).load(id.to_string()).execute(&self.executor).await?;
-        Ok(Some(loaded.context("the aggregate")?.notes))
+        let loaded: Option<SnapshotModel> =
+            Projection::new::<Note>().handler(snapshot_model()).load(id.to_string()).execute(&self.executor).await?;
+        Ok(Some(loaded.context("aggregate not found")?.notes))
     }
 
     fn copies(&self) -> &'static [&'static str] {
-        // Identifiers are ULIDs: 26 characters, of which hexadecimal digits are some.
+        // Ids are ULIDs: 26 characters from an alphabet that includes the hexadecimal digits.
         &["insert into event (id, name, aggregator_type, aggregator_id, version, data, metadata, routing_key, tenant, \
            timestamp, timestamp_subsec) \
            select '0' || left(upper(replace(gen_random_uuid()::text, '-', '')), 25), name, aggregator_type, t.id, version, data, \
@@ -156,14 +156,14 @@ impl Contestant for Evento {
     }
 
     fn follower(&self) -> Option<&'static str> {
-        Some("`SubscriptionBuilder`, chunks of 1,000, event by event; behind by its stability margin of 1 s")
+        Some("`SubscriptionBuilder`, chunks of 1,000, event by event; delayed by its stability margin of 1 s")
     }
 
     async fn catch_up(&self, subscription: &str) -> Result<()> {
         self.subscription(subscription).run_once(&self.executor).await
     }
 
-    async fn go_live(&self, subscription: &str, _: Ways) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, subscription: &str, _: Sources) -> Result<Box<dyn Live>> {
         let subscription = self.subscription(subscription).start(&self.executor).await?;
         Ok(Box::new(Following { executor: self.executor.clone(), subscription }))
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Contestant, Fate, Live, Ways, text},
+    contestant::{Contestant, Fate, Live, Sources, text},
     database::{Address, SEEN_MANY, TOTALS},
 };
 
@@ -40,7 +40,7 @@ impl Aggregate for Note {
     }
 }
 
-/// The depth from which snapshots pay, and the events between them.
+/// The depth from which snapshots are used, and the number of events between them.
 const SNAPSHOT_EVERY: usize = 100;
 
 impl Snapshot for Note {
@@ -48,7 +48,7 @@ impl Snapshot for Note {
     const SNAPSHOT_FREQUENCY: i64 = 100;
 }
 
-/// The read model: two statements a page.
+/// The read model: two statements per page.
 struct ReadModel;
 
 impl TransactionalBatchEventHandler for ReadModel {
@@ -92,7 +92,7 @@ fn record(root: &mut AggregateRoot<Note>, events: usize) {
     root.record_many((0..events).map(|_| NoteEvent::Noted { text: text() }));
 }
 
-/// Loads and saves until it wins: the framework leaves conflicts to its caller.
+/// Retries after conflicts, which the framework leaves to its caller.
 async fn append(store: &EventStore, id: Uuid, events: usize, depth: usize) -> Result<()> {
     let id = id.to_string();
     loop {
@@ -149,14 +149,14 @@ impl Contestant for Mire {
     }
 
     fn follower(&self) -> Option<&'static str> {
-        Some("`ProjectionRunner` with `subscribe_transactional_batch`, 500 events a page, woken in the process")
+        Some("`ProjectionRunner` with `subscribe_transactional_batch`, 500 events per page, notified in the process")
     }
 
     async fn catch_up(&self, subscription: &str) -> Result<()> {
         Self::runner(&self.store, subscription).run(CancellationToken::new()).await
     }
 
-    async fn go_live(&self, subscription: &str, _: Ways) -> Result<Box<dyn Live>> {
+    async fn go_live(&self, subscription: &str, _: Sources) -> Result<Box<dyn Live>> {
         let runner = Self::runner(&self.store, subscription);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -164,7 +164,7 @@ impl Contestant for Mire {
             let stop = stop.clone();
             async move {
                 if let Err(error) = runner.run(stop).await {
-                    eprintln!("mire's runner: {error:#}");
+                    eprintln!("mire runner failed: {error:#}");
                 }
             }
         });

@@ -1,4 +1,4 @@
-//! Rows 1 to 4: commands a second.
+//! Rows 1 to 4: commands per second.
 
 use std::sync::Arc;
 
@@ -15,30 +15,37 @@ use crate::{
     settings::Settings,
 };
 
-/// Commands by which statements are counted, of all clients, and those before that fill pools and caches of statements.
+/// The number of commands of all clients whose statements are counted.
 const COUNTED: usize = 320;
+/// The number of commands before that, which fill connection pools and statement caches.
 const WARM: usize = 64;
 
 fn columns(clients: &[usize]) -> Vec<String> {
     clients.iter().map(|clients| format!("{clients} client{}", if *clients == 1 { "" } else { "s" })).collect()
 }
 
-/// Tells which contestant failed.
-async fn measured(control: &PgPool, entry: &Entry, clients: usize, settings: &Settings, what: What) -> Result<Sample> {
+/// Measures one window. Errors name the contestant.
+async fn measured(
+    control: &PgPool,
+    entry: &Entry,
+    clients: usize,
+    settings: &Settings,
+    operation: Operation,
+) -> Result<Sample> {
     let contestant = entry.contestant.clone();
     let operation = move |client, turn| {
-        let (contestant, what) = (contestant.clone(), what.clone());
-        async move { what.once(&*contestant, client, turn).await }
+        let (contestant, operation) = (contestant.clone(), operation.clone());
+        async move { operation.once(&*contestant, client, turn).await }
     };
     let sample = window(control, clients, settings.window, operation).await;
     sample.with_context(|| format!("{} with {clients} clients", entry.contestant.name()))
 }
 
-/// What a client does again and again.
+/// The operation that clients repeat.
 #[derive(Clone)]
-enum What {
+enum Operation {
     Create,
-    /// Each client goes round a share of the aggregates of its own.
+    /// Each client cycles through its own share of the aggregates.
     Append {
         ids: Arc<Vec<Uuid>>,
         clients: usize,
@@ -51,7 +58,7 @@ enum What {
     Many,
 }
 
-impl What {
+impl Operation {
     async fn once(&self, contestant: &dyn Contestant, client: usize, turn: usize) -> Result<()> {
         match self {
             Self::Create => contestant.create(Uuid::now_v7()).await,
@@ -66,20 +73,20 @@ impl What {
     }
 }
 
-/// Statements and round trips a command, for each number of clients.
-async fn count_statements(entry: &Entry, clients: &[usize], what: impl Fn(usize) -> What) -> Result<String> {
-    let (contestant, wire) = entry.on_the_wire().await?;
+/// Returns a table row with statements and round trips per command, for each number of clients.
+async fn count_statements(entry: &Entry, clients: &[usize], operation: impl Fn(usize) -> Operation) -> Result<String> {
+    let (contestant, proxy) = entry.connect_counted().await?;
     let mut counts = Vec::new();
     for &clients in clients {
-        let what = what(clients);
+        let operation = operation(clients);
         for part in [WARM, COUNTED] {
-            let before = wire.counted();
+            let before = proxy.counted();
             let mut tasks = tokio::task::JoinSet::new();
             for client in 0..clients {
-                let (contestant, what) = (contestant.clone(), what.clone());
+                let (contestant, operation) = (contestant.clone(), operation.clone());
                 tasks.spawn(async move {
                     for turn in 0..part.div_ceil(clients) {
-                        what.once(&*contestant, client, turn).await?;
+                        operation.once(&*contestant, client, turn).await?;
                     }
                     anyhow::Ok(())
                 });
@@ -88,7 +95,7 @@ async fn count_statements(entry: &Entry, clients: &[usize], what: impl Fn(usize)
                 done??;
             }
             if part == COUNTED {
-                let after = wire.counted();
+                let after = proxy.counted();
                 let each =
                     |before: u64, after: u64| (after - before) as f64 / (clients * part.div_ceil(clients)) as f64;
                 counts.push(format!("{:.2} / {:.2}", each(before.0, after.0), each(before.1, after.1)));
@@ -98,18 +105,18 @@ async fn count_statements(entry: &Entry, clients: &[usize], what: impl Fn(usize)
     Ok(format!("| {} | {} |", entry.contestant.name(), counts.join(" | ")))
 }
 
-/// A table of them, as a note.
+/// Adds a table of statements and round trips to the notes.
 async fn statements(
     table: &mut Table,
     field: &Field,
     clients: &[usize],
-    what: impl Fn(&Entry, usize) -> What,
+    operation: impl Fn(&Entry, usize) -> Operation,
 ) -> Result<()> {
     let columns = columns(clients);
-    table.note(format!("| statements / round trips a command | {} |", columns.join(" | ")));
+    table.note(format!("| statements / round trips per command | {} |", columns.join(" | ")));
     table.note(format!("|---|{}", "---|".repeat(columns.len())));
     for entry in &field.entries {
-        table.note(count_statements(entry, clients, |clients| what(entry, clients)).await?);
+        table.note(count_statements(entry, clients, |clients| operation(entry, clients)).await?);
     }
     table.note(String::new());
     Ok(())
@@ -134,11 +141,11 @@ pub async fn create(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict
         for (column, &clients) in clients.iter().enumerate() {
             for entry in &field.entries {
                 let place = entry.place(&mut table);
-                table.sample(place, column, measured(control, entry, clients, settings, What::Create).await?);
+                table.sample(place, column, measured(control, entry, clients, settings, Operation::Create).await?);
             }
-            // More connections than that only wait for each other, and take long to make.
+            // More connections only wait for each other and take long to open.
             if let Some(server) = server.as_ref().filter(|_| clients <= 32) {
-                let place = table.place("the server: one insert a commit", Side::Beside);
+                let place = table.place("the server: one insert per commit", Side::Reference);
                 table.value(place, column, server.events(clients, 1, settings.window).await?);
             }
         }
@@ -148,11 +155,11 @@ pub async fn create(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict
             }
         }
     }
-    statements(&mut table, &field, &[1, 8, 32], |_, _| What::Create).await?;
+    statements(&mut table, &field, &[1, 8, 32], |_, _| Operation::Create).await?;
     if let Some(server) = server {
         table.note(format!(
-            "The server itself with 64 rows a commit: {} events/s on one connection, {} on two (pgbench; its single inserts use \
-             as many connections as there are clients).\n",
+            "The server with 64 rows per commit: {} events/s on one connection, {} on two (pgbench; its single inserts use one \
+             connection per client).\n",
             number(median(&batches[0])),
             number(median(&batches[1])),
         ));
@@ -179,11 +186,11 @@ pub async fn load_and_append(settings: &Settings, control: &PgPool) -> Result<Ve
         for round in 0..settings.rounds {
             for (column, &clients) in clients.iter().enumerate() {
                 for (entry, ids) in field.entries.iter().zip(&seeds) {
-                    // Each window begins elsewhere.
+                    // Each window starts at another aggregate.
                     let offset = (round * columns.len() + column) * 7_919;
-                    let what = What::Append { ids: ids.clone(), clients, depth, offset };
+                    let operation = Operation::Append { ids: ids.clone(), clients, depth, offset };
                     let place = entry.place(&mut table);
-                    table.sample(place, column, measured(control, entry, clients, settings, what).await?);
+                    table.sample(place, column, measured(control, entry, clients, settings, operation).await?);
                 }
             }
         }
@@ -191,7 +198,7 @@ pub async fn load_and_append(settings: &Settings, control: &PgPool) -> Result<Ve
             let offset = 104_729;
             statements(&mut table, &field, &[1, 8, 32], |entry, clients| {
                 let seed = field.entries.iter().position(|other| std::ptr::eq(other, entry)).unwrap_or_default();
-                What::Append { ids: seeds[seed].clone(), clients, depth, offset }
+                Operation::Append { ids: seeds[seed].clone(), clients, depth, offset }
             })
             .await?;
         }
@@ -202,7 +209,7 @@ pub async fn load_and_append(settings: &Settings, control: &PgPool) -> Result<Ve
 }
 
 pub async fn hot_aggregate(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict>> {
-    let mut table = Table::new("3. one hot aggregate", "commands/s that succeeded", true, columns(&[16]));
+    let mut table = Table::new("3. one hot aggregate", "successful commands/s", true, columns(&[16]));
     let field = Field::open(&settings.server, &settings.contestants).await?;
     for entry in &field.entries {
         entry.contestant.create(Uuid::now_v7()).await?;
@@ -213,7 +220,7 @@ pub async fn hot_aggregate(settings: &Settings, control: &PgPool) -> Result<Vec<
             let id = Uuid::now_v7();
             entry.contestant.create(id).await?;
             let place = entry.place(&mut table);
-            table.sample(place, 0, measured(control, entry, 16, settings, What::Hot { id }).await?);
+            table.sample(place, 0, measured(control, entry, 16, settings, Operation::Hot { id }).await?);
         }
     }
     field.close().await;
@@ -222,7 +229,7 @@ pub async fn hot_aggregate(settings: &Settings, control: &PgPool) -> Result<Vec<
 
 pub async fn many_events(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict>> {
     let clients = [1, 8];
-    let title = "4. a command of 100 events on a new aggregate";
+    let title = "4. command with 100 events on a new aggregate";
     let mut table = Table::new(title, "commands/s", true, columns(&clients));
     let field = Field::open(&settings.server, &settings.contestants).await?;
     for entry in &field.entries {
@@ -233,11 +240,11 @@ pub async fn many_events(settings: &Settings, control: &PgPool) -> Result<Vec<Ve
         for (column, &clients) in clients.iter().enumerate() {
             for entry in &field.entries {
                 let place = entry.place(&mut table);
-                table.sample(place, column, measured(control, entry, clients, settings, What::Many).await?);
+                table.sample(place, column, measured(control, entry, clients, settings, Operation::Many).await?);
             }
         }
     }
-    statements(&mut table, &field, &[1], |_, _| What::Many).await?;
+    statements(&mut table, &field, &[1], |_, _| Operation::Many).await?;
     field.close().await;
     Ok(table.print())
 }

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 
 use crate::{report::Verdict, settings::Settings};
 
-/// Runs the chosen rows.
+/// Runs the selected rows.
 pub async fn run(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     for row in &settings.rows {
@@ -23,7 +23,7 @@ pub async fn run(settings: &Settings, control: &PgPool) -> Result<Vec<Verdict>> 
             6 => read_models::catch_up(settings).await?,
             7 => read_models::visible(settings).await?,
             8 => rollbacks::rollbacks(settings).await?,
-            other => anyhow::bail!("there is no row {other}"),
+            other => anyhow::bail!("unknown row {other}"),
         });
     }
     Ok(verdicts)

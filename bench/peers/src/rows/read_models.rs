@@ -1,4 +1,4 @@
-//! Rows 6 and 7: how fast a new read model catches up, and how late a running one is.
+//! Rows 6 and 7: catch-up rate of a new read model, and delay of a running one.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Fate, Ways},
+    contestant::{Fate, Sources},
     database::READ_MODEL,
     field::Field,
     measure::micros,
@@ -16,23 +16,23 @@ use crate::{
 };
 
 const AGGREGATES: usize = 1_000;
-/// The longest that one contestant may catch up in one round; its rate is what it did until then.
+/// The time limit of a catch-up in one round. The rate counts the events until then.
 const LIMIT: Duration = Duration::from_secs(6);
-/// The longest that samples of one contestant are taken in one round; some are late by a second each time.
+/// The time limit for the samples of one contestant in one round, because some are delayed by a second each time.
 const SAMPLING: Duration = Duration::from_secs(3);
-/// Catching up takes long, so it has fewer rounds.
+/// The maximum number of catch-up rounds, which are slow.
 const ROUNDS: usize = 3;
 
-/// Says how each keeps its read models.
+/// Adds a note on each contestant's delivery to read models.
 fn explain(table: &mut Table, field: &Field) {
     for entry in &field.entries {
-        let way = entry.contestant.follower().unwrap_or("has no read models");
-        table.note(format!("- {}: {way}", entry.contestant.name()));
+        let delivery = entry.contestant.follower().unwrap_or("has no read models");
+        table.note(format!("- {}: {delivery}", entry.contestant.name()));
     }
     table.note(String::new());
 }
 
-/// Ours with and without batches follow in the same way: once is enough.
+/// Returns the contestants without `epoch-plain`, whose read models work like those of `epoch`.
 fn followers(settings: &Settings) -> Vec<String> {
     settings.contestants.iter().filter(|name| *name != "epoch-plain").cloned().collect()
 }
@@ -40,7 +40,7 @@ fn followers(settings: &Settings) -> Vec<String> {
 pub async fn catch_up(settings: &Settings) -> Result<Vec<Verdict>> {
     let events = AGGREGATES * settings.caught_up_depth;
     let title = format!("6. catch-up of {events} events of {AGGREGATES} aggregates into two tables");
-    let mut table = Table::new(&title, "events/s", true, vec!["from the beginning".to_owned()]);
+    let mut table = Table::new(&title, "events/s", true, vec!["from the first event".to_owned()]);
     let field = Field::open(&settings.server, &followers(settings)).await?;
     for entry in &field.entries {
         if entry.contestant.follower().is_some() {
@@ -76,7 +76,7 @@ pub async fn catch_up(settings: &Settings) -> Result<Vec<Verdict>> {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             };
             task.abort();
-            // Whatever it says, it was either done or out of time.
+            // The result is ignored: the task was either finished or out of time.
             let _ = task.await;
             table.value(place, 0, applied);
         }
@@ -86,14 +86,14 @@ pub async fn catch_up(settings: &Settings) -> Result<Vec<Verdict>> {
     Ok(table.print())
 }
 
-/// Rows in the second table, by the last number that was drawn for it.
+/// Returns the number of rows in `seen`, from the last identity value.
 async fn seen(control: &PgPool) -> Result<i64> {
     Ok(sqlx::query_scalar("select coalesce(max(n), 0) from public.seen").fetch_one(control).await?)
 }
 
 pub async fn visible(settings: &Settings) -> Result<Vec<Verdict>> {
-    let title = "7. a command until its event is visible in the read model, one client";
-    let columns = vec!["with the command".to_owned(), "after the command's answer".to_owned()];
+    let title = "7. time until an event is visible in the read model, one client";
+    let columns = vec!["from the start of the command".to_owned(), "from its result".to_owned()];
     let mut table = Table::new(title, "ms", false, columns);
     let field = Field::open(&settings.server, &followers(settings)).await?;
     for round in 0..settings.rounds {
@@ -102,10 +102,10 @@ pub async fn visible(settings: &Settings) -> Result<Vec<Verdict>> {
             if entry.contestant.follower().is_none() {
                 continue;
             }
-            let live = entry.contestant.go_live(&format!("live_{round}"), Ways::Fastest).await?;
+            let live = entry.contestant.go_live(&format!("live_{round}"), Sources::Fastest).await?;
             let (mut whole, mut after) = (Vec::new(), Vec::new());
             let start = Instant::now();
-            // The first ones find nothing running yet.
+            // The first samples are discarded, because the followers are still starting.
             for sample in 0..settings.visible_samples + 3 {
                 if sample > 3 && start.elapsed() > SAMPLING {
                     break;
@@ -113,11 +113,11 @@ pub async fn visible(settings: &Settings) -> Result<Vec<Verdict>> {
                 let id = Uuid::now_v7();
                 let begin = Instant::now();
                 live.command(id, 1, Fate::Commit).await?;
-                let answered = Instant::now();
+                let completed = Instant::now();
                 until_visible(&entry.database.control, id).await.with_context(|| entry.contestant.name())?;
                 if sample >= 3 {
                     whole.push(micros(begin.elapsed())?);
-                    after.push(micros(answered.elapsed())?);
+                    after.push(micros(completed.elapsed())?);
                 }
             }
             for (column, mut latencies) in [whole, after].into_iter().enumerate() {
@@ -129,7 +129,8 @@ pub async fn visible(settings: &Settings) -> Result<Vec<Verdict>> {
         }
     }
     table.note(
-        "Where the read model is written before the command answers, the second column is one look at it.\n".to_owned(),
+        "If the read model is written before the command returns, the second column is the time of one query.\n"
+            .to_owned(),
     );
     explain(&mut table, &field);
     field.close().await;

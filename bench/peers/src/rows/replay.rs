@@ -1,4 +1,4 @@
-//! Row 5: the state of an aggregate of many events.
+//! Row 5: loading the state of an aggregate with many events.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -10,7 +10,8 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 
-/// Loads of a round: of all events, and from a snapshot, which are over so soon that the first of each connection would be what counts.
+/// The number of loads per round from all events and from a snapshot. Snapshot loads are short, so more of them are needed to
+/// outweigh the first load of each connection.
 const LOADS: [usize; 2] = [5, 100];
 
 pub async fn replay(settings: &Settings) -> Result<Vec<Verdict>> {
@@ -22,29 +23,29 @@ pub async fn replay(settings: &Settings) -> Result<Vec<Verdict>> {
     let mut seeds = Vec::new();
     for entry in &field.entries {
         let ids = entry.seed(2, events).await.with_context(|| format!("seeding {}", entry.contestant.name()))?;
-        // One aggregate for each way, as a contestant may keep a snapshot wherever it finds none.
-        let &[whole, kept] = ids.as_slice() else { bail!("two aggregates were asked for") };
+        // Separate aggregates, because a contestant may write a snapshot at any load without one.
+        let &[whole, snapshotted] = ids.as_slice() else { bail!("expected two aggregates") };
         entry.contestant.forget_snapshot(whole).await?;
-        entry.contestant.load_snapshot(kept).await?;
-        seeds.push((whole, kept));
+        entry.contestant.load_snapshot(snapshotted).await?;
+        seeds.push((whole, snapshotted));
     }
     let expected = u64::try_from(events)?;
     let mut wrong = BTreeSet::new();
     for _ in 0..settings.rounds {
-        for (entry, &(whole, kept)) in field.entries.iter().zip(&seeds) {
+        for (entry, &(whole, snapshotted)) in field.entries.iter().zip(&seeds) {
             let place = entry.place(&mut table);
             for (column, (from_snapshot, loads)) in [false, true].into_iter().zip(LOADS).enumerate() {
                 let mut latencies = Vec::new();
                 for _ in 0..loads {
                     let begin = Instant::now();
                     let loaded = if from_snapshot {
-                        entry.contestant.load_snapshot(kept).await?
+                        entry.contestant.load_snapshot(snapshotted).await?
                     } else {
                         Some(entry.contestant.replay(whole).await?)
                     };
                     let Some(loaded) = loaded else { break };
                     let latency = micros(begin.elapsed())?;
-                    // How fast a wrong state comes is no measure.
+                    // The time of a wrong state does not count.
                     if loaded == expected {
                         latencies.push(latency);
                     } else {

@@ -1,7 +1,7 @@
-//! Row 8: what a follower sees while writers roll back.
+//! Row 8: correctness of a follower while writers roll back.
 //!
-//! The problem: numbers are drawn before a commit, so that a later number may be visible first; a follower that has gone past
-//! it never sees the earlier one. And what is written outside the transaction can come twice, late or never.
+//! Sequence numbers are drawn before the commit, so a later number may become visible first. A follower that has passed it misses the
+//! earlier one. Data that is written outside the transaction may arrive twice, late or never.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use uuid::Uuid;
 
 use crate::{
-    contestant::{Fate, Ways},
+    contestant::{Fate, Sources},
     field::{Entry, Field},
     report::Verdict,
     settings::Settings,
@@ -19,10 +19,8 @@ const WRITERS: usize = 12;
 const AGGREGATES: usize = 24;
 
 pub async fn rollbacks(settings: &Settings) -> Result<Vec<Verdict>> {
-    println!(
-        "\n## 8. a follower beside {WRITERS} writers on {AGGREGATES} aggregates, one command in four rolled back\n"
-    );
-    println!("| | events | commands rolled back | missed | duplicated | turned round | not in the store |");
+    println!("\n## 8. follower with {WRITERS} writers on {AGGREGATES} aggregates, one command in four rolled back\n");
+    println!("| | events | commands rolled back | missed | duplicated | reordered | not in the store |");
     println!("|---|---|---|---|---|---|---|");
     let names: Vec<String> = settings.contestants.iter().filter(|name| *name != "epoch-plain").cloned().collect();
     let field = Field::open(&settings.server, &names).await?;
@@ -35,14 +33,14 @@ pub async fn rollbacks(settings: &Settings) -> Result<Vec<Verdict>> {
         let seen = follow(entry, settings).await.with_context(|| name)?;
         println!("| {name} | {seen} |");
     }
-    println!("\nWhere nothing can be rolled back by the caller, only losers of a version are: \"conflicts only\".");
+    println!("\n\"conflicts only\": the caller cannot roll back, so only conflicting commands are rolled back.");
     field.close().await;
     Ok(vec![])
 }
 
-/// Lets writers write and the follower follow; the rest of the table's line.
+/// Runs the writers and the follower. Returns the cells of the table's row.
 async fn follow(entry: &Entry, settings: &Settings) -> Result<String> {
-    let live = entry.contestant.go_live("rollbacks", Ways::All).await?;
+    let live = entry.contestant.go_live("rollbacks", Sources::All).await?;
     let ids: Vec<Uuid> = (0..AGGREGATES).map(|_| Uuid::now_v7()).collect();
     let start = Instant::now();
     let writers = (0..WRITERS).map(|writer| {
@@ -53,7 +51,7 @@ async fn follow(entry: &Entry, settings: &Settings) -> Result<String> {
                 if start.elapsed() > settings.rollbacks {
                     break;
                 }
-                // Spreads turns over aggregates, sizes, fates and pauses; the same in every run.
+                // A deterministic spread over aggregates, sizes, fates and pauses.
                 let dice = (turn * WRITERS + writer).wrapping_mul(2_654_435_761) >> 7;
                 let pause = Duration::from_micros(u64::try_from(dice % 3_000)?);
                 let fate = match turn % 4 {
@@ -71,11 +69,11 @@ async fn follow(entry: &Entry, settings: &Settings) -> Result<String> {
     let rolled_back: usize = futures::future::try_join_all(writers).await?.into_iter().sum();
     settle(entry).await?;
     let rolled_back = if live.rolls_back() { rolled_back.to_string() } else { "conflicts only".to_owned() };
-    let [events, missed, duplicated, turned_round, unknown] = findings(entry).await?;
-    Ok(format!("{events} | {rolled_back} | {missed} | {duplicated} | {turned_round} | {unknown}"))
+    let [events, missed, duplicated, reordered, unknown] = count_anomalies(entry).await?;
+    Ok(format!("{events} | {rolled_back} | {missed} | {duplicated} | {reordered} | {unknown}"))
 }
 
-/// Waits until the follower has as many as the store, or has stood still for some time.
+/// Waits until the follower has as many events as the store, or has made no progress for 4 s.
 async fn settle(entry: &Entry) -> Result<()> {
     let control = &entry.database.control;
     let log = sqlx::AssertSqlSafe(format!("select count(*) from ({}) as log", entry.contestant.log()));
@@ -91,13 +89,14 @@ async fn settle(entry: &Entry) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // What comes a second time comes later.
+    // Duplicates may arrive later.
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(())
 }
 
-/// Events in the store; missed; duplicated; turned round; seen, but not in the store.
-async fn findings(entry: &Entry) -> Result<[i64; 5]> {
+/// Returns five counts: events in the store, and events that the follower missed, duplicated, reordered, or saw although they are
+/// not in the store.
+async fn count_anomalies(entry: &Entry) -> Result<[i64; 5]> {
     let log = entry.contestant.log();
     let queries = [
         format!("select count(*) from ({log}) as log"),
@@ -110,9 +109,9 @@ async fn findings(entry: &Entry) -> Result<[i64; 5]> {
             .to_owned(),
         format!("select count(*) from (select id, version from public.seen except ({log})) as unknown"),
     ];
-    let mut found = [0; 5];
-    for (found, query) in found.iter_mut().zip(queries) {
-        *found = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&entry.database.control).await?;
+    let mut counts = [0; 5];
+    for (count, query) in counts.iter_mut().zip(queries) {
+        *count = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&entry.database.control).await?;
     }
-    Ok(found)
+    Ok(counts)
 }

@@ -1,4 +1,4 @@
-//! Every schema file belongs to exactly one event, and every event has its file.
+//! The schema files: each belongs to exactly one event, and each event has one.
 
 use std::{
     collections::BTreeSet,
@@ -22,12 +22,12 @@ use epoch::event::{CodecError, DomainEvent, SchemaId};
 pub(crate) struct Aggregate {
     pub(crate) name: &'static str,
     pub(crate) events: &'static [&'static str],
-    reads: fn(&str, SchemaId) -> bool,
+    is_readable: fn(&str, SchemaId) -> bool,
 }
 
 impl Aggregate {
     fn of<E: DomainEvent>(name: &'static str) -> Self {
-        let reads = |event: &str, schema| {
+        let is_readable = |event: &str, schema| {
             !matches!(
                 E::decode_all(event, schema, &[]),
                 Err(CodecError::UnknownEvent { .. }
@@ -35,7 +35,7 @@ impl Aggregate {
                     | CodecError::InvalidSchema { .. })
             )
         };
-        Self { name, events: E::NAMES, reads }
+        Self { name, events: E::NAMES, is_readable }
     }
 }
 
@@ -52,31 +52,31 @@ pub(crate) fn aggregates() -> Vec<Aggregate> {
     ]
 }
 
-/// A path below `schemas/`: `<aggregate>/<Event>.avsc`, or `<aggregate>/<Event>.<n>.avsc` for an earlier version that is kept.
+/// A path below `schemas/`: `<aggregate>/<Event>.avsc`, or `<aggregate>/<Event>.<n>.avsc` for an earlier version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SchemaPath {
     pub(crate) aggregate: String,
     pub(crate) event: String,
-    pub(crate) kept: Option<u32>,
+    pub(crate) earlier: Option<u32>,
 }
 
 impl SchemaPath {
-    /// Takes the path apart; `None` when it isn't one of a schema.
+    /// Parses a path. Returns `None` if it is not the path of a schema.
     pub(crate) fn parse(path: &str) -> Option<Self> {
         let (aggregate, file) = path.split_once('/')?;
         let stem = file.strip_suffix(".avsc").filter(|stem| !stem.contains('/'))?;
-        let (event, kept) = match stem.split_once('.') {
+        let (event, earlier) = match stem.split_once('.') {
             None => (stem, None),
             Some((event, number)) => (event, Some(number.parse().ok()?)),
         };
-        Some(Self { aggregate: aggregate.to_owned(), event: event.to_owned(), kept })
+        Some(Self { aggregate: aggregate.to_owned(), event: event.to_owned(), earlier })
     }
 
-    /// Whether the contracts read what was written with `schema` as this event.
-    pub(crate) fn is_read(&self, schema: &Schema) -> bool {
-        aggregates()
-            .iter()
-            .any(|aggregate| aggregate.name == self.aggregate && (aggregate.reads)(&self.event, fingerprint(schema)))
+    /// Returns whether the contracts decode this event from payloads written with `schema`.
+    pub(crate) fn is_readable(&self, schema: &Schema) -> bool {
+        aggregates().iter().any(|aggregate| {
+            aggregate.name == self.aggregate && (aggregate.is_readable)(&self.event, fingerprint(schema))
+        })
     }
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// Every `.avsc` below `schemas/`, in order.
+/// Returns every `.avsc` file below `schemas/`, sorted by name.
 pub(crate) fn files() -> Vec<SchemaFile> {
     let root = workspace().join("schemas");
     let mut names = Vec::new();
@@ -102,7 +102,7 @@ pub(crate) fn files() -> Vec<SchemaFile> {
         .into_iter()
         .map(|name| {
             let path =
-                SchemaPath::parse(&name).unwrap_or_else(|| panic!("schemas/{name} isn't <aggregate>/<Event>.avsc"));
+                SchemaPath::parse(&name).unwrap_or_else(|| panic!("schemas/{name} is not <aggregate>/<Event>.avsc"));
             let text = fs::read_to_string(root.join(&name)).unwrap();
             let schema = Schema::parse_str(&text).unwrap_or_else(|error| panic!("schemas/{name}: {error}"));
             SchemaFile { name, path, text, schema }
@@ -121,13 +121,13 @@ fn list(root: &Path, directory: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// Computed here, not with Epoch, so that each checks the other.
+/// Returns the fingerprint as `apache-avro` computes it, which verifies Epoch's own computation.
 pub(crate) fn fingerprint(schema: &Schema) -> SchemaId {
     SchemaId::new(u64::from_le_bytes(schema.fingerprint::<Rabin>().bytes.as_slice().try_into().unwrap()))
 }
 
 #[test]
-fn every_schema_belongs_to_one_event_and_every_event_has_one() {
+fn events_and_current_schemas_correspond_one_to_one() {
     let declared: Vec<String> = aggregates()
         .iter()
         .flat_map(|aggregate| aggregate.events.iter().map(move |event| format!("{}/{event}.avsc", aggregate.name)))
@@ -136,32 +136,32 @@ fn every_schema_belongs_to_one_event_and_every_event_has_one() {
     assert_eq!(distinct.len(), declared.len(), "an event is declared twice: {declared:?}");
 
     let files = files();
-    let found: BTreeSet<_> =
-        files.iter().filter(|file| file.path.kept.is_none()).map(|file| file.name.clone()).collect();
-    // A former event, which is only read (`upcast`, `split` or a former name in `events!`), keeps its file.
-    let former: BTreeSet<_> =
-        files.iter().filter(|file| file.path.is_read(&file.schema)).map(|file| file.name.clone()).collect();
-    let unused: Vec<_> = found.difference(&distinct).filter(|name| !former.contains(*name)).collect();
-    let missing: Vec<_> = distinct.difference(&found).collect();
+    let current: BTreeSet<_> =
+        files.iter().filter(|file| file.path.earlier.is_none()).map(|file| file.name.clone()).collect();
+    // The file of a former event (`upcast`, `split` or a former name in `events!`) stays, because the event is still read.
+    let readable: BTreeSet<_> =
+        files.iter().filter(|file| file.path.is_readable(&file.schema)).map(|file| file.name.clone()).collect();
+    let unused: Vec<_> = current.difference(&distinct).filter(|name| !readable.contains(*name)).collect();
+    let missing: Vec<_> = distinct.difference(&current).collect();
     assert!(unused.is_empty(), "no event in contracts uses schemas/{unused:?}");
     assert!(missing.is_empty(), "events in contracts have no file: schemas/{missing:?}");
 
     for file in &files {
-        assert!(file.path.is_read(&file.schema), "contracts doesn't list schemas/{} in events!", file.name);
+        assert!(file.path.is_readable(&file.schema), "schemas/{} is not listed in events!", file.name);
     }
 }
 
 #[test]
-fn a_registry_can_be_told_of_every_schema() {
-    let told = contracts::schemas();
+fn schemas_returns_every_schema_file() {
+    let schemas = contracts::schemas();
     for file in files() {
-        assert!(told.contains(&file.text.as_str()), "contracts::schemas() hasn't schemas/{}", file.name);
+        assert!(schemas.contains(&file.text.as_str()), "contracts::schemas() lacks schemas/{}", file.name);
     }
 }
 
 #[test]
-fn paths_are_taken_apart() {
-    let path = |kept| Some(SchemaPath { aggregate: "job".into(), event: "JobLost".into(), kept });
+fn schema_path_parses_versions_and_rejects_other_paths() {
+    let path = |earlier| Some(SchemaPath { aggregate: "job".into(), event: "JobLost".into(), earlier });
     assert_eq!(SchemaPath::parse("job/JobLost.avsc"), path(None));
     assert_eq!(SchemaPath::parse("job/JobLost.2.avsc"), path(Some(2)));
     for other in ["JobLost.avsc", "job/JobLost.json", "job/old/JobLost.avsc", "job/JobLost.old.avsc"] {

@@ -1,4 +1,4 @@
-//! The gate: today's schemas and all their earlier versions can read each other (`FULL_TRANSITIVE`).
+//! Current schemas and all their earlier versions can read each other (`FULL_TRANSITIVE`).
 
 use std::error::Error;
 
@@ -10,33 +10,37 @@ use serde_json::Value;
 
 use crate::{
     catalog::{self, SchemaFile, SchemaPath},
-    history::{self, Past},
+    history::{self, PastSchema},
 };
 
-/// Why `earlier` and `today` can't stand for the same event; the reason names the field where there is one.
-fn breaks(earlier: &str, today: &str) -> Vec<String> {
-    let parse = |text| Schema::parse_str(text).map_err(|error| vec![format!("isn't valid Avro: {error}")]);
+/// Returns the reasons why two schemas of an event are incompatible, with the field where there is one.
+fn incompatibilities(earlier: &str, today: &str) -> Vec<String> {
+    let parse = |text| Schema::parse_str(text).map_err(|error| vec![format!("is not valid Avro: {error}")]);
     let (old, new) = match (parse(earlier), parse(today)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(reason), _) | (_, Err(reason)) => return reason,
     };
     let mut reasons = logical_type_changes(earlier, today);
-    for (what, writer, reader) in
-        [("today's can't read the earlier", &old, &new), ("the earlier can't read today's", &new, &old)]
-    {
+    for (direction, writer, reader) in [
+        ("the current schema cannot read the earlier one", &old, &new),
+        ("the earlier schema cannot read the current one", &new, &old),
+    ] {
         match SchemaCompatibility::can_read(writer, reader) {
             Ok(Compatibility::Full) => {}
             Ok(Compatibility::Partial) => {
-                reasons.push(format!("{what} in some cases: {}", partly_read(writer, reader).join(", ")));
+                reasons.push(format!(
+                    "{direction} in some cases: {}",
+                    partially_readable_fields(writer, reader).join(", ")
+                ));
             }
-            Err(error) => reasons.push(format!("{what}: {}", chain(&error))),
+            Err(error) => reasons.push(format!("{direction}: {}", error_chain(&error))),
         }
     }
     reasons
 }
 
-/// The fields that `reader` reads only in some cases.
-fn partly_read(writer: &Schema, reader: &Schema) -> Vec<String> {
+/// Returns the fields of `reader` that are readable only for some values.
+fn partially_readable_fields(writer: &Schema, reader: &Schema) -> Vec<String> {
     let (Schema::Record(writer), Schema::Record(reader)) = (writer, reader) else { return Vec::new() };
     reader
         .fields
@@ -51,7 +55,7 @@ fn partly_read(writer: &Schema, reader: &Schema) -> Vec<String> {
         .collect()
 }
 
-/// Avro resolves milliseconds as microseconds without a word; here a field keeps its logical type.
+/// Returns the fields whose logical type changed. Avro's resolution accepts that: it would read milliseconds as microseconds.
 fn logical_type_changes(earlier: &str, today: &str) -> Vec<String> {
     let (Ok(earlier), Ok(today)) = (serde_json::from_str::<Value>(earlier), serde_json::from_str::<Value>(today))
     else {
@@ -79,50 +83,48 @@ fn logical_types(node: &Value) -> Vec<&Value> {
     }
 }
 
-fn chain(error: &dyn Error) -> String {
+fn error_chain(error: &dyn Error) -> String {
     match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
+        Some(source) => format!("{error}: {}", error_chain(source)),
         None => error.to_string(),
     }
 }
 
-/// Everything that is wrong with today's schemas, given how they once were.
-fn gate(files: &[SchemaFile], past: &[Past]) -> Vec<String> {
-    let kept = files
+/// Returns the violations of the current schemas against their earlier versions.
+fn violations(files: &[SchemaFile], past: &[PastSchema]) -> Vec<String> {
+    let earlier_files = files
         .iter()
-        .filter(|file| file.path.kept.is_some())
-        .map(|file| (file.path.clone(), "kept".to_owned(), file.text.as_str()));
+        .filter(|file| file.path.earlier.is_some())
+        .map(|file| (file.path.clone(), "file".to_owned(), file.text.as_str()));
     let committed = past.iter().filter_map(|past| {
         let path = SchemaPath::parse(&past.name)?;
         Some((path, format!("git {:.10}", past.blob), past.text.as_str()))
     });
     let mut reasons = Vec::new();
-    for (path, origin, earlier) in kept.chain(committed) {
-        let mut fail = |what: String| {
-            let number = path.kept.map(|number| format!(".{number}")).unwrap_or_default();
-            reasons.push(format!("schemas/{}/{}{number}.avsc ({origin}): {what}", path.aggregate, path.event));
+    for (path, origin, earlier) in earlier_files.chain(committed) {
+        let mut fail = |reason: String| {
+            let number = path.earlier.map(|number| format!(".{number}")).unwrap_or_default();
+            reasons.push(format!("schemas/{}/{}{number}.avsc ({origin}): {reason}", path.aggregate, path.event));
         };
-        let today = files.iter().find(|file| file.path == SchemaPath { kept: None, ..path.clone() });
+        let today = files.iter().find(|file| file.path == SchemaPath { earlier: None, ..path.clone() });
         let Some(today) = today else {
-            fail("the event is gone, but stores may have it".to_owned());
+            fail("the event was removed, but stores may contain it".to_owned());
             continue;
         };
-        let broken = breaks(earlier, &today.text);
-        if broken.is_empty() && Schema::parse_str(earlier).is_ok_and(|schema| !path.is_read(&schema)) {
-            fail(
-                "what was written with it can't be read: keep it as <Event>.<n>.avsc and list it in events!".to_owned(),
-            );
+        let incompatibilities = incompatibilities(earlier, &today.text);
+        if incompatibilities.is_empty() && Schema::parse_str(earlier).is_ok_and(|schema| !path.is_readable(&schema)) {
+            fail("its events are unreadable: keep it as <Event>.<n>.avsc and list it in events!".to_owned());
         }
-        broken.into_iter().for_each(fail);
+        incompatibilities.into_iter().for_each(fail);
     }
     reasons
 }
 
 #[test]
-fn schemas_resolve_against_everything_they_ever_were() {
+fn schemas_are_compatible_with_all_earlier_versions() {
     let past = history::past(&catalog::workspace());
     eprintln!("compared with {} versions from git", past.len());
-    let reasons = gate(&catalog::files(), &past);
+    let reasons = violations(&catalog::files(), &past);
     assert!(reasons.is_empty(), "{}", reasons.join("\n"));
 }
 
@@ -133,33 +135,33 @@ fn record(fields: &str) -> String {
 const NAME: &str = r#"{"name": "name", "type": "string"}"#;
 
 #[test]
-fn optional_fields_symbols_and_words_may_change() {
+fn optional_fields_symbols_and_docs_may_change() {
     let noted = format!(r#"{NAME}, {{"name": "note", "type": ["null", "string"], "default": null, "doc": "x"}}"#);
-    assert_eq!(breaks(&record(NAME), &record(&noted)), Vec::<String>::new());
-    assert_eq!(breaks(&record(&noted), &record(NAME)), Vec::<String>::new());
+    assert_eq!(incompatibilities(&record(NAME), &record(&noted)), Vec::<String>::new());
+    assert_eq!(incompatibilities(&record(&noted), &record(NAME)), Vec::<String>::new());
 
     let role = |symbols: &str| {
         let kind = format!(r#"{{"type": "enum", "name": "Role", "symbols": [{symbols}], "default": "VIEWER"}}"#);
         record(&format!(r#"{{"name": "role", "type": {kind}}}"#))
     };
-    assert_eq!(breaks(&role(r#""VIEWER""#), &role(r#""VIEWER", "AUDITOR""#)), Vec::<String>::new());
+    assert_eq!(incompatibilities(&role(r#""VIEWER""#), &role(r#""VIEWER", "AUDITOR""#)), Vec::<String>::new());
 }
 
 #[test]
-fn a_required_field_can_neither_go_nor_come() {
+fn required_fields_are_neither_added_nor_removed() {
     let required = record(&format!(r#"{NAME}, {{"name": "bytes", "type": "long"}}"#));
     let field = "Field 'bytes' in reader schema must have a default value";
-    let gone = breaks(&required, &record(NAME));
-    assert_eq!(gone, [format!("the earlier can't read today's: Incompatible schemata! {field}")]);
-    let come = breaks(&record(NAME), &required);
-    assert_eq!(come, [format!("today's can't read the earlier: Incompatible schemata! {field}")]);
+    let removed = incompatibilities(&required, &record(NAME));
+    assert_eq!(removed, [format!("the earlier schema cannot read the current one: Incompatible schemata! {field}")]);
+    let added = incompatibilities(&record(NAME), &required);
+    assert_eq!(added, [format!("the current schema cannot read the earlier one: Incompatible schemata! {field}")]);
 }
 
 #[test]
-fn a_type_can_not_change() {
+fn field_types_do_not_change() {
     let typed = |kind: &str| record(&format!(r#"{{"name": "bytes", "type": {kind}}}"#));
     let fails = |earlier: &str, today: &str| {
-        let reasons = breaks(&typed(earlier), &typed(today));
+        let reasons = incompatibilities(&typed(earlier), &typed(today));
         assert!(!reasons.is_empty(), "{earlier} became {today}");
         assert!(reasons.iter().all(|reason| reason.to_lowercase().contains("field 'bytes'")), "{reasons:?}");
     };
@@ -173,20 +175,21 @@ fn a_type_can_not_change() {
 }
 
 #[test]
-fn an_event_can_not_go_and_its_earlier_versions_are_kept() {
+fn removed_events_and_unlisted_versions_are_violations() {
     let files = catalog::files();
-    let past = |name: &str, text: String| [Past { name: name.to_owned(), blob: "0123456789abcdef".to_owned(), text }];
+    let past =
+        |name: &str, text: String| [PastSchema { name: name.to_owned(), blob: "0123456789abcdef".to_owned(), text }];
 
-    let gone = gate(&files, &past("job/JobForgotten.avsc", record(NAME)));
-    let expected = "schemas/job/JobForgotten.avsc (git 0123456789): the event is gone, but stores may have it";
-    assert_eq!(gone, [expected]);
+    let removed = violations(&files, &past("job/JobForgotten.avsc", record(NAME)));
+    let expected = "schemas/job/JobForgotten.avsc (git 0123456789): the event was removed, but stores may contain it";
+    assert_eq!(removed, [expected]);
 
     let today = files.iter().find(|file| file.name == "job/JobQueued.avsc").unwrap();
-    assert_eq!(gate(&files, &past(&today.name, today.text.clone())), Vec::<String>::new());
+    assert_eq!(violations(&files, &past(&today.name, today.text.clone())), Vec::<String>::new());
     let mut earlier: Value = serde_json::from_str(&today.text).unwrap();
     let note = serde_json::json!({"name": "note", "type": ["null", "string"], "default": null});
     earlier["fields"].as_array_mut().unwrap().push(note);
-    let lost = gate(&files, &past(&today.name, earlier.to_string()));
-    assert_eq!(lost.len(), 1);
-    assert!(lost[0].contains("job/JobQueued.avsc") && lost[0].contains("can't be read"), "{lost:?}");
+    let unlisted = violations(&files, &past(&today.name, earlier.to_string()));
+    assert_eq!(unlisted.len(), 1);
+    assert!(unlisted[0].contains("job/JobQueued.avsc") && unlisted[0].contains("unreadable"), "{unlisted:?}");
 }

@@ -1,11 +1,11 @@
-//! What every schema must look like, whoever writes it.
+//! Conventions that every schema follows.
 
 use contracts::{job::FileRole, organization::Role};
 use serde_json::Value;
 
 use crate::catalog::{self, SchemaFile};
 
-/// All types in a schema with where they stand, outermost first.
+/// Collects all types in a schema with their paths, outermost first.
 fn types<'a>(place: &str, node: &'a Value, found: &mut Vec<(String, &'a Value)>) {
     found.push((place.to_owned(), node));
     match node {
@@ -32,20 +32,20 @@ fn has_logical_type(node: &Value, name: &str) -> bool {
     found.iter().any(|(_, node)| node["logicalType"] == name)
 }
 
-fn broken(file: &SchemaFile) -> Vec<String> {
+fn violations(file: &SchemaFile) -> Vec<String> {
     let json: Value = serde_json::from_str(&file.text).unwrap();
-    let mut broken = Vec::new();
-    let mut demand = |kept: bool, place: &str, what: &str| {
-        if !kept {
-            broken.push(format!("schemas/{}: {place} {what}", file.name));
+    let mut violations = Vec::new();
+    let mut demand = |holds: bool, place: &str, requirement: &str| {
+        if !holds {
+            violations.push(format!("schemas/{}: {place} {requirement}", file.name));
         }
     };
     demand(json["type"] == "record", "the schema", "must be a record");
-    demand(json["name"] == file.path.event, "the name", "must be the file's");
+    demand(json["name"] == file.path.event, "the name", "must match the file");
     demand(
         json["namespace"] == format!("catacloud.{}", file.path.aggregate),
         "the namespace",
-        "must be the directory's",
+        "must match the directory",
     );
 
     let mut found = Vec::new();
@@ -75,17 +75,17 @@ fn broken(file: &SchemaFile) -> Vec<String> {
             }
         }
     }
-    broken
+    violations
 }
 
 #[test]
 fn schemas_follow_the_conventions() {
-    let broken: Vec<String> = catalog::files().iter().flat_map(broken).collect();
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    let violations: Vec<String> = catalog::files().iter().flat_map(violations).collect();
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[test]
-fn each_convention_is_looked_at() {
+fn violations_covers_each_convention() {
     let text = r#"{"type": "record", "name": "Broken", "namespace": "elsewhere", "fields": [
         {"name": "user_id", "type": "string", "doc": ""},
         {"name": "seen_at", "type": ["null", "long"]},
@@ -94,10 +94,10 @@ fn each_convention_is_looked_at() {
     let name = "job/Torn.avsc".to_owned();
     let path = catalog::SchemaPath::parse(&name).unwrap();
     let schema = apache_avro::Schema::parse_str(text).unwrap();
-    let said = broken(&SchemaFile { name, path, text: text.to_owned(), schema });
+    let violations = violations(&SchemaFile { name, path, text: text.to_owned(), schema });
     let expected = [
-        "the name must be the file's",
-        "the namespace must be the directory's",
+        "the name must match the file",
+        "the namespace must match the directory",
         "Torn must have a doc",
         "Torn.user_id must have a doc",
         "Torn.user_id must be a uuid",
@@ -111,11 +111,11 @@ fn each_convention_is_looked_at() {
         "Torn.kind must have a default symbol",
         "Torn.bytes must not be a float",
     ];
-    assert_eq!(said, expected.map(|what| format!("schemas/job/Torn.avsc: {what}")));
+    assert_eq!(violations, expected.map(|violation| format!("schemas/job/Torn.avsc: {violation}")));
 }
 
 #[test]
-fn rust_knows_every_symbol() {
+fn rust_enums_contain_every_symbol() {
     for file in catalog::files() {
         let json: Value = serde_json::from_str(&file.text).unwrap();
         let mut found = Vec::new();
@@ -127,7 +127,7 @@ fn rust_knows_every_symbol() {
                     Some("FileRole") => serde_json::from_value::<FileRole>(symbol.clone()).is_ok(),
                     _ => panic!("{place}: add the enum to this test"),
                 };
-                assert!(known, "{place}: {symbol} isn't in the Rust enum");
+                assert!(known, "{place}: {symbol} is not in the Rust enum");
             }
         }
     }

@@ -1,20 +1,20 @@
-//! What schemas once were, from git.
+//! Earlier versions of schemas from the git history.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-/// A schema as it once was.
+/// A committed version of a schema.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Past {
+pub(crate) struct PastSchema {
     /// Path below `schemas/`.
     pub(crate) name: String,
-    /// Git's name of the content.
+    /// Hash of the git blob.
     pub(crate) blob: String,
     pub(crate) text: String,
 }
 
-/// Each content that each schema ever had in a commit, the latest first; empty where there is no git or no history.
-pub(crate) fn past(workspace: &Path) -> Vec<Past> {
-    // `-m` and `--full-history`: also what only a merge, or only a merged branch, ever had.
+/// Returns every committed version of every schema, the latest first. Empty without git or without a history.
+pub(crate) fn past(workspace: &Path) -> Vec<PastSchema> {
+    // `-m` and `--full-history` include versions that exist only in a merge commit or on a merged branch.
     let log = ["log", "-m", "--full-history", "--format=", "--raw", "--no-abbrev", "--no-renames", "--relative"];
     let mut seen = BTreeSet::new();
     git(workspace, &[&log[..], &["--", "schemas"]].concat())
@@ -30,14 +30,14 @@ pub(crate) fn past(workspace: &Path) -> Vec<Past> {
                 return None;
             }
             let text = git(workspace, &["cat-file", "blob", blob])?;
-            Some(Past { name: name.to_owned(), blob: blob.to_owned(), text })
+            Some(PastSchema { name: name.to_owned(), blob: blob.to_owned(), text })
         })
         .collect()
 }
 
 fn git(workspace: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new("git");
-    // Set inside git hooks; they would lead away from `workspace`.
+    // Set inside git hooks, where they would override `workspace`.
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(variable);
     }
@@ -46,20 +46,20 @@ fn git(workspace: &Path, arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn git_tells_what_changed_and_what_is_gone() {
+fn past_returns_changed_and_deleted_schemas() {
     let directory = tempfile::tempdir().unwrap();
     let workspace = directory.path();
     assert_eq!(past(workspace), []);
     if git(workspace, &["init", "--quiet", "--initial-branch=main"]).is_none() {
-        eprintln!("git isn't here: nothing to test");
+        eprintln!("skipped: git is not installed");
         return;
     }
     assert_eq!(past(workspace), [], "no commit yet");
 
     let commit = || {
         git(workspace, &["add", "--all"]).unwrap();
-        let who = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
-        git(workspace, &[&who[..], &["commit", "--quiet", "--message=test"]].concat()).unwrap();
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
+        git(workspace, &[&identity[..], &["commit", "--quiet", "--message=test"]].concat()).unwrap();
     };
     let schema = workspace.join("schemas/job/JobLost.avsc");
     fs::create_dir_all(schema.parent().unwrap()).unwrap();
@@ -72,6 +72,6 @@ fn git_tells_what_changed_and_what_is_gone() {
     commit();
 
     let past = past(workspace);
-    let told: Vec<_> = past.iter().map(|past| (past.name.as_str(), past.text.as_str())).collect();
-    assert_eq!(told, [("job/JobLost.avsc", "first"), ("job/JobLost.avsc", "second")]);
+    let versions: Vec<_> = past.iter().map(|past| (past.name.as_str(), past.text.as_str())).collect();
+    assert_eq!(versions, [("job/JobLost.avsc", "first"), ("job/JobLost.avsc", "second")]);
 }

@@ -1,4 +1,4 @@
-//! Whether the Rust types and the schemas say the same, and whether today's schemas fit those of the past.
+//! Consistency of the Rust types with the schemas, and compatibility of the schemas with their earlier versions.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,8 +1,8 @@
-//! No event says who somebody is.
+//! Events contain no readable personal data.
 //!
-//! Events are kept for ever, so what identifies a person is in one only as an `epoch::personal::Sealed` field, whose key can be
-//! destroyed. A field whose name is one that personal data go by is sealed (its schema says `"personal": "sealed"` and is
-//! `bytes`), or is exempt here, with the reason.
+//! Events are kept for ever, so data that identifies a person is stored only in `epoch::personal::Sealed` fields, whose key can be
+//! destroyed. A field whose name suggests personal data must be sealed (type `bytes` with `"personal": "sealed"`) or be exempt in this
+//! file, with a reason.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::catalog;
 
-/// Words in the names of fields that personal data, or texts in which people write them, go by.
+/// Words in field names that suggest personal data, or free text that may contain it.
 const WORDS: [&str; 45] = [
     "actor",
     "address",
@@ -59,7 +59,7 @@ const WORDS: [&str; 45] = [
     "zip",
 ];
 
-/// Fields that go by such a name and identify nobody.
+/// Fields with such a word that do not identify a person.
 const EXEMPT: [(&str, &str); 18] = [
     ("billing_account.CreditGranted.reason", ABOUT_MONEY),
     ("billing_account.DiscountGranted.reason", ABOUT_MONEY),
@@ -81,14 +81,14 @@ const EXEMPT: [(&str, &str); 18] = [
     ("plan.PlanRetired.reason", A_PRODUCT),
 ];
 
-const ABOUT_MONEY: &str = "an operator's words for an invoice, about an organization's account";
-const OF_THE_ORGANIZATION: &str = "what an organization calls a thing of its own, shown to its members only";
-const WHY_A_JOB_ENDED: &str = "what became of a job";
-const AN_ORGANIZATION: &str = "an organization is no person";
-const A_PROGRAM: &str = "what a program is told; the data it works on come in files, which can be deleted";
-const A_PRODUCT: &str = "about a plan that is sold, the same for all";
+const ABOUT_MONEY: &str = "an operator's text about an organization's account";
+const OF_THE_ORGANIZATION: &str = "a name that an organization chose, visible to its members only";
+const WHY_A_JOB_ENDED: &str = "the outcome of a job";
+const AN_ORGANIZATION: &str = "an organization is not a person";
+const A_PROGRAM: &str = "arguments of a program; its data is in files, which can be deleted";
+const A_PRODUCT: &str = "about a plan, the same for all customers";
 
-/// The fields of a record and of those within it, by the place they have.
+/// Collects the fields of a record and of its nested records with their paths.
 fn fields<'a>(place: &str, node: &'a Value, found: &mut Vec<(String, &'a Value)>) {
     match node {
         Value::Array(variants) => variants.iter().for_each(|variant| fields(place, variant, found)),
@@ -106,8 +106,9 @@ fn fields<'a>(place: &str, node: &'a Value, found: &mut Vec<(String, &'a Value)>
     }
 }
 
-/// Whether it could hold a text: numbers and choices identify nobody, and an id says who somebody is only together with the
-/// table of users, whose rows can be deleted.
+/// Returns whether a type can hold text.
+///
+/// Numbers and enums do not identify a person. An id does so only together with the table of users, whose rows can be deleted.
 fn holds_text(node: &Value) -> bool {
     match node {
         Value::String(name) => ["string", "bytes"].contains(&name.as_str()),
@@ -131,31 +132,31 @@ fn looks_personal(field: &Value) -> bool {
     holds_text(&field["type"]) && name.split('_').any(|word| WORDS.contains(&word))
 }
 
-/// Fields that look like personal data and aren't sealed.
-fn open_fields(event: &str, schema: &Value) -> Vec<String> {
+/// Returns the fields whose names suggest personal data and that are not sealed.
+fn readable_fields(event: &str, schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
     fields(event, schema, &mut found);
-    let open = found.into_iter().filter(|(_, field)| looks_personal(field) && !is_sealed(field));
-    open.map(|(place, _)| place).collect()
+    let readable = found.into_iter().filter(|(_, field)| looks_personal(field) && !is_sealed(field));
+    readable.map(|(place, _)| place).collect()
 }
 
 #[test]
-fn what_looks_like_personal_data_is_sealed_or_exempt_with_a_reason() {
-    let mut open = BTreeSet::new();
+fn personal_fields_are_sealed_or_exempt_with_a_reason() {
+    let mut readable = BTreeSet::new();
     for file in catalog::files() {
         let schema: Value = serde_json::from_str(&file.text).unwrap();
-        open.extend(open_fields(&format!("{}.{}", file.path.aggregate, file.path.event), &schema));
+        readable.extend(readable_fields(&format!("{}.{}", file.path.aggregate, file.path.event), &schema));
     }
     let exempt: BTreeSet<String> = EXEMPT.iter().map(|(place, _)| (*place).to_owned()).collect();
     assert!(EXEMPT.iter().all(|(_, reason)| !reason.is_empty()));
-    let readable: Vec<_> = open.difference(&exempt).collect();
-    assert!(readable.is_empty(), "seal these (epoch::personal), or say here why not: {readable:?}");
-    let gone: Vec<_> = exempt.difference(&open).collect();
-    assert!(gone.is_empty(), "exempt without need: {gone:?}");
+    let unsealed: Vec<_> = readable.difference(&exempt).collect();
+    assert!(unsealed.is_empty(), "seal these fields (epoch::personal) or exempt them here with a reason: {unsealed:?}");
+    let obsolete: Vec<_> = exempt.difference(&readable).collect();
+    assert!(obsolete.is_empty(), "obsolete exemptions: {obsolete:?}");
 }
 
 #[test]
-fn each_way_to_hide_a_name_is_looked_at() {
+fn readable_fields_finds_nested_and_optional_fields() {
     let schema: Value = serde_json::from_str(
         r#"{"type": "record", "name": "MemberInvited", "fields": [
             {"name": "email", "type": "string"},
@@ -172,5 +173,5 @@ fn each_way_to_hide_a_name_is_looked_at() {
     )
     .unwrap();
     let expected = ["email", "first_name", "hosts.ip", "phone", "address"].map(|field| format!("e.{field}"));
-    assert_eq!(open_fields("e", &schema), expected);
+    assert_eq!(readable_fields("e", &schema), expected);
 }

@@ -1,4 +1,4 @@
-//! Each event encodes with its schema and decodes to itself, and others can read it without our code.
+//! Each event encodes with its schema and decodes to itself, and `apache-avro` reads it without Epoch.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt::Debug, marker::PhantomData};
 
@@ -28,8 +28,9 @@ use contracts::{
     plan::{self, Charge, PlanEvent, PlanPublished, PlanRetired, Tier},
 };
 use epoch::{
-    Envelope, Metadata, Position, Timestamp, Version,
+    Envelope, Position, Timestamp, Version,
     avro::{AvroCodec, AvroEvent},
+    Metadata,
     event::{DomainEvent, EncodedEvent, SchemaId},
     message::Message,
 };
@@ -46,42 +47,44 @@ use uuid::Uuid;
 
 use crate::catalog;
 
-/// Checks the events of one aggregate, and that none is left out.
-struct Checks<E> {
+/// Checks all events of one aggregate.
+struct RoundTrips<E> {
     aggregate: &'static str,
     checked: BTreeSet<&'static str>,
     events: PhantomData<E>,
 }
 
-impl<E: DomainEvent> Checks<E> {
+impl<E: DomainEvent> RoundTrips<E> {
     fn of(aggregate: &'static str) -> Self {
         Self { aggregate, checked: BTreeSet::new(), events: PhantomData }
     }
 
-    fn each<S>(mut self, payloads: impl Strategy<Value = S>) -> Self
+    fn check<S>(mut self, payloads: impl Strategy<Value = S>) -> Self
     where
         S: AvroEvent + Into<E> + Debug + Clone + PartialEq,
     {
         let mut runner = TestRunner::default();
         let sample: E = payloads.new_tree(&mut runner).unwrap().current().into();
         let contract = Contract::of(self.aggregate, sample.name());
-        runner.run(&payloads, |payload| contract.holds::<S, E>(&payload)).unwrap_or_else(|error| panic!("{error}"));
+        runner.run(&payloads, |payload| contract.check::<S, E>(&payload)).unwrap_or_else(|error| panic!("{error}"));
         assert!(self.checked.insert(sample.name()), "{} is checked twice", sample.name());
         self
     }
 
-    fn all(self) {
+    /// Asserts that no event of the aggregate was left out.
+    fn assert_complete(self) {
         assert_eq!(self.checked, E::NAMES.iter().copied().collect());
     }
 }
 
-/// What a schema file says, read with nothing of ours.
+/// A schema file, and readers that do not use Epoch.
 struct Contract {
     aggregate: &'static str,
     schema: Schema,
     fingerprint: SchemaId,
     datum: GenericDatumReader<'static>,
     single_object: GenericSingleObjectReader,
+    /// A codec that reads with a later version of the schema.
     later: AvroCodec,
 }
 
@@ -103,14 +106,14 @@ impl Contract {
         }
     }
 
-    fn holds<S, E>(&self, payload: &S) -> Result<(), TestCaseError>
+    fn check<S, E>(&self, payload: &S) -> Result<(), TestCaseError>
     where
         S: AvroEvent + Into<E> + Debug + Clone + PartialEq,
         E: DomainEvent,
     {
         let event: E = payload.clone().into();
         let encoded = event.encode()?;
-        prop_assert_eq!(encoded.schema, self.fingerprint, "it must be written with the file's schema");
+        prop_assert_eq!(encoded.schema, self.fingerprint, "the event is written with the schema of its file");
         prop_assert_eq!(E::decode(event.name(), encoded.schema, &encoded.payload)?, event.clone());
 
         let mut rest = &encoded.payload[..];
@@ -183,63 +186,63 @@ macro_rules! payload {
 }
 
 #[test]
-fn organization_events() {
-    Checks::<OrganizationEvent>::of(organization::AGGREGATE)
-        .each(payload!(OrganizationCreated { name: text() }))
-        .each(payload!(OrganizationRenamed { name: text() }))
-        .each(payload!(MemberAdded { user_id: id(), role: role() }))
-        .each(payload!(MemberRoleChanged { user_id: id(), role: role() }))
-        .each(payload!(MemberRemoved { user_id: id() }))
-        .each(payload!(StorageUsageChanged { delta_bytes: number(), total_bytes: number() }))
-        .all();
+fn organization_events_round_trip() {
+    RoundTrips::<OrganizationEvent>::of(organization::AGGREGATE)
+        .check(payload!(OrganizationCreated { name: text() }))
+        .check(payload!(OrganizationRenamed { name: text() }))
+        .check(payload!(MemberAdded { user_id: id(), role: role() }))
+        .check(payload!(MemberRoleChanged { user_id: id(), role: role() }))
+        .check(payload!(MemberRemoved { user_id: id() }))
+        .check(payload!(StorageUsageChanged { delta_bytes: number(), total_bytes: number() }))
+        .assert_complete();
 }
 
 #[test]
-fn job_configuration_events() {
-    Checks::<JobConfigurationEvent>::of(job_configuration::AGGREGATE)
-        .each(payload!(JobConfigurationDefined {
+fn job_configuration_events_round_trip() {
+    RoundTrips::<JobConfigurationEvent>::of(job_configuration::AGGREGATE)
+        .check(payload!(JobConfigurationDefined {
             organization_id: id(),
             name: text(),
             command: vec(text(), 0..8),
             timeout_ms: number(),
         }))
-        .each(payload!(JobConfigurationRevised {
+        .check(payload!(JobConfigurationRevised {
             organization_id: id(),
             name: text(),
             command: vec(text(), 0..8),
             timeout_ms: number(),
         }))
-        .each(payload!(JobConfigurationRetired { organization_id: id() }))
-        .all();
+        .check(payload!(JobConfigurationRetired { organization_id: id() }))
+        .assert_complete();
 }
 
 #[test]
-fn file_events() {
-    Checks::<FileEvent>::of(file::AGGREGATE)
-        .each(payload!(FileUploadStarted {
+fn file_events_round_trip() {
+    RoundTrips::<FileEvent>::of(file::AGGREGATE)
+        .check(payload!(FileUploadStarted {
             organization_id: id(),
             name: text(),
             content_type: text(),
             declared_bytes: number(),
             produced_by_job: option::of(id()),
         }))
-        .each(payload!(FilePartUploaded {
+        .check(payload!(FilePartUploaded {
             organization_id: id(),
             part_id: id(),
             offset: number(),
             bytes: number(),
             sha256: "[0-9a-f]{64}",
         }))
-        .each(payload!(FileUploadCompleted { organization_id: id(), bytes: number() }))
-        .each(payload!(FileUploadAborted { organization_id: id(), bytes: number() }))
-        .each(payload!(FileDeleted { organization_id: id(), bytes: number() }))
-        .all();
+        .check(payload!(FileUploadCompleted { organization_id: id(), bytes: number() }))
+        .check(payload!(FileUploadAborted { organization_id: id(), bytes: number() }))
+        .check(payload!(FileDeleted { organization_id: id(), bytes: number() }))
+        .assert_complete();
 }
 
 #[test]
-fn job_events() {
-    Checks::<JobEvent>::of(job::AGGREGATE)
-        .each(payload!(JobCreated {
+fn job_events_round_trip() {
+    RoundTrips::<JobEvent>::of(job::AGGREGATE)
+        .check(payload!(JobCreated {
             organization_id: id(),
             job_configuration_id: id(),
             name: text(),
@@ -247,22 +250,22 @@ fn job_events() {
             timeout_ms: number(),
             user_id: option::of(id()),
         }))
-        .each(payload!(JobFilesLinked { organization_id: id(), file_ids: ids(), role: file_role() }))
-        .each(payload!(JobFilesUnlinked { organization_id: id(), file_ids: ids(), role: file_role() }))
-        .each(payload!(JobQueued { organization_id: id() }))
-        .each(payload!(JobAssigned { organization_id: id(), machine_id: id(), machine_type: text() }))
-        .each(payload!(JobStarted {
+        .check(payload!(JobFilesLinked { organization_id: id(), file_ids: ids(), role: file_role() }))
+        .check(payload!(JobFilesUnlinked { organization_id: id(), file_ids: ids(), role: file_role() }))
+        .check(payload!(JobQueued { organization_id: id() }))
+        .check(payload!(JobAssigned { organization_id: id(), machine_id: id(), machine_type: text() }))
+        .check(payload!(JobStarted {
             organization_id: id(),
             machine_id: id(),
             user_id: option::of(id()),
             machine_type: text()
         }))
-        .each(payload!(JobSucceeded { organization_id: id(), exit_code: any::<i32>() }))
-        .each(payload!(JobFailed { organization_id: id(), exit_code: option::of(any::<i32>()), reason: text() }))
-        .each(payload!(JobTimedOut { organization_id: id(), timeout_ms: number() }))
-        .each(payload!(JobCancelled { organization_id: id(), reason: text() }))
-        .each(payload!(JobLost { organization_id: id(), reason: text() }))
-        .all();
+        .check(payload!(JobSucceeded { organization_id: id(), exit_code: any::<i32>() }))
+        .check(payload!(JobFailed { organization_id: id(), exit_code: option::of(any::<i32>()), reason: text() }))
+        .check(payload!(JobTimedOut { organization_id: id(), timeout_ms: number() }))
+        .check(payload!(JobCancelled { organization_id: id(), reason: text() }))
+        .check(payload!(JobLost { organization_id: id(), reason: text() }))
+        .assert_complete();
 }
 
 fn instant() -> impl Strategy<Value = Timestamp> {
@@ -287,9 +290,9 @@ fn charge() -> impl Strategy<Value = Charge> {
 }
 
 #[test]
-fn plan_events() {
-    Checks::<PlanEvent>::of(plan::AGGREGATE)
-        .each(payload!(PlanPublished {
+fn plan_events_round_trip() {
+    RoundTrips::<PlanEvent>::of(plan::AGGREGATE)
+        .check(payload!(PlanPublished {
             plan_version: any::<i32>(),
             name: text(),
             currency: text(),
@@ -298,47 +301,47 @@ fn plan_events() {
             minimum: option::of(text()),
             tax_percent: option::of(text()),
         }))
-        .each(payload!(PlanRetired { reason: text() }))
-        .all();
+        .check(payload!(PlanRetired { reason: text() }))
+        .assert_complete();
 }
 
 #[test]
-fn billing_account_events() {
-    Checks::<BillingAccountEvent>::of(billing_account::AGGREGATE)
-        .each(payload!(AccountOpened { currency: text(), time_zone: text() }))
-        .each(payload!(AccountTimeZoneChanged { time_zone: text(), from_month: text() }))
-        .each(payload!(PlanAssigned { plan_id: id(), plan_version: any::<i32>(), from_at: instant() }))
-        .each(payload!(PlanChangeScheduled {
+fn billing_account_events_round_trip() {
+    RoundTrips::<BillingAccountEvent>::of(billing_account::AGGREGATE)
+        .check(payload!(AccountOpened { currency: text(), time_zone: text() }))
+        .check(payload!(AccountTimeZoneChanged { time_zone: text(), from_month: text() }))
+        .check(payload!(PlanAssigned { plan_id: id(), plan_version: any::<i32>(), from_at: instant() }))
+        .check(payload!(PlanChangeScheduled {
             plan_id: id(),
             plan_version: any::<i32>(),
             from_at: instant(),
             notice: text(),
         }))
-        .each(payload!(PriceOverridden { from_at: instant(), meter: text(), charge: option::of(charge()) }))
-        .each(payload!(DiscountGranted { percent: text(), reason: text() }))
-        .each(payload!(CreditGranted { amount: text(), reason: text() }))
-        .each(payload!(UsageMetered {
+        .check(payload!(PriceOverridden { from_at: instant(), meter: text(), charge: option::of(charge()) }))
+        .check(payload!(DiscountGranted { percent: text(), reason: text() }))
+        .check(payload!(CreditGranted { amount: text(), reason: text() }))
+        .check(payload!(UsageMetered {
             through_at: instant(),
             stored_bytes: number(),
             byte_milliseconds: text(),
             run_milliseconds: text(),
         }))
-        .each(payload!(BudgetSet {
+        .check(payload!(BudgetSet {
             amount: option::of(text()),
             thresholds: vec(any::<i32>(), 0..4),
             hard_stop: any::<bool>(),
             set_at: option::of(instant()),
         }))
-        .each(payload!(AccountInvoiced { invoice_id: id(), end_at: instant(), credit_used: text() }))
-        .each(payload!(AccountInvoiceVoided { invoice_id: id(), credit_returned: text() }))
-        .each(payload!(BudgetExceeded {
+        .check(payload!(AccountInvoiced { invoice_id: id(), end_at: instant(), credit_used: text() }))
+        .check(payload!(AccountInvoiceVoided { invoice_id: id(), credit_returned: text() }))
+        .check(payload!(BudgetExceeded {
             month: text(),
             kind: text(),
             threshold: any::<i32>(),
             amount: text(),
             budget: text(),
         }))
-        .all();
+        .assert_complete();
 }
 
 fn line() -> impl Strategy<Value = Line> {
@@ -401,23 +404,23 @@ fn finalized() -> impl Strategy<Value = InvoiceFinalized> {
 }
 
 #[test]
-fn invoice_events() {
-    Checks::<InvoiceEvent>::of(invoice::AGGREGATE)
-        .each(payload!(InvoiceDrafted {
+fn invoice_events_round_trip() {
+    RoundTrips::<InvoiceEvent>::of(invoice::AGGREGATE)
+        .check(payload!(InvoiceDrafted {
             organization_id: id(),
             month: text(),
             start_at: instant(),
             end_at: instant(),
             time_zone: text(),
         }))
-        .each(finalized())
-        .each(payload!(InvoiceVoided {
+        .check(finalized())
+        .check(payload!(InvoiceVoided {
             organization_id: id(),
             reason: text(),
             credit_note: option::of(number()),
             amount: option::of(text()),
         }))
-        .each(payload!(AdjustmentBooked {
+        .check(payload!(AdjustmentBooked {
             organization_id: id(),
             meter: text(),
             plan: text(),
@@ -427,7 +430,7 @@ fn invoice_events() {
             settled_in_id: id(),
             reason: text(),
         }))
-        .each(payload!(AdjustmentReleased {
+        .check(payload!(AdjustmentReleased {
             organization_id: id(),
             meter: text(),
             plan: text(),
@@ -435,29 +438,29 @@ fn invoice_events() {
             amount: text(),
             settled_in_id: id(),
         }))
-        .all();
+        .assert_complete();
 }
 
 #[test]
-fn a_role_that_is_not_known_here_is_read_as_the_default() {
+fn unknown_role_decodes_as_the_default() {
     #[derive(serde::Serialize)]
-    struct Theirs {
+    struct LaterMemberAdded {
         user_id: Uuid,
-        role: TheirRole,
+        role: LaterRole,
     }
     #[derive(serde::Serialize)]
-    enum TheirRole {
+    enum LaterRole {
         #[serde(rename = "AUDITOR")]
         Auditor,
     }
 
     let files = catalog::files();
-    let ours = &files.iter().find(|file| file.name == "organization/MemberAdded.avsc").unwrap().text;
-    let theirs = ours.replace(r#""OWNER", "#, r#""OWNER", "AUDITOR", "#);
+    let current = &files.iter().find(|file| file.name == "organization/MemberAdded.avsc").unwrap().text;
+    let later = current.replace(r#""OWNER", "#, r#""OWNER", "AUDITOR", "#);
     let user_id = Uuid::from_u128(1);
-    let codec = AvroCodec::new("MemberAdded", &[&theirs]).unwrap();
-    let written = codec.encode(&Theirs { user_id, role: TheirRole::Auditor }).unwrap();
-    let reading = AvroCodec::new("MemberAdded", &[ours, &theirs]).unwrap();
+    let codec = AvroCodec::new("MemberAdded", &[&later]).unwrap();
+    let written = codec.encode(&LaterMemberAdded { user_id, role: LaterRole::Auditor }).unwrap();
+    let reading = AvroCodec::new("MemberAdded", &[current, &later]).unwrap();
     let read: MemberAdded = reading.decode(written.schema, &written.payload).unwrap();
     assert_eq!(read, MemberAdded { user_id, role: Role::Viewer });
 }

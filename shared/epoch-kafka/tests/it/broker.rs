@@ -1,4 +1,4 @@
-//! Brokers that a test may harm.
+//! A broker that a test may kill.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use epoch_kafka::KafkaConfig;
 
 use crate::support::MockBroker;
 
-/// A broker of this test's own, which it may kill: Apache Kafka, or the mock cluster where that can't be had.
+/// A broker that belongs to one test: Apache Kafka, or the mock cluster where Kafka is not installed.
 pub(crate) enum PrivateBroker {
     Kafka { dev: PathBuf, directory: PathBuf, port: String },
     Mock(MockBroker),
@@ -30,7 +30,7 @@ impl PrivateBroker {
         match dev(&path, &["start", &directory.to_string_lossy(), &port]) {
             Some(servers) => (Self::Kafka { dev: path, directory, port }, servers),
             None => {
-                eprintln!("no private Kafka to kill: the mock cluster loses its connections instead");
+                eprintln!("no private Kafka available: the mock cluster drops its connections instead");
                 let mock = MockBroker::start();
                 let servers = mock.servers.clone();
                 (Self::Mock(mock), servers)
@@ -49,24 +49,24 @@ impl PrivateBroker {
             Self::Kafka { dev: path, directory, .. } => {
                 dev(path, &["kill", &directory.to_string_lossy()]).expect("killed");
             }
-            Self::Mock(mock) => mock.ask(|cluster| cluster.broker_down(-1).unwrap()),
+            Self::Mock(mock) => mock.run(|cluster| cluster.broker_down(-1).unwrap()),
         }
     }
 
-    /// Where its records lie; `None` for the mock cluster, which keeps none.
-    pub(crate) fn data(&self) -> Option<PathBuf> {
+    /// Returns the data directory, or `None` for the mock cluster, which has none.
+    pub(crate) fn data_directory(&self) -> Option<PathBuf> {
         match self {
             Self::Kafka { directory, .. } => Some(directory.join("data")),
             Self::Mock(_) => None,
         }
     }
 
-    pub(crate) fn start_again(&self) {
+    pub(crate) fn restart(&self) {
         match self {
             Self::Kafka { dev: path, directory, port } => {
-                dev(path, &["start", &directory.to_string_lossy(), port]).expect("started again");
+                dev(path, &["start", &directory.to_string_lossy(), port]).expect("restarted");
             }
-            Self::Mock(mock) => mock.ask(|cluster| cluster.broker_up(-1).unwrap()),
+            Self::Mock(mock) => mock.run(|cluster| cluster.broker_up(-1).unwrap()),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A broker that loses the end of a topic after it has acknowledged it, as a crash of the machine does to what was in its memory.
+//! Recovery from a broker that loses the acknowledged end of a topic, as in a machine crash before the records are on disk.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use epoch::{Aggregate, Batch, CommandContext, FastPath, Position, Repository, handler::EventHandler};
+use epoch::{Aggregate, Batch, CommandContext, Position, Repository, handler::EventHandler, FastPath};
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{
     HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, testkit::TestDatabase, version_number,
@@ -22,17 +22,17 @@ use crate::{
 #[allow(dead_code, reason = "only its aggregate is used")]
 mod bank;
 
-const TABLE: &str = "create table seen (number bigint generated always as identity, subscription text not null, \
+const TABLE: &str = "create table applied_events (number bigint generated always as identity, subscription text not null, \
      id uuid not null, version bigint not null)";
-const SEEN: &str = "select version from seen where subscription = $1 and id = $2 order by number";
+const APPLIED: &str = "select version from applied_events where subscription = $1 and id = $2 order by number";
 const GAPS: &str = "select count(*) from cursors where subscription = $1 and parked = 'gap' and version = $2";
 const PARKED: &str = "select count(*) from cursors where parked is not null";
 
-/// Writes down every event that it applies.
-struct Seen(&'static str);
+/// A handler that records each applied event.
+struct Recorder(&'static str);
 
 #[async_trait]
-impl EventHandler<PgTx> for Seen {
+impl EventHandler<PgTx> for Recorder {
     type Error = HandlerError;
 
     fn name(&self) -> &'static str {
@@ -45,7 +45,7 @@ impl EventHandler<PgTx> for Seen {
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
-            sqlx::query("insert into seen (subscription, id, version) values ($1, $2, $3)")
+            sqlx::query("insert into applied_events (subscription, id, version) values ($1, $2, $3)")
                 .bind(self.0)
                 .bind(event.aggregate_id)
                 .bind(version_number(event.version))
@@ -56,7 +56,7 @@ impl EventHandler<PgTx> for Seen {
     }
 }
 
-/// A service with its relay to a broker.
+/// A service with a store, a relay and a bus.
 struct Service {
     store: PgStore,
     accounts: Repository<Account, PgStore>,
@@ -76,14 +76,14 @@ impl Service {
         Relay::new(self.store.clone(), self.bus.clone(), "kafka")
     }
 
-    /// Each of these accounts gets so many events more, in turn.
+    /// Deposits into each account `rounds` times, in turn, with one event per deposit.
     async fn deposit(&self, ids: &[Uuid], rounds: usize) {
         for id in ids.iter().cycle().take(ids.len() * rounds) {
             self.accounts.execute(*id, &AccountCommand::Deposit(1), &CommandContext::new()).await.unwrap();
         }
     }
 
-    async fn published(&self) {
+    async fn wait_until_published(&self) {
         let relay = self.relay();
         eventually("everything is published", async || {
             let status = relay.status().await.unwrap();
@@ -93,19 +93,19 @@ impl Service {
     }
 
     fn consume(&self, name: &'static str) -> ConsumerTask {
-        let gate = PgSubscription::new(Arc::new(Seen(name)), self.store.clone(), self.progress.clone());
+        let gate = PgSubscription::new(Arc::new(Recorder(name)), self.store.clone(), self.progress.clone());
         ConsumerTask::start(&self.bus, Arc::new(gate))
     }
 
-    async fn seen(&self, name: &str, id: Uuid) -> Vec<i64> {
-        sqlx::query_scalar(SEEN).bind(name).bind(id).fetch_all(self.store.pool()).await.unwrap()
+    async fn applied(&self, name: &str, id: Uuid) -> Vec<i64> {
+        sqlx::query_scalar(APPLIED).bind(name).bind(id).fetch_all(self.store.pool()).await.unwrap()
     }
 
-    /// Waits until a subscription has applied so many events of each of these accounts: each once, in order.
-    async fn caught_up(&self, name: &str, ids: &[Uuid], versions: i64) {
+    /// Waits until a subscription has applied the versions 1 to `versions` of each account, once and in order.
+    async fn wait_until_applied(&self, name: &str, ids: &[Uuid], versions: i64) {
         for id in ids {
-            eventually(&format!("{name} has {versions} events"), async || {
-                self.seen(name, *id).await == (1..=versions).collect::<Vec<_>>()
+            eventually(&format!("{name} has applied {versions} events"), async || {
+                self.applied(name, *id).await == (1..=versions).collect::<Vec<_>>()
             })
             .await;
         }
@@ -117,17 +117,16 @@ impl Service {
     }
 }
 
-async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+async fn eventually(description: &str, mut condition: impl AsyncFnMut() -> bool) {
     let start = std::time::Instant::now();
     while !condition().await {
-        assert!(start.elapsed() < LIMIT, "never: {what}");
+        assert!(start.elapsed() < LIMIT, "timed out: {description}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Cuts a partition off before this offset, where a batch of records must begin; what the broker has noted about its files is made
-/// anew by it.
-fn cut(partition: &Path, offset: u64) {
+/// Truncates a partition at this offset, which must be the start of a batch. Deletes the index files, which the broker rebuilds.
+fn truncate(partition: &Path, offset: u64) {
     for file in fs::read_dir(partition).unwrap() {
         let file = file.unwrap().path();
         let kind = file.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
@@ -137,14 +136,14 @@ fn cut(partition: &Path, offset: u64) {
     }
     let segment = partition.join(format!("{:020}.log", 0));
     let records = fs::read(&segment).unwrap();
-    // A batch: its first offset in 8 bytes, the length of the rest in 4, the rest.
-    let mut begins = 0;
-    while u64::from_be_bytes(records[begins..begins + 8].try_into().unwrap()) < offset {
-        let length = u32::from_be_bytes(records[begins + 8..begins + 12].try_into().unwrap());
-        begins += 12 + usize::try_from(length).unwrap();
+    // A batch consists of its first offset (8 bytes), the length of the remainder (4 bytes) and the remainder.
+    let mut start = 0;
+    while u64::from_be_bytes(records[start..start + 8].try_into().unwrap()) < offset {
+        let length = u32::from_be_bytes(records[start + 8..start + 12].try_into().unwrap());
+        start += 12 + usize::try_from(length).unwrap();
     }
-    assert_eq!(records[begins..begins + 8], offset.to_be_bytes(), "a batch begins there");
-    fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(begins as u64).unwrap();
+    assert_eq!(records[start..start + 8], offset.to_be_bytes(), "a batch starts at the offset");
+    fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(start as u64).unwrap();
 }
 
 fn lost_tails(name: &str) -> Option<f64> {
@@ -152,10 +151,10 @@ fn lost_tails(name: &str) -> Option<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_that_a_broker_has_lost_comes_back_by_a_rewind() {
+async fn relay_rewind_restores_a_lost_topic_end() {
     let (broker, servers) = tokio::task::spawn_blocking(PrivateBroker::start).await.unwrap();
-    let Some(data) = broker.data() else {
-        eprintln!("left out: there is no private Kafka whose records could be lost");
+    let Some(data) = broker.data_directory() else {
+        eprintln!("skipped: no private Kafka whose records could be deleted");
         return;
     };
     let broker = Arc::new(broker);
@@ -163,7 +162,7 @@ async fn a_tail_that_a_broker_has_lost_comes_back_by_a_rewind() {
     let pool = database.epoch().await;
     sqlx::raw_sql(TABLE).execute(&pool).await.unwrap();
     let mut config = KafkaConfig { partitions: 1, delivery_timeout: Duration::from_secs(2), ..private(servers) };
-    // Who stays keeps its partition while the broker is away: a new assignment would begin at what was committed.
+    // The running consumer keeps its partition during the outage: a new assignment would start at the committed offset.
     config.settings.insert("session.timeout.ms".to_owned(), "60000".to_owned());
     let partition = data.join(format!("{}-0", topic(&config, Account::NAME)));
     let service = Service::new(&pool, KafkaBus::connect(config).unwrap());
@@ -171,74 +170,74 @@ async fn a_tail_that_a_broker_has_lost_comes_back_by_a_rewind() {
     let relay = tokio::spawn(service.relay().run(stop.clone()));
     let (ids, silent) = (ids(3), Uuid::now_v7());
 
-    // One stays; two are away after they have taken everything, for a short and a long time; one is away before it has.
+    // `stays` runs all the time. `returns` and `leaves` stop after all events and come back soon and late. `late` stops earlier.
     let stays = service.consume("stays");
     let (returns, leaves, late) = (service.consume("returns"), service.consume("leaves"), service.consume("late"));
     service.deposit(&ids, 10).await;
-    service.caught_up("late", &ids, 10).await;
+    service.wait_until_applied("late", &ids, 10).await;
     late.stop().await.unwrap();
     service.deposit(&ids, 5).await;
-    service.published().await;
+    service.wait_until_published().await;
     service.deposit(&ids, 5).await;
     for name in ["stays", "returns", "leaves"] {
-        service.caught_up(name, &ids, 20).await;
+        service.wait_until_applied(name, &ids, 20).await;
     }
     returns.stop().await.unwrap();
     leaves.stop().await.unwrap();
 
-    // Of 60 records 45 are left.
+    // 45 of 60 records remain.
     let crashed = Arc::clone(&broker);
     tokio::task::spawn_blocking(move || {
         crashed.kill();
-        cut(&partition, 45);
-        crashed.start_again();
+        truncate(&partition, 45);
+        crashed.restart();
     })
     .await
     .unwrap();
 
-    // Commands go on. Who finds the topic shorter than it was says so, goes back, and misses nothing.
+    // Commands still succeed. A consumer that finds the topic truncated counts it, restarts at the beginning, and misses nothing.
     service.deposit(&ids, 1).await;
     let returns = service.consume("returns");
     for name in ["stays", "returns"] {
-        service.caught_up(name, &ids, 21).await;
-        eventually(&format!("{name} says so"), async || lost_tails(name) >= Some(1.0)).await;
+        service.wait_until_applied(name, &ids, 21).await;
+        eventually(&format!("{name} counts a lost topic end"), async || lost_tails(name) >= Some(1.0)).await;
     }
-    // Also when it is away then, and the topic grows beyond where it had been before.
+    // The same holds for a consumer that is stopped while the topic grows past the former end.
     stays.stop().await.unwrap();
     service.deposit(&[silent], 1).await;
     service.deposit(&ids, 9).await;
-    service.published().await;
+    service.wait_until_published().await;
     let stays = service.consume("stays");
     for name in ["stays", "returns"] {
-        service.caught_up(name, &ids, 30).await;
-        service.caught_up(name, &[silent], 1).await;
+        service.wait_until_applied(name, &ids, 30).await;
+        service.wait_until_applied(name, &[silent], 1).await;
     }
 
-    // Others miss something: what was lost, or what stands now where they have been.
+    // The other two miss events: the lost ones, or new ones at offsets that they had already consumed.
     let (leaves, late) = (service.consume("leaves"), service.consume("late"));
-    eventually("they wait behind gaps, and say so", async || {
+    eventually("gaps park the accounts", async || {
         (service.count(GAPS, "leaves", 20).await, service.count(GAPS, "late", 15).await) == (3, 3)
     })
     .await;
-    assert_eq!(service.seen("leaves", silent).await, [] as [i64; 0], "no later event tells of a gap there");
+    assert_eq!(service.applied("leaves", silent).await, [] as [i64; 0], "no later event reveals the gap");
     let lag = service.progress.lag("leaves", &[Account::NAME]).await.unwrap();
-    assert_eq!((lag.events, lag.parked), (1, 3), "but the lag does");
+    assert_eq!((lag.events, lag.parked), (1, 3), "the lag reveals it");
 
     assert_eq!(service.relay().rewind(Position::new(45)).await.unwrap(), Position::new(45));
     for name in ["stays", "returns", "leaves", "late"] {
-        service.caught_up(name, &ids, 30).await;
-        service.caught_up(name, &[silent], 1).await;
+        service.wait_until_applied(name, &ids, 30).await;
+        service.wait_until_applied(name, &[silent], 1).await;
         let lag = || service.progress.lag(name, &[Account::NAME]);
-        eventually("nothing is left", async || lag().await.unwrap().events == 0).await;
+        eventually("the lag is 0", async || lag().await.unwrap().events == 0).await;
     }
-    eventually("nobody waits any longer", async || {
+    eventually("no account is parked", async || {
         sqlx::query_scalar::<_, i64>(PARKED).fetch_one(&pool).await.unwrap() == 0
     })
     .await;
-    // Also when all of it has come again.
-    service.published().await;
+    // The result is unchanged after all events were published again.
+    service.wait_until_published().await;
     for name in ["stays", "returns", "leaves", "late"] {
-        service.caught_up(name, &ids, 30).await;
+        service.wait_until_applied(name, &ids, 30).await;
     }
 
     for consuming in [stays, returns, leaves, late] {

@@ -1,21 +1,21 @@
-//! The bus against a real broker (`EPOCH_TEST_KAFKA`), or librdkafka's mock cluster.
+//! Tests of the bus against a real broker (`EPOCH_TEST_KAFKA`) or librdkafka's mock cluster.
 //!
-//! Every test has topics and groups of its own, and waits for conditions, never for time.
+//! Each test has its own topics and groups, and waits for conditions instead of fixed times.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers as well")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests and their helpers fail by panicking")]
 
 mod broker;
-mod bus;
 #[path = "../../../epoch-registry/tests/it/confluent.rs"]
 mod confluent;
-mod consuming;
-#[path = "../../../epoch-registry/tests/it/framed.rs"]
-mod framed;
-mod group;
+mod conformance;
+mod consumer;
+#[path = "../../../epoch-registry/tests/it/framing_suite.rs"]
+mod framing_suite;
 mod lost_tail;
 mod outage;
 mod partitioning;
-mod personal;
-mod publishing;
+mod personal_data;
+mod publisher;
+mod rebalance;
 mod registry;
 mod support;

@@ -1,14 +1,14 @@
-//! A broker that is killed and started again.
+//! Recovery from a broker that is killed and restarted.
 
 use std::{sync::Arc, time::Duration};
 
 use epoch::bus::Bus;
 use epoch_kafka::{KafkaBus, KafkaConfig};
 
-use crate::{broker::PrivateBroker, publishing::publish_all, support::*};
+use crate::{broker::PrivateBroker, framing_suite::publish_all, support::*};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_broker_loses_and_turns_round_nothing() {
+async fn killed_broker_neither_loses_nor_reorders_events() {
     let (broker, servers) = tokio::task::spawn_blocking(PrivateBroker::start).await.unwrap();
     let broker = Arc::new(broker);
     let config = KafkaConfig { delivery_timeout: Duration::from_secs(2), ..private(servers) };
@@ -24,7 +24,7 @@ async fn a_killed_broker_loses_and_turns_round_nothing() {
         async move {
             let mut errors = Vec::new();
             for batch in published.chunks(50) {
-                errors.extend(publish_all(&bus, batch).await);
+                errors.extend(publish_all(&*bus, batch).await);
             }
             errors
         }
@@ -34,17 +34,17 @@ async fn a_killed_broker_loses_and_turns_round_nothing() {
         let broker = Arc::clone(&broker);
         move || {
             broker.kill();
-            broker.start_again();
+            broker.restart();
         }
     });
     let errors = publishing.await.unwrap();
     restarted.await.unwrap();
     wait_for_events(&gate, published.len()).await;
-    eprintln!("{} publications failed while the broker was away", errors.len());
+    eprintln!("{} publications failed while the broker was down", errors.len());
     assert!(bus.healthy().is_ok());
-    assert_exactly_once(&seen(&gate), &published);
+    assert_exactly_once(&received(&gate), &published);
 
-    // And it stops while the broker is away, although librdkafka would wait for its word.
+    // The consumer stops while the broker is down, although librdkafka would wait for the broker's response.
     let killed = tokio::task::spawn_blocking(move || broker.kill()).await;
     killed.unwrap();
     let start = std::time::Instant::now();

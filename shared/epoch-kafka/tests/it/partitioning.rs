@@ -1,4 +1,4 @@
-//! Other clients must find an aggregate in the partition where Java's client would have put it.
+//! The partition of an aggregate is the one that Kafka's Java client would choose, so that other clients find it there.
 
 use std::{
     collections::HashMap,
@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::support::*;
 
-/// The partitions in which these keys are found.
-fn partitions(config: &KafkaConfig, keys: usize) -> HashMap<String, i32> {
+/// Reads the topic until it has `keys` different keys, and returns the partition of each.
+fn read_partitions(config: &KafkaConfig, keys: usize) -> HashMap<String, i32> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &config.bootstrap_servers)
         .set("group.id", format!("{}.reader", config.namespace))
@@ -25,20 +25,20 @@ fn partitions(config: &KafkaConfig, keys: usize) -> HashMap<String, i32> {
         .create()
         .unwrap();
     consumer.subscribe(&[&topic(config, "file")]).unwrap();
-    let (start, mut found) = (Instant::now(), HashMap::new());
-    while found.len() < keys {
-        assert!(start.elapsed() < LIMIT, "{} of {keys}", found.len());
+    let (start, mut partitions) = (Instant::now(), HashMap::new());
+    while partitions.len() < keys {
+        assert!(start.elapsed() < LIMIT, "{} of {keys}", partitions.len());
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            found.insert(String::from_utf8(message.key().unwrap().to_vec()).unwrap(), message.partition());
+            partitions.insert(String::from_utf8(message.key().unwrap().to_vec()).unwrap(), message.partition());
         }
     }
-    found
+    partitions
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3, ..ProptestConfig::default() })]
     #[test]
-    fn an_aggregate_is_in_the_partition_that_java_would_choose(
+    fn aggregate_is_in_the_partition_of_the_java_client(
         ids in prop::collection::hash_set(any::<u128>().prop_map(Uuid::from_u128), 200),
         partition_count in 2..9_u32,
     ) {
@@ -48,7 +48,7 @@ proptest! {
             bus_with(&config, &["file"]).await.publish(&events("file", &ids, 1..=1)).await
         });
         prop_assert!(published.is_ok());
-        for (key, partition) in partitions(&config, ids.len()) {
+        for (key, partition) in read_partitions(&config, ids.len()) {
             prop_assert_eq!(partition.cast_unsigned(), partition_of(key.as_bytes(), partition_count), "{}", key);
         }
     }

@@ -1,4 +1,4 @@
-//! With a schema registry.
+//! The Kafka bus with a schema registry.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,7 +15,7 @@ use rdkafka::{
 };
 
 use crate::{
-    framed::{AGGREGATE, Broker, ONE, TWO, framed},
+    framing_suite::{AGGREGATE, SCHEMA_V1, SCHEMA_V2, TestBroker, framing_suite},
     support::*,
 };
 
@@ -33,10 +33,10 @@ async fn kafka() -> Option<Kafka> {
 }
 
 #[async_trait]
-impl Broker for Kafka {
+impl TestBroker for Kafka {
     async fn bus(&self, registry: Option<Arc<dyn SchemaRegistry>>) -> Arc<dyn Bus> {
         let bus = match registry {
-            Some(registry) => KafkaBus::connect_with(self.config.clone(), registry, &[TWO, ONE]),
+            Some(registry) => KafkaBus::connect_with(self.config.clone(), registry, &[SCHEMA_V2, SCHEMA_V1]),
             None => KafkaBus::connect(self.config.clone()),
         };
         let bus = Arc::new(bus.unwrap());
@@ -53,23 +53,15 @@ impl Broker for Kafka {
         topic(&self.config, AGGREGATE)
     }
 
-    async fn bodies(&self, count: usize) -> Vec<Vec<u8>> {
-        bodies(&self.config, count).await
+    async fn record_bodies(&self, count: usize) -> Vec<Vec<u8>> {
+        read_bodies(&self.config, count).await
     }
 }
 
-framed! { kafka();
-    events_are_framed_for_confluents_clients_and_come_back
-    a_registry_that_is_away_at_the_start_is_waited_for
-    what_was_numbered_before_needs_no_registry
-    events_wait_for_their_schema_while_the_registry_is_away
-    a_schema_that_the_registry_does_not_know_is_never_guessed_and_nothing_is_lost
-    a_consumer_that_waits_for_a_schema_can_be_stopped
-    a_schema_that_the_bus_was_not_given_is_not_published
-}
+framing_suite! { kafka() }
 
-/// The bodies on the topic of one partition.
-async fn bodies(config: &KafkaConfig, count: usize) -> Vec<Vec<u8>> {
+/// Reads the first `count` record bodies of the topic.
+async fn read_bodies(config: &KafkaConfig, count: usize) -> Vec<Vec<u8>> {
     let (servers, topic) = (config.bootstrap_servers.clone(), topic(config, "file"));
     let read = move || {
         let consumer: BaseConsumer = ClientConfig::new()
@@ -81,7 +73,7 @@ async fn bodies(config: &KafkaConfig, count: usize) -> Vec<Vec<u8>> {
         consumer.subscribe(&[&topic]).unwrap();
         let (start, mut bodies) = (std::time::Instant::now(), Vec::new());
         while bodies.len() < count {
-            assert!(start.elapsed() < LIMIT, "{} of {count} records came", bodies.len());
+            assert!(start.elapsed() < LIMIT, "{} of {count} records arrived", bodies.len());
             let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
             bodies.push(message.payload().unwrap().to_vec());
         }
@@ -91,7 +83,7 @@ async fn bodies(config: &KafkaConfig, count: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn schemas_that_describe_no_event_are_refused_at_once() {
+fn connect_with_rejects_schemas_that_describe_no_event() {
     let registry = Arc::new(HttpRegistry::new(&["http://127.0.0.1:1"]).unwrap());
     let invalid = KafkaBus::connect_with(KafkaConfig::new("127.0.0.1:1"), registry, &["{}"]).err().unwrap();
     assert!(matches!(invalid, Error::Registry { source: RegistryError::Invalid(_) }), "{invalid}");

@@ -1,4 +1,4 @@
-//! Brokers, events and subscriptions for tests.
+//! Test brokers, configurations and subscriptions.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub(crate) type Mock = MockCluster<'static, DefaultProducerContext>;
 type Request = Box<dyn FnOnce(&Mock) + Send>;
 
-/// librdkafka's mock cluster, on the thread it must stay on.
+/// librdkafka's mock cluster. It is not `Send`, so it runs on its own thread and receives requests.
 pub(crate) struct MockBroker {
     pub(crate) servers: String,
     requests: Mutex<mpsc::Sender<Request>>,
@@ -38,21 +38,21 @@ impl MockBroker {
         Self { servers: servers.recv().unwrap(), requests: Mutex::new(requests) }
     }
 
-    pub(crate) fn ask(&self, request: impl FnOnce(&Mock) + Send + 'static) {
-        let (done, answered) = mpsc::channel();
+    pub(crate) fn run(&self, request: impl FnOnce(&Mock) + Send + 'static) {
+        let (done, finished) = mpsc::channel();
         let request = Box::new(move |cluster: &Mock| {
             request(cluster);
             done.send(()).unwrap();
         });
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).send(request).unwrap();
-        answered.recv().unwrap();
+        finished.recv().unwrap();
     }
 
-    /// It doesn't answer requests to create topics. That one exists is as good.
+    /// Creates topics directly, because the mock cluster does not support clients' requests for it. Existing topics are kept.
     pub(crate) fn create_topics(&self, config: &KafkaConfig, aggregates: &[&str]) {
         for aggregate in aggregates {
             let (topic, partitions) = (topic(config, aggregate), config.partitions);
-            self.ask(move |cluster| drop(cluster.create_topic(&topic, partitions, 1)));
+            self.run(move |cluster| drop(cluster.create_topic(&topic, partitions, 1)));
         }
     }
 }
@@ -61,13 +61,13 @@ pub(crate) fn topic(config: &KafkaConfig, aggregate: &str) -> String {
     epoch::message::topic(&config.namespace, aggregate)
 }
 
-/// The mock cluster that all tests share; `None` when there is a real broker.
+/// Returns the mock cluster that all tests share, or `None` when there is a real broker.
 pub(crate) fn shared_mock() -> Option<&'static MockBroker> {
     static MOCK: OnceLock<Option<MockBroker>> = OnceLock::new();
     MOCK.get_or_init(|| std::env::var("EPOCH_TEST_KAFKA").is_err().then(MockBroker::start)).as_ref()
 }
 
-/// Settings for topics and groups that nobody else uses.
+/// Returns settings with topics and groups that belong to one test.
 pub(crate) fn private(servers: impl Into<String>) -> KafkaConfig {
     metrics::record();
     let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init();
@@ -75,7 +75,7 @@ pub(crate) fn private(servers: impl Into<String>) -> KafkaConfig {
     KafkaConfig { group_prefix: namespace.clone(), namespace, ..KafkaConfig::new(servers) }
 }
 
-/// Settings for the broker of this run.
+/// Returns settings for the broker of this test run.
 pub(crate) fn config() -> KafkaConfig {
     match shared_mock() {
         Some(mock) => private(&mock.servers),
@@ -83,7 +83,7 @@ pub(crate) fn config() -> KafkaConfig {
     }
 }
 
-/// A bus on the broker of this run, with these topics.
+/// Connects a bus to the broker of this test run and creates the topics of these aggregates.
 pub(crate) async fn bus_with(config: &KafkaConfig, aggregates: &[&str]) -> Arc<KafkaBus> {
     if let Some(mock) = shared_mock() {
         mock.create_topics(config, aggregates);
@@ -93,14 +93,14 @@ pub(crate) async fn bus_with(config: &KafkaConfig, aggregates: &[&str]) -> Arc<K
     Arc::new(bus)
 }
 
-/// What a handler has seen, in order.
-pub(crate) type Seen = Vec<(Uuid, u64)>;
+/// Ids and versions of events, in order of arrival.
+pub(crate) type EventLog = Vec<(Uuid, u64)>;
 
-/// A handler that writes down what it sees.
+/// A handler that records the events it receives.
 pub(crate) struct Recorder {
     name: &'static str,
     aggregates: &'static [&'static str],
-    seen: watch::Sender<Seen>,
+    log: watch::Sender<EventLog>,
 }
 
 #[async_trait]
@@ -116,8 +116,8 @@ impl EventHandler<()> for Recorder {
     }
 
     async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Self::Error> {
-        self.seen.send_modify(|seen| {
-            seen.extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
+        self.log.send_modify(|log| {
+            log.extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
         });
         Ok(())
     }
@@ -126,44 +126,44 @@ impl EventHandler<()> for Recorder {
 pub(crate) type Gate = MemorySubscription<Recorder>;
 
 pub(crate) fn gate(name: &'static str, aggregates: &'static [&'static str]) -> Arc<Gate> {
-    Arc::new(MemorySubscription::new(Recorder { name, aggregates, seen: watch::Sender::default() }))
+    Arc::new(MemorySubscription::new(Recorder { name, aggregates, log: watch::Sender::default() }))
 }
 
-/// How many events the handler has seen.
+/// Returns the number of events that the handler has received.
 pub(crate) fn count(gate: &Gate) -> usize {
-    gate.handler().seen.borrow().len()
+    gate.handler().log.borrow().len()
 }
 
-pub(crate) fn seen(gate: &Gate) -> Seen {
-    gate.handler().seen.borrow().clone()
+pub(crate) fn received(gate: &Gate) -> EventLog {
+    gate.handler().log.borrow().clone()
 }
 
-/// Waits until the handler has seen so many events.
+/// Waits until the handler has received `count` events.
 pub(crate) async fn wait_for_events(gate: &Gate, count: usize) {
-    let mut seen = gate.handler().seen.subscribe();
-    let waited = tokio::time::timeout(LIMIT, seen.wait_for(|seen| seen.len() >= count)).await;
-    assert!(waited.is_ok(), "{} of {count} events came", self::count(gate));
+    let mut log = gate.handler().log.subscribe();
+    let waited = tokio::time::timeout(LIMIT, log.wait_for(|log| log.len() >= count)).await;
+    assert!(waited.is_ok(), "{} of {count} events arrived", self::count(gate));
 }
 
-/// Every aggregate's events once, in order, none missing.
-pub(crate) fn assert_exactly_once(seen: &Seen, published: &[Arc<Envelope>]) {
-    assert_eq!(seen.len(), published.len(), "number of events");
+/// Asserts that each aggregate's events were received once, in order, without gaps.
+pub(crate) fn assert_exactly_once(received: &EventLog, published: &[Arc<Envelope>]) {
+    assert_eq!(received.len(), published.len(), "number of events");
     let mut next = std::collections::HashMap::new();
-    for (id, version) in seen {
+    for (id, version) in received {
         let expected = next.entry(*id).or_insert(1);
         assert_eq!(version, expected, "the next version of {id}");
         *expected += 1;
     }
 }
 
-/// A subscription with something before or after its gate.
-pub(crate) struct Around<F> {
+/// A subscription whose `deliver` wraps that of a gate.
+pub(crate) struct WrappedGate<F> {
     pub(crate) gate: Arc<Gate>,
     pub(crate) deliver: F,
 }
 
 #[async_trait]
-impl<F> Subscription for Around<F>
+impl<F> Subscription for WrappedGate<F>
 where
     F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<DeliveryCounts, DeliverError>>
         + Send
@@ -184,9 +184,9 @@ where
     }
 }
 
-pub(crate) fn around<F>(gate: &Arc<Gate>, deliver: F) -> Arc<Around<F>>
+pub(crate) fn wrap<F>(gate: &Arc<Gate>, deliver: F) -> Arc<WrappedGate<F>>
 where
     F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<DeliveryCounts, DeliverError>>,
 {
-    Arc::new(Around { gate: Arc::clone(gate), deliver })
+    Arc::new(WrappedGate { gate: Arc::clone(gate), deliver })
 }

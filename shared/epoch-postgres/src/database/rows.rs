@@ -4,7 +4,7 @@
 //! is never wrapped.
 
 use bytes::Bytes;
-use epoch::{Envelope, Position, Timestamp, Version, Metadata, event::SchemaId, store::StoreError};
+use epoch::{Envelope, Metadata, Position, Timestamp, Version, event::SchemaId, store::StoreError};
 use sqlx::{Column, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 

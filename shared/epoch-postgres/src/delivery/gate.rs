@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use epoch::{
     Batch, Envelope,
     envelope::StreamKey,
-    gate::{Cursor, ParkReason, Verdict, DeliverySource},
+    gate::{Cursor, DeliverySource, ParkReason, Verdict},
     handler::DeliveryCounts,
     retry::RetryPolicy,
 };
@@ -28,7 +28,11 @@ use crate::{
 };
 
 /// Delivers a batch, repeating the transaction after conflicts. Other errors are returned.
-pub(crate) async fn deliver(runner: &HandlerRunner, events: &Batch, source: DeliverySource) -> Result<DeliveryCounts, HandlerError> {
+pub(crate) async fn deliver(
+    runner: &HandlerRunner,
+    events: &Batch,
+    source: DeliverySource,
+) -> Result<DeliveryCounts, HandlerError> {
     let mut failed = 0;
     loop {
         match deliver_once(runner, events, source).await {
@@ -42,7 +46,11 @@ pub(crate) async fn deliver(runner: &HandlerRunner, events: &Batch, source: Deli
     }
 }
 
-async fn deliver_once(runner: &HandlerRunner, events: &Batch, source: DeliverySource) -> Result<DeliveryCounts, HandlerError> {
+async fn deliver_once(
+    runner: &HandlerRunner,
+    events: &Batch,
+    source: DeliverySource,
+) -> Result<DeliveryCounts, HandlerError> {
     let generation = &runner.generation().await?;
     match begin(runner, generation, events, source).await? {
         Begun::Followed(tx) => apply_followed(runner, tx, events).await,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use epoch::{
     Batch,
-    gate::{ParkReason, DeliverySource},
+    gate::{DeliverySource, ParkReason},
     handler::DeliveryCounts,
     retry::RetryPolicy,
 };
@@ -46,7 +46,8 @@ async fn park(runner: &HandlerRunner, event: &Batch, error: &HandlerError) -> Re
     let mut tx = runner.store.begin().await?;
     let mut locked = cursors::lock(tx.connection(), generation, &cursors::streams(event)).await?;
     // Judged again under the lock: another process may have applied the event or parked its aggregate.
-    let Judgement { apply: failed, queue, mut delivered } = gate::judge(&mut locked.clone(), event, DeliverySource::Bus);
+    let Judgement { apply: failed, queue, mut delivered } =
+        gate::judge(&mut locked.clone(), event, DeliverySource::Bus);
     dead_letter_queue::enqueue(tx.connection(), &generation.key, &queue, None).await?;
     if !failed.is_empty() {
         dead_letter_queue::enqueue(tx.connection(), &generation.key, &failed, Some(&error.to_string())).await?;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use epoch::{Position, envelope::StreamKey, FastPath};
+use epoch::{FastPath, Position, envelope::StreamKey};
 use sqlx::{Connection, FromRow, PgConnection, postgres::PgPoolOptions};
 use uuid::Uuid;
 

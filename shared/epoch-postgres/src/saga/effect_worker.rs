@@ -14,8 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use epoch::{
-    Timestamp,
-    Metadata,
+    Metadata, Timestamp,
     retry::RetryPolicy,
     saga::{Run, Saga},
 };

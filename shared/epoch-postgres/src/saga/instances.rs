@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 
 use epoch::{
-    Timestamp,
-    Metadata,
+    Metadata, Timestamp,
     saga::{InstanceOf, Phase, Saga},
 };
 use sqlx::{FromRow, PgConnection};

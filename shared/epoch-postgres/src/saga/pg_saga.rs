@@ -8,9 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, Timestamp,
+    Batch, CommandContext, Metadata, Timestamp,
     clock::{Clock, SystemClock},
-    Metadata,
     handler::EventHandler,
     retry::RetryPolicy,
     saga::{Run, RunError, Saga, Work},

@@ -7,8 +7,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use epoch::{
-    Envelope, Position, Timestamp, Version,
-    Metadata,
+    Envelope, Metadata, Position, Timestamp, Version,
     store::{Append, CommandRecord, StoreError},
 };
 use sqlx::{FromRow, PgConnection};

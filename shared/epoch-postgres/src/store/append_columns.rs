@@ -1,8 +1,7 @@
 //! A batch of appends as arrays, one per column.
 
 use epoch::{
-    CommandContext,
-    Metadata,
+    CommandContext, Metadata,
     store::{Append, StoreError},
 };
 use uuid::Uuid;

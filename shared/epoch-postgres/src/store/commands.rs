@@ -1,6 +1,6 @@
 //! Records of idempotent commands.
 
-use epoch::store::{CommandRecord, CommandLookup, StoreError};
+use epoch::store::{CommandLookup, CommandRecord, StoreError};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 

@@ -4,8 +4,7 @@
 //! [`streams`](crate::store::streams) how the log is read.
 
 use epoch::{
-    Aggregate, Envelope,
-    VersionedState,
+    Aggregate, Envelope, VersionedState,
     fast_path::{FastPath, Receipt},
     state::{Change, StateStore},
     store::{Append, AppendOutcome, CommandLookup, StoreError},

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use epoch::{
     event::SchemaId,
-    snapshot::{StreamTail, TailEvent, Snapshot, SnapshotStore},
+    snapshot::{Snapshot, SnapshotStore, StreamTail, TailEvent},
     store::StoreError,
 };
 use futures::TryStreamExt;

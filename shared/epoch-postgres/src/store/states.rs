@@ -4,8 +4,7 @@ use std::{marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate,
-    VersionedState,
+    Aggregate, VersionedState,
     state::{StateStore, decode_state, encode_state},
     store::StoreError,
 };
@@ -59,7 +58,12 @@ impl<A: Aggregate> StateStore<A, PgConnection> for PgBlobStates<A> {
         Ok(state.map(|state| VersionedState { state: Arc::new(state), version }))
     }
 
-    async fn persist(&self, executor: &mut PgConnection, id: Uuid, state: &VersionedState<A>) -> Result<(), StoreError> {
+    async fn persist(
+        &self,
+        executor: &mut PgConnection,
+        id: Uuid,
+        state: &VersionedState<A>,
+    ) -> Result<(), StoreError> {
         let query = sqlx::query(PUT_STATE)
             .bind(id)
             .bind(A::NAME)

@@ -13,10 +13,10 @@ use std::{
 use epoch::{
     Aggregate, AggregateId, CommandContext, Envelope, ExecuteError, ExecutionOutcome, Repository, Version,
     VersionedState,
-    fold::Fold,
     fast_path::Receipt,
+    fold::Fold,
     state::Change,
-    store::{Append, CommandRecord, CommandLookup, NewEvent, StoreError},
+    store::{Append, CommandLookup, CommandRecord, NewEvent, StoreError},
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;

@@ -7,8 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Envelope, Position, Repository, handler::EventHandler, FastPath,
-    store::Streamer,
+    Aggregate, Batch, CommandContext, Envelope, FastPath, Position, Repository, handler::EventHandler, store::Streamer,
 };
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, testkit::TestDatabase};
 use futures::TryStreamExt;

@@ -8,7 +8,7 @@ use std::{
 use epoch::{
     Position,
     envelope::StreamKey,
-    gate::{ParkReason, DeliverySource},
+    gate::{DeliverySource, ParkReason},
     handler::{DeliveryCounts, Subscription},
     retry::RetryPolicy,
     store::Streamer,

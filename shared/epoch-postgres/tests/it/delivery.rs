@@ -105,7 +105,11 @@ async fn gap_on_bus_parks_until_missing_events_arrive() {
     bank.deposit(other, 1).await;
     let (events, gate) = (log(&bank).await, bank.subscription());
     let parked = gate.deliver(&events[2..], DeliverySource::Bus).await.unwrap();
-    assert_eq!(parked, DeliveryCounts { applied: 1, queued: 2, ..DeliveryCounts::default() }, "other aggregates continue");
+    assert_eq!(
+        parked,
+        DeliveryCounts { applied: 1, queued: 2, ..DeliveryCounts::default() },
+        "other aggregates continue"
+    );
     let waiting = epoch_postgres::dead_letters::list(&gate, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|letter| letter.version.get()).collect::<Vec<_>>(), [3, 4]);
     gate.deliver(&events[..2], DeliverySource::Bus).await.unwrap();

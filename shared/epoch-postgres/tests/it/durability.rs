@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Batch, CommandContext, Repository, gate::DeliverySource, handler::EventHandler, handler::Subscription, FastPath,
+    Batch, CommandContext, FastPath, Repository, gate::DeliverySource, handler::EventHandler, handler::Subscription,
 };
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, begin};
 use sqlx::{PgPool, postgres::PgPoolOptions};

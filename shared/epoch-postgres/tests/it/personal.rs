@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Position, Repository,
+    Aggregate, Batch, CommandContext, FastPath, Position, Repository,
     handler::EventHandler,
-    FastPath,
     message::Message,
     personal::{KeyStore, Keyring, KeyringError, MasterKey, MasterKeys, Opened, Sealed, SubjectKey},
     store::Streamer,

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use epoch::{
-    Aggregate, CommandContext, Id, Positions, Repository, Version, Versions,
+    Aggregate, CommandContext, FastPath, Id, Positions, Repository, Version, Versions,
     fold::StoredEvent,
-    FastPath,
     repository::PointInTime,
     snapshot::{SnapshotPolicy, SnapshotStore, Snapshots},
     store::{Append, AppendOutcome, Appender, NewEvent, StoreError, Streamer},

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use epoch::{
-    Aggregate, CommandContext, Repository, Version,
-    FastPath,
+    Aggregate, CommandContext, FastPath, Repository, Version,
     snapshot::{Snapshot, SnapshotPolicy, SnapshotStore, Snapshots},
     store::{Append, AppendOutcome, Appender, NewEvent},
     testkit::{Tallied, Tally, TallyEvent, snapshot_store_conformance},

@@ -7,9 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, CommandContext, ExecuteError, Id, Repository, Version,
-    VersionedState,
-    FastPath,
+    Aggregate, CommandContext, ExecuteError, FastPath, Id, Repository, Version, VersionedState,
     snapshot::{SnapshotPolicy, Snapshots},
     state::StateStore,
     store::{Appender, StoreError},
@@ -37,7 +35,11 @@ struct TwoTables {
 
 #[async_trait]
 impl StateStore<Tally, PgConnection> for TwoTables {
-    async fn get_by_id(&self, executor: &mut PgConnection, id: Uuid) -> Result<Option<VersionedState<Tally>>, StoreError> {
+    async fn get_by_id(
+        &self,
+        executor: &mut PgConnection,
+        id: Uuid,
+    ) -> Result<Option<VersionedState<Tally>>, StoreError> {
         let query =
             "select version, total, (select count(*) from counts c where c.id = t.id) from tallies t where id = $1";
         let row = sqlx::query(query).bind(id).fetch_optional(executor).await.map_err(|error| store_error(&error))?;
@@ -48,7 +50,12 @@ impl StateStore<Tally, PgConnection> for TwoTables {
         }))
     }
 
-    async fn persist(&self, executor: &mut PgConnection, id: Uuid, state: &VersionedState<Tally>) -> Result<(), StoreError> {
+    async fn persist(
+        &self,
+        executor: &mut PgConnection,
+        id: Uuid,
+        state: &VersionedState<Tally>,
+    ) -> Result<(), StoreError> {
         let write = async {
             let version = epoch_postgres::version_number(state.version);
             sqlx::query("delete from tallies where id = $1").bind(id).execute(&mut *executor).await?;

@@ -1,8 +1,7 @@
 //! A log of tallies, inserted directly.
 
 use epoch::{
-    DomainEvent,
-    FastPath,
+    DomainEvent, FastPath,
     testkit::{Tallied, TallyEvent},
 };
 use epoch_postgres::PgStore;

@@ -1,4 +1,4 @@
-//! Brokers that a test may harm.
+//! A broker that a test may kill.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,7 @@ use std::{
 
 use epoch::testkit::free_ports;
 
-/// A broker of this test's own, which it may kill.
+/// A broker that belongs to one test.
 pub(crate) struct PrivateBroker {
     dev: PathBuf,
     directory: PathBuf,
@@ -23,7 +23,7 @@ impl PrivateBroker {
         Self { dev, directory, port: free_ports(), tls: None }
     }
 
-    /// One that speaks TLS only, with `certificate.pem` and `key.pem` of this directory.
+    /// Returns a broker that accepts only TLS, with `certificate.pem` and `key.pem` of this directory.
     pub(crate) fn with_tls(tls: &Path) -> Self {
         let mut broker = Self::new();
         broker.tls = Some(tls.to_owned());
@@ -43,16 +43,17 @@ impl PrivateBroker {
         self.dev("start", Some(self.port))
     }
 
-    /// Whether it has written down that it has streams. In the first half second after the very first one it hasn't, and RabbitMQ 3.10
-    /// doesn't find them again when it is killed then.
-    pub(crate) fn remembers_streams(&self) -> bool {
+    /// Returns whether the broker has persisted that it has streams.
+    ///
+    /// RabbitMQ 3.10 does so half a second after the first stream is declared. If it is killed before, it loses all streams.
+    pub(crate) fn has_persisted_streams(&self) -> bool {
         let path = "data/catacloud@localhost/coordination/catacloud@localhost/names.dets";
         let names = std::fs::read(self.directory.join(path)).unwrap_or_default();
         let name = b"rabbit_stream_coordinator";
         names.windows(name.len()).any(|window| window == name)
     }
 
-    /// As in a crash.
+    /// Kills the broker without a shutdown.
     pub(crate) fn kill(&self) {
         self.dev("kill", None);
     }

@@ -1,4 +1,4 @@
-//! The bus on RabbitMQ keeps what every bus promises.
+//! The conformance suite of all buses, for the RabbitMQ bus.
 
 use std::sync::Arc;
 
@@ -37,12 +37,12 @@ impl BusFactory for Rabbit {
             let stream = format!("{}.{partition}", epoch::message::topic(&self.0.namespace, AGGREGATE));
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let stray = channel.basic_publish("".into(), stream.into(), options, b"hello", BasicProperties::default());
-            assert!(stray.await.unwrap().await.unwrap().take_message().is_none(), "there is such a stream");
+            assert!(stray.await.unwrap().await.unwrap().take_message().is_none(), "the stream exists");
         }
         true
     }
 
-    /// A batch of each stream.
+    /// One batch in each of the three streams.
     fn max_in_flight(&self) -> usize {
         1_500
     }

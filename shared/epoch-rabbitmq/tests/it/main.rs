@@ -1,15 +1,15 @@
-//! The bus against a real broker (`EPOCH_TEST_AMQP`); without one these tests say so and do nothing.
+//! Tests of the bus against a real broker (`EPOCH_TEST_AMQP`). Without one, the tests are skipped with a message.
 //!
-//! Every test has topics and groups of its own, and waits for conditions, never for time.
+//! Each test has its own topics and groups, and waits for conditions instead of fixed times.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod broker;
 #[path = "../../../epoch-registry/tests/it/confluent.rs"]
 mod confluent;
 mod conformance;
-#[path = "../../../epoch-registry/tests/it/framed.rs"]
-mod framed;
+#[path = "../../../epoch-registry/tests/it/framing_suite.rs"]
+mod framing_suite;
 mod outage;
 mod registry;
 mod support;

@@ -1,4 +1,4 @@
-//! With a schema registry.
+//! The RabbitMQ bus with a schema registry.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use lapin::{
 };
 
 use crate::{
-    framed::{AGGREGATE, Broker, ONE, TWO, framed},
+    framing_suite::{AGGREGATE, SCHEMA_V1, SCHEMA_V2, TestBroker, framing_suite},
     support::*,
 };
 
@@ -25,10 +25,10 @@ async fn rabbit() -> Option<Rabbit> {
 }
 
 #[async_trait]
-impl Broker for Rabbit {
+impl TestBroker for Rabbit {
     async fn bus(&self, registry: Option<Arc<dyn SchemaRegistry>>) -> Arc<dyn Bus> {
         let bus = match registry {
-            Some(registry) => RabbitBus::new_with(self.0.clone(), registry, &[TWO, ONE]),
+            Some(registry) => RabbitBus::new_with(self.0.clone(), registry, &[SCHEMA_V2, SCHEMA_V1]),
             None => RabbitBus::new(self.0.clone()),
         };
         Arc::new(bus.unwrap())
@@ -42,7 +42,7 @@ impl Broker for Rabbit {
         epoch::message::topic(&self.0.namespace, AGGREGATE)
     }
 
-    async fn bodies(&self, count: usize) -> Vec<Vec<u8>> {
+    async fn record_bodies(&self, count: usize) -> Vec<Vec<u8>> {
         let connection = Connection::connect(&self.0.url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel.basic_qos(10, BasicQosOptions::default()).await.unwrap();
@@ -56,18 +56,10 @@ impl Broker for Rabbit {
     }
 }
 
-framed! { rabbit();
-    events_are_framed_for_confluents_clients_and_come_back
-    a_registry_that_is_away_at_the_start_is_waited_for
-    what_was_numbered_before_needs_no_registry
-    events_wait_for_their_schema_while_the_registry_is_away
-    a_schema_that_the_registry_does_not_know_is_never_guessed_and_nothing_is_lost
-    a_consumer_that_waits_for_a_schema_can_be_stopped
-    a_schema_that_the_bus_was_not_given_is_not_published
-}
+framing_suite! { rabbit() }
 
 #[test]
-fn schemas_that_describe_no_event_are_refused_at_once() {
+fn new_with_rejects_schemas_that_describe_no_event() {
     let registry = Arc::new(HttpRegistry::new(&["http://127.0.0.1:1"]).unwrap());
     let invalid = RabbitBus::new_with(RabbitConfig::new("amqp://127.0.0.1:1"), registry, &["{}"]).err().unwrap();
     assert!(matches!(invalid, Error::Registry { source: RegistryError::Invalid(_) }), "{invalid}");

@@ -1,4 +1,4 @@
-//! Over TLS: whom the bus trusts, and what it says when it doesn't.
+//! TLS: trusted authorities and certificate errors.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -6,9 +6,9 @@ use epoch::bus::Bus;
 use epoch_rabbitmq::{Error, RabbitBus, RabbitConfig};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::{broker::PrivateBroker, support::*};
+use crate::{broker::PrivateBroker, framing_suite::publish_all, support::*};
 
-/// An authority that nobody knows.
+/// Creates a private certificate authority.
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new([]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -16,7 +16,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// Writes down a certificate for this host, and its key.
+/// Writes a certificate for this host and its key into the directory.
 fn certify(authority: &CertifiedIssuer<'static, KeyPair>, host: &str, directory: &Path) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
@@ -24,8 +24,8 @@ fn certify(authority: &CertifiedIssuer<'static, KeyPair>, host: &str, directory:
     fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
-/// What publishing and consuming say with these settings.
-async fn refusals(config: &RabbitConfig) -> [String; 2] {
+/// Returns the errors of consuming and publishing with these settings.
+async fn connection_errors(config: &RabbitConfig) -> [String; 2] {
     let bus = bus(config);
     let consuming = ConsumerTask::start(&bus, Recorder::new("distrustful")).end().await;
     let publishing = bus.publish(&events(&ids(1), 1..=1)).await;
@@ -33,7 +33,7 @@ async fn refusals(config: &RabbitConfig) -> [String; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_is_trusted_by_its_authority_only() {
+async fn broker_is_trusted_only_with_its_authority() {
     if config().is_none() {
         return;
     }
@@ -44,33 +44,33 @@ async fn a_broker_is_trusted_by_its_authority_only() {
     assert!(url.starts_with("amqps://"), "{url}");
     let trusting = |pem: &str| RabbitConfig { authorities: Some(pem.to_owned()), ..private(&url) };
 
-    // One among others is enough.
+    // The broker's authority may be one of several.
     let config = trusting(&format!("{}{}", other.pem(), ours.pem()));
     let (bus, recorder, published) = (bus(&config), Recorder::new("over_tls"), events(&ids(5), 1..=20));
     let consuming = ConsumerTask::start(&bus, recorder.clone());
-    publish(&bus, &published).await;
+    publish_all(&*bus, &published).await;
     recorder.wait_for(published.len()).await;
     consuming.stop().await.unwrap();
     recorder.assert_exactly_once_in_order(&published);
 
-    // Another authority, none but the public ones, and a host that the certificate isn't for.
+    // Another authority, only the public authorities, and another host than the certificate's.
     let elsewhere = RabbitConfig { url: url.replace("localhost", "127.0.0.1"), ..trusting(&ours.pem()) };
-    for (wrong, why) in
+    for (wrong, reason) in
         [(trusting(&other.pem()), "UnknownIssuer"), (private(&url), "UnknownIssuer"), (elsewhere, "not valid for name")]
     {
-        for refusal in refusals(&wrong).await {
-            assert!(refusal.starts_with("the broker's certificate is not accepted"), "{refusal}");
-            assert!(refusal.contains(why), "{refusal}");
+        for error in connection_errors(&wrong).await {
+            assert!(error.starts_with("the broker's certificate is not accepted"), "{error}");
+            assert!(error.contains(reason), "{error}");
         }
     }
 
-    // Without TLS there is nothing to be heard there.
+    // The broker does not accept connections without TLS.
     let plain = RabbitConfig { timeout: Duration::from_secs(2), ..private(url.replace("amqps", "amqp")) };
     assert!(self::bus(&plain).publish(&events(&ids(1), 1..=1)).await.is_err());
 }
 
 #[test]
-fn authorities_that_can_not_be_used_are_refused_at_once() {
+fn new_rejects_unusable_authorities() {
     let with = |url: &str, pem: &str| {
         let config = RabbitConfig { authorities: Some(pem.to_owned()), ..RabbitConfig::new(url) };
         RabbitBus::new(config).err()
@@ -80,7 +80,7 @@ fn authorities_that_can_not_be_used_are_refused_at_once() {
         let refused = with("amqps://localhost", pem);
         assert!(matches!(refused, Some(Error::Authorities { .. })), "{pem}: {refused:?}");
     }
-    let useless = with("amqp://localhost", &authority("ours").pem());
-    assert!(matches!(useless, Some(Error::Address { .. })), "{useless:?}");
+    let without_tls = with("amqp://localhost", &authority("ours").pem());
+    assert!(matches!(without_tls, Some(Error::Address { .. })), "{without_tls:?}");
     assert!(with("amqps://localhost", &authority("ours").pem()).is_none());
 }

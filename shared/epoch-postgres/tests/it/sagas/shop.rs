@@ -12,12 +12,10 @@ use std::{
 
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, CommandContext, Envelope, Repository, Timestamp, Version,
+    Aggregate, CommandContext, Envelope, FastPath, Metadata, Repository, Timestamp, Version,
     clock::{Clock, ManualClock},
-    Metadata,
     gate::DeliverySource,
     handler::Subscription,
-    FastPath,
     saga::Saga,
     store::Streamer,
 };

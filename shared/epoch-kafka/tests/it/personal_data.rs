@@ -1,4 +1,4 @@
-//! Persons are forgotten on topics that nobody can change any more.
+//! Erasure of personal data from topics that are never changed.
 
 use std::{
     sync::Arc,
@@ -34,7 +34,7 @@ const REGISTERED: &str = r#"{"type": "record", "name": "Registered", "fields": [
 
 epoch::events! { enum PersonEvent { Registered = [REGISTERED] } }
 
-/// A record as it lies on the topic.
+/// The raw content of a record.
 struct Record {
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
@@ -48,8 +48,8 @@ impl Record {
 
     fn read(&self) -> PersonEvent {
         let header = |name: &str| {
-            let found = self.headers.iter().find(|(header, _)| header == name);
-            found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+            let header = self.headers.iter().find(|(header, _)| header == name);
+            header.and_then(|(_, value)| std::str::from_utf8(value).ok())
         };
         let envelope = epoch::message::Message::read(header, &self.body.clone().into()).unwrap();
         envelope.decode().unwrap()
@@ -75,7 +75,7 @@ fn first_record(servers: &str, topic: &str) -> Record {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forgotten_person_stays_on_the_topic_and_nobody_can_read_it() {
+async fn sealed_data_on_a_topic_is_unreadable_after_forget() {
     let (config, person) = (config(), Uuid::now_v7());
     let bus = bus_with(&config, &["person"]).await;
     let store = Arc::new(MemoryKeyStore::new());
@@ -94,7 +94,7 @@ async fn a_forgotten_person_stays_on_the_topic_and_nobody_can_read_it() {
 
     let topic = topic(&config, "person");
     let record = first_record(&config.bootstrap_servers, &topic);
-    assert!(record.contains("Marylebone"), "the search finds what isn't sealed");
+    assert!(record.contains("Marylebone"), "unsealed data is readable");
     assert!(!record.contains(SECRET) && !record.contains("lovelace"));
     let PersonEvent::Registered(read) = record.read();
     assert_eq!(keyring.open(&read.email).await.unwrap(), Opened::Value(SECRET.to_owned()));
@@ -102,9 +102,9 @@ async fn a_forgotten_person_stays_on_the_topic_and_nobody_can_read_it() {
     keyring.forget(person).await.unwrap();
 
     let later = first_record(&config.bootstrap_servers, &topic);
-    assert_eq!(later.body, record.body, "the topic hasn't changed");
+    assert_eq!(later.body, record.body, "the topic is unchanged");
     let PersonEvent::Registered(read) = later.read();
-    // Also not a process that has the master key and remembers nothing.
+    // A new process with the master key and an empty cache cannot open it either.
     let other = Keyring::new(store, masters());
     for keyring in [&keyring, &other] {
         assert_eq!(keyring.open(&read.email).await.unwrap(), Opened::Forgotten);

@@ -1,4 +1,4 @@
-//! The bus on Kafka keeps what every bus promises.
+//! The conformance suite of all buses, for the Kafka bus.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ struct Kafka(KafkaConfig);
 
 impl Kafka {
     async fn start() -> Factory {
-        // A crashed consumer's batch is rolled back this soon.
+        // Limits the time until a crashed consumer's batch is rolled back.
         Arc::new(Self(KafkaConfig { drain_timeout: Duration::from_millis(500), ..config() }))
     }
 }
@@ -40,7 +40,7 @@ impl BusFactory for Kafka {
         true
     }
 
-    /// A batch of each partition.
+    /// One batch in each of the three partitions.
     fn max_in_flight(&self) -> usize {
         1_500
     }

@@ -1,7 +1,4 @@
-//! What all clients have in common: their log.
-//!
-//! The problem: librdkafka writes its log where nobody looks, and says over and over, in two ways, that a broker is away.
-//! The invariant: everything it says goes to `tracing` with the client's name as a field, and a lost connection once as a warning.
+//! librdkafka's log and faults, forwarded to `tracing` and metrics.
 
 use rdkafka::{
     ClientContext,
@@ -9,23 +6,23 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-/// Passes what librdkafka says on to `tracing`.
+/// Forwards the log of one client. A lost connection is logged once as a warning, although librdkafka reports it repeatedly.
 #[derive(Debug, Clone)]
-pub(crate) struct Log {
-    /// The client it comes from: `producer`, `admin` or a subscription's name.
+pub(crate) struct ClientLog {
+    /// The `client` field of the log: `producer`, `admin` or a subscription's name.
     pub(crate) client: String,
 }
 
-impl ClientContext for Log {
+impl ClientContext for ClientLog {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = self.client.as_str();
         match level {
-            // It warns of what we set on purpose, each time.
+            // librdkafka warns about settings that this crate sets on purpose.
             _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", client, facility, message),
-            // A consumer asks for an offset that the broker doesn't have. It begins again where the topic begins.
+            // The committed offset is past the end of the partition. librdkafka restarts at the beginning of the topic.
             RDKafkaLogLevel::Warning if facility == "OFFSET" => {
-                tracing::error!(target: "librdkafka", client, facility, message, "the broker has lost the end of a topic");
-                lost_tail(client);
+                tracing::error!(target: "librdkafka", client, facility, message, "broker lost the end of a topic");
+                count_lost_tail(client);
             }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -46,15 +43,15 @@ impl ClientContext for Log {
         metrics::counter!("epoch_bus_client_faults_total", "client" => client.to_owned(), "fault" => fault)
             .increment(1);
         if matches!(code, Some(AllBrokersDown | BrokerTransportFailure | Resolve)) {
-            // In the log already, with the broker's name, and not again and again.
-            tracing::debug!(client, %error, reason, "broker is out of reach");
+            // `log` has already reported it with the broker's name.
+            tracing::debug!(client, %error, reason, "broker unreachable");
         } else {
             tracing::warn!(client, %error, reason, "kafka client reports a fault");
         }
     }
 }
 
-/// A broker doesn't have any more what it had.
-pub(crate) fn lost_tail(subscription: &str) {
+/// Counts a lost topic end.
+pub(crate) fn count_lost_tail(subscription: &str) {
     metrics::counter!("epoch_bus_lost_tails_total", "subscription" => subscription.to_owned()).increment(1);
 }

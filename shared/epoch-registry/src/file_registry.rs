@@ -1,21 +1,19 @@
-//! A registry that is a directory of schemas.
+//! A schema registry backed by a directory, for installations without a registry server.
 //!
-//! The problem: readers that expect Confluent's wire format, in an installation that has no registry to run.
-//!
-//! The invariant: all who have the same directory give a schema the same number, without asking each other: it is folded out of the
-//! schema's fingerprint. Two schemas that would share one are an error when the directory is opened.
+//! The id of a schema is folded from its fingerprint. Processes with the same directory therefore use the same ids without
+//! coordination. Two schemas with the same id are an error when the directory is opened.
 
 use std::{collections::HashMap, fs, path::Path};
 
 use async_trait::async_trait;
 use epoch::avro::SchemaText;
 
-use crate::{RegistryError, SchemaRegistry};
+use crate::{error::RegistryError, schema_registry::SchemaRegistry};
 
-/// How deep schemas may lie: `schemas/<aggregate>/<Event>.avsc`, and one to spare.
-const DEPTH: u32 = 3;
+/// The maximum directory depth: `schemas/<aggregate>/<Event>.avsc` needs two levels, and one is spare.
+const MAX_DEPTH: u32 = 3;
 
-/// The schemas below a directory, as they were when it was opened.
+/// The schemas below a directory, read once when it is opened.
 pub struct FileRegistry {
     schemas: HashMap<u32, SchemaText>,
 }
@@ -24,19 +22,19 @@ impl FileRegistry {
     /// Reads all `.avsc` files below `directory`.
     ///
     /// # Errors
-    /// [`RegistryError::Directory`] names the file or directory that can't be used, and says why.
+    /// [`RegistryError::Directory`] with the path that cannot be read, is not a schema, or has another schema's id.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, RegistryError> {
         let mut schemas = HashMap::new();
         let mut open = vec![(directory.as_ref().to_owned(), 1)];
         while let Some((directory, depth)) = open.pop() {
-            for entry in fs::read_dir(&directory).map_err(|error| unusable(&directory, &error))? {
-                let path = entry.map_err(|error| unusable(&directory, &error))?.path();
-                if path.is_dir() && depth < DEPTH {
+            for entry in fs::read_dir(&directory).map_err(|error| directory_error(&directory, &error))? {
+                let path = entry.map_err(|error| directory_error(&directory, &error))?.path();
+                if path.is_dir() && depth < MAX_DEPTH {
                     open.push((path, depth + 1));
                 } else if path.extension().is_some_and(|extension| extension == "avsc") {
-                    let json = fs::read_to_string(&path).map_err(|error| unusable(&path, &error))?;
-                    let schema = SchemaText::parse(&json).map_err(|error| unusable(&path, &error))?;
-                    insert(&mut schemas, schema).map_err(|error| unusable(&path, &error))?;
+                    let json = fs::read_to_string(&path).map_err(|error| directory_error(&path, &error))?;
+                    let schema = SchemaText::parse(&json).map_err(|error| directory_error(&path, &error))?;
+                    insert(&mut schemas, schema).map_err(|error| directory_error(&path, &error))?;
                 }
             }
         }
@@ -44,25 +42,25 @@ impl FileRegistry {
     }
 }
 
-/// Takes a schema in, unless another one has its number.
+/// Adds a schema, unless another one has its id.
 fn insert(schemas: &mut HashMap<u32, SchemaText>, schema: SchemaText) -> Result<(), String> {
-    let number = number(&schema);
-    match schemas.get(&number) {
-        Some(other) if other.id != schema.id => Err(format!("schema {} has the same number {number}", other.record)),
+    let id = registry_id(&schema);
+    match schemas.get(&id) {
+        Some(other) if other.id != schema.id => Err(format!("schema {} has the same id {id}", other.record)),
         _ => {
-            schemas.insert(number, schema);
+            schemas.insert(id, schema);
             Ok(())
         }
     }
 }
 
-/// A positive number of 31 bits, since to Java's clients it is an `int`.
-fn number(schema: &SchemaText) -> u32 {
+/// Returns a schema's id: 31 bits, because Java clients read it as a signed `int`.
+fn registry_id(schema: &SchemaText) -> u32 {
     let [a, b, c, d, e, f, g, h] = schema.id.get().to_be_bytes();
     u32::from_be_bytes([(a ^ e) & 0x7F, b ^ f, c ^ g, d ^ h])
 }
 
-fn unusable(path: &Path, error: &impl ToString) -> RegistryError {
+fn directory_error(path: &Path, error: &impl ToString) -> RegistryError {
     RegistryError::Directory { path: path.display().to_string(), detail: error.to_string() }
 }
 
@@ -70,12 +68,12 @@ fn unusable(path: &Path, error: &impl ToString) -> RegistryError {
 impl SchemaRegistry for FileRegistry {
     async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let schema = SchemaText::parse(schema)?;
-        let number = number(&schema);
-        match self.schemas.get(&number) {
-            Some(known) if known.id == schema.id => Ok(number),
+        let id = registry_id(&schema);
+        match self.schemas.get(&id) {
+            Some(known) if known.id == schema.id => Ok(id),
             _ => Err(RegistryError::Refused {
                 subject: subject.to_owned(),
-                detail: format!("no file has schema {} of {}", schema.id, schema.record),
+                detail: format!("no file contains schema {} of {}", schema.id, schema.record),
             }),
         }
     }
@@ -91,13 +89,13 @@ mod tests {
 
     use epoch::{avro::SchemaText, event::SchemaId};
 
-    use super::{FileRegistry, RegistryError, SchemaRegistry, insert, number};
+    use super::{FileRegistry, RegistryError, SchemaRegistry, insert, registry_id};
 
     const MADE: &str = r#"{"type":"record","name":"Made","namespace":"test","fields":[]}"#;
     const LOST: &str = r#"{"type":"record","name":"Lost","namespace":"test","fields":[]}"#;
 
     #[tokio::test]
-    async fn a_directory_gives_each_schema_its_number() {
+    async fn directory_assigns_each_schema_a_stable_id() {
         let directory = tempfile::tempdir().unwrap();
         let below = directory.path().join("thing");
         fs::create_dir(&below).unwrap();
@@ -119,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_schema_is_named() {
+    fn open_names_the_file_that_is_not_a_schema() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("Bad.avsc"), r#"{"type":"long"}"#).unwrap();
         let error = FileRegistry::open(&directory).err().unwrap();
@@ -129,15 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn two_schemas_never_share_a_number() {
+    fn insert_rejects_a_schema_with_another_schemas_id() {
         let with = |id: u64, record: &str| SchemaText {
             id: SchemaId::new(id),
             record: record.to_owned(),
             json: String::new(),
         };
         let (one, other) = (with(0x0000_0001_0000_0002, "test.Made"), with(0x0000_0002_0000_0001, "test.Lost"));
-        assert_eq!((number(&one), number(&other)), (3, 3));
-        assert_eq!(number(&with(0xFFFF_FFFF_0000_0000, "x")), 0x7FFF_FFFF);
+        assert_eq!((registry_id(&one), registry_id(&other)), (3, 3));
+        assert_eq!(registry_id(&with(0xFFFF_FFFF_0000_0000, "x")), 0x7FFF_FFFF);
         let mut schemas = HashMap::new();
         insert(&mut schemas, one.clone()).unwrap();
         insert(&mut schemas, one).unwrap();

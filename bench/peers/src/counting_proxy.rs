@@ -1,9 +1,9 @@
-//! Counts what a client says to the server.
+//! A proxy that counts statements and round trips.
 //!
-//! The problem: `pg_stat_statements` must be loaded when the server starts, and most servers haven't it. A client's statements
-//! can be counted on the wire as well: each is one Execute or Query message, and each wait for the server one Sync or Query.
+//! `pg_stat_statements` must be loaded at server start, so it is often not available. The proxy counts protocol messages instead: each
+//! statement is one Execute or Query message, and each round trip one Sync or Query message.
 //!
-//! Nothing is measured in time through here.
+//! Times are not measured through the proxy.
 
 use std::sync::{
     Arc,
@@ -17,8 +17,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The most bytes of one message; more is a sign that the stream was misread.
-const LONGEST: usize = 64 * 1024 * 1024;
+/// The maximum size of a message in bytes. A larger one indicates a parse error.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -26,15 +26,15 @@ struct Counts {
     round_trips: AtomicU64,
 }
 
-/// A way to the server that counts.
-pub struct Wire {
+/// A proxy to the server.
+pub struct CountingProxy {
     pub port: u16,
     counts: Arc<Counts>,
     accepting: JoinHandle<()>,
 }
 
-impl Wire {
-    pub async fn to(host: &str, port: u16) -> Result<Self> {
+impl CountingProxy {
+    pub async fn start(host: &str, port: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let own = listener.local_addr()?.port();
         let counts = Arc::new(Counts::default());
@@ -43,44 +43,44 @@ impl Wire {
             let counts = Arc::clone(&counts);
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    // A connection ends when either side does; what it carried is counted.
-                    tokio::spawn(carry(client, server.clone(), Arc::clone(&counts)));
+                    // Errors are ignored: a connection ends when either side closes it.
+                    tokio::spawn(forward(client, server.clone(), Arc::clone(&counts)));
                 }
             }
         });
         Ok(Self { port: own, counts, accepting })
     }
 
-    /// Statements and round trips so far.
+    /// Returns the numbers of statements and round trips so far.
     pub fn counted(&self) -> (u64, u64) {
         (self.counts.statements.load(Ordering::SeqCst), self.counts.round_trips.load(Ordering::SeqCst))
     }
 }
 
-impl Drop for Wire {
+impl Drop for CountingProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-async fn carry(client: TcpStream, server: String, counts: Arc<Counts>) -> Result<()> {
-    let server = TcpStream::connect(server).await.context("the server")?;
+async fn forward(client: TcpStream, server: String, counts: Arc<Counts>) -> Result<()> {
+    let server = TcpStream::connect(server).await.context("connecting to the server")?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, mut to_client) = client.into_split();
     let (mut from_server, to_server) = server.into_split();
-    let answers = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let responses = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
     let counted = count(from_client, to_server, &counts).await;
-    answers.abort();
+    responses.abort();
     counted
 }
 
-/// Passes messages on. The first has no type; every other begins with one, and its length follows.
+/// Forwards and counts messages. The first message has no type byte; each other one has a type byte and a length.
 async fn count(client: tcp::OwnedReadHalf, mut server: tcp::OwnedWriteHalf, counts: &Counts) -> Result<()> {
     let mut client = tokio::io::BufReader::with_capacity(64 * 1024, client);
     let start = client.read_u32().await?;
     server.write_u32(start).await?;
-    pass(&mut client, &mut server, start).await?;
+    forward_body(&mut client, &mut server, start).await?;
     loop {
         server.flush().await?;
         let kind = client.read_u8().await?;
@@ -96,17 +96,17 @@ async fn count(client: tcp::OwnedReadHalf, mut server: tcp::OwnedWriteHalf, coun
         }
         server.write_u8(kind).await?;
         server.write_u32(length).await?;
-        pass(&mut client, &mut server, length).await?;
+        forward_body(&mut client, &mut server, length).await?;
     }
 }
 
-async fn pass(
+async fn forward_body(
     client: &mut tokio::io::BufReader<tcp::OwnedReadHalf>,
     server: &mut tcp::OwnedWriteHalf,
     length: u32,
 ) -> Result<()> {
-    let rest = usize::try_from(length)?.checked_sub(4).context("a length")?;
-    ensure!(rest <= LONGEST, "a message of {rest} bytes");
+    let rest = usize::try_from(length)?.checked_sub(4).context("invalid message length")?;
+    ensure!(rest <= MAX_MESSAGE, "message of {rest} bytes is too long");
     let mut body = vec![0; rest];
     client.read_exact(&mut body).await?;
     server.write_all(&body).await?;

@@ -19,11 +19,11 @@ use rdkafka::{
 
 use crate::support::*;
 
-/// One process: counts what came to it, then the gate that all share.
-fn process(gate: &Arc<Gate>, came: &Arc<AtomicUsize>) -> Arc<dyn Subscription> {
-    let came = Arc::clone(came);
-    around(gate, move |gate, events| {
-        came.fetch_add(events.len(), Ordering::SeqCst);
+/// Returns the subscription of one process, which counts its events and delivers them to the shared gate.
+fn process(gate: &Arc<Gate>, received: &Arc<AtomicUsize>) -> Arc<dyn Subscription> {
+    let received = Arc::clone(received);
+    wrap(gate, move |gate, events| {
+        received.fetch_add(events.len(), Ordering::SeqCst);
         async move {
             tokio::time::sleep(Duration::from_millis(2)).await;
             gate.deliver(events, DeliverySource::Bus).await
@@ -33,13 +33,13 @@ fn process(gate: &Arc<Gate>, came: &Arc<AtomicUsize>) -> Arc<dyn Subscription> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebalance_under_load_loses_and_repeats_nothing() {
+async fn rebalance_under_load_applies_each_event_once() {
     let config = KafkaConfig { partitions: 6, ..config() };
     let bus = bus_with(&config, &["file"]).await;
     let other_bus = Arc::new(epoch_kafka::KafkaBus::connect(config.clone()).unwrap());
     let (gate, ids) = (gate("rebalancing", &["file"]), ids(20));
     let [one, other, again] = [0; 3].map(|_| Arc::new(AtomicUsize::new(0)));
-    let came = |counter: &AtomicUsize| counter.load(Ordering::SeqCst) > 200;
+    let is_busy = |counter: &AtomicUsize| counter.load(Ordering::SeqCst) > 200;
 
     let first = ConsumerTask::start(&bus, process(&gate, &one));
     let mut first = Some(first);
@@ -47,21 +47,21 @@ async fn a_rebalance_under_load_loses_and_repeats_nothing() {
     let mut published = Vec::new();
     let start = std::time::Instant::now();
     let mut pace = tokio::time::interval(Duration::from_millis(5));
-    while !came(&again) {
-        assert!(start.elapsed() < 2 * LIMIT, "came: {one:?}, {other:?}, {again:?}");
+    while !is_busy(&again) {
+        assert!(start.elapsed() < 2 * LIMIT, "received: {one:?}, {other:?}, {again:?}");
         pace.tick().await;
         if published.len() > count(&gate) + 2_000 {
-            // The mock cluster forgets what is more than a few thousand events old.
+            // The mock cluster drops records that are more than a few thousand events old.
             continue;
         }
         let version = published.len() as u64 / ids.len() as u64 + 1;
         let batch = events("file", &ids, version..=version);
         bus.publish(&batch).await.unwrap();
         published.extend(batch);
-        if second.is_none() && came(&one) {
+        if second.is_none() && is_busy(&one) {
             second = Some(ConsumerTask::start(&other_bus, process(&gate, &other)));
         }
-        if came(&other)
+        if is_busy(&other)
             && let Some(first) = first.take()
         {
             first.stop().await.unwrap();
@@ -72,22 +72,22 @@ async fn a_rebalance_under_load_loses_and_repeats_nothing() {
     for consuming in [second, third].into_iter().flatten() {
         consuming.stop().await.unwrap();
     }
-    assert_exactly_once(&seen(&gate), &published);
+    assert_exactly_once(&received(&gate), &published);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebalance_every_second_during_load_loses_and_turns_round_nothing() {
-    /// Times that the second process comes or goes.
+async fn rebalances_every_second_neither_lose_nor_reorder() {
+    /// The number of times that the second process joins or leaves.
     const REBALANCES: usize = 6;
     let config = KafkaConfig { partitions: 6, ..config() };
     let buses = [bus_with(&config, &["file"]).await, Arc::new(epoch_kafka::KafkaBus::connect(config.clone()).unwrap())];
     let (gate, ids) = (gate("restless", &["file"]), ids(20));
-    // What the bus hands over, before the gate puts it right.
-    let handed = Arc::new(std::sync::Mutex::new(Seen::new()));
+    // The events before the gate drops duplicates.
+    let delivered = Arc::new(std::sync::Mutex::new(EventLog::new()));
     let member = || {
-        let handed = Arc::clone(&handed);
-        around(&gate, move |gate, events| {
-            handed.lock().unwrap().extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
+        let delivered = Arc::clone(&delivered);
+        wrap(&gate, move |gate, events| {
+            delivered.lock().unwrap().extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
             async move {
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 gate.deliver(events, DeliverySource::Bus).await
@@ -97,13 +97,13 @@ async fn a_rebalance_every_second_during_load_loses_and_turns_round_nothing() {
     };
     let staying = ConsumerTask::start(&buses[0], member());
     let mut second = None;
-    let (mut published, mut turns) = (Vec::new(), 0);
+    let (mut published, mut rebalances) = (Vec::new(), 0);
     let mut pace = tokio::time::interval(Duration::from_millis(5));
-    let mut turn = tokio::time::interval(Duration::from_secs(1));
-    while turns < REBALANCES {
+    let mut rebalance = tokio::time::interval(Duration::from_secs(1));
+    while rebalances < REBALANCES {
         tokio::select! {
-            _ = turn.tick() => {
-                turns += 1;
+            _ = rebalance.tick() => {
+                rebalances += 1;
                 second = match second.take() {
                     Some(leaving) => {
                         ConsumerTask::stop(leaving).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_rebalance_every_second_during_load_loses_and_turns_round_nothing() {
                     None => Some(ConsumerTask::start(&buses[1], member())),
                 };
             }
-            // The mock cluster forgets what is more than a few thousand events old.
+            // The mock cluster drops records that are more than a few thousand events old.
             _ = pace.tick(), if published.len() < count(&gate) + 2_000 => {
                 let version = published.len() as u64 / ids.len() as u64 + 1;
                 let batch = events("file", &ids, version..=version);
@@ -125,17 +125,17 @@ async fn a_rebalance_every_second_during_load_loses_and_turns_round_nothing() {
     for consuming in second.into_iter().chain([staying]) {
         consuming.stop().await.unwrap();
     }
-    assert_exactly_once(&seen(&gate), &published);
+    assert_exactly_once(&received(&gate), &published);
     let mut next = std::collections::HashMap::new();
-    for (id, version) in handed.lock().unwrap().iter() {
+    for (id, version) in delivered.lock().unwrap().iter() {
         let next = next.entry(*id).or_insert(1);
-        assert!(version <= next, "{version} of {id} came before {next}");
+        assert!(version <= next, "version {version} of {id} arrived before {next}");
         *next = (*next).max(version + 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_delivered_is_committed_when_it_stops() {
+async fn stop_commits_the_delivered_offsets() {
     let config = config();
     let bus = bus_with(&config, &["file"]).await;
     let gate = gate("committing", &["file"]);
@@ -145,14 +145,14 @@ async fn what_was_delivered_is_committed_when_it_stops() {
     wait_for_events(&gate, published.len()).await;
     consuming.stop().await.unwrap();
 
-    let asking: BaseConsumer = ClientConfig::new()
+    let observer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &config.bootstrap_servers)
         .set("group.id", config.group("committing"))
         .create()
         .unwrap();
     let mut partitions = TopicPartitionList::new();
     partitions.add_partition_range(&topic(&config, "file"), 0, config.partitions - 1);
-    let committed = asking.committed_offsets(partitions, LIMIT).unwrap();
+    let committed = observer.committed_offsets(partitions, LIMIT).unwrap();
     let offsets = committed.elements().into_iter().map(|element| match element.offset() {
         Offset::Offset(offset) => usize::try_from(offset).unwrap(),
         _ => 0,
@@ -161,7 +161,7 @@ async fn what_was_delivered_is_committed_when_it_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lag_is_shown() {
+async fn lag_metric_counts_unprocessed_events() {
     let mut config = KafkaConfig { partitions: 1, ..config() };
     config.settings.insert("statistics.interval.ms".to_owned(), "200".to_owned());
     let bus = bus_with(&config, &["file"]).await;
@@ -171,7 +171,7 @@ async fn the_lag_is_shown() {
     bus.publish(&events("file", &ids(10), 1..=30)).await.unwrap();
     let permits = Arc::new(tokio::sync::Semaphore::new(0));
     let gate = gate("lagging", &["file"]);
-    let subscription = around(&gate, {
+    let subscription = wrap(&gate, {
         let permits = Arc::clone(&permits);
         move |gate, events| {
             let permits = Arc::clone(&permits);
@@ -183,8 +183,8 @@ async fn the_lag_is_shown() {
         }
     });
     let consuming = ConsumerTask::start(&bus, subscription);
-    wait_until("all are behind", || lag() == Some(300.0)).await;
+    wait_until("the lag is 300", || lag() == Some(300.0)).await;
     permits.add_permits(1_000);
-    wait_until("none is behind", || lag() == Some(0.0)).await;
+    wait_until("the lag is 0", || lag() == Some(0.0)).await;
     consuming.stop().await.unwrap();
 }

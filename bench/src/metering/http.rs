@@ -1,14 +1,12 @@
-//! Billing, asked over HTTP.
+//! The billing service over HTTP.
 //!
-//! The problem: what an answer costs within the process leaves out who asks, the account, the plan that says how files are shared, and
-//! JSON. The invariant: nothing of the service is replaced. Its router listens on a socket of this machine, its accounts are opened and
-//! pinned to a plan by operators' requests, and a question is a request of an organization's key.
+//! Queries in the process omit authentication, the account, the plan's sharing rule and JSON. Here, the unchanged service listens on a
+//! local socket. Operator requests open its accounts and assign a plan, and each query is a request with an organization's key.
 
 use anyhow::{Context, Result};
-use billing::BillingService;
+use billing::{BillingService, domain::span::Window};
 use futures::{StreamExt, TryStreamExt, stream};
 use http_kit::{Caller, Role, Secrets, server};
-use rating::calendar::span::Window;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use service_host::{
     health::Health,
@@ -22,15 +20,15 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How many accounts are opened at a time.
-const AT_A_TIME: usize = 8;
+/// The number of accounts that are opened concurrently.
+const CONCURRENT_ACCOUNTS: usize = 8;
 
-/// Billing's door.
-pub struct Door {
+/// A running billing service and its client.
+pub struct BillingServer {
     peer: Peer,
     stop: CancellationToken,
     served: JoinHandle<()>,
-    /// Its appender ends with it.
+    /// Keeps the service's appender running.
     _running: RunningService,
 }
 
@@ -68,9 +66,9 @@ struct Created {
     id: Uuid,
 }
 
-/// What is looked at of an answer; all of it is received.
+/// The checked part of a usage response. The whole response is received.
 #[derive(Deserialize)]
-struct Answer {
+struct UsageResponse {
     storage: Storage,
     compute: Compute,
 }
@@ -85,10 +83,10 @@ struct Compute {
     days: Vec<IgnoredAny>,
 }
 
-impl Door {
-    /// The door of the service on a database, in which each of these organizations has an account and a plan.
-    pub async fn open(database_url: &str, organizations: &[Uuid]) -> Result<Self> {
-        // What is counted costs something, too.
+impl BillingServer {
+    /// Starts the service on a database, and opens an account with a plan for each of these organizations.
+    pub async fn start(database_url: &str, organizations: &[Uuid]) -> Result<Self> {
+        // Metrics are part of the measured cost.
         telemetry::metrics_handle()?;
         let mut supervisor = Supervisor::new(CancellationToken::new());
         let roles = Roles { serve: true, project: false, relay: false };
@@ -100,15 +98,18 @@ impl Door {
         let serving = server::serve(listener, server::finish(running.router.clone()), stop.clone());
         let served = tokio::spawn(async move {
             if let Err(error) = serving.await {
-                eprintln!("the door: {error}");
+                eprintln!("billing server failed: {error}");
             }
         });
         let peer = Peer::new("bench", format!("http://{address}").parse()?, Secrets::new(SECRET)?)?;
-        let door = Self { peer, stop, served, _running: running };
-        let plan = door.plan().await?;
-        // The same keys in each run: an account that is there already stays as it is.
-        stream::iter(organizations).map(Ok).try_for_each_concurrent(AT_A_TIME, |id| door.account(*id, plan)).await?;
-        Ok(door)
+        let billing = Self { peer, stop, served, _running: running };
+        let plan = billing.plan().await?;
+        // Constant idempotency keys: an account from an earlier run is kept.
+        stream::iter(organizations)
+            .map(Ok)
+            .try_for_each_concurrent(CONCURRENT_ACCOUNTS, |id| billing.account(*id, plan))
+            .await?;
+        Ok(billing)
     }
 
     async fn plan(&self) -> Result<Uuid> {
@@ -121,8 +122,8 @@ impl Door {
 
     async fn account(&self, organization: Uuid, plan: Uuid) -> Result<()> {
         let account = format!("/api/v1/admin/organizations/{organization}/account");
-        let post = |path: &str, what: &str| {
-            self.peer.post(path, &format!("bench-{what}-{organization}")).as_caller(Caller::operator())
+        let post = |path: &str, step: &str| {
+            self.peer.post(path, &format!("bench-{step}-{organization}")).as_caller(Caller::operator())
         };
         let open = Open { currency: "EUR", time_zone: "Europe/Madrid" };
         post(&account, "open").json(&open).send().await.context("opening an account")?;
@@ -131,19 +132,19 @@ impl Door {
         Ok(())
     }
 
-    /// A month by day, with its files, jobs and users, as an organization's key asks for it.
+    /// Requests the usage of a month by day, with its files, jobs and users, with an organization's key.
     pub async fn usage(&self, organization: Uuid, window: Window) -> Result<()> {
         let (from, to, as_of) = (window.period.start(), window.period.end(), window.as_of);
         let path = format!(
             "/api/v1/organizations/{organization}/usage?from={from}&to={to}&time_zone=Europe/Madrid&as_of={as_of}"
         );
         let caller = Caller::key(Uuid::nil(), organization, Role::Viewer);
-        let Answer { storage, compute } = self.peer.get(&path).as_caller(caller).receive().await?;
-        anyhow::ensure!(storage.days.len() >= 28 && compute.days.len() == storage.days.len(), "days");
+        let UsageResponse { storage, compute } = self.peer.get(&path).as_caller(caller).receive().await?;
+        anyhow::ensure!(storage.days.len() >= 28 && compute.days.len() == storage.days.len(), "missing days");
         Ok(())
     }
 
-    /// Answers what was asked, and ends.
+    /// Finishes open requests and stops the service.
     pub async fn close(self) -> Result<()> {
         self.stop.cancel();
         Ok(self.served.await?)
