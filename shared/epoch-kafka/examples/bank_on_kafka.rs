@@ -10,7 +10,7 @@ use std::{env, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use async_trait::async_trait;
 use epoch::{
-    Aggregate, Batch, CommandContext, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler, FastPath,
+    Aggregate, Batch, CommandContext, FastPath, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler,
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, connect, migrate};

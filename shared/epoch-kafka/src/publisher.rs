@@ -285,8 +285,7 @@ mod tests {
     use std::{borrow::Cow, sync::Arc, time::Duration};
 
     use epoch::{
-        CommandContext,
-        Metadata,
+        CommandContext, Metadata,
         envelope::Envelope,
         event::SchemaId,
         timestamp::Timestamp,

@@ -19,7 +19,7 @@ const MAX_TEXT_BYTES: usize = 4 * 1024;
 
 /// Responds 404 to a path without a route.
 pub async fn not_found(OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::not_found(format!("no resource at {}", uri.path()))
+    Problem::not_found(format!("there is no resource at {}", uri.path()))
 }
 
 /// Responds 405 to a method that the route does not support. axum adds `Allow`.

@@ -54,7 +54,7 @@ pub enum BusConfig {
 }
 
 impl BusConfig {
-    /// Returns the name of the bus for people. It contains no address, since anybody can read it on the console's start page.
+    /// Returns the name of the bus for people. It has no address: the start page of the console is public.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

@@ -71,7 +71,7 @@ struct Cli<E: ExtraCommands> {
 #[derive(Subcommand)]
 enum Command<E: ExtraCommands> {
     #[command(flatten)]
-    Service(ServiceCommand),
+    Service(Box<ServiceCommand>),
     #[command(flatten)]
     Extra(E),
 }
@@ -114,7 +114,7 @@ pub async fn run_with<S: Service, E: ExtraCommands>() -> ExitCode {
 async fn run_command<S: Service, E: ExtraCommands>(cli: Cli<E>) -> ExitCode {
     match cli.command {
         Command::Extra(command) => command.run(),
-        Command::Service(command) => run_main(S::NAME, &cli.log, execute::<S>(command)).await,
+        Command::Service(command) => run_main(S::NAME, &cli.log, execute::<S>(*command)).await,
     }
 }
 

@@ -52,7 +52,7 @@ async fn execute<S: Service>(operation: AnyOperation) -> Result<(), OperationErr
             let opened = OperatedService::open::<S>(&common.process)?;
             let gate = opened.subscription(&subscription).await?;
             let reached = replay(&opened.service.store, &gate, Position::new(from)).await?;
-            let text = format!("subscription {subscription} is at position {reached}");
+            let text = format!("replayed {subscription} up to position {reached}");
             Ok(Output::new(common.json)
                 .line(&text, &json!({ "subscription": subscription, "position": reached.get() }))?)
         }

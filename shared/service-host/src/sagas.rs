@@ -1,6 +1,6 @@
 //! The sagas of a service, with the workers that fire their timers and send their effects.
 //!
-//! The workers run wherever the service projects. They are supervised, and at shutdown they finish the work they have
+//! The workers run in each process with the project role. They are supervised, and at shutdown they finish the work they have
 //! started. A saga with effects can only be built with an [`EffectSender`].
 
 use std::{convert::Infallible, sync::Arc, time::Duration};

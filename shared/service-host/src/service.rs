@@ -41,7 +41,7 @@ pub trait Service: 'static {
     ///
     /// # Errors
     /// [`ServiceError`] when a setting of the service is invalid.
-    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError>;
+    fn assemble(context: &ServiceContext) -> Result<ServiceParts, ServiceError>;
 }
 
 /// The resources that a process provides to a service.

@@ -28,9 +28,8 @@ use contracts::{
     plan::{self, Charge, PlanEvent, PlanPublished, PlanRetired, Tier},
 };
 use epoch::{
-    Envelope, Position, Timestamp, Version,
+    Envelope, Metadata, Position, Timestamp, Version,
     avro::{AvroCodec, AvroEvent},
-    Metadata,
     event::{DomainEvent, EncodedEvent, SchemaId},
     message::Message,
 };

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use epoch::{Aggregate, Batch, CommandContext, Position, Repository, handler::EventHandler, FastPath};
+use epoch::{Aggregate, Batch, CommandContext, FastPath, Position, Repository, handler::EventHandler};
 use epoch_kafka::{KafkaBus, KafkaConfig};
 use epoch_postgres::{
     HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, testkit::TestDatabase, version_number,

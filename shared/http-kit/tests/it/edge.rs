@@ -30,7 +30,7 @@ use crate::support::{assert_problem, jobs, member, request, send};
 
 const MIB: usize = 1024 * 1024;
 
-/// What the handler of an upload received.
+/// The part of an upload that reached the handler.
 #[derive(Debug, PartialEq, Eq)]
 struct Upload {
     bytes: usize,

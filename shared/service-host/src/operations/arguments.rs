@@ -80,7 +80,7 @@ pub struct ParkedStream {
 
 #[derive(Debug, Subcommand)]
 pub enum RelayCommand {
-    /// Prints how far the bus is behind the event store
+    /// Prints the position of the relay and its lag
     Status {
         /// Prints JSON
         #[arg(long)]

@@ -188,8 +188,8 @@ impl Service for Notes {
         Vec::new()
     }
 
-    fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
-        let commands = Commands(Repository::new(host.store.clone()));
+    fn assemble(context: &ServiceContext) -> Result<ServiceParts, ServiceError> {
+        let commands = Commands(Repository::new(context.store.clone()));
         let saga = PgSaga::new(Reminder, commands).with_clock(Arc::clone(&WORLD.clock) as Arc<dyn Clock>);
         Ok(ServiceParts {
             router: Router::new(),
