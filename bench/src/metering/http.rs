@@ -4,7 +4,7 @@
 //! local socket. Operator requests open its accounts and assign a plan, and each query is a request with an organization's key.
 
 use anyhow::{Context, Result};
-use billing::{BillingService, domain::span::Window};
+use billing::BillingService;
 use futures::{StreamExt, TryStreamExt, stream};
 use http_kit::{Caller, Role, Secrets, server};
 use serde::{Deserialize, Serialize, de::IgnoredAny};

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::Router;
-use epoch::{bus::Bus, handler::Subscription as _, FastPath};
+use epoch::{FastPath, bus::Bus, handler::Subscription as _};
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, Relay, is_transient, migrate};
 use sqlx::{PgPool, migrate::MigrateError};
 use tokio::{task::AbortHandle, time::Instant};
