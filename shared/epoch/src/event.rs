@@ -1,4 +1,5 @@
-//! Domain events: their types, their Avro encoding, their versions, and the [`Envelope`](envelope::Envelope) that carries one.
+//! Domain events: their types, their Avro encoding, their versions, and the [`Envelope`](envelope::Envelope) that carries
+//! one.
 
 pub mod avro;
 mod codec_error;
