@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use axum::{Router, extract::FromRef, routing::post};
 use epoch::{
-    Aggregate, CommandContext, ExecutionOutcome, Repository, Version,
+    Aggregate, ExecutionOutcome, Repository, Version,
     envelope::StreamKey,
-    store::{Appender, CommandLookup, StoreError},
+    store::{CommandLookup, StoreError},
 };
 use epoch_postgres::{PgStore, Progress, WaitError};
 use http_kit::{
@@ -144,25 +144,6 @@ async fn wait_for_version<A: Owned>(
             Err(min_version::not_reached(wanted, reached))
         }
         Err(WaitError::Store(error)) => Err(error.into()),
-    }
-}
-
-/// The answer of a request that came before under the same key, if there is one, or else `refusal`: what was checked
-/// outside the aggregate may have changed since.
-async fn first_answer_or(
-    store: &PgStore,
-    context: &CommandContext,
-    refusal: Problem,
-) -> Result<ExecutionOutcome, Problem> {
-    let Some(idempotency) = &context.idempotency else { return Err(refusal) };
-    match store.find_command(context.command_id, &idempotency.fingerprint).await? {
-        Some(CommandLookup::Same(record)) => Ok(ExecutionOutcome {
-            aggregate_id: record.aggregate_id,
-            version: record.version,
-            appended: 0,
-            repeated: true,
-        }),
-        Some(CommandLookup::Other) | None => Err(refusal),
     }
 }
 

@@ -7,10 +7,7 @@
 
 use std::time::Duration;
 
-use epoch::{
-    CommandContext, ExecuteError, ExecutionOutcome, Repository, Version,
-    store::{Appender, CommandLookup},
-};
+use epoch::{CommandContext, ExecutionOutcome, Repository, Version};
 use epoch_postgres::{PgStore, PgTx};
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -47,8 +44,8 @@ pub(crate) async fn assign_oldest(
     claim: &Claim,
     stop: &CancellationToken,
 ) -> Result<Option<(Uuid, Version)>, Failure> {
-    if let Some(first) = first_answer(store, &claim.context).await? {
-        return Ok(Some(first));
+    if let Some(first) = jobs.find_repeated(&claim.context).await? {
+        return Ok(Some((first.aggregate_id, first.version)));
     }
     let deadline = Instant::now() + claim.wait;
     loop {
@@ -60,16 +57,6 @@ pub(crate) async fn assign_oldest(
         if left.is_zero() || stopped {
             return Ok(None);
         }
-    }
-}
-
-/// What the same claim was answered before.
-async fn first_answer(store: &PgStore, context: &CommandContext) -> Result<Option<(Uuid, Version)>, Failure> {
-    let Some(idempotency) = &context.idempotency else { return Ok(None) };
-    match store.find_command(context.command_id, &idempotency.fingerprint).await? {
-        None => Ok(None),
-        Some(CommandLookup::Same(record)) => Ok(Some((record.aggregate_id, record.version))),
-        Some(CommandLookup::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }.into()),
     }
 }
 

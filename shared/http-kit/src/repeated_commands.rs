@@ -21,7 +21,7 @@ where
     A: Aggregate<Error: IntoProblem>,
     S: EventStore,
 {
-    match repository.repeated(context).await {
+    match repository.find_repeated(context).await {
         Ok(Some(executed)) => Ok(executed),
         Ok(None) | Err(ExecuteError::CommandReused { .. }) => Err(refusal),
         Err(error) => Err(error.into()),

@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use epoch::Timestamp;
-use http_kit::{ApiPath, Command, CommandResponse, Problem, Role};
+use http_kit::{ApiPath, Command, CommandResponse, Problem, Role, repeated_commands::first_result_or};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, first_answer_or, require_owned};
+use super::{Api, require_owned};
 use crate::{
     domain::{
         job::{CreateJob, JobCommand},
@@ -82,7 +82,7 @@ pub(crate) async fn create_job(
             });
             api.jobs.create(Uuid::now_v7(), &create, &context).await?
         }
-        Err(refusal) => first_answer_or(&api.store, &context, refusal).await?,
+        Err(refusal) => first_result_or(&api.jobs, &context, refusal).await?,
     };
     Ok(CommandResponse::created(&executed, |id| format!("/api/v1/organizations/{organization}/jobs/{id}")))
 }
@@ -133,7 +133,7 @@ pub(crate) async fn replace_job_files(
     let file_ids = command.body.file_ids;
     let context = command.context.for_tenant(organization);
     if let Err(refusal) = require_complete(api.store.pool(), organization, &file_ids).await {
-        return Ok(first_answer_or(&api.store, &context, refusal).await?.into());
+        return Ok(first_result_or(&api.jobs, &context, refusal).await?.into());
     }
     Ok(api.jobs.execute(job, &JobCommand::ReplaceFiles { file_ids }, &context).await?.into())
 }
@@ -163,7 +163,7 @@ pub(crate) async fn queue_job(
     command.caller.at_least(Role::Member)?;
     let context = command.context.for_tenant(organization);
     if let Err(refusal) = api.standing.require(organization).await {
-        return Ok(first_answer_or(&api.store, &context, refusal).await?.into());
+        return Ok(first_result_or(&api.jobs, &context, refusal).await?.into());
     }
     Ok(api.jobs.execute(job, &JobCommand::Queue, &context).await?.into())
 }
