@@ -22,9 +22,9 @@ use crate::{
         job::{Job, JobCommand},
         machine_type::MachineType,
     },
-    failure::Failure,
     leases,
     projections::jobs::{self, WaitingJob},
+    transaction_error::Failure,
 };
 
 /// How often to look for a job while none waits.

@@ -2,6 +2,6 @@
 
 pub mod job;
 pub mod job_configuration;
-pub mod machine_clock;
 pub mod machine_type;
-pub mod text;
+pub mod reported_instant;
+pub mod validation;

@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::{
     domain::job::{Job, JobCommand},
-    failure::Failure,
-    moments::Moments,
+    timeline::Moments,
+    transaction_error::Failure,
 };
 
 /// How long a machine may be silent, in milliseconds.
@@ -27,10 +27,10 @@ pub(crate) const LEASE_MS: i64 = 15_000;
 /// How often expired leases are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-const GRANT: &str = include_str!("leases/grant.sql");
-const RENEW: &str = include_str!("leases/renew.sql");
-const EXPIRED: &str = include_str!("leases/expired.sql");
-const TAKE_EXPIRED: &str = include_str!("leases/take_expired.sql");
+const GRANT: &str = include_str!("leases/grant_lease.sql");
+const RENEW: &str = include_str!("leases/renew_lease.sql");
+const EXPIRED: &str = include_str!("leases/list_expired_leases.sql");
+const TAKE_EXPIRED: &str = include_str!("leases/delete_expired_lease.sql");
 
 /// Gives a machine its lease of a job, in the transaction that assigns the job.
 pub(crate) async fn grant(connection: &mut PgConnection, job: Uuid, machine: Uuid) -> Result<(), sqlx::Error> {

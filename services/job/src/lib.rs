@@ -4,15 +4,15 @@
 //! work, and tell how it ended. [`domain`] decides all of that; projections make it readable; leases notice machines that
 //! went away.
 
-mod api;
+mod budget_check;
 mod claims;
 pub mod domain;
-mod failure;
+mod http;
 mod input_files;
 mod leases;
-mod moments;
 mod projections;
-mod standing;
+mod timeline;
+mod transaction_error;
 
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ use service_kit::{
 use sqlx::migrate::Migrator;
 
 use crate::{
-    api::Api,
+    budget_check::Standing,
+    http::Api,
     projections::{job_configurations::JobConfigurations, jobs::Jobs, known_files::KnownFiles},
-    standing::Standing,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -73,7 +73,7 @@ impl Service for JobService {
         let store = host.store.clone();
         let leases: Task = Arc::new(move |stop| leases::watch(store.clone(), jobs.clone(), stop).map(Ok).boxed());
         let handlers: Vec<Arc<dyn PgHandler>> = vec![Arc::new(JobConfigurations), Arc::new(Jobs), Arc::new(KnownFiles)];
-        let (router, openapi) = api::routes(api);
+        let (router, openapi) = http::routes(api);
         Ok(Assembled { router, openapi, handlers, sagas: Vec::new(), tasks: vec![("leases", leases)] })
     }
 }

@@ -11,11 +11,11 @@ use service_kit::http_client::PeerError;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    file_service::FileService,
+    file_client::FileService,
     interruption::Interruptions,
-    job_service::{Assignment, JobService},
+    job_client::{Assignment, JobService},
     outputs::{self, Outputs},
-    process::{self, Exit, Program},
+    program::{self, Exit, Program},
     report::Report,
     settings::Limits,
     staging::stage,
@@ -84,7 +84,7 @@ impl Execution<'_> {
     async fn run_program(&self, dir: &JobDir, clock: Stopwatch) -> Report {
         let timeout = self.job.timeout();
         let program = Program { job: self.job.job_id, command: &self.job.command, timeout };
-        let ran = match process::run(&program, dir, self.limits, &self.interruptions, clock).await {
+        let ran = match program::run(&program, dir, self.limits, &self.interruptions, clock).await {
             Ok(ran) => ran,
             Err(error) => return Report::failed(clock.now(), &error.to_string()),
         };

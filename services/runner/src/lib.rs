@@ -10,13 +10,13 @@
 
 mod capture;
 mod execution;
-mod file_service;
+mod file_client;
 mod input_name;
 mod interruption;
-mod job_service;
+mod job_client;
 mod outputs;
-mod process;
 mod process_group;
+mod program;
 mod report;
 mod retry;
 mod runner;

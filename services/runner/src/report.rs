@@ -6,7 +6,7 @@ use epoch::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{interruption::Interruption, process::Exit};
+use crate::{interruption::Interruption, program::Exit};
 
 /// The longest reason, in characters.
 const MAX_REASON_CHARS: usize = 500;
@@ -123,7 +123,7 @@ mod tests {
     use epoch::Timestamp;
 
     use super::{MAX_REASON_CHARS, Outcome, Report};
-    use crate::process::Exit;
+    use crate::program::Exit;
 
     fn of(raw_status: i32) -> Report {
         Report::of(Timestamp::default(), &Exit::Ended(ExitStatus::from_raw(raw_status)), Duration::ZERO)

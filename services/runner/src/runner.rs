@@ -22,9 +22,9 @@ use uuid::Uuid;
 use crate::{
     NAME,
     execution::Execution,
-    file_service::FileService,
+    file_client::FileService,
     interruption::Interruptions,
-    job_service::{Assignment, JobService, Machine},
+    job_client::{Assignment, JobService, Machine},
     settings::Settings,
     work_dir::MachineDir,
 };

@@ -12,7 +12,7 @@ use tokio::{fs, io::AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::{
-    file_service::FileService,
+    file_client::FileService,
     input_name::input_name,
     retry::{in_words, pause, until_answered},
 };

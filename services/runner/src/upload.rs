@@ -20,7 +20,7 @@ use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use crate::{
-    file_service::{FileService, NewFile},
+    file_client::{FileService, NewFile},
     outputs::{Output, media_type},
     retry::{in_words, pause, until_answered},
 };

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    door::{Door, read},
-    stack::{Stack, within},
+    api_client::{Door, read},
+    installation::{Stack, within},
 };
 
 async fn refused(request: reqwest::RequestBuilder, status: u16) -> Value {

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     broker::Broker,
-    stack::{Process, Site, test_kafka, within},
+    installation::{Process, Site, test_kafka, within},
 };
 
 const FILES: usize = 400;

@@ -8,9 +8,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    door::Door,
+    api_client::Door,
+    installation::{Site, Stack, within},
     metrics::counter,
-    stack::{Site, Stack, within},
 };
 
 const MIB: usize = 1024 * 1024;

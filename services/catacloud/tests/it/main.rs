@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod api_client;
 mod bad_input;
 mod broker;
 mod crashes;
-mod door;
 mod flow;
 mod foreign_client;
+mod installation;
 mod metrics;
 mod operations;
-mod restart;
-mod stack;
+mod postgres_restart;

@@ -5,7 +5,7 @@ use std::process::Output;
 use epoch_postgres::testkit::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::stack::{Site, test_kafka};
+use crate::installation::{Site, test_kafka};
 
 fn objects(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()

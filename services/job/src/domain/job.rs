@@ -35,7 +35,7 @@
 
 mod command;
 mod error;
-mod files;
+mod file_ids;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -54,11 +54,11 @@ use uuid::Uuid;
 pub use self::{
     command::{CreateJob, JobCommand, Outcome},
     error::JobError,
-    files::{MAX_INPUT_FILES, MAX_OUTPUT_FILES, unique},
+    file_ids::{MAX_INPUT_FILES, MAX_OUTPUT_FILES, unique},
 };
 use super::{
     machine_type::{DEFAULT, MachineType},
-    text,
+    validation,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -142,8 +142,8 @@ impl Job {
         if self.phase != Phase::Absent {
             return Err(JobError::AlreadyCreated);
         }
-        let name = text::name(&job.name).map_err(JobError::Name)?;
-        let file_ids = files::checked(&job.file_ids, MAX_INPUT_FILES)?;
+        let name = validation::name(&job.name).map_err(JobError::Name)?;
+        let file_ids = file_ids::checked(&job.file_ids, MAX_INPUT_FILES)?;
         let organization_id = job.organization_id;
         let created = JobCreated {
             organization_id,
@@ -167,7 +167,7 @@ impl Job {
             Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => return Err(JobError::AlreadyQueued),
             Phase::Created => {}
         }
-        let wanted = files::checked(file_ids, MAX_INPUT_FILES)?;
+        let wanted = file_ids::checked(file_ids, MAX_INPUT_FILES)?;
         let kept: BTreeSet<Uuid> = wanted.iter().copied().collect();
         let unlinked: Vec<Uuid> = self.input_file_ids.difference(&kept).copied().collect();
         let linked: Vec<Uuid> = wanted.into_iter().filter(|id| !self.input_file_ids.contains(id)).collect();
@@ -241,7 +241,7 @@ impl Job {
         if never_started && matches!(outcome, Outcome::Succeeded { .. } | Outcome::TimedOut) {
             return Err(JobError::NotStarted);
         }
-        let file_ids = files::checked(output_file_ids, MAX_OUTPUT_FILES)?;
+        let file_ids = file_ids::checked(output_file_ids, MAX_OUTPUT_FILES)?;
         let organization_id = self.organization_id;
         let mut events = Vec::new();
         if !file_ids.is_empty() {
@@ -250,12 +250,12 @@ impl Job {
         events.push(match outcome {
             Outcome::Succeeded { exit_code } => JobSucceeded { organization_id, exit_code: *exit_code }.into(),
             Outcome::Failed { exit_code, reason } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validation::reason(reason).map_err(JobError::Reason)?;
                 JobFailed { organization_id, exit_code: *exit_code, reason }.into()
             }
             Outcome::TimedOut => JobTimedOut { organization_id, timeout_ms: self.timeout_ms }.into(),
             Outcome::Cancelled { reason } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validation::reason(reason).map_err(JobError::Reason)?;
                 JobCancelled { organization_id, reason }.into()
             }
         });
@@ -266,7 +266,7 @@ impl Job {
         match self.phase {
             Phase::Absent => Err(JobError::Unknown),
             Phase::Created | Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validation::reason(reason).map_err(JobError::Reason)?;
                 Ok(vec![JobCancelled { organization_id: self.organization_id, reason }.into()])
             }
             Phase::Ended { cancelled: true, .. } => Ok(vec![]),
@@ -279,7 +279,7 @@ impl Job {
             Phase::Absent => Err(JobError::Unknown),
             Phase::Created | Phase::Queued => Err(JobError::NotAssigned),
             Phase::Assigned { .. } | Phase::Running { .. } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validation::reason(reason).map_err(JobError::Reason)?;
                 Ok(vec![JobLost { organization_id: self.organization_id, reason }.into()])
             }
             Phase::Ended { .. } => Ok(vec![]),

@@ -12,7 +12,7 @@ use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::text::{self, InvalidText};
+use super::validation::{self, InvalidText};
 
 /// The most arguments of a command, the program included.
 pub const MAX_ARGUMENTS: usize = 64;
@@ -83,7 +83,7 @@ impl Settings {
     /// # Errors
     /// [`InvalidSettings`]: the first thing that is wrong.
     pub fn checked(&self) -> Result<Self, InvalidSettings> {
-        let name = text::name(&self.name).map_err(InvalidSettings::Name)?;
+        let name = validation::name(&self.name).map_err(InvalidSettings::Name)?;
         if self.command.first().is_none_or(String::is_empty) {
             return Err(InvalidSettings::NoProgram);
         }

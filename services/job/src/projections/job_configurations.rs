@@ -15,11 +15,11 @@ use uuid::Uuid;
 /// The subscription's name.
 pub(crate) const NAME: &str = "job_configurations";
 
-const DEFINED: &str = include_str!("sql/job_configuration_defined.sql");
-const REVISED: &str = include_str!("sql/job_configuration_revised.sql");
-const RETIRED: &str = include_str!("sql/job_configuration_retired.sql");
-const ONE: &str = include_str!("sql/job_configuration.sql");
-const PAGE: &str = include_str!("sql/job_configurations_page.sql");
+const DEFINED: &str = include_str!("sql/insert_job_configuration.sql");
+const REVISED: &str = include_str!("sql/revise_job_configuration.sql");
+const RETIRED: &str = include_str!("sql/retire_job_configuration.sql");
+const ONE: &str = include_str!("sql/find_job_configuration.sql");
+const PAGE: &str = include_str!("sql/list_job_configurations.sql");
 
 /// The projection.
 pub(crate) struct JobConfigurations;

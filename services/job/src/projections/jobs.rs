@@ -20,15 +20,15 @@ use super::job_status::JobStatus;
 /// The subscription's name.
 pub(crate) const NAME: &str = "jobs";
 
-const OF_BATCH: &str = include_str!("sql/jobs_of_batch.sql");
-const WRITE: &str = include_str!("sql/jobs_write.sql");
-const UNLINK: &str = include_str!("sql/job_files_unlink.sql");
-const LINK: &str = include_str!("sql/job_files_link.sql");
-const ONE: &str = include_str!("sql/job.sql");
-const PAGE: &str = include_str!("sql/jobs_page.sql");
-const PAGE_BY_STATUS: &str = include_str!("sql/jobs_page_by_status.sql");
-const WAITING: &str = include_str!("sql/jobs_waiting.sql");
-const OUTPUTS: &str = include_str!("sql/job_outputs.sql");
+const OF_BATCH: &str = include_str!("sql/find_jobs_by_id.sql");
+const WRITE: &str = include_str!("sql/upsert_jobs.sql");
+const UNLINK: &str = include_str!("sql/unlink_job_files.sql");
+const LINK: &str = include_str!("sql/link_job_files.sql");
+const ONE: &str = include_str!("sql/find_job.sql");
+const PAGE: &str = include_str!("sql/list_jobs.sql");
+const PAGE_BY_STATUS: &str = include_str!("sql/list_jobs_by_status.sql");
+const WAITING: &str = include_str!("sql/list_queued_jobs.sql");
+const OUTPUTS: &str = include_str!("sql/list_job_outputs.sql");
 
 /// A job's row; its fields are the table's columns.
 #[derive(Debug, Clone, FromRow, Serialize)]

@@ -14,9 +14,9 @@ use epoch_postgres::{HandlerError, PgTx};
 use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
-const STARTED: &str = include_str!("sql/known_files_started.sql");
-const CHANGED: &str = include_str!("sql/known_files_changed.sql");
-const STATUS: &str = include_str!("sql/known_files_status.sql");
+const STARTED: &str = include_str!("sql/insert_known_files.sql");
+const CHANGED: &str = include_str!("sql/update_known_files.sql");
+const STATUS: &str = include_str!("sql/find_known_file_statuses.sql");
 
 /// The projection.
 pub(crate) struct KnownFiles;

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod attempts;
 mod bad_input;
+mod budget_check;
 mod configurations;
 mod files;
 mod jobs;
+mod leases;
 mod operations;
 mod projections;
-mod running;
-mod silence;
-mod standing;
 mod support;

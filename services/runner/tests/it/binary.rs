@@ -7,8 +7,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    platform::Platform,
-    running::{LONG, entries, eventually},
+    fake_platform::Platform,
+    harness::{LONG, entries, eventually},
 };
 
 const SECRET: &str = "a secret for the tests";

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod binary;
-mod ends;
+mod fake_platform;
+mod harness;
+mod interruptions;
 mod outages;
 mod outputs;
-mod platform;
-mod running;
-mod runs;
+mod program_exits;

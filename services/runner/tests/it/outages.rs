@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    platform::Platform,
-    running::{LONG, Running, limits},
+    fake_platform::Platform,
+    harness::{LONG, Running, limits},
 };
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn calls_are_repeated_under_the_same_key_until_the_job_service_is_back() {
     let job = running.platform.add_job(&["sh", "-c", script, "sh", go_on.to_str().unwrap()], LONG, &[]);
     running.platform.until("heartbeats", |world| world.calls_of(job, "heartbeat").len() > 5).await;
     std::fs::write(go_on, "").unwrap();
-    let ended = |step: &'static str| move |world: &crate::platform::World| world.calls_of(job, step).len() == 5;
+    let ended = |step: &'static str| move |world: &crate::fake_platform::World| world.calls_of(job, step).len() == 5;
     running.platform.until("the answered end", ended("finished")).await;
     running.platform.see(|world| {
         for step in ["started", "finished"] {

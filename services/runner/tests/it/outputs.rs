@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::running::{LONG, Running, limits};
+use crate::harness::{LONG, Running, limits};
 
 const MIB: usize = 1024 * 1024;
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::text::InvalidText;
+use crate::domain::validation::InvalidText;
 
 /// Why a job refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

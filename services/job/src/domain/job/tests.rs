@@ -8,7 +8,7 @@ use epoch::testkit::{Given, given};
 use uuid::Uuid;
 
 use super::{CreateJob, Job, JobCommand, JobError, MAX_INPUT_FILES, MAX_OUTPUT_FILES, Outcome};
-use crate::domain::text::InvalidText;
+use crate::domain::validation::InvalidText;
 
 const ORGANIZATION: Uuid = Uuid::from_u128(1);
 const CONFIGURATION: Uuid = Uuid::from_u128(2);

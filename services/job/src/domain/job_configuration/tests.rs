@@ -11,7 +11,7 @@ use super::{
     InvalidSettings, JobConfiguration, JobConfigurationCommand, JobConfigurationError, MAX_ARGUMENT, MAX_ARGUMENTS,
     MAX_TIMEOUT_MS, Settings,
 };
-use crate::domain::text::InvalidText;
+use crate::domain::validation::InvalidText;
 
 const ORGANIZATION: Uuid = Uuid::from_u128(1);
 

@@ -6,9 +6,9 @@ use crate::{
     domain::{
         job::JobError,
         job_configuration::{InvalidSettings, JobConfigurationError},
-        machine_clock::ImpossibleInstant,
+        reported_instant::ImpossibleInstant,
     },
-    failure::Failure,
+    transaction_error::Failure,
 };
 
 impl IntoProblem for JobConfigurationError {

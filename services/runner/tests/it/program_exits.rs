@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    platform::World,
-    running::{LONG, Running, eventually, process_in, runs},
+    fake_platform::World,
+    harness::{LONG, Running, eventually, process_in, runs},
 };
 
 fn instant(value: &Value) -> i64 {

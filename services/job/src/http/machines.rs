@@ -21,11 +21,11 @@ use crate::{
     claims::{Claim, assign_oldest},
     domain::{
         job::{Job, JobCommand, Outcome},
-        machine_clock,
         machine_type::MachineType,
+        reported_instant,
     },
     leases,
-    moments::Moments,
+    timeline::Moments,
 };
 
 /// The longest a claim may wait.
@@ -146,7 +146,8 @@ pub(crate) async fn started(
     let StartedBody { machine_id, at } = command.body;
     let mut context = command.context.for_tenant(organization);
     let queued_at = Moments::of(&api.store, job).await?.queued_at;
-    context.occurred_at = machine_clock::accept(at, Timestamp::now(), queued_at).map_err(IntoProblem::into_problem)?;
+    context.occurred_at =
+        reported_instant::accept(at, Timestamp::now(), queued_at).map_err(IntoProblem::into_problem)?;
     Ok(api.jobs.execute(job, &JobCommand::Start { machine_id }, &context).await?.into())
 }
 
@@ -174,7 +175,8 @@ pub(crate) async fn finished(
     let outcome = outcome_of(outcome, exit_code, reason)?;
     let mut context = command.context.for_tenant(organization);
     let earliest = Moments::of(&api.store, job).await?.latest();
-    context.occurred_at = machine_clock::accept(at, Timestamp::now(), earliest).map_err(IntoProblem::into_problem)?;
+    context.occurred_at =
+        reported_instant::accept(at, Timestamp::now(), earliest).map_err(IntoProblem::into_problem)?;
     let finish = JobCommand::Finish { machine_id, outcome, output_file_ids };
     let executed = api.jobs.execute(job, &finish, &context).await?;
     // If this fails the lease expires, and finds nothing to lose.

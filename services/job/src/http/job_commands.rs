@@ -14,7 +14,7 @@ use crate::{
         job_configuration::Settings,
     },
     input_files::require_complete,
-    moments::Moments,
+    timeline::Moments,
 };
 
 /// A new job.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::platform::{Platform, secrets};
+use crate::fake_platform::{Platform, secrets};
 
 /// How long a condition may take to come true.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);

@@ -3,11 +3,11 @@
 //! The problem: every route must ask the same questions (who, which organization, does it exist) in the same order.
 //! The invariant: another organization's thing is answered exactly like one that doesn't exist.
 
+mod job_commands;
 mod job_configurations;
-mod jobs;
+mod job_queries;
 mod machines;
 mod problems;
-mod views;
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
+    budget_check::Standing,
     domain::{job::Job, job_configuration::JobConfiguration},
-    standing::Standing,
 };
 
 /// How long a read waits for the version it asks for.
@@ -63,12 +63,12 @@ pub(crate) fn routes(api: Api) -> (Router, OpenApi) {
             job_configurations::revise_job_configuration,
             job_configurations::retire_job_configuration
         ))
-        .routes(routes!(jobs::create_job, views::list_jobs))
-        .routes(routes!(views::get_job))
-        .routes(routes!(views::list_job_outputs))
-        .routes(routes!(jobs::replace_job_files))
-        .routes(routes!(jobs::queue_job))
-        .routes(routes!(jobs::cancel_job))
+        .routes(routes!(job_commands::create_job, job_queries::list_jobs))
+        .routes(routes!(job_queries::get_job))
+        .routes(routes!(job_queries::list_job_outputs))
+        .routes(routes!(job_commands::replace_job_files))
+        .routes(routes!(job_commands::queue_job))
+        .routes(routes!(job_commands::cancel_job))
         .split_for_parts();
     let internal = Router::new()
         .route("/internal/v1/job/claims", post(machines::claim))

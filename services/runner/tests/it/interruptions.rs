@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::running::{LONG, Running, entries, eventually, limits, process_in, runs};
+use crate::harness::{LONG, Running, entries, eventually, limits, process_in, runs};
 
 /// Starts a process of its own and waits for it.
 const WITH_GRANDCHILD: &str = r#"sh -c 'sleep 1000 & echo $! > "$1"; wait' sh "$1""#;

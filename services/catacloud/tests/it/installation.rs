@@ -12,7 +12,7 @@ use epoch_postgres::testkit::TestDatabase;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::door::Door;
+use crate::api_client::Door;
 
 pub(crate) const ADMIN_KEY: &str = "cadm_0123456789abcdef0123456789abcdef0123456789abcdef";
 const SECRET: &str = "a secret of end-to-end tests, not of anybody else";

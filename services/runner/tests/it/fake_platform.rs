@@ -110,7 +110,7 @@ impl Platform {
     /// Waits until `seen` is so.
     pub(crate) async fn until(&self, what: &str, seen: impl Fn(&World) -> bool) {
         let mut world = self.world.subscribe();
-        let waited = tokio::time::timeout(super::running::LIMIT, world.wait_for(|world| seen(world))).await;
+        let waited = tokio::time::timeout(super::harness::LIMIT, world.wait_for(|world| seen(world))).await;
         let calls = || self.see(|world| format!("{:#?}", world.calls));
         assert!(waited.is_ok(), "not within the time limit: {what}\n{}", calls());
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     broker::dev,
-    stack::{Site, Stack, test_kafka, within},
+    installation::{Site, Stack, test_kafka, within},
 };
 
 const COMMANDS: usize = 300;
