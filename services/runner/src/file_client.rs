@@ -1,6 +1,6 @@
-//! The file service, as a runner sees it.
+//! Client of the file service.
 //!
-//! The invariant: every call is made for the job's organization, so a job reads and writes only what is its own.
+//! Every call acts for the job's organization, so a job can reach files of its own organization only.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::{
@@ -18,13 +18,13 @@ const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 
 const TUS_VERSION: &str = "1.0.0";
 
-/// A file, of which only the name matters here.
+/// The part of a file response that the runner needs.
 #[derive(Deserialize)]
-struct File {
+struct FileResponse {
     name: String,
 }
 
-/// A file to be uploaded.
+/// Metadata of an upload.
 #[derive(Debug)]
 pub(crate) struct NewFile<'a> {
     pub(crate) name: &'a str,
@@ -32,37 +32,37 @@ pub(crate) struct NewFile<'a> {
     pub(crate) bytes: u64,
 }
 
-/// The file service, asked for one job.
+/// Calls the file service on behalf of one job.
 #[derive(Debug, Clone)]
-pub(crate) struct FileService {
+pub(crate) struct FileClient {
     peer: Peer,
     organization_id: Uuid,
     job_id: Uuid,
 }
 
-impl FileService {
+impl FileClient {
     pub(crate) fn new(peer: Peer, organization_id: Uuid, job_id: Uuid) -> Self {
         Self { peer, organization_id, job_id }
     }
 
-    /// Asks whether a file is there, complete: this is answered from what happened, not from a read model that may be late.
-    pub(crate) async fn require(&self, file: Uuid) -> Result<(), PeerError> {
+    /// Checks that a file is complete. The file service decides this from events, not from a read model that may lag.
+    pub(crate) async fn require_complete(&self, file: Uuid) -> Result<(), PeerError> {
         self.call(Method::HEAD, &format!("files/{file}/content")).send().await?;
         Ok(())
     }
 
-    /// The name of a file that is there. While the read model doesn't know it, the answer is one that may pass.
+    /// Returns the name of a complete file. Fails with a transient error while the read model lags.
     pub(crate) async fn name(&self, file: Uuid) -> Result<String, PeerError> {
-        let file: File = self.call(Method::GET, &format!("files/{file}?min_version=1")).receive().await?;
+        let file: FileResponse = self.call(Method::GET, &format!("files/{file}?min_version=1")).receive().await?;
         Ok(file.name)
     }
 
-    /// A file's content, to be streamed.
+    /// Returns the content of a file as a stream.
     pub(crate) async fn content(&self, file: Uuid) -> Result<Response, PeerError> {
         self.call(Method::GET, &format!("files/{file}/content")).streaming().send().await
     }
 
-    /// Begins an upload and gives its id, which will be the file's.
+    /// Creates an upload and returns its id, which is also the id of the file.
     pub(crate) async fn create_upload(&self, file: &NewFile<'_>, key: &str) -> Result<Uuid, PeerError> {
         let job = self.job_id.to_string();
         let metadata = [("filename", file.name), ("filetype", file.media_type), ("produced_by_job", &job)];
@@ -75,17 +75,17 @@ impl FileService {
         id.ok_or_else(|| malformed(response.url(), &LOCATION))
     }
 
-    /// Sends a part that begins at `offset`, and gives the offset after it.
+    /// Sends a part that begins at `offset`, and returns the offset after it.
     pub(crate) async fn append(&self, upload: Uuid, offset: u64, bytes: u64, part: Body) -> Result<u64, PeerError> {
         let call = self.tus(Method::PATCH, &format!("uploads/{upload}"));
         let call = call.header(CONTENT_TYPE, "application/offset+octet-stream");
         let call = call.header(UPLOAD_OFFSET, &offset.to_string()).header(CONTENT_LENGTH, &bytes.to_string());
-        offset_of(&call.body(part).streaming().send().await?)
+        offset_header(&call.body(part).streaming().send().await?)
     }
 
-    /// How much of an upload is stored.
+    /// Returns the stored length of an upload, in bytes.
     pub(crate) async fn offset(&self, upload: Uuid) -> Result<u64, PeerError> {
-        offset_of(&self.tus(Method::HEAD, &format!("uploads/{upload}")).send().await?)
+        offset_header(&self.tus(Method::HEAD, &format!("uploads/{upload}")).send().await?)
     }
 
     fn tus(&self, method: Method, path: &str) -> Call {
@@ -98,7 +98,7 @@ impl FileService {
     }
 }
 
-fn offset_of(response: &Response) -> Result<u64, PeerError> {
+fn offset_header(response: &Response) -> Result<u64, PeerError> {
     let offset = header(response, &UPLOAD_OFFSET)?;
     offset.parse().map_err(|_| malformed(response.url(), &UPLOAD_OFFSET))
 }
@@ -109,5 +109,5 @@ fn header<'a>(response: &'a Response, name: &HeaderName) -> Result<&'a str, Peer
 }
 
 fn malformed(url: &Url, name: &HeaderName) -> PeerError {
-    PeerError::Malformed { url: url.clone(), detail: format!("header {name} of the answer is missing or malformed") }
+    PeerError::Malformed { url: url.clone(), detail: format!("response header {name} is missing or malformed") }
 }

@@ -1,4 +1,4 @@
-//! The runner's binary. It has no tables and no bus, so of the subcommands every service has, only those that make sense.
+//! The `runner` binary. A runner has no tables and no bus, so it lacks the subcommands for them.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -16,11 +16,11 @@ use service_kit::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long running jobs may take to be ended and reported.
+/// Longest time to end and report running jobs at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Parser)]
-#[command(version, about = "Runs Catacloud's jobs")]
+#[command(version, about = "Runs the jobs of Catacloud on this machine")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -30,11 +30,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs jobs, and serves its probes
+    /// Run jobs and serve health probes and metrics
     All(ProcessArgs),
-    /// The same as `all`
+    /// Same as `all`
     Serve(ProcessArgs),
-    /// Asks the runner on this machine whether it is ready
+    /// Exit with 0 if the runner on this machine is ready, else with 1
     Healthcheck(ListenArgs),
 }
 
@@ -61,7 +61,7 @@ async fn main() -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(&error),
     };
-    let result = process(args).await;
+    let result = run(args).await;
     guard.shutdown().await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn process(args: ProcessArgs) -> Result<(), ServiceError> {
+async fn run(args: ProcessArgs) -> Result<(), ServiceError> {
     let address = args.listen.address(default_address(PORT));
     let settings =
         Settings { secrets: args.secret.secrets, peers: args.peers, runner: args.runner, limits: Limits::default() };

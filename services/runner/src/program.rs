@@ -1,9 +1,8 @@
-//! Running a job's command.
+//! Runs the program of an attempt.
 //!
-//! The problem: a command may run too long, be called off, leave processes behind or print without end.
-//!
-//! The invariant: [`run`] gives an end in every case, with the instant at which the program ended; by then its process
-//! group is gone and what it printed is in files. The program sees no variable of the runner's but `PATH`.
+//! A program may exceed its time limit, be interrupted, leave processes running, or print endlessly. [`run_program`] always
+//! returns, with the instant at which the program ended. By then its process group is gone and its output is in files. The
+//! program inherits no environment variable of the runner except `PATH`.
 
 use std::{
     io,
@@ -20,91 +19,91 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    capture::capture,
-    interruption::{Interruption, Interruptions},
+    capture::capture_output,
+    interruption::{Interruption, InterruptionSignals},
     process_group::ProcessGroup,
     settings::Limits,
     stopwatch::Stopwatch,
-    work_dir::JobDir,
+    work_dir::AttemptDir,
 };
 
-/// How a program came to its end.
 #[derive(Debug)]
-pub(crate) enum Exit {
-    Ended(ExitStatus),
+pub(crate) enum ProgramExit {
+    Exited(ExitStatus),
     TimedOut,
     Interrupted(Interruption),
 }
 
-/// A program that ran.
+/// Result of a run.
 #[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) exit: Exit,
-    pub(crate) at: Timestamp,
-    /// Why what it printed isn't all there.
+pub(crate) struct ProgramResult {
+    pub(crate) exit: ProgramExit,
+    pub(crate) ended_at: Timestamp,
+    /// Set when the captured output is incomplete.
     pub(crate) capture_error: Option<io::Error>,
 }
 
-/// What to run.
+/// A program to run.
 #[derive(Debug)]
 pub(crate) struct Program<'a> {
-    pub(crate) job: Uuid,
+    pub(crate) job_id: Uuid,
     pub(crate) command: &'a [String],
     pub(crate) timeout: Duration,
 }
 
-/// Why there is no end to report of.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     #[error("the job has no command")]
     NoCommand,
     #[error("program {program:?} was not found")]
     NotFound { program: String },
-    #[error("program {program:?} can't be started: {source}")]
+    #[error("program {program:?} could not be started: {source}")]
     NotStarted { program: String, source: io::Error },
-    #[error("files for what it prints can't be made: {0}")]
-    Captures(io::Error),
-    #[error("program can't be waited for: {0}")]
-    NotWatched(io::Error),
+    #[error("capture files could not be created: {0}")]
+    CaptureFiles(io::Error),
+    #[error("waiting for the program failed: {0}")]
+    Wait(io::Error),
 }
 
-/// Runs `program` in `dir` until it ends, its time is over, or it is interrupted.
-pub(crate) async fn run(
+/// Runs `program` in `dir` until it exits, reaches its time limit, or is interrupted.
+pub(crate) async fn run_program(
     program: &Program<'_>,
-    dir: &JobDir,
+    dir: &AttemptDir,
     limits: &Limits,
-    interruptions: &Interruptions,
+    signals: &InterruptionSignals,
     clock: Stopwatch,
-) -> Result<Ran, RunError> {
-    let stdout = File::create(dir.stdout()).await.map_err(RunError::Captures)?;
-    let stderr = File::create(dir.stderr()).await.map_err(RunError::Captures)?;
+) -> Result<ProgramResult, RunError> {
+    let stdout = File::create(dir.stdout()).await.map_err(RunError::CaptureFiles)?;
+    let stderr = File::create(dir.stderr()).await.map_err(RunError::CaptureFiles)?;
     let (mut child, group) = spawn(program, dir)?;
     let mut captures = JoinSet::new();
     if let Some(from) = child.stdout.take() {
-        captures.spawn(capture(from, stdout, limits.captured_bytes));
+        captures.spawn(capture_output(from, stdout, limits.captured_bytes));
     }
     if let Some(from) = child.stderr.take() {
-        captures.spawn(capture(from, stderr, limits.captured_bytes));
+        captures.spawn(capture_output(from, stderr, limits.captured_bytes));
     }
-    let ended = tokio::select! {
+    let exit = tokio::select! {
         biased;
-        status = child.wait() => Ok((Exit::Ended(status.map_err(RunError::NotWatched)?), clock.now())),
-        () = tokio::time::sleep(program.timeout) => Err(Exit::TimedOut),
-        interruption = interruptions.any() => Err(Exit::Interrupted(interruption)),
+        status = child.wait() => ProgramExit::Exited(status.map_err(RunError::Wait)?),
+        () = tokio::time::sleep(program.timeout) => ProgramExit::TimedOut,
+        interruption = signals.interrupted() => ProgramExit::Interrupted(interruption),
     };
-    // Also when the program ended by itself: what it left behind would go on unpaid, and hold its output open.
+    let exited_at = clock.now();
+    // Also after a normal exit: remaining child processes would run unpaid and keep the output pipes open.
     group.kill().await;
-    let (exit, at) = match ended {
-        Ok(ended) => ended,
-        Err(exit) => {
-            child.wait().await.map_err(RunError::NotWatched)?;
-            (exit, clock.now())
+    let ended_at = match exit {
+        ProgramExit::Exited(_) => exited_at,
+        // The program ran until the kill took effect.
+        ProgramExit::TimedOut | ProgramExit::Interrupted(_) => {
+            child.wait().await.map_err(RunError::Wait)?;
+            clock.now()
         }
     };
-    Ok(Ran { exit, at, capture_error: finish(captures, limits.drain).await.err() })
+    Ok(ProgramResult { exit, ended_at, capture_error: finish_captures(captures, limits.drain).await.err() })
 }
 
-fn spawn(program: &Program<'_>, dir: &JobDir) -> Result<(Child, ProcessGroup), RunError> {
+fn spawn(program: &Program<'_>, dir: &AttemptDir) -> Result<(Child, ProcessGroup), RunError> {
     let (name, arguments) = program.command.split_first().ok_or(RunError::NoCommand)?;
     let mut command = Command::new(name);
     command
@@ -113,7 +112,7 @@ fn spawn(program: &Program<'_>, dir: &JobDir) -> Result<(Child, ProcessGroup), R
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .env("HOME", dir.path())
-        .env("CATACLOUD_JOB_ID", program.job.to_string())
+        .env("CATACLOUD_JOB_ID", program.job_id.to_string())
         .env("CATACLOUD_INPUTS", dir.inputs())
         .env("CATACLOUD_OUTPUTS", dir.outputs())
         .process_group(0)
@@ -125,21 +124,21 @@ fn spawn(program: &Program<'_>, dir: &JobDir) -> Result<(Child, ProcessGroup), R
         io::ErrorKind::NotFound => RunError::NotFound { program: name.clone() },
         _ => RunError::NotStarted { program: name.clone(), source },
     })?;
-    // A child that nobody has waited for has its number.
-    let leader = child.id().ok_or_else(|| RunError::NotWatched(io::ErrorKind::NotFound.into()))?;
-    Ok((child, ProcessGroup::of(leader)))
+    // The process id is present until the child has been waited for.
+    let leader = child.id().ok_or_else(|| RunError::Wait(io::ErrorKind::NotFound.into()))?;
+    Ok((child, ProcessGroup::led_by(leader)))
 }
 
-/// Waits until all that was printed is in the files, but not for a process that left the group and prints on.
-async fn finish(mut captures: JoinSet<io::Result<()>>, limit: Duration) -> io::Result<()> {
-    let all = async {
+/// Waits until the captures are complete, for up to `limit`: a process that left the group can keep a pipe open forever.
+async fn finish_captures(mut captures: JoinSet<io::Result<()>>, limit: Duration) -> io::Result<()> {
+    let completion = async {
         while let Some(captured) = captures.join_next().await {
             captured.map_err(io::Error::other)??;
         }
         Ok(())
     };
-    match tokio::time::timeout(limit, all).await {
+    match tokio::time::timeout(limit, completion).await {
         Ok(result) => result,
-        Err(_) => Err(io::Error::other("a process that left the job's process group holds it open")),
+        Err(_) => Err(io::Error::other("a process that left the job's process group keeps the output open")),
     }
 }

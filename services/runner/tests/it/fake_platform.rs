@@ -1,4 +1,4 @@
-//! Doubles of the job and file services on one socket.
+//! Fakes of the job and file services on one socket.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,7 +27,7 @@ pub(crate) fn secrets() -> Secrets {
     Secrets::new("a secret for the tests").unwrap()
 }
 
-/// A call about a job.
+/// A recorded call about a job.
 #[derive(Debug, Clone)]
 pub(crate) struct JobCall {
     pub(crate) job: Uuid,
@@ -42,33 +42,33 @@ pub(crate) struct Upload {
     pub(crate) length: usize,
     pub(crate) metadata: HashMap<String, String>,
     pub(crate) bytes: Vec<u8>,
-    /// Where each accepted PATCH began.
-    pub(crate) patches: Vec<usize>,
+    /// Offset of each accepted PATCH.
+    pub(crate) patch_offsets: Vec<usize>,
 }
 
-/// All that happened, and what is to happen.
+/// Recorded requests and programmed responses.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) queue: VecDeque<Value>,
     pub(crate) claims: usize,
     pub(crate) calls: Vec<JobCall>,
-    /// What heartbeats answer is the opposite of this.
-    pub(crate) dismissed: bool,
-    /// How often the next calls of a step get 503.
+    /// Heartbeats respond `continue: false`.
+    pub(crate) revoked: bool,
+    /// Number of 503 responses to the next calls of a step.
     pub(crate) unavailable: HashMap<&'static str, usize>,
-    /// Steps that get 409.
-    pub(crate) refused: Vec<&'static str>,
+    /// Steps that get a 409.
+    pub(crate) rejected_steps: Vec<&'static str>,
     pub(crate) files: HashMap<Uuid, (String, Vec<u8>)>,
     pub(crate) uploads: HashMap<Uuid, Upload>,
-    /// The next PATCH breaks after so many bytes, the first first.
-    pub(crate) breaks: VecDeque<usize>,
-    /// File names that are refused.
-    pub(crate) refused_files: Vec<&'static str>,
-    /// So many of the next answers about files come from a read model that doesn't know them yet.
-    pub(crate) late_names: usize,
-    /// Downloads wait.
+    /// The next PATCH requests break after so many bytes, in this order.
+    pub(crate) upload_breaks: VecDeque<usize>,
+    /// File names that get a 413.
+    pub(crate) rejected_files: Vec<&'static str>,
+    /// Number of the next file requests that meet a lagging read model.
+    pub(crate) lagging_reads: usize,
+    /// Downloads block while this is set.
     pub(crate) downloads_held: bool,
-    /// So many of the next downloads break in the middle.
+    /// Number of the next downloads that break in the middle.
     pub(crate) broken_downloads: usize,
 }
 
@@ -103,19 +103,19 @@ impl Platform {
         result.unwrap()
     }
 
-    pub(crate) fn see<T>(&self, see: impl FnOnce(&World) -> T) -> T {
-        see(&self.world.borrow())
+    pub(crate) fn inspect<T>(&self, inspect: impl FnOnce(&World) -> T) -> T {
+        inspect(&self.world.borrow())
     }
 
-    /// Waits until `seen` is so.
-    pub(crate) async fn until(&self, what: &str, seen: impl Fn(&World) -> bool) {
+    /// Waits until the condition holds.
+    pub(crate) async fn until(&self, description: &str, condition: impl Fn(&World) -> bool) {
         let mut world = self.world.subscribe();
-        let waited = tokio::time::timeout(super::harness::LIMIT, world.wait_for(|world| seen(world))).await;
-        let calls = || self.see(|world| format!("{:#?}", world.calls));
-        assert!(waited.is_ok(), "not within the time limit: {what}\n{}", calls());
+        let waited = tokio::time::timeout(super::harness::LIMIT, world.wait_for(|world| condition(world))).await;
+        let calls = || self.inspect(|world| format!("{:#?}", world.calls));
+        assert!(waited.is_ok(), "timed out waiting for {description}\n{}", calls());
     }
 
-    /// Lets a file exist.
+    /// Adds a complete file.
     pub(crate) fn add_file(&self, name: &str, bytes: &[u8]) -> Uuid {
         let id = Uuid::now_v7();
         self.change(|world| world.files.insert(id, (name.to_owned(), bytes.to_owned())));
@@ -133,10 +133,10 @@ impl Platform {
         id
     }
 
-    /// Waits for the job's end and gives what was reported.
+    /// Waits for the report of the job and returns it.
     pub(crate) async fn finished(&self, job: Uuid) -> Value {
-        self.until("the job's end", |world| !world.calls_of(job, "finished").is_empty()).await;
-        self.see(|world| world.calls_of(job, "finished")[0].body.clone())
+        self.until("the report of the job", |world| !world.calls_of(job, "finished").is_empty()).await;
+        self.inspect(|world| world.calls_of(job, "finished")[0].body.clone())
     }
 
     pub(crate) async fn serve(&self, listener: TcpListener) -> SocketAddr {
@@ -144,7 +144,7 @@ impl Platform {
         let scoped = "/api/v1/organizations/{org}";
         let router = Router::new()
             .route("/internal/v1/job/claims", post(claim))
-            .route("/internal/v1/job/jobs/{job}/{step}", post(about_job))
+            .route("/internal/v1/job/jobs/{job}/{step}", post(record_job_call))
             .route(&format!("{scoped}/files/{{file}}"), get(file))
             .route(&format!("{scoped}/files/{{file}}/content"), get(content))
             .route(&format!("{scoped}/uploads"), post(create_upload))
@@ -183,7 +183,7 @@ async fn claim(State(platform): State<Platform>, headers: HeaderMap, Json(body):
     }
 }
 
-async fn about_job(
+async fn record_job_call(
     State(platform): State<Platform>,
     Path((job, step)): Path<(Uuid, String)>,
     headers: HeaderMap,
@@ -197,11 +197,11 @@ async fn about_job(
             *left -= 1;
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
-        if world.refused.contains(&step.as_str()) {
+        if world.rejected_steps.contains(&step.as_str()) {
             return StatusCode::CONFLICT.into_response();
         }
         match step.as_str() {
-            "heartbeat" => Json(json!({ "continue": !world.dismissed })).into_response(),
+            "heartbeat" => Json(json!({ "continue": !world.revoked })).into_response(),
             "started" | "finished" => Json(json!({})).into_response(),
             other => panic!("no such step: {other}"),
         }
@@ -216,8 +216,8 @@ async fn file(
 ) -> Response {
     assert_eq!((caller(&headers).organization, org), (Some(ORGANIZATION), ORGANIZATION));
     platform.change(|world| {
-        if world.late_names > 0 {
-            world.late_names -= 1;
+        if world.lagging_reads > 0 {
+            world.lagging_reads -= 1;
             let waits = uri.query() == Some("min_version=1");
             return if waits { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NOT_FOUND }.into_response();
         }
@@ -235,7 +235,7 @@ async fn content(
     headers: HeaderMap,
 ) -> Response {
     assert_eq!(caller(&headers).organization, Some(ORGANIZATION));
-    if !platform.see(|world| world.files.contains_key(&file)) {
+    if !platform.inspect(|world| world.files.contains_key(&file)) {
         return StatusCode::NOT_FOUND.into_response();
     }
     if method == Method::HEAD {
@@ -267,20 +267,20 @@ async fn create_upload(State(platform): State<Platform>, Path(org): Path<Uuid>, 
     let id = Uuid::now_v7();
     platform.change(|world| {
         let name = metadata["filename"].as_str();
-        assert!(!name.contains(['/', '\\']), "the file service takes no paths");
-        if world.refused_files.contains(&name) {
+        assert!(!name.contains(['/', '\\']), "the file service rejects paths");
+        if world.rejected_files.contains(&name) {
             return StatusCode::PAYLOAD_TOO_LARGE.into_response();
         }
         let length = header(&headers, "upload-length").parse().unwrap();
         let key = header(&headers, "idempotency-key");
-        world.uploads.insert(id, Upload { key, length, metadata, bytes: Vec::new(), patches: Vec::new() });
+        world.uploads.insert(id, Upload { key, length, metadata, bytes: Vec::new(), patch_offsets: Vec::new() });
         let location = format!("/api/v1/organizations/{org}/uploads/{id}");
         (StatusCode::CREATED, [("location", location), ("tus-resumable", "1.0.0".to_owned())]).into_response()
     })
 }
 
 async fn offset(State(platform): State<Platform>, Path((_, upload)): Path<(Uuid, Uuid)>) -> Response {
-    let offset = platform.see(|world| world.uploads[&upload].bytes.len());
+    let offset = platform.inspect(|world| world.uploads[&upload].bytes.len());
     [("upload-offset", offset.to_string())].into_response()
 }
 
@@ -296,8 +296,8 @@ async fn append(
     let announced: usize = header(headers, "content-length").parse().unwrap();
     let (breaks_after, at_offset) = platform.change(|world| {
         let stored = world.uploads.get_mut(&upload).unwrap();
-        stored.patches.push(from);
-        (world.breaks.pop_front(), stored.bytes.len() == from)
+        stored.patch_offsets.push(from);
+        (world.upload_breaks.pop_front(), stored.bytes.len() == from)
     });
     if !at_offset {
         return StatusCode::CONFLICT.into_response();
@@ -310,8 +310,8 @@ async fn append(
         platform.change(|world| world.uploads.get_mut(&upload).unwrap().bytes.extend(&chunk[..kept]));
         seen += kept;
         if breaks_after == Some(seen) {
-            // Ends the connection's task, and so the connection, without an answer.
-            std::panic::resume_unwind(Box::new("broken on purpose"));
+            // Ends the connection's task, which closes the connection without a response.
+            std::panic::resume_unwind(Box::new("intended break of the connection"));
         }
     }
     assert_eq!(seen, announced);

@@ -1,4 +1,4 @@
-//! A runner that runs in a test.
+//! A runner inside a test process.
 
 use std::{num::NonZeroUsize, path::Path, time::Duration};
 
@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake_platform::{Platform, secrets};
 
-/// How long a condition may take to come true.
+/// Longest wait for a condition.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// The time limit of jobs that must not reach it.
+/// Time limit of jobs that must not reach it, in milliseconds.
 pub(crate) const LONG: u64 = 600_000;
 
-pub(crate) struct Running {
+pub(crate) struct RunnerHarness {
     pub(crate) platform: Platform,
     pub(crate) data: TempDir,
     pub(crate) health: Health,
@@ -26,7 +26,7 @@ pub(crate) struct Running {
     task: JoinHandle<Result<(), RunnerError>>,
 }
 
-/// Patience for tests.
+/// Limits with short intervals.
 pub(crate) fn limits() -> Limits {
     let retries = RetryPolicy { attempts: 10, first: Duration::from_millis(5), limit: Duration::from_millis(50) };
     Limits {
@@ -38,7 +38,7 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-impl Running {
+impl RunnerHarness {
     pub(crate) async fn start() -> Self {
         Self::start_with(limits(), tempfile::tempdir().unwrap()).await
     }
@@ -50,7 +50,7 @@ impl Running {
         Self::start_on(platform, url, limits, data)
     }
 
-    /// A runner with one slot, that finds the platform at `url`.
+    /// Starts a runner with one slot; the platform is at `url`.
     pub(crate) fn start_on(platform: Platform, url: Url, limits: Limits, data: TempDir) -> Self {
         let peers = PeerArgs {
             organization_url: url.clone(),
@@ -67,17 +67,17 @@ impl Running {
         let runner = Runner::new(Settings { secrets: secrets(), peers, runner, limits }).unwrap();
         let (health, stop) = (Health::new(), CancellationToken::new());
         runner.add_checks(&health);
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move { runner.run(stopped).await });
+        let runner_stop = stop.clone();
+        let task = tokio::spawn(async move { runner.run(runner_stop).await });
         Self { platform, data, health, stop, task }
     }
 
-    /// Drops the runner in the middle of what it does.
+    /// Drops the runner at an arbitrary point.
     pub(crate) fn abort(&self) {
         self.task.abort();
     }
 
-    /// Stops the runner, and checks that it leaves nothing.
+    /// Stops the runner and checks that it leaves no files.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(LIMIT, self.task).await.expect("stops in time").unwrap().unwrap();
@@ -85,7 +85,7 @@ impl Running {
     }
 }
 
-/// The names in a directory.
+/// Returns the sorted names in a directory.
 pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -93,26 +93,26 @@ pub(crate) fn entries(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until `seen` is so, where nothing announces it.
-pub(crate) async fn eventually<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+/// Polls until `condition` returns a value.
+pub(crate) async fn eventually<T>(description: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let wait = async {
         loop {
-            if let Some(found) = seen() {
-                return found;
+            if let Some(value) = condition() {
+                return value;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("not within the time limit: {what}"))
+    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("timed out waiting for {description}"))
 }
 
-/// The process number that a program wrote to a file, once it has.
+/// Waits for a program to write a process id to a file, and returns it.
 pub(crate) async fn process_in(path: &Path) -> u32 {
-    eventually("a process number", || std::fs::read_to_string(path).ok()?.strip_suffix('\n')?.parse().ok()).await
+    eventually("a process id", || std::fs::read_to_string(path).ok()?.strip_suffix('\n')?.parse().ok()).await
 }
 
-/// Whether a process runs. One that ended and that nobody waited for doesn't.
-pub(crate) fn runs(process: u32) -> bool {
+/// Returns whether a process is running. A zombie is not.
+pub(crate) fn is_running(process: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     !matches!(state, Some('Z' | 'X') | None)

@@ -1,5 +1,5 @@
-//! A runner with real child processes and real sockets; the job and file services are doubles that remember what they were
-//! asked and can be told to fail.
+//! Tests of a runner with real child processes and real sockets. The job and file services are fakes that record requests
+//! and can fail on demand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod binary;

@@ -1,11 +1,11 @@
-//! Jobs that run to their own end.
+//! Programs that exit by themselves.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     fake_platform::World,
-    harness::{LONG, Running, eventually, process_in, runs},
+    harness::{LONG, RunnerHarness, eventually, is_running, process_in},
 };
 
 fn instant(value: &Value) -> i64 {
@@ -18,9 +18,9 @@ fn steps(world: &World, job: Uuid) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_job_reads_its_files_and_its_outputs_are_stored() {
-    let running = Running::start().await;
-    let platform = &running.platform;
+async fn program_reads_inputs_and_its_outputs_are_stored() {
+    let harness = RunnerHarness::start().await;
+    let platform = &harness.platform;
     let input: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     let file = platform.add_file("numbers.bin", &input);
     let script = r#"
@@ -37,7 +37,7 @@ async fn a_job_reads_its_files_and_its_outputs_are_stored() {
 
     assert_eq!((&finished["outcome"], &finished["exit_code"]), (&json!("succeeded"), &json!(0)), "{finished}");
     assert_eq!(finished["reason"], Value::Null);
-    platform.see(|world| {
+    platform.inspect(|world| {
         assert_eq!(steps(world, job), ["started", "finished"]);
         let started = &world.calls_of(job, "started")[0].body;
         assert_eq!(started["machine_id"], finished["machine_id"]);
@@ -55,7 +55,7 @@ async fn a_job_reads_its_files_and_its_outputs_are_stored() {
             assert_eq!(upload.bytes.len(), upload.length);
             assert_eq!(upload.metadata["produced_by_job"], job.to_string());
         }
-        assert!(world.output("copy.bin").unwrap().bytes == input, "the bytes are the input's");
+        assert!(world.output("copy.bin").unwrap().bytes == input, "output equals input");
         assert_eq!(world.output("deep_a.csv").unwrap().metadata["filetype"], "text/csv");
         assert_eq!(world.text("stderr.txt"), "oops\n");
         assert_eq!(world.text("stdout.txt"), "hello\n0\n", "standard input is empty");
@@ -68,72 +68,72 @@ async fn a_job_reads_its_files_and_its_outputs_are_stored() {
         let home = format!("HOME={}", world.text("where.txt"));
         assert!(environment.contains(&home) && environment.contains(&format!("CATACLOUD_JOB_ID={job}\n")));
     });
-    let home = platform.see(|world| world.text("where.txt"));
-    assert!(!std::path::Path::new(home.trim_end()).exists(), "the directory is removed before the end is reported");
-    running.stop().await;
+    let home = platform.inspect(|world| world.text("where.txt"));
+    assert!(!std::path::Path::new(home.trim_end()).exists(), "the directory is removed before the report");
+    harness.stop().await;
 }
 
 #[tokio::test]
-async fn an_exit_code_other_than_zero_is_a_failure_and_the_next_job_runs() {
-    let running = Running::start().await;
-    let job = running.platform.add_job(&["sh", "-c", "echo before; exit 3"], LONG, &[]);
-    let next = running.platform.add_job(&["true"], LONG, &[]);
-    let finished = running.platform.finished(job).await;
+async fn nonzero_exit_code_fails_the_job() {
+    let harness = RunnerHarness::start().await;
+    let job = harness.platform.add_job(&["sh", "-c", "echo before; exit 3"], LONG, &[]);
+    let next = harness.platform.add_job(&["true"], LONG, &[]);
+    let finished = harness.platform.finished(job).await;
     assert_eq!((&finished["outcome"], &finished["exit_code"]), (&json!("failed"), &json!(3)));
     assert_eq!(finished["reason"], "exit code 3");
-    assert_eq!(finished["output_file_ids"].as_array().unwrap().len(), 1, "what it printed is stored");
-    assert_eq!(running.platform.finished(next).await["outcome"], "succeeded");
-    running.stop().await;
+    assert_eq!(finished["output_file_ids"].as_array().unwrap().len(), 1, "captured output is stored");
+    assert_eq!(harness.platform.finished(next).await["outcome"], "succeeded");
+    harness.stop().await;
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_a_failure() {
-    let running = Running::start().await;
-    let job = running.platform.add_job(&["no-such-program", "--help"], LONG, &[]);
-    let finished = running.platform.finished(job).await;
+async fn missing_program_fails_the_job() {
+    let harness = RunnerHarness::start().await;
+    let job = harness.platform.add_job(&["no-such-program", "--help"], LONG, &[]);
+    let finished = harness.platform.finished(job).await;
     assert_eq!((&finished["outcome"], &finished["exit_code"]), (&json!("failed"), &Value::Null));
     assert_eq!(finished["reason"], "program \"no-such-program\" was not found");
-    running.platform.see(|world| assert_eq!(steps(world, job), ["started", "finished"]));
-    let directory = running.platform.add_job(&["/tmp"], LONG, &[]);
-    let reason = running.platform.finished(directory).await["reason"].as_str().unwrap().to_owned();
-    assert!(reason.starts_with("program \"/tmp\" can't be started"), "{reason}");
-    let nothing = running.platform.add_job(&[], LONG, &[]);
-    assert_eq!(running.platform.finished(nothing).await["reason"], "the job has no command");
-    running.stop().await;
+    harness.platform.inspect(|world| assert_eq!(steps(world, job), ["started", "finished"]));
+    let directory = harness.platform.add_job(&["/tmp"], LONG, &[]);
+    let reason = harness.platform.finished(directory).await["reason"].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("program \"/tmp\" could not be started"), "{reason}");
+    let without_command = harness.platform.add_job(&[], LONG, &[]);
+    assert_eq!(harness.platform.finished(without_command).await["reason"], "the job has no command");
+    harness.stop().await;
 }
 
 #[tokio::test]
-async fn a_program_killed_by_a_signal_is_a_failure_that_names_it() {
-    let running = Running::start().await;
-    let job = running.platform.add_job(&["sh", "-c", "kill -TERM $$"], LONG, &[]);
-    let finished = running.platform.finished(job).await;
+async fn program_killed_by_a_signal_fails_with_its_name() {
+    let harness = RunnerHarness::start().await;
+    let job = harness.platform.add_job(&["sh", "-c", "kill -TERM $$"], LONG, &[]);
+    let finished = harness.platform.finished(job).await;
     assert_eq!((&finished["outcome"], &finished["exit_code"]), (&json!("failed"), &Value::Null));
     assert_eq!(finished["reason"], "killed by signal 15 (SIGTERM)");
-    running.stop().await;
+    harness.stop().await;
 }
 
 #[tokio::test]
-async fn what_a_program_leaves_running_is_ended_with_it() {
-    let running = Running::start().await;
-    let number = running.data.path().join("number");
+async fn background_processes_end_with_the_program() {
+    let harness = RunnerHarness::start().await;
+    let pid_file = harness.data.path().join("pid");
     let script = r#"sleep 1000 & echo $! > "$1"; echo done"#;
-    let job = running.platform.add_job(&["sh", "-c", script, "sh", number.to_str().unwrap()], LONG, &[]);
-    let finished = running.platform.finished(job).await;
+    let job = harness.platform.add_job(&["sh", "-c", script, "sh", pid_file.to_str().unwrap()], LONG, &[]);
+    let finished = harness.platform.finished(job).await;
     assert_eq!(finished["outcome"], "succeeded", "{finished}");
-    let left_behind = process_in(&number).await;
-    eventually("its end", || (!runs(left_behind)).then_some(())).await;
-    running.stop().await;
+    let left_behind = process_in(&pid_file).await;
+    eventually("the end of the background process", || (!is_running(left_behind)).then_some(())).await;
+    harness.stop().await;
 }
 
 #[tokio::test]
-async fn nasty_input_names_stay_inside_the_directory() {
-    let running = Running::start().await;
+async fn unsafe_input_names_stay_inside_the_directory() {
+    let harness = RunnerHarness::start().await;
     let names = ["../../escape", "/etc/passwd", "same.txt", "same.txt", "..", "a\nb", &"ä".repeat(200)];
-    let files: Vec<_> = names.iter().map(|name| running.platform.add_file(name, name.as_bytes())).collect();
+    let files: Vec<_> = names.iter().map(|name| harness.platform.add_file(name, name.as_bytes())).collect();
     let script = r#"cd inputs; for file in *; do echo "$file"; cp "$file" "../outputs/$file"; done; ls -A | wc -l"#;
-    let job = running.platform.add_job(&["sh", "-c", script], LONG, &files);
-    assert_eq!(running.platform.finished(job).await["outcome"], "succeeded");
-    running.platform.see(|world| {
+    let job = harness.platform.add_job(&["sh", "-c", script], LONG, &files);
+    assert_eq!(harness.platform.finished(job).await["outcome"], "succeeded");
+    harness.platform.inspect(|world| {
         let long = "ä".repeat(60);
         let staged = ["_.._escape", "_etc_passwd", "same.txt", "same-2.txt", "file", "a_b", &long];
         assert!(world.text("stdout.txt").ends_with("\n7\n"), "{}", world.text("stdout.txt"));
@@ -141,5 +141,5 @@ async fn nasty_input_names_stay_inside_the_directory() {
             assert_eq!(world.text(staged), content);
         }
     });
-    running.stop().await;
+    harness.stop().await;
 }
