@@ -1,4 +1,4 @@
-//! Puts the services together in one process.
+//! Runs all services in one process.
 
 use std::time::Duration;
 
@@ -22,9 +22,10 @@ use service_kit::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// Longest time for background tasks to end at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// What the process needs.
+/// Settings of the process.
 #[derive(Debug, Args)]
 pub(crate) struct ColocatedArgs {
     #[command(flatten)]
@@ -35,15 +36,16 @@ pub(crate) struct ColocatedArgs {
     runner: RunnerArgs,
 }
 
-/// Runs everything until a signal comes.
+/// Runs all services, the gateway and a runner until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
     let stop = CancellationToken::new();
     let mut supervisor = Supervisor::new(stop.clone());
     let health = Health::new();
-    // The services reach each other here; nobody else knows the port, and without the installation's secret it is of no use.
-    let inside = TcpListener::bind(default_address(0)).await.context("can't listen on the loopback interface")?;
+    // Services call each other on a random loopback port. Calls without the installation's secret are rejected.
+    let internal_listener =
+        TcpListener::bind(default_address(0)).await.context("bind on the loopback interface failed")?;
     let mut shared = args.process.shared();
-    shared.peers = peers_at(&inside)?;
+    shared.peers = peers_at(&internal_listener)?;
 
     let organization = start::<OrganizationService>(&shared, Roles::ALL, &mut supervisor, &health).await?;
     let file = start::<FileService>(&shared, Roles::ALL, &mut supervisor, &health).await?;
@@ -52,10 +54,10 @@ pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
 
     let services = [&organization, &file, &job, &billing];
     let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
-    let inner = tokio::spawn(server::serve(inside, server::finish(router), stop.clone()));
+    let internal_server = tokio::spawn(server::serve(internal_listener, server::finish(router), stop.clone()));
     start_runner(&args, &shared, &health, &mut supervisor)?;
 
-    let door = Console::router(console::Settings {
+    let gateway = Console::router(console::Settings {
         secrets: shared.secrets.clone(),
         admin_key: args.admin.admin_key.clone(),
         upstreams: Upstreams {
@@ -70,21 +72,21 @@ pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
         max_open_requests: MAX_OPEN_REQUESTS,
     });
     let address = args.process.listen.address(default_address(console::PORT));
-    let served = serve_until_stopped(address, door, &health, stop).await;
+    let served = serve_until_stopped(address, gateway, &health, stop).await;
     supervisor.shutdown(SHUTDOWN_LIMIT).await;
-    inner.await.context("the inner server failed")??;
+    internal_server.await.context("internal server failed")??;
     Ok(served?)
 }
 
-/// Brings all tables up to date.
+/// Applies the migrations of all services.
 pub(crate) async fn migrate(database: &DatabaseArgs) -> Result<()> {
-    migrate_one::<OrganizationService>(database).await?;
-    migrate_one::<FileService>(database).await?;
-    migrate_one::<JobService>(database).await?;
-    migrate_one::<BillingService>(database).await
+    migrate_service::<OrganizationService>(database).await?;
+    migrate_service::<FileService>(database).await?;
+    migrate_service::<JobService>(database).await?;
+    migrate_service::<BillingService>(database).await
 }
 
-async fn migrate_one<S: Service>(database: &DatabaseArgs) -> Result<()> {
+async fn migrate_service<S: Service>(database: &DatabaseArgs) -> Result<()> {
     Ok(bring_up_to_date::<S>(&database.pool(S::NAME)?).await?)
 }
 
@@ -121,10 +123,10 @@ fn peers_at(listener: &TcpListener) -> Result<PeerArgs> {
 fn runs_on(shared: &Shared) -> Result<Vec<(String, String)>> {
     let bus = match shared.bus.resolve()? {
         Bus::Kafka { bootstrap_servers } => format!("Kafka at {bootstrap_servers}"),
-        // Without its address: there may be a password in it.
+        // Without its address, which may contain a password.
         Bus::Rabbit { .. } => "RabbitMQ".to_owned(),
-        Bus::Postgres => "tables in Postgres".to_owned(),
-        Bus::Memory => "this process's memory".to_owned(),
+        Bus::Postgres => "Postgres tables".to_owned(),
+        Bus::Memory => "in-process memory".to_owned(),
     };
     let row = |name: &str, value: String| (name.to_owned(), value);
     Ok(vec![row("Deployment", "all services in one process".to_owned()), row("Bus", bus)])

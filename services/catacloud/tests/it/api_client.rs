@@ -1,18 +1,18 @@
-//! A client of the public door.
+//! A client of the public API.
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Somebody with a key.
+/// Sends requests to the gateway with one key.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct ApiClient {
     pub(crate) client: Client,
     pub(crate) url: String,
     pub(crate) key: String,
 }
 
-impl Door {
+impl ApiClient {
     pub(crate) fn new(address: &str, key: &str) -> Self {
         Self { client: Client::new(), url: format!("http://{address}"), key: key.to_owned() }
     }
@@ -25,13 +25,13 @@ impl Door {
         self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key)
     }
 
-    /// A POST with an `Idempotency-Key` of its own; no body when it is null.
+    /// Builds a POST with a random `Idempotency-Key`, without a body when `body` is null.
     pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
-        self.post_as(&Uuid::now_v7().to_string(), path, body)
+        self.post_with_key(&Uuid::now_v7().to_string(), path, body)
     }
 
-    /// A POST under a given `Idempotency-Key`.
-    pub(crate) fn post_as(&self, key: &str, path: &str, body: &Value) -> RequestBuilder {
+    /// Builds a POST with a given `Idempotency-Key`.
+    pub(crate) fn post_with_key(&self, key: &str, path: &str, body: &Value) -> RequestBuilder {
         let request = self.request(Method::POST, path).header("idempotency-key", key);
         if body.is_null() { request } else { request.json(body) }
     }
@@ -48,18 +48,18 @@ impl Door {
         read(self.post(path, body).send().await.unwrap(), 200).await
     }
 
-    /// An organization, and a door for its owner.
-    pub(crate) async fn organization(&self, name: &str) -> (String, Door) {
+    /// Creates an organization. Returns its id, and a client with a key of its owner.
+    pub(crate) async fn create_organization(&self, name: &str) -> (String, ApiClient) {
         let owner = json!({ "email": format!("{}@example.com", Uuid::now_v7().simple()), "name": "Owner" });
         let created = self.create("/api/v1/organizations", &json!({ "name": name, "owner": owner })).await;
         let id = created["id"].as_str().unwrap().to_owned();
         let key = json!({ "name": "tests", "role": "owner" });
         let key = self.create(&format!("/api/v1/organizations/{id}/api-keys"), &key).await;
-        let door = self.with_key(key["key"].as_str().unwrap());
-        (id, door)
+        let client = self.with_key(key["key"].as_str().unwrap());
+        (id, client)
     }
 
-    /// Starts an upload; gives its path.
+    /// Creates an upload and returns its path.
     pub(crate) async fn start_upload(&self, organization: &str, length: usize) -> String {
         let response = self
             .request(Method::POST, &format!("/api/v1/organizations/{organization}/uploads"))
@@ -82,14 +82,14 @@ impl Door {
             .body(body)
     }
 
-    /// How much of an upload has arrived.
+    /// Returns the offset of an upload.
     pub(crate) async fn offset(&self, upload: &str) -> usize {
         let response = self.request(Method::HEAD, upload).header("tus-resumable", "1.0.0").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         response.headers()["upload-offset"].to_str().unwrap().parse().unwrap()
     }
 
-    /// Uploads a file in pieces; gives its id.
+    /// Uploads a file in pieces and returns its id.
     pub(crate) async fn upload(&self, organization: &str, content: &[u8], piece: usize) -> String {
         let upload = self.start_upload(organization, content.len()).await;
         let mut offset = 0;

@@ -1,4 +1,4 @@
-//! Processes of a test: each in an environment of its own, all ended with it.
+//! Processes of a test. They share an isolated environment and end with the test.
 
 use std::{
     fs::File,
@@ -12,10 +12,10 @@ use epoch_postgres::testkit::TestDatabase;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::api_client::Door;
+use crate::api_client::ApiClient;
 
 pub(crate) const ADMIN_KEY: &str = "cadm_0123456789abcdef0123456789abcdef0123456789abcdef";
-const SECRET: &str = "a secret of end-to-end tests, not of anybody else";
+const SECRET: &str = "a secret of end-to-end tests";
 
 /// A process that is killed when it is dropped.
 pub(crate) struct Process {
@@ -30,7 +30,7 @@ impl Process {
         self.end();
     }
 
-    /// SIGTERM, and the exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -38,13 +38,13 @@ impl Process {
     }
 
     fn end(&mut self) {
-        // It may have ended by itself.
+        // Errors are ignored: the process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// The end of what it logged.
-    pub(crate) fn log(&self) -> String {
+    /// Returns the last 40 lines of the log.
+    pub(crate) fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
@@ -55,37 +55,37 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
         if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.name, self.log());
+            eprintln!("--- {}\n{}", self.name, self.log_tail());
         }
     }
 }
 
-/// Where the processes of a test live.
-pub(crate) struct Site {
+/// Environment of the processes of a test: directory, database and bus.
+pub(crate) struct Environment {
     pub(crate) directory: TempDir,
     pub(crate) database_url: String,
-    /// Kafka's address; `None` where there is none, and the bus is in Postgres.
+    /// Address of Kafka. `None` selects the Postgres bus.
     pub(crate) kafka: Option<String>,
-    /// RabbitMQ's address; then it is the bus.
+    /// Address of RabbitMQ. `Some` selects RabbitMQ as the bus.
     pub(crate) amqp: Option<String>,
-    /// Begins topics and consumer groups, so that tests on one broker don't see each other.
+    /// Prefix of topics and consumer groups; isolates the tests on one broker.
     pub(crate) namespace: String,
     processes: u32,
 }
 
-impl Site {
+impl Environment {
     pub(crate) fn new(database_url: String, kafka: Option<String>) -> Self {
         let namespace = format!("test-{}", Uuid::now_v7().simple());
         Self { directory: TempDir::new().unwrap(), database_url, kafka, amqp: None, namespace, processes: 0 }
     }
 
-    /// Starts one of the workspace's binaries.
-    pub(crate) fn start(&mut self, binary: &str, arguments: &[&str], environment: &[(&str, String)]) -> Process {
+    /// Starts a binary of the workspace.
+    pub(crate) fn start(&mut self, binary: &str, arguments: &[&str], variables: &[(&str, String)]) -> Process {
         self.processes += 1;
         let log = self.directory.path().join(format!("{:02}-{binary}-{}.log", self.processes, arguments.join("-")));
         let file = File::create(&log).unwrap();
         let child = self
-            .command(binary, environment)
+            .command(binary, variables)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -95,18 +95,18 @@ impl Site {
         Process { name: format!("{binary} {}", arguments.join(" ")), child, log }
     }
 
-    /// Runs one of the workspace's binaries to its end.
+    /// Runs a binary of the workspace to completion; fails the test on a non-zero exit code.
     pub(crate) fn run(&self, binary: &str, arguments: &[&str]) {
-        let output = self.ended(binary, arguments);
+        let output = self.output(binary, arguments);
         assert!(output.status.success(), "{binary} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The same, however it ended.
-    pub(crate) fn ended(&self, binary: &str, arguments: &[&str]) -> Output {
+    /// Runs a binary of the workspace to completion and returns its output.
+    pub(crate) fn output(&self, binary: &str, arguments: &[&str]) -> Output {
         self.command(binary, &[]).env("CATACLOUD_LOG", "error").args(arguments).output().unwrap()
     }
 
-    fn command(&self, binary: &str, environment: &[(&str, String)]) -> Command {
+    fn command(&self, binary: &str, variables: &[(&str, String)]) -> Command {
         let path = binaries().join(binary);
         assert!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
         let mut command = Command::new(path);
@@ -118,7 +118,7 @@ impl Site {
             .env("CATACLOUD_DB_POOL", "8")
             .env("CATACLOUD_DATA_DIR", self.directory.path().join("data"))
             .env("CATACLOUD_LISTEN", "127.0.0.1:0")
-            .envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+            .envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
         command.env_remove("AMQP_URL");
         match &self.kafka {
             _ if self.amqp.is_some() => {
@@ -132,54 +132,54 @@ impl Site {
     }
 }
 
-/// Where cargo puts the workspace's binaries.
+/// Returns the directory of the workspace's binaries.
 fn binaries() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_catacloud")).parent().unwrap()
 }
 
-/// A running Catacloud on a database of its own.
-pub(crate) struct Stack {
-    // Before the site, whose directory has their logs.
+/// A running installation of Catacloud.
+pub(crate) struct Installation {
+    // Declared before the environment: processes must end before the directory with their logs is removed.
     pub(crate) processes: Vec<Process>,
-    pub(crate) site: Site,
-    pub(crate) door: Door,
-    /// Where each process has its probes and metrics.
+    pub(crate) environment: Environment,
+    pub(crate) api: ApiClient,
+    /// Address of each process, with its probes and metrics.
     pub(crate) addresses: Vec<String>,
     database: Option<TestDatabase>,
 }
 
-impl Stack {
-    /// All services in one process.
+impl Installation {
+    /// Starts all services in one process, on a new database.
     pub(crate) async fn colocated() -> Self {
         let database = TestDatabase::create().await;
-        let site = Site::new(database.url(), test_kafka());
-        Self { database: Some(database), ..Self::colocated_at(site).await }
+        let environment = Environment::new(database.url(), test_kafka());
+        Self { database: Some(database), ..Self::colocated_in(environment).await }
     }
 
-    /// All services in one process, at a given place.
-    pub(crate) async fn colocated_at(mut site: Site) -> Self {
+    /// Starts all services in one process, in a given environment.
+    pub(crate) async fn colocated_in(mut environment: Environment) -> Self {
         let address = free_address();
-        let process = site.start("catacloud", &["all"], &[("CATACLOUD_LISTEN", address.clone())]);
-        let stack = Self {
-            site,
-            door: Door::new(&address, ADMIN_KEY),
+        let process = environment.start("catacloud", &["all"], &[("CATACLOUD_LISTEN", address.clone())]);
+        let installation = Self {
+            environment,
+            api: ApiClient::new(&address, ADMIN_KEY),
             addresses: vec![address],
             processes: vec![process],
             database: None,
         };
-        stack.ready().await;
-        stack
+        installation.wait_until_ready().await;
+        installation
     }
 
-    /// Each service in a process of its own, over the bus.
+    /// Starts each service in its own process, on a new database.
     pub(crate) async fn separate() -> Self {
         let database = TestDatabase::create().await;
-        let site = Site::new(database.url(), test_kafka());
-        Self { database: Some(database), ..Self::separate_at(site).await }
+        let environment = Environment::new(database.url(), test_kafka());
+        Self { database: Some(database), ..Self::separate_in(environment).await }
     }
 
-    /// Each service in a process of its own, at a given place.
-    pub(crate) async fn separate_at(mut site: Site) -> Self {
+    /// Starts each service in its own process, in a given environment.
+    pub(crate) async fn separate_in(mut environment: Environment) -> Self {
         let services = ["organization", "job", "file", "billing", "runner", "console"];
         let addresses: Vec<String> = services.iter().map(|_| free_address()).collect();
         let url = |service: &str| format!("CATACLOUD_{}_URL", service.to_uppercase());
@@ -190,18 +190,18 @@ impl Stack {
             .collect();
         let mut processes = Vec::new();
         for (service, address) in services.iter().zip(&addresses) {
-            let mut environment: Vec<(&str, String)> =
+            let mut variables: Vec<(&str, String)> =
                 peers.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-            environment.push(("CATACLOUD_LISTEN", address.clone()));
-            processes.push(site.start(service, &["all"], &environment));
+            variables.push(("CATACLOUD_LISTEN", address.clone()));
+            processes.push(environment.start(service, &["all"], &variables));
         }
-        let door = Door::new(addresses.last().unwrap(), ADMIN_KEY);
-        let stack = Self { site, door, addresses, processes, database: None };
-        stack.ready().await;
-        stack
+        let api = ApiClient::new(addresses.last().unwrap(), ADMIN_KEY);
+        let installation = Self { environment, api, addresses, processes, database: None };
+        installation.wait_until_ready().await;
+        installation
     }
 
-    async fn ready(&self) {
+    async fn wait_until_ready(&self) {
         let client = reqwest::Client::new();
         for address in &self.addresses {
             let url = format!("http://{address}/readyz");
@@ -212,7 +212,7 @@ impl Stack {
         }
     }
 
-    /// Ends all processes as an operator would, and drops the database.
+    /// Stops all processes with SIGTERM and drops the database.
     pub(crate) async fn close(mut self) {
         for process in self.processes.drain(..) {
             let (name, log) = (process.name.clone(), process.log.clone());
@@ -225,7 +225,7 @@ impl Stack {
     }
 }
 
-/// The test broker, if there is one.
+/// Returns the address of the test broker, or `None` when there is none.
 pub(crate) fn test_kafka() -> Option<String> {
     std::env::var("EPOCH_TEST_KAFKA").ok().filter(|servers| !servers.is_empty())
 }
@@ -234,14 +234,14 @@ fn free_address() -> String {
     format!("127.0.0.1:{}", free_ports())
 }
 
-/// Asks until there is an answer.
-pub(crate) async fn within<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+/// Polls until `condition` returns a value; fails the test after `limit`.
+pub(crate) async fn within<T>(limit: Duration, description: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let start = tokio::time::Instant::now();
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        if let Some(value) = condition().await {
+            return value;
         }
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(start.elapsed() < limit, "timed out after {limit:?} waiting for {description}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Catacloud as its users and its operators see it: real processes, a real Postgres, a real Kafka, the public door.
+//! End-to-end tests through the public API and the command line: real processes, a real Postgres, a real Kafka.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
