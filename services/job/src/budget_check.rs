@@ -1,10 +1,8 @@
-//! Whether an organization's budget lets it queue jobs.
+//! Checks an organization's budget before a job is queued.
 //!
-//! The problem: a customer who asks for a hard stop doesn't want to pay for more; and a billing service that is away must not keep
-//! everybody's jobs from running.
-//!
-//! The invariant: a job is refused only when billing says so. No answer in time, or one that can't be read, lets the job go on and
-//! is counted (`job_standing_unknown_total`): rather a job too many than all jobs too few.
+//! The check fails open: a job is refused only when billing answers that the budget forbids it. After a timeout or an
+//! unreadable answer the job is allowed and counted in `job_standing_unknown_total`. An outage of billing must not stop the
+//! jobs of every customer; the price is an occasional job over budget.
 
 use std::time::Duration;
 
@@ -12,40 +10,40 @@ use serde::Deserialize;
 use service_kit::{Problem, http_client::Peer};
 use uuid::Uuid;
 
-/// How long billing may take.
-const LIMIT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Asks billing.
+/// Client of billing's budget endpoint.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct BudgetCheck {
     billing: Peer,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct BudgetResponse {
     jobs_allowed: bool,
 }
 
-impl Standing {
+impl BudgetCheck {
     pub(crate) fn new(billing: Peer) -> Self {
         Self { billing }
     }
 
-    /// Checks that `organization` may queue a job.
+    /// Checks that the organization may queue a job.
     ///
     /// # Errors
-    /// 409 when its budget is used up and it asked for a hard stop.
-    pub(crate) async fn require(&self, organization: Uuid) -> Result<(), Problem> {
+    /// 409 when the budget of the month is used up and the organization chose to stop jobs then.
+    pub(crate) async fn require_budget(&self, organization: Uuid) -> Result<(), Problem> {
         let path = format!("/internal/v1/billing/organizations/{organization}/standing");
-        match self.billing.get(&path).within(LIMIT).receive::<Answer>().await {
-            Ok(Answer { jobs_allowed: true }) => Ok(()),
-            Ok(Answer { jobs_allowed: false }) => {
-                let detail = "the month's budget is used up, and it stops new jobs; raise it or lift the stop";
-                Err(Problem::conflict(detail).of_kind("/problems/budget-used-up", "the budget is used up"))
+        match self.billing.get(&path).within(TIMEOUT).receive::<BudgetResponse>().await {
+            Ok(BudgetResponse { jobs_allowed: true }) => Ok(()),
+            Ok(BudgetResponse { jobs_allowed: false }) => {
+                let detail = "the budget of this month is used up and set to stop new jobs; raise the budget or turn \
+                              off the stop";
+                Err(Problem::conflict(detail).of_kind("/problems/budget-used-up", "budget used up"))
             }
             Err(error) => {
                 metrics::counter!("job_standing_unknown_total").increment(1);
-                tracing::warn!(%organization, %error, "billing doesn't say whether jobs may go on; they do");
+                tracing::warn!(%organization, %error, "budget check failed; allowing the job (fail open)");
                 Ok(())
             }
         }

@@ -1,4 +1,4 @@
-//! What the service decides. Pure: no I/O, no clock, no `async`.
+//! The decisions of the service: pure functions without I/O, clock or `async`.
 
 pub mod job;
 pub mod job_configuration;

@@ -1,7 +1,7 @@
-//! When a job came where it is.
+//! Instants of a job's earlier events.
 //!
-//! The problem: an aggregate sees no clock, but the ends of a run must be in order, and the read model may be late.
-//! The invariant: the instants are those of the committed events.
+//! An aggregate has no clock, but the start and end of a run must be in order. The instants come from the committed
+//! events, because the read model may lag.
 
 use epoch::{
     Aggregate, Timestamp, Version,
@@ -13,29 +13,28 @@ use uuid::Uuid;
 
 use crate::domain::job::Job;
 
-/// When a job was queued and started, if it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Moments {
+pub(crate) struct JobTimeline {
     pub(crate) queued_at: Option<Timestamp>,
     pub(crate) started_at: Option<Timestamp>,
 }
 
-impl Moments {
-    /// Those of a job.
-    pub(crate) async fn of(store: &PgStore, job: Uuid) -> Result<Self, StoreError> {
-        let mut moments = Self::default();
+impl JobTimeline {
+    /// Reads the job's events from the store.
+    pub(crate) async fn load(store: &PgStore, job: Uuid) -> Result<Self, StoreError> {
+        let mut timeline = Self::default();
         let mut events = store.stream(Job::NAME, job, Version::ZERO);
         while let Some(event) = events.try_next().await? {
             match &*event.event_name {
-                "JobQueued" => moments.queued_at = Some(event.occurred_at),
-                "JobStarted" => moments.started_at = Some(event.occurred_at),
+                "JobQueued" => timeline.queued_at = Some(event.occurred_at),
+                "JobStarted" => timeline.started_at = Some(event.occurred_at),
                 _ => {}
             }
         }
-        Ok(moments)
+        Ok(timeline)
     }
 
-    /// What nothing that happens on a machine can be before.
+    /// Returns the later of the two instants: the earliest possible end of the run.
     pub(crate) fn latest(self) -> Option<Timestamp> {
         self.started_at.max(self.queued_at)
     }

@@ -1,30 +1,27 @@
-//! Why a transaction over jobs and leases has no result.
+//! Errors of transactions that change a job and its lease together.
 
 use epoch::{ExecuteError, store::StoreError};
 use epoch_postgres::TxError;
 
 use crate::domain::job::JobError;
 
-/// Why a transaction over jobs and leases has no result.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The job's command has none.
+pub(crate) enum TransactionError {
+    /// The job command was rejected or failed.
     #[error(transparent)]
     Execute(#[from] ExecuteError<JobError>),
     /// The transaction was not committed.
     #[error(transparent)]
     Tx(#[from] TxError),
-    /// The event store gave no answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The database gave no answer.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
 }
 
-impl Failure {
-    /// Whether the job refused, or somebody else was faster each time.
-    pub(crate) fn is_lost_race(&self) -> bool {
+impl TransactionError {
+    /// Returns whether another claim changed the job first: the job rejected the command, or every retry met a conflict.
+    pub(crate) fn is_conflict(&self) -> bool {
         let contended = matches!(self, Self::Tx(error) if error.is_race());
         contended || matches!(self, Self::Execute(ExecuteError::Rejected(_) | ExecuteError::Conflict { .. }))
     }

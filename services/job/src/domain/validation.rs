@@ -1,55 +1,47 @@
-//! Text that people write.
-//!
-//! The problem: a name of a million characters, or one that a database can't store, must not get into an event that is
-//! kept for good. The invariant: text is checked before it becomes part of an event.
+//! Validation of user-supplied text, before it becomes part of a permanent event.
 
-/// The most characters of a name.
-pub const MAX_NAME: usize = 200;
-/// The most characters of a reason.
-pub const MAX_REASON: usize = 1_000;
+/// Maximum length of a name, in characters.
+pub const MAX_NAME_CHARS: usize = 200;
+/// Maximum length of a reason, in characters.
+pub const MAX_REASON_CHARS: usize = 1_000;
 
-/// Why text isn't taken.
+/// Validation errors of user-supplied text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
-    /// Nothing is left after trimming.
+    /// Empty after trimming.
     #[error("must not be empty")]
     Empty,
-    /// It is too long.
     #[error("must have at most {limit} characters")]
-    TooLong {
-        /// The most characters.
-        limit: usize,
-    },
-    /// It has characters that can't be shown.
-    #[error("must not have control characters")]
+    TooLong { limit: usize },
+    #[error("must not contain control characters")]
     Control,
 }
 
-/// A name: trimmed, 1 to [`MAX_NAME`] characters, none of them a control character.
+/// Returns the trimmed name: 1 to [`MAX_NAME_CHARS`] characters, no control characters.
 ///
 /// # Errors
-/// [`InvalidText`].
-pub fn name(text: &str) -> Result<String, InvalidText> {
+/// [`InvalidText`] names the violated rule.
+pub fn validate_name(text: &str) -> Result<String, InvalidText> {
     let name = text.trim();
     if name.chars().any(char::is_control) {
         return Err(InvalidText::Control);
     }
-    sized(name, MAX_NAME)
+    validate_length(name, MAX_NAME_CHARS)
 }
 
-/// A reason: trimmed, 1 to [`MAX_REASON`] characters; it may have lines and tabs, but no other control characters.
+/// Returns the trimmed reason: 1 to [`MAX_REASON_CHARS`] characters, no control characters except line feeds and tabs.
 ///
 /// # Errors
-/// [`InvalidText`].
-pub fn reason(text: &str) -> Result<String, InvalidText> {
+/// [`InvalidText`] names the violated rule.
+pub fn validate_reason(text: &str) -> Result<String, InvalidText> {
     let reason = text.trim();
     if reason.chars().any(|character| character.is_control() && character != '\n' && character != '\t') {
         return Err(InvalidText::Control);
     }
-    sized(reason, MAX_REASON)
+    validate_length(reason, MAX_REASON_CHARS)
 }
 
-fn sized(text: &str, limit: usize) -> Result<String, InvalidText> {
+fn validate_length(text: &str, limit: usize) -> Result<String, InvalidText> {
     match text.chars().count() {
         0 => Err(InvalidText::Empty),
         length if length > limit => Err(InvalidText::TooLong { limit }),
@@ -59,24 +51,27 @@ fn sized(text: &str, limit: usize) -> Result<String, InvalidText> {
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidText, MAX_NAME, MAX_REASON, name, reason};
+    use super::{InvalidText, MAX_NAME_CHARS, MAX_REASON_CHARS, validate_name, validate_reason};
 
     #[test]
-    fn names_are_trimmed_and_bounded() {
-        assert_eq!(name("  Checksum \n").as_deref(), Ok("Checksum"));
-        assert_eq!(name(&"ä".repeat(MAX_NAME)).map(|name| name.chars().count()), Ok(MAX_NAME));
-        assert_eq!(name(&"ä".repeat(MAX_NAME + 1)), Err(InvalidText::TooLong { limit: MAX_NAME }));
-        assert_eq!(name(" \t "), Err(InvalidText::Empty));
+    fn name_is_trimmed_and_limited_in_length() {
+        assert_eq!(validate_name("  Checksum \n").as_deref(), Ok("Checksum"));
+        assert_eq!(validate_name(&"ä".repeat(MAX_NAME_CHARS)).map(|name| name.chars().count()), Ok(MAX_NAME_CHARS));
+        assert_eq!(validate_name(&"ä".repeat(MAX_NAME_CHARS + 1)), Err(InvalidText::TooLong { limit: MAX_NAME_CHARS }));
+        assert_eq!(validate_name(" \t "), Err(InvalidText::Empty));
         for control in ["a\0b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
-            assert_eq!(name(control), Err(InvalidText::Control), "{control:?}");
+            assert_eq!(validate_name(control), Err(InvalidText::Control), "{control:?}");
         }
     }
 
     #[test]
-    fn reasons_may_have_lines() {
-        assert_eq!(reason(" no\n\tspace ").as_deref(), Ok("no\n\tspace"));
-        assert_eq!(reason("a\0b"), Err(InvalidText::Control));
-        assert_eq!(reason(""), Err(InvalidText::Empty));
-        assert_eq!(reason(&"a".repeat(MAX_REASON + 1)), Err(InvalidText::TooLong { limit: MAX_REASON }));
+    fn reason_allows_line_feeds_and_tabs() {
+        assert_eq!(validate_reason(" no\n\tspace ").as_deref(), Ok("no\n\tspace"));
+        assert_eq!(validate_reason("a\0b"), Err(InvalidText::Control));
+        assert_eq!(validate_reason(""), Err(InvalidText::Empty));
+        assert_eq!(
+            validate_reason(&"a".repeat(MAX_REASON_CHARS + 1)),
+            Err(InvalidText::TooLong { limit: MAX_REASON_CHARS })
+        );
     }
 }

@@ -1,78 +1,98 @@
-//! Commands to jobs: create, change the files, queue, cancel.
+//! Commands to jobs: create, replace input files, queue, cancel.
 
 use axum::extract::State;
 use epoch::Timestamp;
 use serde::Deserialize;
-use service_kit::{ApiPath, Changed, Command, Problem, Role};
+use service_kit::{ApiPath, Caller, Changed, Command, Problem, Role};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, first_answer_or, require_owned};
+use super::{
+    idempotency::first_answer_or,
+    ownership::require_owned,
+    parameters::{IdempotencyKey, IfMatch, JobPath, OrganizationPath},
+    responses::{ChangedResponse, CreateJobProblems, JobCommandProblems},
+    state::HttpState,
+};
 use crate::{
     domain::{
         job::{CreateJob, JobCommand},
-        job_configuration::Settings,
+        job_configuration::JobSettings,
     },
-    input_files::require_complete,
-    timeline::Moments,
+    input_files::require_complete_files,
+    timeline::JobTimeline,
 };
 
 /// A new job.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CreateJobBody {
-    /// The configuration it is created from; the job keeps a copy.
+pub(crate) struct CreateJobRequest {
+    /// Job configuration that the job copies its settings from.
     job_configuration_id: Uuid,
-    /// What people call it, 1 to 200 characters; the configuration's name if not said.
+    /// Display name, 1 to 200 characters. Default: the name of the job configuration.
     #[serde(default)]
+    #[schema(example = "Checksum of March")]
     name: Option<String>,
-    /// Its input files: complete files of the organization, at most 1,000.
+    /// Input files: at most 1,000 complete files of the organization. Repeated ids count once. Default: none.
     #[serde(default)]
     file_ids: Vec<Uuid>,
 }
 
-/// A job's whole set of input files.
+/// The new set of a job's input files.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ReplaceFilesBody {
-    /// Complete files of the organization, at most 1,000; repeated ids count once.
+pub(crate) struct ReplaceJobFilesRequest {
+    /// Input files: at most 1,000 complete files of the organization. Repeated ids count once.
     file_ids: Vec<Uuid>,
 }
 
-/// Why a job is cancelled.
+/// Reason for a cancellation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CancelJobBody {
-    /// In words for people, 1 to 1,000 characters.
+pub(crate) struct CancelJobRequest {
+    /// Human-readable reason, 1 to 1,000 characters. Default: `cancelled by` and the caller.
     #[serde(default)]
+    #[schema(example = "wrong input file")]
     reason: Option<String>,
 }
 
-/// Creates a job from a configuration.
+/// Create a job.
+///
+/// Creates a job from a job configuration, with a copy of its settings. The job does not run until it is queued. Requires
+/// the role `member`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/jobs", tag = "jobs",
-    params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)),
-    request_body = CreateJobBody,
+    params(OrganizationPath, IdempotencyKey),
+    request_body = CreateJobRequest,
     responses(
-        (status = 201, description = "Created", body = Changed),
-        (status = 403, description = "Needs the role member", body = Problem),
-        (status = 404, description = "No such organization", body = Problem),
-        (status = 422, description = "The configuration is unknown or retired, or a file can't be used", body = Problem),
+        (
+            status = 201, description = "Job created.", body = Changed,
+            headers(
+                ("ETag" = String, description = "Quoted version of the job: `\"1\"`, or `\"2\"` with input files."),
+                ("Location" = String, description = "Path of the job."),
+            ),
+        ),
+        CreateJobProblems,
+        (
+            status = 422, body = Problem, content_type = "application/problem+json",
+            description = "The job configuration is unknown or retired, a file is unknown or not complete, the name is \
+                invalid, or the `Idempotency-Key` was used with another body.",
+        ),
     )
 )]
 pub(crate) async fn create_job(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    command: Command<CreateJobBody>,
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
+    command: Command<CreateJobRequest>,
 ) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
+    command.caller.in_organization(org)?;
     command.caller.at_least(Role::Member)?;
-    let CreateJobBody { job_configuration_id, name, file_ids } = command.body;
-    let context = command.context.for_tenant(organization);
-    let executed = match ingredients(&api, organization, job_configuration_id, &file_ids).await {
+    let CreateJobRequest { job_configuration_id, name, file_ids } = command.body;
+    let context = command.context.for_tenant(org);
+    let executed = match settings_for_new_job(&state, org, job_configuration_id, &file_ids).await {
         Ok(settings) => {
             let create = JobCommand::Create(CreateJob {
-                organization_id: organization,
+                organization_id: org,
                 job_configuration_id,
                 name: name.unwrap_or(settings.name),
                 command: settings.command,
@@ -80,124 +100,140 @@ pub(crate) async fn create_job(
                 user_id: command.caller.user_id,
                 file_ids,
             });
-            api.jobs.create(Uuid::now_v7(), &create, &context).await?
+            state.jobs.create(Uuid::now_v7(), &create, &context).await?
         }
-        Err(refusal) => first_answer_or(&api.store, &context, refusal).await?,
+        Err(refusal) => first_answer_or(&state.store, &context, refusal).await?,
     };
-    Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{organization}/jobs/{id}")))
+    Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{org}/jobs/{id}")))
 }
 
-/// What a job is made of, if the organization has all of it.
-async fn ingredients(
-    api: &Api,
+/// Checks the configuration and the input files of a new job, and returns the settings to copy.
+async fn settings_for_new_job(
+    state: &HttpState,
     organization: Uuid,
     configuration: Uuid,
     file_ids: &[Uuid],
-) -> Result<Settings, Problem> {
-    let refuse = |detail: String| {
+) -> Result<JobSettings, Problem> {
+    let unusable = |detail: String| {
         Problem::unprocessable(detail.clone())
             .of_kind("/problems/unusable-job-configuration", "job configuration is unknown or retired")
             .at("/job_configuration_id", detail)
     };
-    let loaded = api.configurations.load(configuration).await?;
+    let loaded = state.configurations.load(configuration).await?;
     if loaded.state.organization() != Some(organization) {
-        return Err(refuse(format!("job configuration {configuration} does not exist")));
+        return Err(unusable(format!("job configuration {configuration} does not exist")));
     }
-    let settings = loaded.state.for_new_jobs().map_err(|error| refuse(error.to_string()))?;
-    require_complete(api.store.pool(), organization, file_ids).await?;
+    let settings = loaded.state.settings_for_new_job().map_err(|error| unusable(error.to_string()))?;
+    require_complete_files(state.store.pool(), organization, file_ids).await?;
     Ok(settings.clone())
 }
 
-/// Replaces a job's whole set of input files, before it is queued.
+/// Replace a job's input files.
+///
+/// Replaces the whole set of input files. Possible until the job is queued. Requires the role `member`.
 #[utoipa::path(
     put, path = "/api/v1/organizations/{org}/jobs/{job}/files", tag = "jobs",
-    params(("org" = Uuid, Path), ("job" = Uuid, Path), ("If-Match" = Option<String>, Header)),
-    request_body = ReplaceFilesBody,
+    params(JobPath, IfMatch),
+    request_body = ReplaceJobFilesRequest,
     responses(
-        (status = 200, description = "Replaced", body = Changed),
-        (status = 403, description = "Needs the role member", body = Problem),
-        (status = 404, description = "No such job", body = Problem),
-        (status = 409, description = "Queued already", body = Problem),
-        (status = 412, description = "Changed since", body = Problem),
-        (status = 422, description = "A file can't be used", body = Problem),
+        ChangedResponse,
+        JobCommandProblems,
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "The job is already queued or has ended.",
+        ),
+        (
+            status = 422, body = Problem, content_type = "application/problem+json",
+            description = "A file is unknown or not complete, or there are more than 1,000 files.",
+        ),
     )
 )]
 pub(crate) async fn replace_job_files(
-    State(api): State<Api>,
-    ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
-    command: Command<ReplaceFilesBody>,
+    State(state): State<HttpState>,
+    ApiPath(path): ApiPath<JobPath>,
+    command: Command<ReplaceJobFilesRequest>,
 ) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
-    require_owned(&api.jobs, organization, job).await?;
-    command.caller.at_least(Role::Member)?;
-    let file_ids = command.body.file_ids;
-    let context = command.context.for_tenant(organization);
-    if let Err(refusal) = require_complete(api.store.pool(), organization, &file_ids).await {
-        return Ok(first_answer_or(&api.store, &context, refusal).await?.into());
+    let Command { context, caller, body: ReplaceJobFilesRequest { file_ids } } = command;
+    require_member(&state, &path, &caller).await?;
+    let context = context.for_tenant(path.org);
+    if let Err(refusal) = require_complete_files(state.store.pool(), path.org, &file_ids).await {
+        return Ok(first_answer_or(&state.store, &context, refusal).await?.into());
     }
-    Ok(api.jobs.execute(job, &JobCommand::ReplaceFiles { file_ids }, &context).await?.into())
+    Ok(state.jobs.execute(path.job, &JobCommand::ReplaceFiles { file_ids }, &context).await?.into())
 }
 
-/// Lets a job wait for a machine.
+/// Queue a job.
+///
+/// Queues the job for the next free machine. Jobs start in the order they were queued. Queueing a queued or running job
+/// changes nothing. Requires the role `member`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/jobs/{job}/queue", tag = "jobs",
-    params(
-        ("org" = Uuid, Path), ("job" = Uuid, Path), ("Idempotency-Key" = String, Header),
-        ("If-Match" = Option<String>, Header),
-    ),
+    params(JobPath, IdempotencyKey, IfMatch),
     responses(
-        (status = 200, description = "Queued", body = Changed),
-        (status = 403, description = "Needs the role member", body = Problem),
-        (status = 404, description = "No such job", body = Problem),
-        (status = 409, description = "Ended, or the budget is used up and stops new jobs", body = Problem),
-        (status = 412, description = "Changed since", body = Problem),
+        ChangedResponse,
+        JobCommandProblems,
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "The job has ended, or the organization's budget is used up and stops new jobs.",
+        ),
+        (
+            status = 422, body = Problem, content_type = "application/problem+json",
+            description = "The request has a body, or the `Idempotency-Key` was used with another body.",
+        ),
     )
 )]
 pub(crate) async fn queue_job(
-    State(api): State<Api>,
-    ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
+    State(state): State<HttpState>,
+    ApiPath(path): ApiPath<JobPath>,
     command: Command<()>,
 ) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
-    require_owned(&api.jobs, organization, job).await?;
-    command.caller.at_least(Role::Member)?;
-    let context = command.context.for_tenant(organization);
-    if let Err(refusal) = api.standing.require(organization).await {
-        return Ok(first_answer_or(&api.store, &context, refusal).await?.into());
+    require_member(&state, &path, &command.caller).await?;
+    let context = command.context.for_tenant(path.org);
+    if let Err(refusal) = state.budget_check.require_budget(path.org).await {
+        return Ok(first_answer_or(&state.store, &context, refusal).await?.into());
     }
-    Ok(api.jobs.execute(job, &JobCommand::Queue, &context).await?.into())
+    Ok(state.jobs.execute(path.job, &JobCommand::Queue, &context).await?.into())
 }
 
-/// Ends a job, wherever it is; one that runs is stopped by its machine soon after.
+/// Cancel a job.
+///
+/// Ends the job at once, in any phase; its run time ends now. The machine of a running job stops the program at its next
+/// heartbeat, within about five seconds. Cancelling a cancelled job changes nothing. Requires the role `member`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/jobs/{job}/cancel", tag = "jobs",
-    params(
-        ("org" = Uuid, Path), ("job" = Uuid, Path), ("Idempotency-Key" = String, Header),
-        ("If-Match" = Option<String>, Header),
-    ),
-    request_body = Option<CancelJobBody>,
+    params(JobPath, IdempotencyKey, IfMatch),
+    request_body = Option<CancelJobRequest>,
     responses(
-        (status = 200, description = "Cancelled", body = Changed),
-        (status = 403, description = "Needs the role member", body = Problem),
-        (status = 404, description = "No such job", body = Problem),
-        (status = 409, description = "Ended otherwise", body = Problem),
-        (status = 412, description = "Changed since", body = Problem),
-        (status = 422, description = "A reason that can't be kept", body = Problem),
+        ChangedResponse,
+        JobCommandProblems,
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "The job has ended for another reason.",
+        ),
+        (
+            status = 422, body = Problem, content_type = "application/problem+json",
+            description = "The reason is invalid, or the `Idempotency-Key` was used with another body.",
+        ),
     )
 )]
 pub(crate) async fn cancel_job(
-    State(api): State<Api>,
-    ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
-    command: Command<Option<CancelJobBody>>,
+    State(state): State<HttpState>,
+    ApiPath(path): ApiPath<JobPath>,
+    command: Command<Option<CancelJobRequest>>,
 ) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
-    require_owned(&api.jobs, organization, job).await?;
-    command.caller.at_least(Role::Member)?;
+    require_member(&state, &path, &command.caller).await?;
     let reason = command.body.unwrap_or_default().reason;
     let reason = reason.unwrap_or_else(|| format!("cancelled by {}", command.caller.actor));
-    let mut context = command.context.for_tenant(organization);
-    // The machine's clock may be ahead; a run never ends before it began.
-    let started_at = Moments::of(&api.store, job).await?.started_at;
+    let mut context = command.context.for_tenant(path.org);
+    // The clock of the machine may be ahead of ours; a run must not end before it started.
+    let started_at = JobTimeline::load(&state.store, path.job).await?.started_at;
     context.occurred_at = Timestamp::now().max(started_at.unwrap_or_default());
-    Ok(api.jobs.execute(job, &JobCommand::Cancel { reason }, &context).await?.into())
+    Ok(state.jobs.execute(path.job, &JobCommand::Cancel { reason }, &context).await?.into())
+}
+
+/// Checks access to an existing job. Existence is checked before the role, so that ids reveal nothing.
+async fn require_member(state: &HttpState, path: &JobPath, caller: &Caller) -> Result<(), Problem> {
+    caller.in_organization(path.org)?;
+    require_owned(&state.jobs, path.org, path.job).await?;
+    caller.at_least(Role::Member)
 }

@@ -1,4 +1,4 @@
-//! Job configurations: define, look at, revise, retire.
+//! Routes of job configurations.
 
 use axum::{
     Json,
@@ -6,7 +6,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use epoch::Timestamp;
+use epoch::{CommandContext, Timestamp};
 use serde::{Deserialize, Serialize};
 use service_kit::{
     ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role, changed::etag, min_version::MinVersion,
@@ -14,23 +14,34 @@ use service_kit::{
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, not_found, require_owned, rows_for, version, wait_for_version};
+use super::{
+    ownership::{not_found, require_owned},
+    parameters::{IdempotencyKey, IfMatch, JobConfigurationPath, OrganizationPath},
+    reads::{rows_for, version, wait_for_version},
+    responses::{
+        ChangedResponse, DefineJobConfigurationProblems, JobConfigurationCommandProblems, ListProblems,
+        ReadJobConfigurationProblems,
+    },
+    state::HttpState,
+};
 use crate::{
-    domain::job_configuration::{DEFAULT_TIMEOUT_MS, JobConfiguration, JobConfigurationCommand, Settings},
-    projections::job_configurations::{JobConfigurationRow, one, page},
+    domain::job_configuration::{DEFAULT_TIMEOUT_MS, JobConfiguration, JobConfigurationCommand, JobSettings},
+    projections::job_configurations::{self, JobConfigurationRow},
 };
 
-/// What jobs are run with.
+/// Settings of a job configuration.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct JobConfigurationBody {
-    /// What people call it: 1 to 200 characters.
+pub(crate) struct JobConfigurationRequest {
+    /// Display name, 1 to 200 characters. Jobs without a name of their own get this name.
+    #[schema(example = "Checksum")]
     name: String,
-    /// The argument list, 1 to 64 arguments of at most 4,096 characters; the first is the program.
+    /// Argument list of the program: 1 to 64 arguments of at most 4,096 characters each. The first is the program.
+    #[schema(example = json!(["sh", "-c", "sha256sum inputs/* > outputs/checksums.txt"]))]
     command: Vec<String>,
-    /// How long a run may take, in milliseconds: 1 to 86,400,000 (a day).
+    /// Time limit of a run, in milliseconds: 1 to 86,400,000 (one day). Default: 3,600,000 (one hour).
     #[serde(default = "default_timeout_ms")]
-    #[schema(default = 3_600_000, minimum = 1, maximum = 86_400_000)]
+    #[schema(default = 3_600_000, minimum = 1, maximum = 86_400_000, example = 60_000)]
     timeout_ms: i64,
 }
 
@@ -38,45 +49,52 @@ fn default_timeout_ms() -> i64 {
     DEFAULT_TIMEOUT_MS
 }
 
-impl From<JobConfigurationBody> for Settings {
-    fn from(body: JobConfigurationBody) -> Self {
-        let JobConfigurationBody { name, command, timeout_ms } = body;
+impl From<JobConfigurationRequest> for JobSettings {
+    fn from(request: JobConfigurationRequest) -> Self {
+        let JobConfigurationRequest { name, command, timeout_ms } = request;
         Self { name, command, timeout_ms }
     }
 }
 
-/// Whether jobs can be created from a configuration.
+/// Status of a job configuration: `active`, or `retired` when no new jobs can be created from it.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum JobConfigurationStatus {
-    /// They can.
     Active,
-    /// They can't any more.
     Retired,
 }
 
-/// A job configuration, as lists show it.
+/// A job configuration in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobConfigurationSummary {
+    /// Job configuration id.
     id: Uuid,
-    /// What people call it.
+    /// Display name.
+    #[schema(example = "Checksum")]
     name: String,
-    /// How long a run may take, in milliseconds.
+    /// Time limit of a run, in milliseconds.
+    #[schema(example = 60_000)]
     timeout_ms: i64,
+    /// Status.
     status: JobConfigurationStatus,
-    #[schema(format = DateTime)]
+    /// Time of creation (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-03-01T12:00:00.000Z")]
     created_at: String,
-    #[schema(format = DateTime)]
+    /// Time of the last change (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-03-01T12:00:00.000Z")]
     updated_at: String,
+    /// Version, incremented by each change.
+    #[schema(example = 1)]
     version: u64,
 }
 
 /// A job configuration.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JobConfigurationView {
+pub(crate) struct JobConfigurationResponse {
     #[serde(flatten)]
     summary: JobConfigurationSummary,
-    /// The argument list; the first is the program.
+    /// Argument list; the first element is the program.
+    #[schema(example = json!(["sh", "-c", "sha256sum inputs/* > outputs/checksums.txt"]))]
     command: Vec<String>,
 }
 
@@ -94,123 +112,147 @@ impl From<JobConfigurationRow> for JobConfigurationSummary {
     }
 }
 
-/// Defines a job configuration.
+/// Define a job configuration.
+///
+/// Creates a reusable template of jobs. Requires the role `admin`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/job-configurations", tag = "job configurations",
-    params(("org" = Uuid, Path), ("Idempotency-Key" = String, Header)),
-    request_body = JobConfigurationBody,
+    params(OrganizationPath, IdempotencyKey),
+    request_body = JobConfigurationRequest,
     responses(
-        (status = 201, description = "Defined", body = Changed),
-        (status = 403, description = "Needs the role admin", body = Problem),
-        (status = 404, description = "No such organization", body = Problem),
-        (status = 422, description = "Settings that can't work", body = Problem),
+        (
+            status = 201, description = "Job configuration created.", body = Changed,
+            headers(
+                ("ETag" = String, description = "Quoted version of the job configuration: `\"1\"`."),
+                ("Location" = String, description = "Path of the job configuration."),
+            ),
+        ),
+        DefineJobConfigurationProblems,
+        (
+            status = 422, body = Problem, content_type = "application/problem+json",
+            description = "A setting is invalid, or the `Idempotency-Key` was used with another body.",
+        ),
     )
 )]
 pub(crate) async fn define_job_configuration(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    command: Command<JobConfigurationBody>,
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
+    command: Command<JobConfigurationRequest>,
 ) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
+    command.caller.in_organization(org)?;
     command.caller.at_least(Role::Admin)?;
-    let define = JobConfigurationCommand::Define { organization_id: organization, settings: command.body.into() };
-    let context = command.context.for_tenant(organization);
-    let executed = api.configurations.create(Uuid::now_v7(), &define, &context).await?;
-    Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{organization}/job-configurations/{id}")))
+    let define = JobConfigurationCommand::Define { organization_id: org, settings: command.body.into() };
+    let context = command.context.for_tenant(org);
+    let executed = state.configurations.create(Uuid::now_v7(), &define, &context).await?;
+    Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{org}/job-configurations/{id}")))
 }
 
-/// Lists an organization's job configurations, newest first.
+/// List job configurations.
+///
+/// Returns the organization's job configurations, newest first, including retired ones.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/job-configurations", tag = "job configurations",
-    params(("org" = Uuid, Path), PageQuery),
+    params(OrganizationPath, PageQuery),
     responses(
-        (status = 200, description = "A page", body = Page<JobConfigurationSummary>),
-        (status = 404, description = "No such organization", body = Problem),
+        (status = 200, description = "One page of job configurations.", body = Page<JobConfigurationSummary>),
+        ListProblems,
     )
 )]
 pub(crate) async fn list_job_configurations(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
     caller: Caller,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<JobConfigurationSummary>>, Problem> {
-    caller.in_organization(organization)?;
+    caller.in_organization(org)?;
     let (limit, after) = (query.limit()?, query.after()?);
-    let rows = page(api.store.pool(), organization, after, rows_for(limit)).await?;
+    let rows = job_configurations::list(state.store.pool(), org, after, rows_for(limit)).await?;
     Ok(Json(Page::of(rows, limit, |row| row.id)?.map(Into::into)))
 }
 
-/// Shows a job configuration.
+/// Get a job configuration.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/job-configurations/{configuration}", tag = "job configurations",
-    params(("org" = Uuid, Path), ("configuration" = Uuid, Path), MinVersion),
+    params(JobConfigurationPath, MinVersion),
     responses(
-        (status = 200, description = "The configuration", body = JobConfigurationView),
-        (status = 404, description = "No such configuration", body = Problem),
-        (status = 503, description = "Not at that version yet", body = Problem),
+        (
+            status = 200, description = "The job configuration.", body = JobConfigurationResponse,
+            headers(("ETag" = String, description = "Quoted version of the job configuration, for example `\"3\"`.")),
+        ),
+        ReadJobConfigurationProblems,
     )
 )]
 pub(crate) async fn get_job_configuration(
-    State(api): State<Api>,
-    ApiPath((organization, id)): ApiPath<(Uuid, Uuid)>,
+    State(state): State<HttpState>,
+    ApiPath(JobConfigurationPath { org, configuration: id }): ApiPath<JobConfigurationPath>,
     caller: Caller,
     ApiQuery(min_version): ApiQuery<MinVersion>,
 ) -> Result<Response, Problem> {
-    caller.in_organization(organization)?;
-    wait_for_version(&api.progress, &api.configurations, organization, id, min_version).await?;
-    let found = one(api.store.pool(), organization, id).await?;
-    let mut row = found.ok_or_else(|| not_found::<JobConfiguration>(id))?;
+    caller.in_organization(org)?;
+    wait_for_version(&state.progress, &state.configurations, org, id, min_version).await?;
+    let row = job_configurations::find(state.store.pool(), org, id).await?;
+    let mut row = row.ok_or_else(|| not_found::<JobConfiguration>(id))?;
     let etag = [(header::ETAG, etag(version(row.version)))];
     let command = std::mem::take(&mut row.command);
-    Ok((etag, Json(JobConfigurationView { summary: row.into(), command })).into_response())
+    Ok((etag, Json(JobConfigurationResponse { summary: row.into(), command })).into_response())
 }
 
-/// Replaces a job configuration; jobs that exist keep what they have.
+/// Revise a job configuration.
+///
+/// Replaces all settings. Existing jobs keep the settings they were created with. Requires the role `admin`.
 #[utoipa::path(
     put, path = "/api/v1/organizations/{org}/job-configurations/{configuration}", tag = "job configurations",
-    params(("org" = Uuid, Path), ("configuration" = Uuid, Path), ("If-Match" = Option<String>, Header)),
-    request_body = JobConfigurationBody,
+    params(JobConfigurationPath, IfMatch),
+    request_body = JobConfigurationRequest,
     responses(
-        (status = 200, description = "Revised", body = Changed),
-        (status = 403, description = "Needs the role admin", body = Problem),
-        (status = 404, description = "No such configuration", body = Problem),
-        (status = 409, description = "Retired", body = Problem),
-        (status = 412, description = "Changed since", body = Problem),
-        (status = 422, description = "Settings that can't work", body = Problem),
+        ChangedResponse,
+        JobConfigurationCommandProblems,
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "The job configuration is retired.",
+        ),
+        (status = 422, body = Problem, content_type = "application/problem+json", description = "A setting is invalid."),
     )
 )]
 pub(crate) async fn revise_job_configuration(
-    State(api): State<Api>,
-    ApiPath((organization, id)): ApiPath<(Uuid, Uuid)>,
-    command: Command<JobConfigurationBody>,
+    State(state): State<HttpState>,
+    ApiPath(path): ApiPath<JobConfigurationPath>,
+    command: Command<JobConfigurationRequest>,
 ) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
-    require_owned(&api.configurations, organization, id).await?;
-    command.caller.at_least(Role::Admin)?;
-    let revise = JobConfigurationCommand::Revise(command.body.into());
-    let context = command.context.for_tenant(organization);
-    Ok(api.configurations.execute(id, &revise, &context).await?.into())
+    let Command { context, caller, body } = command;
+    let revise = JobConfigurationCommand::Revise(body.into());
+    execute(&state, path, &caller, context, &revise).await
 }
 
-/// Retires a job configuration: no new jobs from it.
+/// Retire a job configuration.
+///
+/// No new jobs can be created from a retired job configuration; existing jobs are unaffected. Retiring it again changes
+/// nothing. Requires the role `admin`.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{org}/job-configurations/{configuration}", tag = "job configurations",
-    params(("org" = Uuid, Path), ("configuration" = Uuid, Path), ("If-Match" = Option<String>, Header)),
-    responses(
-        (status = 200, description = "Retired", body = Changed),
-        (status = 403, description = "Needs the role admin", body = Problem),
-        (status = 404, description = "No such configuration", body = Problem),
-        (status = 412, description = "Changed since", body = Problem),
-    )
+    delete,
+    path = "/api/v1/organizations/{org}/job-configurations/{configuration}",
+    tag = "job configurations",
+    params(JobConfigurationPath, IfMatch),
+    responses(ChangedResponse, JobConfigurationCommandProblems)
 )]
 pub(crate) async fn retire_job_configuration(
-    State(api): State<Api>,
-    ApiPath((organization, id)): ApiPath<(Uuid, Uuid)>,
+    State(state): State<HttpState>,
+    ApiPath(path): ApiPath<JobConfigurationPath>,
     command: Command<()>,
 ) -> Result<Changed, Problem> {
-    command.caller.in_organization(organization)?;
-    require_owned(&api.configurations, organization, id).await?;
-    command.caller.at_least(Role::Admin)?;
-    let context = command.context.for_tenant(organization);
-    Ok(api.configurations.execute(id, &JobConfigurationCommand::Retire, &context).await?.into())
+    execute(&state, path, &command.caller, command.context, &JobConfigurationCommand::Retire).await
+}
+
+/// Executes a command to an existing configuration. Existence is checked before the role, so that ids reveal nothing.
+async fn execute(
+    state: &HttpState,
+    JobConfigurationPath { org, configuration }: JobConfigurationPath,
+    caller: &Caller,
+    context: CommandContext,
+    command: &JobConfigurationCommand,
+) -> Result<Changed, Problem> {
+    caller.in_organization(org)?;
+    require_owned(&state.configurations, org, configuration).await?;
+    caller.at_least(Role::Admin)?;
+    Ok(state.configurations.execute(configuration, command, &context.for_tenant(org)).await?.into())
 }

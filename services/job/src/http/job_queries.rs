@@ -1,4 +1,4 @@
-//! Jobs as people look at them: one, a list, what it wrote.
+//! Reads of jobs: a page of jobs, one job, its outputs.
 
 use axum::{
     Json,
@@ -12,86 +12,110 @@ use service_kit::{ApiPath, ApiQuery, Caller, Page, PageQuery, Problem, changed::
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, not_found, rows_for, version, wait_for_version};
+use super::{
+    ownership::not_found,
+    parameters::{JobPath, OrganizationPath},
+    reads::{rows_for, version, wait_for_version},
+    responses::{ListProblems, ReadJobProblems},
+    state::HttpState,
+};
 use crate::{
     domain::job::Job,
     projections::{
         job_status::JobStatus,
         jobs::{self, JobRow, JobWithFiles, OutputRow},
+        known_files::FileStatus,
     },
 };
 
-/// A job, as lists show it.
+/// A job in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobSummary {
+    /// Job id.
     id: Uuid,
-    /// What people call it.
+    /// Display name.
+    #[schema(example = "Checksum of March")]
     name: String,
+    /// Status.
     status: JobStatus,
-    /// The configuration it was created from.
+    /// Job configuration that the job was created from.
     job_configuration_id: Uuid,
-    /// How long a run may take, in milliseconds.
+    /// Time limit of a run, in milliseconds.
+    #[schema(example = 60_000)]
     timeout_ms: i64,
-    /// The user who created it, and whom its run is attributed to.
+    /// User who created the job. `null` if an API key or a service created it.
     user_id: Option<Uuid>,
-    /// The machine that has or had it.
+    /// Machine that the job is or was assigned to. `null` before the assignment.
     machine_id: Option<Uuid>,
-    /// What its program said at its end.
+    /// Exit code of the program. `null` if it has not exited by itself.
+    #[schema(example = 0)]
     exit_code: Option<i32>,
-    /// Why it ended as it did.
+    /// Human-readable reason for a failure, cancellation or loss.
+    #[schema(example = "exit code 3")]
     reason: Option<String>,
-    #[schema(format = DateTime)]
+    /// Time of creation (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-03-01T12:00:00.000Z")]
     created_at: String,
-    #[schema(format = DateTime)]
+    /// Time when the job was queued (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-03-01T12:00:01.000Z")]
     queued_at: Option<String>,
-    #[schema(format = DateTime)]
+    /// Time when the program started (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-03-01T12:00:02.000Z")]
     started_at: Option<String>,
-    #[schema(format = DateTime)]
+    /// Time when the job ended (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-03-01T12:00:03.250Z")]
     finished_at: Option<String>,
-    /// How long it ran, in milliseconds; while it runs, up to now.
+    /// Run time in milliseconds, up to now while the job is running. `null` if it never started.
+    #[schema(example = 1_250)]
     run_ms: Option<i64>,
-    /// Whether it still runs, so that `run_ms` grows.
+    /// `true` while the job is running, so that `run_ms` still grows.
+    #[schema(example = false)]
     provisional: bool,
+    /// Version, incremented by each event of the job.
+    #[schema(example = 5)]
     version: u64,
 }
 
 /// A job.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JobView {
+pub(crate) struct JobResponse {
     #[serde(flatten)]
     summary: JobSummary,
-    /// The argument list; the first is the program.
+    /// Argument list; the first element is the program.
+    #[schema(example = json!(["sh", "-c", "sha256sum inputs/* > outputs/checksums.txt"]))]
     command: Vec<String>,
-    /// What it reads, in the order of the ids.
+    /// Input files, ordered by id.
     input_file_ids: Vec<Uuid>,
-    /// What it wrote, in the order of the ids.
+    /// Output files, ordered by id.
     output_file_ids: Vec<Uuid>,
 }
 
-/// A file that a job wrote.
+/// An output file of a job. `name`, `bytes` and `status` are `null` for the moment until the job service has received the
+/// events of the file.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OutputFile {
-    /// The file's id.
+pub(crate) struct JobOutputResponse {
+    /// File id.
     id: Uuid,
-    /// Its name; `null` while this service hasn't heard of the file.
+    /// File name.
+    #[schema(example = "checksums.txt")]
     name: Option<String>,
-    /// Its size; `null` while this service hasn't heard of the file.
+    /// Size in bytes.
+    #[schema(example = 85)]
     bytes: Option<i64>,
-    /// `uploading`, `completed`, `aborted` or `deleted`; `null` while this service hasn't heard of the file.
-    status: Option<String>,
+    /// Status of the file.
+    status: Option<FileStatus>,
 }
 
-/// Which jobs.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct StatusQuery {
-    /// Only jobs that are there in their lives; all if not said.
+pub(crate) struct JobFilter {
+    /// Returns only jobs with this status, for example `running`. Default: all jobs.
     #[serde(default)]
     status: Option<JobStatus>,
 }
 
 impl JobSummary {
-    fn of(row: JobRow, now: Timestamp) -> Self {
+    fn new(row: JobRow, now: Timestamp) -> Self {
         let text = |millis: i64| Timestamp::from_millis(millis).to_string();
         Self {
             id: row.id,
@@ -114,79 +138,84 @@ impl JobSummary {
     }
 }
 
-/// Lists an organization's jobs, newest first.
+/// List jobs.
+///
+/// Returns the organization's jobs, newest first, optionally only those with one status.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/jobs", tag = "jobs",
-    params(("org" = Uuid, Path), StatusQuery, PageQuery),
+    params(OrganizationPath, JobFilter, PageQuery),
     responses(
-        (status = 200, description = "A page", body = Page<JobSummary>),
-        (status = 404, description = "No such organization", body = Problem),
+        (status = 200, description = "One page of jobs.", body = Page<JobSummary>),
+        ListProblems,
     )
 )]
 pub(crate) async fn list_jobs(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
     caller: Caller,
-    ApiQuery(StatusQuery { status }): ApiQuery<StatusQuery>,
+    ApiQuery(JobFilter { status }): ApiQuery<JobFilter>,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<JobSummary>>, Problem> {
-    caller.in_organization(organization)?;
+    caller.in_organization(org)?;
     let (limit, after) = (query.limit()?, query.after()?);
-    let rows = jobs::page(api.store.pool(), organization, status, after, rows_for(limit)).await?;
+    let rows = jobs::list(state.store.pool(), org, status, after, rows_for(limit)).await?;
     let now = Timestamp::now();
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(|row| JobSummary::of(row, now))))
+    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(|row| JobSummary::new(row, now))))
 }
 
-/// Shows a job.
+/// Get a job.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/jobs/{job}", tag = "jobs",
-    params(("org" = Uuid, Path), ("job" = Uuid, Path), MinVersion),
+    params(JobPath, MinVersion),
     responses(
-        (status = 200, description = "The job", body = JobView),
-        (status = 404, description = "No such job", body = Problem),
-        (status = 503, description = "Not at that version yet", body = Problem),
+        (
+            status = 200, description = "The job.", body = JobResponse,
+            headers(("ETag" = String, description = "Quoted version of the job, for example `\"5\"`.")),
+        ),
+        ReadJobProblems,
     )
 )]
 pub(crate) async fn get_job(
-    State(api): State<Api>,
-    ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
+    State(state): State<HttpState>,
+    ApiPath(JobPath { org, job }): ApiPath<JobPath>,
     caller: Caller,
     ApiQuery(min_version): ApiQuery<MinVersion>,
 ) -> Result<Response, Problem> {
-    caller.in_organization(organization)?;
-    wait_for_version(&api.progress, &api.jobs, organization, job, min_version).await?;
-    let found = jobs::one(api.store.pool(), organization, job).await?;
-    let JobWithFiles { job: mut row, input_file_ids, output_file_ids } = found.ok_or_else(|| not_found::<Job>(job))?;
+    caller.in_organization(org)?;
+    wait_for_version(&state.progress, &state.jobs, org, job, min_version).await?;
+    let row = jobs::find(state.store.pool(), org, job).await?;
+    let JobWithFiles { job: mut row, input_file_ids, output_file_ids } = row.ok_or_else(|| not_found::<Job>(job))?;
     let etag = [(header::ETAG, etag(version(row.version)))];
     let command = std::mem::take(&mut row.command);
-    let summary = JobSummary::of(row, Timestamp::now());
-    Ok((etag, Json(JobView { summary, command, input_file_ids, output_file_ids })).into_response())
+    let summary = JobSummary::new(row, Timestamp::now());
+    Ok((etag, Json(JobResponse { summary, command, input_file_ids, output_file_ids })).into_response())
 }
 
-/// Lists what a job wrote, in the order of the files' ids.
+/// List a job's outputs.
+///
+/// Returns the files that the job's program wrote, ordered by file id.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/jobs/{job}/outputs", tag = "jobs",
-    params(("org" = Uuid, Path), ("job" = Uuid, Path), MinVersion, PageQuery),
+    params(JobPath, MinVersion, PageQuery),
     responses(
-        (status = 200, description = "A page", body = Page<OutputFile>),
-        (status = 404, description = "No such job", body = Problem),
-        (status = 503, description = "Not at that version yet", body = Problem),
+        (status = 200, description = "One page of output files.", body = Page<JobOutputResponse>),
+        ReadJobProblems,
     )
 )]
 pub(crate) async fn list_job_outputs(
-    State(api): State<Api>,
-    ApiPath((organization, job)): ApiPath<(Uuid, Uuid)>,
+    State(state): State<HttpState>,
+    ApiPath(JobPath { org, job }): ApiPath<JobPath>,
     caller: Caller,
     ApiQuery(min_version): ApiQuery<MinVersion>,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<OutputFile>>, Problem> {
-    caller.in_organization(organization)?;
+) -> Result<Json<Page<JobOutputResponse>>, Problem> {
+    caller.in_organization(org)?;
     let (limit, after) = (query.limit()?, query.after()?);
-    wait_for_version(&api.progress, &api.jobs, organization, job, min_version).await?;
-    if !jobs::exists(api.store.pool(), organization, job).await? {
+    wait_for_version(&state.progress, &state.jobs, org, job, min_version).await?;
+    if !jobs::exists(state.store.pool(), org, job).await? {
         return Err(not_found::<Job>(job));
     }
-    let rows = jobs::outputs(api.store.pool(), organization, job, after, rows_for(limit)).await?;
-    let view = |OutputRow { id, name, bytes, status }| OutputFile { id, name, bytes, status };
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(view)))
+    let rows = jobs::list_outputs(state.store.pool(), org, job, after, rows_for(limit)).await?;
+    let response = |OutputRow { id, name, bytes, status }| JobOutputResponse { id, name, bytes, status };
+    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(response)))
 }

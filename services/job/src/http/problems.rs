@@ -1,4 +1,4 @@
-//! What clients are told when the domain refuses.
+//! Problem responses for domain rejections.
 
 use service_kit::{IntoProblem, Problem};
 
@@ -8,14 +8,14 @@ use crate::{
         job_configuration::{InvalidSettings, JobConfigurationError},
         reported_instant::ImpossibleInstant,
     },
-    transaction_error::Failure,
+    transaction_error::TransactionError,
 };
 
 impl IntoProblem for JobConfigurationError {
     fn into_problem(self) -> Problem {
         let detail = self.to_string();
         match self {
-            Self::Unknown => Problem::not_found(detail),
+            Self::NotFound => Problem::not_found(detail),
             Self::AlreadyDefined => Problem::conflict(detail),
             Self::Retired => {
                 Problem::conflict(detail).of_kind("/problems/job-configuration-retired", "job configuration is retired")
@@ -42,18 +42,18 @@ impl IntoProblem for JobError {
     fn into_problem(self) -> Problem {
         let detail = self.to_string();
         match self {
-            Self::Unknown => Problem::not_found(detail),
+            Self::NotFound => Problem::not_found(detail),
             Self::AlreadyCreated | Self::AlreadyAssigned | Self::NotQueued | Self::NotAssigned | Self::NotStarted => {
                 Problem::conflict(detail)
             }
             Self::AlreadyQueued => Problem::conflict(detail).of_kind("/problems/job-queued", "job is queued"),
             Self::OtherMachine { .. } => {
-                Problem::conflict(detail).of_kind("/problems/other-machine", "job is another machine's")
+                Problem::conflict(detail).of_kind("/problems/other-machine", "job is assigned to another machine")
             }
             Self::Ended => Problem::conflict(detail).of_kind("/problems/job-ended", "job has ended"),
             Self::Name(_) => Problem::unprocessable(detail.clone()).at("/name", detail),
             Self::Reason(_) => Problem::unprocessable(detail.clone()).at("/reason", detail),
-            // The list has another name in each request.
+            // No pointer: the list is `file_ids` in one request and `output_file_ids` in another.
             Self::TooManyFiles { .. } => Problem::unprocessable(detail),
         }
     }
@@ -68,13 +68,13 @@ impl IntoProblem for ImpossibleInstant {
     }
 }
 
-impl From<Failure> for Problem {
-    fn from(error: Failure) -> Self {
+impl From<TransactionError> for Problem {
+    fn from(error: TransactionError) -> Self {
         match error {
-            Failure::Execute(error) => error.into(),
-            Failure::Tx(error) => error.into(),
-            Failure::Store(error) => error.into(),
-            Failure::Sql(error) => error.into(),
+            TransactionError::Execute(error) => error.into(),
+            TransactionError::Tx(error) => error.into(),
+            TransactionError::Store(error) => error.into(),
+            TransactionError::Sql(error) => error.into(),
         }
     }
 }

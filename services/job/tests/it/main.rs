@@ -1,4 +1,4 @@
-//! The job service through its doors, on a real database.
+//! Tests of the job service through its HTTP routes, on a real database.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -9,6 +9,7 @@ mod configurations;
 mod files;
 mod jobs;
 mod leases;
+mod openapi;
 mod operations;
 mod projections;
 mod support;
