@@ -140,7 +140,7 @@ async fn settings_for_new_job(
         JobCommandProblems,
         (
             status = 409, body = Problem, content_type = "application/problem+json",
-            description = "The job is already queued or has ended.",
+            description = "The job is already queued or has ended, or concurrent changes kept conflicting with the request.",
         ),
         (
             status = 422, body = Problem, content_type = "application/problem+json",
@@ -174,7 +174,8 @@ pub(crate) async fn replace_job_files(
         JobCommandProblems,
         (
             status = 409, body = Problem, content_type = "application/problem+json",
-            description = "The job has ended, or the organization's budget is used up and stops new jobs.",
+            description = "The job has ended, the organization's budget is used up and stops new jobs, or concurrent \
+                changes kept conflicting with the request.",
         ),
         (
             status = 422, body = Problem, content_type = "application/problem+json",
@@ -208,7 +209,7 @@ pub(crate) async fn queue_job(
         JobCommandProblems,
         (
             status = 409, body = Problem, content_type = "application/problem+json",
-            description = "The job has ended for another reason.",
+            description = "The job has ended for another reason, or concurrent changes kept conflicting with the request.",
         ),
         (
             status = 422, body = Problem, content_type = "application/problem+json",

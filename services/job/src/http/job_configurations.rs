@@ -209,7 +209,7 @@ pub(crate) async fn get_job_configuration(
         JobConfigurationCommandProblems,
         (
             status = 409, body = Problem, content_type = "application/problem+json",
-            description = "The job configuration is retired.",
+            description = "The job configuration is retired, or concurrent changes kept conflicting with the request.",
         ),
         (status = 422, body = Problem, content_type = "application/problem+json", description = "A setting is invalid."),
     )
@@ -233,7 +233,14 @@ pub(crate) async fn revise_job_configuration(
     path = "/api/v1/organizations/{org}/job-configurations/{configuration}",
     tag = "job configurations",
     params(JobConfigurationPath, IfMatch),
-    responses(ChangedResponse, JobConfigurationCommandProblems)
+    responses(
+        ChangedResponse,
+        JobConfigurationCommandProblems,
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "Concurrent changes kept conflicting with the request.",
+        ),
+    )
 )]
 pub(crate) async fn retire_job_configuration(
     State(state): State<HttpState>,

@@ -44,29 +44,31 @@ pub(crate) struct JobSummary {
     #[schema(example = 60_000)]
     timeout_ms: i64,
     /// User who created the job. `null` if an API key or a service created it.
+    #[schema(required = true)]
     user_id: Option<Uuid>,
     /// Machine that the job is or was assigned to. `null` before the assignment.
+    #[schema(required = true)]
     machine_id: Option<Uuid>,
-    /// Exit code of the program. `null` if it has not exited by itself.
-    #[schema(example = 0)]
+    /// Exit code of the program. `null` unless the program exited.
+    #[schema(required = true, example = 0)]
     exit_code: Option<i32>,
     /// Human-readable reason for a failure, cancellation or loss.
-    #[schema(example = "exit code 3")]
+    #[schema(required = true, example = "exit code 3")]
     reason: Option<String>,
     /// Time of creation (RFC 3339, UTC).
     #[schema(format = DateTime, example = "2026-03-01T12:00:00.000Z")]
     created_at: String,
     /// Time when the job was queued (RFC 3339, UTC).
-    #[schema(format = DateTime, example = "2026-03-01T12:00:01.000Z")]
+    #[schema(required = true, format = DateTime, example = "2026-03-01T12:00:01.000Z")]
     queued_at: Option<String>,
     /// Time when the program started (RFC 3339, UTC).
-    #[schema(format = DateTime, example = "2026-03-01T12:00:02.000Z")]
+    #[schema(required = true, format = DateTime, example = "2026-03-01T12:00:02.000Z")]
     started_at: Option<String>,
     /// Time when the job ended (RFC 3339, UTC).
-    #[schema(format = DateTime, example = "2026-03-01T12:00:03.250Z")]
+    #[schema(required = true, format = DateTime, example = "2026-03-01T12:00:03.250Z")]
     finished_at: Option<String>,
     /// Run time in milliseconds, up to now while the job is running. `null` if it never started.
-    #[schema(example = 1_250)]
+    #[schema(required = true, example = 1_250)]
     run_ms: Option<i64>,
     /// `true` while the job is running, so that `run_ms` still grows.
     #[schema(example = false)]
@@ -90,19 +92,20 @@ pub(crate) struct JobResponse {
     output_file_ids: Vec<Uuid>,
 }
 
-/// An output file of a job. `name`, `bytes` and `status` are `null` for the moment until the job service has received the
-/// events of the file.
+/// An output file of a job. `name`, `bytes` and `status` are `null` until the job service has received the events of the
+/// file, usually for less than a second.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobOutputResponse {
     /// File id.
     id: Uuid,
     /// File name.
-    #[schema(example = "checksums.txt")]
+    #[schema(required = true, example = "checksums.txt")]
     name: Option<String>,
     /// Size in bytes.
-    #[schema(example = 85)]
+    #[schema(required = true, example = 85)]
     bytes: Option<i64>,
     /// Status of the file.
+    #[schema(required = true)]
     status: Option<FileStatus>,
 }
 

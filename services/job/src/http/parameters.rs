@@ -55,6 +55,6 @@ pub(super) struct IdempotencyKey {
 pub(super) struct IfMatch {
     /// Version that the request is based on, as returned in `ETag`. The request is rejected with 412 when the current
     /// version differs. Default: no check.
-    #[param(rename = "If-Match", example = "\"3\"")]
-    if_match: Option<String>,
+    #[param(rename = "If-Match", required = false, example = "\"3\"")]
+    if_match: String,
 }

@@ -10,7 +10,7 @@ use utoipa::{
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 
-const BAD_QUERY: (u16, &str) = (400, "A path or query parameter is malformed or unknown.");
+const BAD_QUERY: (u16, &str) = (400, "A path or query parameter is malformed or out of range.");
 const BAD_COMMAND: (u16, &str) =
     (400, "The body is not valid JSON, a path parameter is malformed, or a POST lacks its `Idempotency-Key`.");
 const UNAUTHENTICATED: (u16, &str) = (401, "The API key or session is missing or invalid.");
@@ -23,10 +23,9 @@ const STALE: (u16, &str) = (412, "`If-Match` differs from the current version.")
 const TOO_LARGE: (u16, &str) = (413, "The body is larger than 1 MiB.");
 const NOT_JSON: (u16, &str) = (415, "The `Content-Type` is not `application/json`.");
 const TOO_MANY_REQUESTS: (u16, &str) = (429, "The caller exceeded its request rate. Retry after `Retry-After`.");
-const UNAVAILABLE: (u16, &str) = (
-    503,
-    "The service is temporarily unavailable, or the read model has not reached `min_version`. Retry after `Retry-After`.",
-);
+const UNAVAILABLE: (u16, &str) = (503, "The service is temporarily unavailable. Retry after `Retry-After`.");
+const NOT_REACHED: (u16, &str) =
+    (503, "The read model has not reached `min_version`, or the service is unavailable. Retry after `Retry-After`.");
 
 /// Description of the `ETag` of a command.
 const ETAG: &str = "Quoted version, for example `\"3\"`. Send it as `If-Match`, or unquoted as `min_version`.";
@@ -45,7 +44,7 @@ pub(super) struct ReadJobConfigurationProblems;
 
 impl IntoResponses for ReadJobConfigurationProblems {
     fn responses() -> Responses {
-        problems(&[BAD_QUERY, UNAUTHENTICATED, NO_CONFIGURATION, TOO_MANY_REQUESTS, UNAVAILABLE])
+        problems(&[BAD_QUERY, UNAUTHENTICATED, NO_CONFIGURATION, TOO_MANY_REQUESTS, NOT_REACHED])
     }
 }
 
@@ -54,7 +53,7 @@ pub(super) struct ReadJobProblems;
 
 impl IntoResponses for ReadJobProblems {
     fn responses() -> Responses {
-        problems(&[BAD_QUERY, UNAUTHENTICATED, NO_JOB, TOO_MANY_REQUESTS, UNAVAILABLE])
+        problems(&[BAD_QUERY, UNAUTHENTICATED, NO_JOB, TOO_MANY_REQUESTS, NOT_REACHED])
     }
 }
 

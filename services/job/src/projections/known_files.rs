@@ -1,7 +1,7 @@
 //! Local copy of the file service's files.
 //!
-//! A job may use complete files of its own organization only. Asking the file service for each file would make job creation
-//! as slow and as available as that service, so this service follows the file events instead.
+//! A job may use complete files of its own organization only. Asking the file service for each file would tie the
+//! latency and availability of job creation to that service. This service follows the file events instead.
 
 use std::collections::HashMap;
 
