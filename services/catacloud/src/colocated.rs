@@ -1,4 +1,4 @@
-//! Puts the services together in one process.
+//! Runs all services in one process.
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -17,7 +17,7 @@ use service_host::{
 };
 use tokio::net::TcpListener;
 
-/// What the process needs.
+/// Settings of the process.
 #[derive(Debug, Args)]
 pub(crate) struct ColocatedArgs {
     #[command(flatten)]
@@ -28,13 +28,14 @@ pub(crate) struct ColocatedArgs {
     runner: RunnerArgs,
 }
 
-/// Runs everything until a signal comes.
+/// Runs all services, the gateway and a runner until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
     let mut process = Process::new();
-    // The services reach each other here; nobody else knows the port, and without the installation's secret it is of no use.
-    let inside = TcpListener::bind(default_address(0)).await.context("can't listen on the loopback interface")?;
+    // Services call each other on a random loopback port. Calls without the installation's secret are rejected.
+    let internal_listener =
+        TcpListener::bind(default_address(0)).await.context("bind on the loopback interface failed")?;
     let mut shared = ProcessContext::new(&args.process);
-    shared.peers = peers_at(&inside)?;
+    shared.peers = peers_at(&internal_listener)?;
 
     let organization = process.start::<OrganizationService>(&shared, Roles::ALL).await?;
     let file = process.start::<FileService>(&shared, Roles::ALL).await?;
@@ -43,10 +44,11 @@ pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
 
     let services = [&organization, &file, &job, &billing];
     let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
-    let inner = tokio::spawn(server::serve(inside, server::finish(router), process.supervisor.token()));
+    let internal_server =
+        tokio::spawn(server::serve(internal_listener, server::finish(router), process.supervisor.token()));
     start_runner(&args, &shared, &mut process)?;
 
-    let door = Console::router(console::Settings {
+    let gateway = Console::router(console::Settings {
         secrets: shared.secrets.clone(),
         admin_key: args.admin.admin_key.clone(),
         upstreams: Upstreams {
@@ -61,20 +63,20 @@ pub(crate) async fn run(args: ColocatedArgs) -> Result<()> {
         max_open_requests: MAX_OPEN_REQUESTS,
     });
     let address = args.process.listen.address(default_address(console::PORT));
-    let served = process.serve(address, door).await;
-    inner.await.context("the inner server failed")??;
+    let served = process.serve(address, gateway).await;
+    internal_server.await.context("internal server failed")??;
     Ok(served?)
 }
 
-/// Brings all tables up to date.
+/// Applies the migrations of all services.
 pub(crate) async fn migrate(database: &DatabaseArgs) -> Result<()> {
-    migrate_one::<OrganizationService>(database).await?;
-    migrate_one::<FileService>(database).await?;
-    migrate_one::<JobService>(database).await?;
-    migrate_one::<BillingService>(database).await
+    migrate_service::<OrganizationService>(database).await?;
+    migrate_service::<FileService>(database).await?;
+    migrate_service::<JobService>(database).await?;
+    migrate_service::<BillingService>(database).await
 }
 
-async fn migrate_one<S: Service>(database: &DatabaseArgs) -> Result<()> {
+async fn migrate_service<S: Service>(database: &DatabaseArgs) -> Result<()> {
     Ok(migrate_when_ready::<S>(&database.pool(S::NAME)?).await?)
 }
 

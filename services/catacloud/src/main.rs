@@ -1,10 +1,8 @@
-//! All of Catacloud's services in one process: the co-located deployment, and what `./dev up` runs.
+//! The `catacloud` binary: all services in one process, as `./dev up` runs them.
 //!
-//! The problem: five processes are too much for a small installation, and a bus is slower than a function call.
-//!
-//! The invariant: nothing is wired differently from the deployment in many processes but the distance: handlers also have
-//! events the local way, the door calls the services' routers directly, and the services reach each other over the loopback
-//! interface. No service knows of it.
+//! A small installation needs one process, not six, and a function call is faster than a bus. The services are the same as in
+//! a deployment with separate processes and don't know the difference: event handlers also use the fast path, the gateway
+//! calls the services' routers directly, and the services call each other over the loopback interface.
 
 mod colocated;
 mod demo;
@@ -26,7 +24,10 @@ use service_host::{
 const NAME: &str = "catacloud";
 
 #[derive(Parser)]
-#[command(version, about = "All of Catacloud in one process")]
+#[command(
+    version,
+    about = "Runs all services of Catacloud in one process, and operates their events and subscriptions"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,24 +37,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Brings all tables up to date, then serves, projects, relays and runs jobs
+    /// Migrate the database, then run every service, the gateway and a job runner
     All(Box<colocated::ColocatedArgs>),
-    /// Brings all tables up to date
+    /// Create or migrate the tables of all services
     Migrate(DatabaseArgs),
-    /// Asks the process on this machine whether it is ready
+    /// Exit with 0 if the process on this machine is ready, else with 1
     Healthcheck(ListenArgs),
-    /// Makes demo data through the public door
+    /// Create demo data through the public API: an organization, a file and a finished job
     Demo(demo::DemoArgs),
-    /// Looks after the organization service's events and subscriptions
+    /// Operate the events and subscriptions of the organization service
     #[command(subcommand)]
     Organization(AnyOperation),
-    /// Looks after the file service's events and subscriptions
+    /// Operate the events and subscriptions of the file service
     #[command(subcommand)]
     File(AnyOperation),
-    /// Looks after the job service's events and subscriptions
+    /// Operate the events and subscriptions of the job service
     #[command(subcommand)]
     Job(AnyOperation),
-    /// Looks after the billing service's events and subscriptions
+    /// Operate the events and subscriptions of the billing service
     #[command(subcommand)]
     Billing(AnyOperation),
 }

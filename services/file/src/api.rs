@@ -9,7 +9,7 @@ mod uploads;
 use axum::{extract::FromRef, middleware};
 use epoch::{Repository, VersionedState};
 use epoch_postgres::{PgStore, Progress};
-use http_kit::{Caller, Problem, Role, Secrets, server};
+use http_kit::{Caller, Problem, Role, Secrets, access::require, server};
 use sqlx::PgPool;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -51,8 +51,7 @@ impl Api {
         role: Role,
         id: Uuid,
     ) -> Result<VersionedState<File>, Problem> {
-        caller.in_organization(organization)?;
-        caller.at_least(role)?;
+        require(caller, organization, role)?;
         let loaded = self.files.load(id).await?;
         let is_theirs = loaded.version.get() > 0 && loaded.state.organization == organization;
         is_theirs.then_some(loaded).ok_or_else(|| problems::no_file(id))

@@ -1,9 +1,8 @@
-//! Giving jobs to machines.
+//! Assigns queued jobs to machines.
 //!
-//! The problem: many machines ask at once for the job that has waited longest, and the read model that knows it is late.
-//!
-//! The invariant: a job is given to one machine, because its aggregate decides; the read model only says whom to ask first.
-//! The assignment and the machine's lease are one transaction. A claim that comes again under its key gets the same job.
+//! Many machines claim at once, and the read model with the queue may lag. The read model only suggests candidates, oldest
+//! first; the job aggregate accepts exactly one assignment. The assignment and the machine's lease commit together. A claim
+//! repeated under the same idempotency key returns the same job.
 
 use std::time::Duration;
 
@@ -19,17 +18,17 @@ use crate::{
         job::{Job, JobCommand},
         machine_type::MachineType,
     },
-    failure::Failure,
     leases,
-    projections::jobs::{self, WaitingJob},
+    projections::jobs::{self, QueuedJob},
+    transaction_error::TransactionError,
 };
 
-/// How often to look for a job while none waits.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How many waiting jobs are read at a time.
+/// Time between two looks at an empty queue.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Queued jobs read at a time.
 const CANDIDATES: i64 = 16;
 
-/// A machine's claim.
+/// A machine's request for a job.
 pub(crate) struct Claim {
     pub(crate) machine_id: Uuid,
     pub(crate) machine_type: MachineType,
@@ -37,45 +36,47 @@ pub(crate) struct Claim {
     pub(crate) context: CommandContext,
 }
 
-/// Assigns the job that has waited longest; which, and its version. Waits for one as long as the claim says.
+/// Assigns the job that has been queued longest and returns its id and version.
+///
+/// Waits for up to `claim.wait` while no job is queued; returns `None` after that, or when `stop` is cancelled.
 pub(crate) async fn assign_oldest(
     store: &PgStore,
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
     stop: &CancellationToken,
-) -> Result<Option<(Uuid, Version)>, Failure> {
+) -> Result<Option<(Uuid, Version)>, TransactionError> {
     if let Some(first) = jobs.find_repeated(&claim.context).await? {
         return Ok(Some((first.aggregate_id, first.version)));
     }
     let deadline = Instant::now() + claim.wait;
     loop {
-        if let Some(executed) = assign_any(store, jobs, claim).await? {
+        if let Some(executed) = assign_first_available(store, jobs, claim).await? {
             return Ok(Some((executed.aggregate_id, executed.version)));
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        let stopped = stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY.min(left))).await.is_none();
+        let stopped = stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL.min(left))).await.is_none();
         if left.is_zero() || stopped {
             return Ok(None);
         }
     }
 }
 
-/// Goes through the waiting jobs, oldest first, until one can be had.
-async fn assign_any(
+/// Tries the queued jobs, oldest first, until one accepts the assignment.
+async fn assign_first_available(
     store: &PgStore,
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
-) -> Result<Option<ExecutionOutcome>, Failure> {
+) -> Result<Option<ExecutionOutcome>, TransactionError> {
     let mut after = None;
     loop {
-        let candidates = jobs::waiting(store.pool(), after, CANDIDATES).await?;
+        let candidates = jobs::list_queued(store.pool(), after, CANDIDATES).await?;
         let Some(last) = candidates.last().copied() else { return Ok(None) };
         after = Some(last);
         for candidate in candidates {
             match assign(store, jobs, claim, candidate).await {
                 Ok(executed) => return Ok(Some(executed)),
-                Err(error) if error.is_lost_race() => {
-                    tracing::debug!(job = %candidate.id, %error, "another claim was faster");
+                Err(error) if error.is_conflict() => {
+                    tracing::debug!(job = %candidate.id, %error, "job was assigned to another claim");
                 }
                 Err(error) => return Err(error),
             }
@@ -83,12 +84,13 @@ async fn assign_any(
     }
 }
 
+/// Assigns one job and grants its lease in one transaction.
 async fn assign(
     store: &PgStore,
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
-    job: WaitingJob,
-) -> Result<ExecutionOutcome, Failure> {
+    job: QueuedJob,
+) -> Result<ExecutionOutcome, TransactionError> {
     let machine_id = claim.machine_id;
     let assign = JobCommand::Assign { machine_id, machine_type: claim.machine_type.clone() };
     let context = claim.context.clone().for_tenant(job.organization_id);

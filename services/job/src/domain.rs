@@ -1,7 +1,7 @@
-//! What the service decides. Pure: no I/O, no clock, no `async`.
+//! The decisions of the service: pure functions without I/O, clock or `async`.
 
 pub mod job;
 pub mod job_configuration;
-pub mod machine_clock;
 pub mod machine_type;
-pub mod text;
+pub mod reported_instant;
+pub mod validation;

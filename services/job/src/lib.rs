@@ -1,18 +1,18 @@
-//! The job service: job configurations, jobs, and which machine runs which job.
+//! The job service: job configurations, jobs, and the assignment of jobs to machines.
 //!
-//! Users define configurations and create jobs from them; machines claim the jobs that wait, say that they live while they
-//! work, and tell how it ended. [`domain`] decides all of that; projections make it readable; leases notice machines that
-//! went away.
+//! Users define configurations and create jobs from them. Machines claim queued jobs, send heartbeats during the run, and
+//! report its outcome. The aggregates in [`domain`] make the decisions, projections maintain the read models, and leases
+//! detect machines that stopped sending heartbeats.
 
-mod api;
+mod budget_check;
 mod claims;
 pub mod domain;
-mod failure;
+mod http;
 mod input_files;
 mod leases;
-mod moments;
 mod projections;
-mod standing;
+mod timeline;
+mod transaction_error;
 
 use std::sync::Arc;
 
@@ -27,14 +27,16 @@ use service_host::{
 use sqlx::migrate::Migrator;
 
 use crate::{
-    api::Api,
-    projections::{job_configurations::JobConfigurations, jobs::Jobs, known_files::KnownFiles},
-    standing::Standing,
+    budget_check::BudgetCheck,
+    http::state::HttpState,
+    projections::{
+        job_configurations::JobConfigurations, jobs::Jobs, known_files::KnownFiles, projection::ProjectionHandler,
+    },
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// The job service.
+/// The job service, to be run by a service host.
 pub struct JobService;
 
 impl Service for JobService {
@@ -61,8 +63,8 @@ impl Service for JobService {
     fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let jobs = Repository::new(host.store.clone());
         let billing = Peer::new(Self::NAME, host.peers.billing_url.clone(), host.secrets.clone());
-        let api = Api {
-            standing: Standing::new(billing.map_err(ServiceError::failed)?),
+        let state = HttpState {
+            budget_check: BudgetCheck::new(billing.map_err(ServiceError::failed)?),
             store: host.store.clone(),
             progress: host.progress.clone(),
             secrets: host.secrets.clone(),
@@ -71,9 +73,13 @@ impl Service for JobService {
             jobs: jobs.clone(),
         };
         let store = host.store.clone();
-        let leases: Task = Arc::new(move |stop| leases::watch(store.clone(), jobs.clone(), stop).map(Ok).boxed());
-        let handlers: Vec<Arc<dyn PgHandler>> = vec![Arc::new(JobConfigurations), Arc::new(Jobs), Arc::new(KnownFiles)];
-        let (router, openapi) = api::routes(api);
+        let leases: Task = Arc::new(move |stop| leases::run_expiry(store.clone(), jobs.clone(), stop).map(Ok).boxed());
+        let handlers: Vec<Arc<dyn PgHandler>> = vec![
+            Arc::new(ProjectionHandler(JobConfigurations)),
+            Arc::new(ProjectionHandler(Jobs)),
+            Arc::new(ProjectionHandler(KnownFiles)),
+        ];
+        let (router, openapi) = http::routes(state);
         Ok(ServiceParts { router, openapi, handlers, sagas: Vec::new(), tasks: vec![("leases", leases)] })
     }
 }

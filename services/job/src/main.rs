@@ -1,4 +1,4 @@
-//! The job service as a process.
+//! The `job` binary.
 
 use std::process::ExitCode;
 

@@ -19,7 +19,8 @@ use epoch::{Aggregate, CommandContext, ExecutionOutcome, Repository, envelope::S
 use epoch_postgres::{PgStore, Progress, WaitError};
 use futures::FutureExt;
 use http_kit::{
-    Caller, Problem, Role, Secrets,
+    Problem, Secrets,
+    access::require,
     min_version::{MinVersion, not_reached},
     server,
 };
@@ -102,12 +103,6 @@ impl Api {
         });
         Ok(committed.await?)
     }
-}
-
-/// Checks that the caller may see the organization and has at least `role` in it.
-fn require(caller: &Caller, organization: Uuid, role: Role) -> Result<(), Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(role)
 }
 
 /// The routes, and what those of them that can be reached from outside look like.

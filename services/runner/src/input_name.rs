@@ -1,27 +1,26 @@
-//! The names that input files have in a job's directory.
+//! File names of inputs in an attempt's directory.
 //!
-//! The problem: a file's name comes from whoever uploaded it, and several files of a job may have the same.
-//! The invariant: a name is one ordinary path component of at most [`MAX_BYTES`] bytes that shows in a listing, and no two
-//! inputs of a job have the same.
+//! Uploaders choose file names freely, and several inputs of a job may have the same name. An input name is a single visible
+//! path component of at most [`MAX_BYTES`] bytes, unique among the inputs of the job.
 
 use std::collections::HashSet;
 
-/// The longest name, in bytes; file systems take 255.
+/// Maximum length of an input name, in bytes. File systems allow 255.
 pub(crate) const MAX_BYTES: usize = 120;
 
-/// What follows the last dot is kept when a name is cut, up to so many bytes.
+/// Maximum length of an extension that survives truncation of the name, in bytes including the dot.
 const MAX_EXTENSION_BYTES: usize = 16;
 
-/// The name for a file that is called `name` by people, in a directory where `taken` are.
+/// Returns the input name of a file called `name`, different from all names in `taken`.
 pub(crate) fn input_name(name: &str, taken: &HashSet<String>) -> String {
-    let harmless: String = name.chars().map(|char| if is_harmful(char) { '_' } else { char }).collect();
-    let visible = harmless.trim_start_matches(|char: char| char == '.' || char.is_whitespace()).trim_end();
+    let sanitized: String = name.chars().map(|char| if is_unsafe(char) { '_' } else { char }).collect();
+    let visible = sanitized.trim_start_matches(|char: char| char == '.' || char.is_whitespace()).trim_end();
     let visible = if visible.is_empty() { "file" } else { visible };
-    let (stem, extension) = split(visible);
+    let (stem, extension) = split_extension(visible);
     let mut number = 1_usize;
     loop {
         let suffix = if number == 1 { extension.to_owned() } else { format!("-{number}{extension}") };
-        let candidate = format!("{}{suffix}", cut(stem, MAX_BYTES - suffix.len()));
+        let candidate = format!("{}{suffix}", truncate(stem, MAX_BYTES - suffix.len()));
         if !taken.contains(&candidate) {
             return candidate;
         }
@@ -29,20 +28,20 @@ pub(crate) fn input_name(name: &str, taken: &HashSet<String>) -> String {
     }
 }
 
-fn is_harmful(char: char) -> bool {
+fn is_unsafe(char: char) -> bool {
     matches!(char, '/' | '\\') || char.is_control()
 }
 
-/// The stem, and the extension with its dot where there is a short one.
-fn split(name: &str) -> (&str, &str) {
+/// Splits off a short extension, with its dot.
+fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && name.len() - dot <= MAX_EXTENSION_BYTES => name.split_at(dot),
         _ => (name, ""),
     }
 }
 
-/// The longest beginning of `text` that has at most `bytes` bytes.
-fn cut(text: &str, bytes: usize) -> &str {
+/// Returns the longest prefix of `text` with at most `bytes` bytes.
+fn truncate(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
@@ -57,7 +56,7 @@ mod tests {
 
     use super::{MAX_BYTES, input_name};
 
-    fn named(names: &[&str]) -> Vec<String> {
+    fn input_names(names: &[&str]) -> Vec<String> {
         let mut taken = HashSet::new();
         let mut result = Vec::new();
         for name in names {
@@ -69,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_names_stay_and_the_same_name_is_numbered() {
-        let names = named(&["reads.fastq", "reads.fastq", "reads.fastq", "README", "README", "Größe 1.txt"]);
+    fn input_name_is_numbered_when_taken() {
+        let names = input_names(&["reads.fastq", "reads.fastq", "reads.fastq", "README", "README", "Größe 1.txt"]);
         let expected = ["reads.fastq", "reads-2.fastq", "reads-3.fastq", "README", "README-2", "Größe 1.txt"];
         assert_eq!(names, expected);
     }
 
     #[test]
-    fn nasty_names_become_harmless() {
+    fn input_name_replaces_unsafe_characters() {
         let cases = [
             ("../../etc/passwd", "_.._etc_passwd"),
             ("/etc/passwd", "_etc_passwd"),
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_keeps_its_extension() {
+    fn input_name_keeps_extension_when_truncated() {
         let name = input_name(&format!("{}.csv", "ä".repeat(100)), &HashSet::new());
         assert!(name.len() <= MAX_BYTES && name.ends_with("ä.csv"), "{name}");
         let name = input_name(&format!("a.{}", "b".repeat(200)), &HashSet::new());
@@ -108,9 +107,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_is_one_visible_component_and_no_two_are_the_same(names in vec(any_name(), 1..40)) {
+        fn input_names_are_unique_visible_path_components(names in vec(any_name(), 1..40)) {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let result = named(&names);
+            let result = input_names(&names);
             for name in &result {
                 let components: Vec<_> = Path::new(name).components().collect();
                 prop_assert_eq!(components, [Component::Normal(name.as_ref())]);

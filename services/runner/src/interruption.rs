@@ -1,43 +1,42 @@
-//! Why a job is ended from outside.
+//! Interruptions of a running attempt.
 
 use tokio_util::sync::CancellationToken;
 
-/// Why a job is ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interruption {
-    /// The job service says that the job was cancelled or is no longer this runner's.
-    Dismissed,
-    /// The runner stops.
+    /// The job was cancelled, or this runner lost its lease.
+    Revoked,
+    /// The runner is stopping.
     Stopped,
 }
 
-/// What may interrupt one job.
+/// Signals that interrupt one attempt.
 #[derive(Debug, Clone)]
-pub(crate) struct Interruptions {
-    pub(crate) dismissed: CancellationToken,
+pub(crate) struct InterruptionSignals {
+    pub(crate) revoked: CancellationToken,
     pub(crate) stop: CancellationToken,
 }
 
-impl Interruptions {
+impl InterruptionSignals {
     pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { dismissed: CancellationToken::new(), stop }
+        Self { revoked: CancellationToken::new(), stop }
     }
 
-    /// Waits for the first one.
-    pub(crate) async fn any(&self) -> Interruption {
+    /// Waits for the first signal.
+    pub(crate) async fn interrupted(&self) -> Interruption {
         tokio::select! {
             biased;
-            () = self.dismissed.cancelled() => Interruption::Dismissed,
+            () = self.revoked.cancelled() => Interruption::Revoked,
             () = self.stop.cancelled() => Interruption::Stopped,
         }
     }
 
-    /// Does `work` unless it is interrupted.
-    pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Result<T, Interruption> {
+    /// Runs `work` until it ends or is interrupted.
+    pub(crate) async fn run_until_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interruption> {
         tokio::select! {
             biased;
-            interruption = self.any() => Err(interruption),
-            done = work => Ok(done),
+            interruption = self.interrupted() => Err(interruption),
+            output = work => Ok(output),
         }
     }
 }

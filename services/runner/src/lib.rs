@@ -1,22 +1,23 @@
-//! Runs jobs: takes them from the job service, stages their files, runs their commands as child processes, and stores
-//! what they wrote.
+//! The runner: claims jobs from the job service, stages their input files, runs their programs as child processes, and
+//! uploads their outputs.
 //!
-//! The problem: a command can hang, leave processes behind, write without end or be cancelled, and the job and file
-//! services can be away in the middle of it; yet a run is paid for by the millisecond and must end once, truly reported.
+//! A program can hang, leave processes running, print endlessly or be cancelled, and other services can be unavailable
+//! meanwhile. Customers pay for each millisecond of run time, so every attempt must end once, with a correct report:
 //!
-//! The invariant: a claimed job is heartbeaten until its end is acknowledged or refused; its processes are one group, and
-//! the group is gone before the end is reported; the reported time is the process's own, without staging and uploading.
-//! A runner keeps nothing: what it forgets (it was killed) the job service learns from the missing heartbeats.
+//! - A claimed job receives heartbeats until its report is accepted or rejected.
+//! - The processes of an attempt form one group, which is gone before the report.
+//! - The reported run time is that of the program, without staging and uploads.
+//! - A runner persists nothing. After a crash, missing heartbeats make the job service mark its jobs as lost.
 
 mod capture;
 mod execution;
-mod file_service;
+mod file_client;
 mod input_name;
 mod interruption;
-mod job_service;
+mod job_client;
 mod outputs;
-mod process;
 mod process_group;
+mod program;
 mod report;
 mod retry;
 mod runner;
@@ -28,11 +29,5 @@ mod work_dir;
 
 pub use self::{
     runner::{Runner, RunnerError},
-    settings::{Limits, RunnerArgs, Settings},
+    settings::{Limits, NAME, PORT, RunnerArgs, Settings},
 };
-
-/// The runner's name: in calls to other services, in traces and in the working directory's path.
-pub const NAME: &str = "runner";
-
-/// The port of the runner's probes.
-pub const PORT: u16 = 8085;

@@ -1,4 +1,4 @@
-//! The runner's binary. It has no tables and no bus, so of the subcommands every service has, only those that make sense.
+//! The `runner` binary. A runner has no tables and no bus, so it lacks the subcommands for them.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use service_host::{
 };
 
 #[derive(Parser)]
-#[command(version, about = "Runs Catacloud's jobs")]
+#[command(version, about = "Runs the jobs of Catacloud on this machine")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,11 +23,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs jobs, and serves its probes
+    /// Run jobs and serve health probes and metrics
     All(ProcessArgs),
-    /// The same as `all`
+    /// Same as `all`
     Serve(ProcessArgs),
-    /// Asks the runner on this machine whether it is ready
+    /// Exit with 0 if the runner on this machine is ready, else with 1
     Healthcheck(ListenArgs),
 }
 

@@ -1,21 +1,19 @@
-//! A job's processes as a whole.
+//! Kills all processes of an attempt.
 //!
-//! The problem: killing a program leaves alive what it started.
-//!
-//! The invariant: a job's program leads a process group of its own; [`ProcessGroup::kill`] ends all of it, and so does
-//! dropping it, so that no way out of the runner leaves the group behind. (A process can leave its group by `setsid`; only a
-//! container or a control group would hold it.)
+//! Killing only the program would leave its child processes running. The program therefore leads a process group of its own.
+//! Both [`ProcessGroup::kill`] and dropping the group kill every process in it, so no exit path of the runner leaks
+//! processes. A process can leave the group with `setsid`; only a container or a control group would contain it.
 
 use std::{
     process::{Command, Stdio},
     time::Duration,
 };
 
-/// A program may have used up what starting another process takes, so killing is tried for a while.
-const ATTEMPTS: u32 = 50;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
+/// The program may have exhausted process ids or memory, so that `kill` cannot start at first.
+const KILL_ATTEMPTS: u32 = 50;
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The group that the process of this number leads.
+/// A process group, identified by the process id of its leader.
 #[derive(Debug)]
 pub(crate) struct ProcessGroup {
     leader: u32,
@@ -23,21 +21,21 @@ pub(crate) struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    pub(crate) fn of(leader: u32) -> Self {
+    pub(crate) fn led_by(leader: u32) -> Self {
         Self { leader, killed: false }
     }
 
-    /// Kills all processes of the group, if there are any.
+    /// Kills all remaining processes of the group.
     pub(crate) async fn kill(mut self) {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..KILL_ATTEMPTS {
             match tokio::process::Command::from(kill_command(self.leader)).status().await {
                 Ok(_) => {
                     self.killed = true;
                     return;
                 }
-                Err(error) => tracing::warn!(%error, group = self.leader, "process group can't be killed yet"),
+                Err(error) => tracing::warn!(%error, group = self.leader, "kill of the process group failed; retrying"),
             }
-            tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }
@@ -48,13 +46,15 @@ impl Drop for ProcessGroup {
             return;
         }
         if let Err(error) = kill_command(self.leader).status() {
-            tracing::error!(%error, group = self.leader, "process group can't be killed");
+            tracing::error!(%error, group = self.leader, "kill of the process group failed");
         }
     }
 }
 
-/// Sending a signal is a system call that safe Rust doesn't have; the shell's built-in `kill` is there wherever jobs can be
-/// run. It fails when the group has no process any more, which is as good.
+/// Returns a command that sends SIGKILL to the group.
+///
+/// Safe Rust has no system call for signals, but every machine that runs jobs has the `kill` of its shell. The command fails
+/// when the group has no processes left, which is fine.
 fn kill_command(leader: u32) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "kill -s KILL -- \"-$1\"", "sh", &leader.to_string()]);

@@ -1,12 +1,12 @@
-//! Asking again.
-//!
-//! The invariant: only failures that may pass are repeated, after waits that grow and are random.
+//! Retries of calls to other services.
 
 use epoch::retry::RetryPolicy;
 use service_host::peer::PeerError;
 
-/// Calls until there is an answer, a refusal, or no attempt left. Drop it to give up earlier.
-pub(crate) async fn until_answered<T, F, Fut>(policy: RetryPolicy, mut call: F) -> Result<T, PeerError>
+/// Repeats `call` until it succeeds, fails with a permanent error, or runs out of attempts.
+///
+/// Waits between attempts grow and have jitter. Drop the future to give up earlier.
+pub(crate) async fn retry_transient<T, F, Fut>(policy: RetryPolicy, mut call: F) -> Result<T, PeerError>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, PeerError>>,
@@ -14,34 +14,32 @@ where
     let mut failed = 0;
     loop {
         let error = match call().await {
-            Ok(answer) => return Ok(answer),
+            Ok(response) => return Ok(response),
             Err(error) => error,
         };
         failed += 1;
         if !error.is_transient() || failed >= policy.attempts {
             return Err(error);
         }
-        pause(policy, failed, &error).await;
+        wait_before_retry(policy, failed, &error).await;
     }
 }
 
-/// Waits before the next attempt.
-pub(crate) async fn pause(policy: RetryPolicy, failed: u32, error: &PeerError) {
+/// Waits before the next attempt, after `failed` failed ones.
+pub(crate) async fn wait_before_retry(policy: RetryPolicy, failed: u32, error: &PeerError) {
     let wait = policy.wait(failed);
-    tracing::warn!(%error, failed, wait_ms = wait.as_millis(), "call failed and is repeated");
+    tracing::warn!(%error, failed, wait_ms = wait.as_millis(), "call failed; retrying");
     tokio::time::sleep(wait).await;
 }
 
-/// What went wrong, for people who know nothing of addresses inside the installation.
-pub(crate) fn in_words(error: &PeerError) -> String {
+/// Returns the cause of an error for users, without internal addresses.
+pub(crate) fn public_cause(error: &PeerError) -> String {
     match error {
         PeerError::Refused { status, problem, .. } => {
-            let said = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
-            format!("{}: {said}", status.as_u16())
+            let cause = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
+            format!("{}: {cause}", status.as_u16())
         }
-        PeerError::NoResponse { .. } | PeerError::Idle { .. } => "no answer".to_owned(),
-        PeerError::Malformed { .. } | PeerError::MalformedResponse { .. } => {
-            "no answer that can be understood".to_owned()
-        }
+        PeerError::NoResponse { .. } | PeerError::Idle { .. } => "no response".to_owned(),
+        PeerError::Malformed { .. } | PeerError::MalformedResponse { .. } => "malformed response".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! What a runner must be told, and how patient it is.
+//! Settings and limits of a runner.
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -7,69 +7,74 @@ use epoch::retry::RetryPolicy;
 use http_kit::Secrets;
 use service_host::config::PeerArgs;
 
-/// The settings that only runners have. Their names fit beside those of every service in one process.
+/// Name of the runner: in calls to other services, in traces and in the path of the working directory.
+pub const NAME: &str = "runner";
+
+/// Port of the runner's probes.
+pub const PORT: u16 = 8085;
+
+/// Command-line settings of a runner. Their names are unique among the settings of all services in one process.
 #[derive(Debug, Clone, Args)]
 pub struct RunnerArgs {
-    /// The directory below which jobs run, in runner/
+    /// Data directory; jobs run in its subdirectory runner/
     #[arg(long, env = "CATACLOUD_DATA_DIR", default_value = ".dev/data", value_name = "DIRECTORY")]
     pub runner_data_dir: PathBuf,
 
-    /// How many jobs run at the same time
+    /// Number of jobs that run concurrently
     #[arg(long, env = "CATACLOUD_RUNNER_SLOTS", default_value = "2", value_name = "JOBS")]
     pub runner_slots: NonZeroUsize,
 
-    /// The type of this machine, as bills tell it: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit
+    /// Machine type for prices and invoices, for example gpu-a100: 1 to 63 characters of a-z, 0-9, '.', '_' and '-',
+    /// beginning with a letter or a digit
     #[arg(
         long,
         env = "CATACLOUD_MACHINE_TYPE",
         default_value = "default",
         value_name = "TYPE",
-        value_parser = machine_type
+        value_parser = parse_machine_type
     )]
     pub machine_type: String,
 }
 
-/// The job service refuses others; a runner that isn't taken should say so when it starts.
-fn machine_type(text: &str) -> Result<String, &'static str> {
+/// Parses a machine type by the rules of the job service, so that a runner with an invalid type fails at start-up.
+fn parse_machine_type(text: &str) -> Result<String, &'static str> {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let fits = |byte: u8| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-');
+    let allowed = |byte: u8| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-');
     match text.as_bytes() {
-        [first, ..] if alphanumeric(*first) && text.len() <= 63 && text.bytes().all(fits) => Ok(text.to_owned()),
-        _ => Err("must be 1 to 63 of a-z, 0-9, '.', '_' and '-', and begin with a letter or a digit"),
+        [first, ..] if alphanumeric(*first) && text.len() <= 63 && text.bytes().all(allowed) => Ok(text.to_owned()),
+        _ => Err("must have 1 to 63 characters of a-z, 0-9, '.', '_' and '-', and begin with a letter or a digit"),
     }
 }
 
-/// What a runner must be told.
+/// Settings of a runner.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The installation's secret.
+    /// Secret that authenticates calls between services.
     pub secrets: Secrets,
-    /// Where the job and file services are.
+    /// Addresses of the job and file services.
     pub peers: PeerArgs,
-    /// Where and how many.
     pub runner: RunnerArgs,
-    /// How patient to be.
     pub limits: Limits,
 }
 
-/// How patient a runner is.
+/// Limits and retry policies of a runner.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How long the job service may wait for a job before it answers that there is none.
+    /// Longest time that a claim waits for a job.
     pub claim_wait: Duration,
-    /// The time between heartbeats; well below the lease of 15 seconds.
+    /// Time between heartbeats; well below the lease of 15 seconds.
     pub heartbeat_every: Duration,
-    /// The most bytes kept of standard output, and as many of standard error.
+    /// Maximum bytes captured of standard output, and of standard error.
     pub captured_bytes: u64,
-    /// The most files stored as a job's outputs.
+    /// Maximum number of output files of a job.
     pub output_files: usize,
-    /// How long a process that left the job's group may keep the job's standard output open.
+    /// Longest wait for captured output after the exit: a process that left the process group may keep the pipe open.
     pub drain: Duration,
-    /// How long a stopping runner tries to report what it ended.
+    /// Longest time that a stopping runner retries its last report.
     pub stop_report: Duration,
-    /// How often and when to ask the job service again.
+    /// Retries of calls to the job service.
     pub job_retries: RetryPolicy,
-    /// The same for the file service: a file that can't be moved must fail the job some day.
+    /// Retries of calls to the file service. Limited, so that an unavailable file eventually fails the job.
     pub file_retries: RetryPolicy,
 }
 
@@ -91,15 +96,15 @@ impl Default for Limits {
 
 #[cfg(test)]
 mod tests {
-    use super::machine_type;
+    use super::parse_machine_type;
 
     #[test]
-    fn a_machine_type_that_the_job_service_refuses_is_refused_here() {
-        for fine in ["default", "c7.large", "gpu_a100-80", &"x".repeat(63)] {
-            assert_eq!(machine_type(fine).as_deref(), Ok(fine));
+    fn machine_type_follows_the_rules_of_the_job_service() {
+        for valid in ["default", "c7.large", "gpu_a100-80", &"x".repeat(63)] {
+            assert_eq!(parse_machine_type(valid).as_deref(), Ok(valid));
         }
-        for odd in ["", "Large", "a b", "-a", "a\n", &"x".repeat(64)] {
-            assert!(machine_type(odd).is_err(), "{odd:?}");
+        for invalid in ["", "Large", "a b", "-a", "a\n", &"x".repeat(64)] {
+            assert!(parse_machine_type(invalid).is_err(), "{invalid:?}");
         }
     }
 }

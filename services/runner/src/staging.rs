@@ -1,7 +1,7 @@
-//! Bringing a job's input files to where its program runs.
+//! Downloads the input files of an attempt.
 //!
-//! The problem: files are large, their names are strangers', and a connection may break in the middle.
-//! The invariant: the program starts only when every file is there whole, each under a name of its own.
+//! Files are large, their names are untrusted, and connections break. The program starts only after all files are complete,
+//! each under a unique name.
 
 use std::{collections::HashSet, io, path::Path};
 
@@ -12,43 +12,42 @@ use tokio::{fs, io::AsyncWriteExt};
 use uuid::Uuid;
 
 use crate::{
-    file_service::FileService,
+    file_client::FileClient,
     input_name::input_name,
-    retry::{in_words, pause, until_answered},
+    retry::{public_cause, retry_transient, wait_before_retry},
 };
 
-/// Why a file isn't there.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StagingError {
-    #[error("input file {file} can't be read: {}", in_words(source))]
+    #[error("input file {file} could not be read: {}", public_cause(source))]
     Unreadable { file: Uuid, source: PeerError },
-    #[error("input file {file} can't be written: {source}")]
+    #[error("input file {file} could not be written: {source}")]
     Unwritable { file: Uuid, source: io::Error },
 }
 
-/// Writes each of `files` into the directory `inputs`.
-pub(crate) async fn stage(
-    service: &FileService,
-    files: &[Uuid],
+/// Downloads all files into the directory `inputs`.
+pub(crate) async fn stage_inputs(
+    client: &FileClient,
+    file_ids: &[Uuid],
     inputs: &Path,
     retries: RetryPolicy,
 ) -> Result<(), StagingError> {
     let mut taken = HashSet::new();
-    for &file in files {
+    for &file in file_ids {
         let unreadable = |source| StagingError::Unreadable { file, source };
-        until_answered(retries, || service.require(file)).await.map_err(unreadable)?;
-        let name = until_answered(retries, || service.name(file)).await.map_err(unreadable)?;
+        retry_transient(retries, || client.require_complete(file)).await.map_err(unreadable)?;
+        let name = retry_transient(retries, || client.name(file)).await.map_err(unreadable)?;
         let name = input_name(&name, &taken);
-        download(service, file, &inputs.join(&name), retries).await?;
+        download(client, file, &inputs.join(&name), retries).await?;
         taken.insert(name);
     }
     Ok(())
 }
 
-async fn download(service: &FileService, file: Uuid, path: &Path, retries: RetryPolicy) -> Result<(), StagingError> {
+async fn download(client: &FileClient, file: Uuid, path: &Path, retries: RetryPolicy) -> Result<(), StagingError> {
     let mut failed = 0;
     loop {
-        let error = match download_once(service, file, path).await {
+        let error = match download_once(client, file, path).await {
             Ok(()) => return Ok(()),
             Err(StagingError::Unreadable { source, .. }) if source.is_transient() => source,
             Err(error) => return Err(error),
@@ -57,21 +56,21 @@ async fn download(service: &FileService, file: Uuid, path: &Path, retries: Retry
         if failed >= retries.attempts {
             return Err(StagingError::Unreadable { file, source: error });
         }
-        pause(retries, failed, &error).await;
+        wait_before_retry(retries, failed, &error).await;
     }
 }
 
-/// A body that ends early is an error of the connection, so what is written without one is whole.
-async fn download_once(service: &FileService, file: Uuid, path: &Path) -> Result<(), StagingError> {
+/// Downloads a file in one request. A body that ends early is a connection error, so a download without error is complete.
+async fn download_once(client: &FileClient, file: Uuid, path: &Path) -> Result<(), StagingError> {
     let unwritable = |source| StagingError::Unwritable { file, source };
-    let response = service.content(file).await.map_err(|source| StagingError::Unreadable { file, source })?;
+    let response = client.content(file).await.map_err(|source| StagingError::Unreadable { file, source })?;
     let url = response.url().clone();
     let mut chunks = response.bytes_stream();
     let mut target = fs::File::create(path).await.map_err(unwritable)?;
     while let Some(chunk) = chunks.next().await {
-        let broken =
+        let connection_error =
             |source| StagingError::Unreadable { file, source: PeerError::NoResponse { url: url.clone(), source } };
-        target.write_all(&chunk.map_err(broken)?).await.map_err(unwritable)?;
+        target.write_all(&chunk.map_err(connection_error)?).await.map_err(unwritable)?;
     }
     target.flush().await.map_err(unwritable)
 }

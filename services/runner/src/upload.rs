@@ -1,8 +1,7 @@
-//! Storing a file that a program wrote.
+//! Uploads output files.
 //!
-//! The problem: a connection breaks in the middle of a large file.
-//! The invariant: an upload goes on from the offset that the file service says, never from the one we believe; it ends when
-//! the whole file is stored, or when several attempts in a row brought nothing.
+//! Connections break in the middle of large files. An interrupted upload resumes at the offset that the file service
+//! reports, never at a local guess. It ends when the whole file is stored, or after several requests without progress.
 
 use std::{
     io::{self, SeekFrom},
@@ -20,30 +19,29 @@ use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use crate::{
-    file_service::{FileService, NewFile},
+    file_client::{FileClient, NewFile},
     outputs::{Output, media_type},
-    retry::{in_words, pause, until_answered},
+    retry::{public_cause, retry_transient, wait_before_retry},
 };
 
-/// The most bytes in one request, since the client ends a request whose answer hasn't begun after a minute.
+/// Maximum size of one request. The HTTP client aborts a request without a response after one minute.
 const PART_BYTES: u64 = 64 * 1024 * 1024;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Why a file isn't stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UploadError {
-    #[error("output {name:?} can't be read: {source}")]
+    #[error("output {name:?} could not be read: {source}")]
     Unreadable { name: String, source: io::Error },
-    #[error("output {name:?} can't be stored: {}", in_words(source))]
+    #[error("output {name:?} could not be stored: {}", public_cause(source))]
     Refused { name: String, source: PeerError },
-    #[error("output {name:?} can't be stored: the upload makes no progress")]
+    #[error("output {name:?} could not be stored: the upload makes no progress")]
     Stuck { name: String },
 }
 
-/// Stores `output` and gives the file's id. The same `key` again is the same file.
-pub(crate) async fn upload(
-    service: &FileService,
+/// Uploads `output` and returns the id of the file. A repeated call with the same `key` returns the same file.
+pub(crate) async fn upload_output(
+    files: &FileClient,
     output: &Output,
     key: &str,
     retries: RetryPolicy,
@@ -53,36 +51,38 @@ pub(crate) async fn upload(
     let unreadable = |source| UploadError::Unreadable { name: name(), source };
     let bytes = tokio::fs::metadata(&output.path).await.map_err(unreadable)?.len();
     let file = NewFile { name: &output.name, media_type: media_type(&output.name), bytes };
-    let upload = until_answered(retries, || service.create_upload(&file, key)).await.map_err(refused)?;
+    let upload = retry_transient(retries, || files.create_upload(&file, key)).await.map_err(refused)?;
     let mut offset = 0;
     let mut failed = 0;
     while offset < bytes {
         let part_bytes = PART_BYTES.min(bytes - offset);
-        let part = part(&output.path, offset, part_bytes).await.map_err(unreadable)?;
-        let reached = match service.append(upload, offset, part_bytes, part).await {
-            Ok(reached) => reached,
-            Err(error) if can_go_on(&error) => {
-                pause(retries, failed + 1, &error).await;
-                until_answered(retries, || service.offset(upload)).await.map_err(refused)?
+        let part = read_part(&output.path, offset, part_bytes).await.map_err(unreadable)?;
+        let new_offset = match files.append(upload, offset, part_bytes, part).await {
+            Ok(offset) => offset,
+            Err(error) if can_resume(&error) => {
+                wait_before_retry(retries, failed + 1, &error).await;
+                retry_transient(retries, || files.offset(upload)).await.map_err(refused)?
             }
             Err(error) => return Err(refused(error)),
         };
-        failed = if reached > offset { 0 } else { failed + 1 };
+        failed = if new_offset > offset { 0 } else { failed + 1 };
         if failed >= retries.attempts {
             return Err(UploadError::Stuck { name: name() });
         }
-        offset = reached;
+        offset = new_offset;
     }
     Ok(upload)
 }
 
-/// A request that broke may still be written down when the next one comes: then the offset is another (409), or the upload
-/// is busy (423).
-fn can_go_on(error: &PeerError) -> bool {
+/// Returns whether the upload can resume after the error.
+///
+/// The file service may still be storing a broken request when the next one arrives. The offset then differs (409), or the
+/// upload is locked (423).
+fn can_resume(error: &PeerError) -> bool {
     error.is_transient() || matches!(error.status(), Some(StatusCode::CONFLICT | StatusCode::LOCKED))
 }
 
-async fn part(path: &Path, offset: u64, bytes: u64) -> io::Result<Body> {
+async fn read_part(path: &Path, offset: u64, bytes: u64) -> io::Result<Body> {
     let mut file = File::open(path).await?;
     file.seek(SeekFrom::Start(offset)).await?;
     Ok(Body::wrap_stream(ReaderStream::with_capacity(file.take(bytes), CHUNK_BYTES)))

@@ -1,9 +1,8 @@
-//! Where jobs run.
+//! Working directories of machines and attempts.
 //!
-//! The problem: a runner that was killed leaves its jobs' files behind, and two runners may share a disk.
-//!
-//! The invariant: everything is below `<data>/runner/<machine>/`, which belongs to whoever holds the lock on
-//! `<machine>.lock` beside it, and is removed by its owner or, once the lock is free, by the next runner that starts. Nothing
+//! A killed runner leaves files of its jobs on disk, and several runners may share the disk. All files of a runner are below
+//! `<data>/runner/<machine>/`, and the runner holds a lock on `<data>/runner/<machine>.lock`. The runner removes its
+//! directory when it stops. After a kill the lock is free, and the next runner that starts removes the directory. Nothing
 //! else in the data directory is touched.
 
 use std::{
@@ -15,10 +14,10 @@ use std::{
 
 use uuid::Uuid;
 
-/// Held while a runner makes its directory and looks for others', so that none is seen half made.
+/// Held while a runner starts, so that no other runner sees its directory without its lock.
 const START_LOCK: &str = "start.lock";
 
-/// One runner's directory. Dropping it removes it.
+/// Directory of one runner. Dropping it removes the directory.
 #[derive(Debug)]
 pub(crate) struct MachineDir {
     path: PathBuf,
@@ -27,15 +26,15 @@ pub(crate) struct MachineDir {
 }
 
 impl MachineDir {
-    /// Makes the directory of `machine`, and removes those of runners that are no more. Blocks.
+    /// Creates the directory of `machine` and removes the directories of dead runners. Blocks.
     pub(crate) fn open(data_dir: &Path, machine: Uuid) -> io::Result<Self> {
         let root = data_dir.join("runner");
         fs::create_dir_all(&root)?;
-        // The program gets these paths and may change its directory.
+        // Programs receive these paths and may change their working directory, so the paths must be absolute.
         let root = root.canonicalize()?;
-        let starting = lock_file(&root.join(START_LOCK))?;
-        starting.lock()?;
-        remove_leftovers(&root)?;
+        let start_lock = lock_file(&root.join(START_LOCK))?;
+        start_lock.lock()?;
+        remove_dead_machines(&root)?;
         let path = root.join(machine.to_string());
         let lock_path = lock_path(&path);
         let lock = lock_file(&lock_path)?;
@@ -44,9 +43,9 @@ impl MachineDir {
         Ok(Self { path, lock_path, _lock: lock })
     }
 
-    /// Makes a directory for a run.
-    pub(crate) fn job(&self, name: &str) -> io::Result<JobDir> {
-        let dir = JobDir { path: self.path.join(name) };
+    /// Creates the directory of an attempt.
+    pub(crate) fn create_attempt_dir(&self, name: &str) -> io::Result<AttemptDir> {
+        let dir = AttemptDir { path: self.path.join(name) };
         for path in [&dir.path, &dir.inputs(), &dir.outputs()] {
             private_dir(path)?;
         }
@@ -57,18 +56,18 @@ impl MachineDir {
 impl Drop for MachineDir {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path).and_then(|()| fs::remove_file(&self.lock_path)) {
-            tracing::warn!(%error, path = %self.path.display(), "working directory can't be removed");
+            tracing::warn!(%error, path = %self.path.display(), "removal of the working directory failed");
         }
     }
 }
 
-/// The directory of one run.
+/// Directory of one attempt.
 #[derive(Debug)]
-pub(crate) struct JobDir {
+pub(crate) struct AttemptDir {
     path: PathBuf,
 }
 
-impl JobDir {
+impl AttemptDir {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -89,15 +88,15 @@ impl JobDir {
         self.outputs().join("stderr.txt")
     }
 
-    /// Removes it and all that is in it. Blocks.
+    /// Removes the directory with its contents; errors are logged. Blocks.
     pub(crate) fn remove(self) {
         if let Err(error) = remove(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "a job's directory can't be removed");
+            tracing::warn!(%error, path = %self.path.display(), "removal of an attempt directory failed");
         }
     }
 }
 
-fn remove_leftovers(root: &Path) -> io::Result<()> {
+fn remove_dead_machines(root: &Path) -> io::Result<()> {
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         let is_machine =
@@ -110,10 +109,10 @@ fn remove_leftovers(root: &Path) -> io::Result<()> {
         if lock.try_lock().is_err() {
             continue;
         }
-        tracing::info!(path = %path.display(), "removing what a runner left behind");
-        // What can't be removed must not keep this runner from working.
+        tracing::info!(path = %path.display(), "removing the directory of a dead runner");
+        // A directory that cannot be removed must not keep this runner from starting.
         if let Err(error) = remove(&path).and_then(|()| fs::remove_file(&lock_path)) {
-            tracing::warn!(%error, path = %path.display(), "leftovers can't be removed");
+            tracing::warn!(%error, path = %path.display(), "removal of the directory of a dead runner failed");
         }
     }
     Ok(())
@@ -134,7 +133,7 @@ fn private_dir(path: &Path) -> io::Result<()> {
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path)?;
+            make_writable(path)?;
             fs::remove_dir_all(path)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -142,13 +141,13 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A program may have made directories that not even their owner may change.
-fn open_up(path: &Path) -> io::Result<()> {
+/// Restores write permission on all directories below `path`; programs may have removed it.
+fn make_writable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            open_up(&entry.path())?;
+            make_writable(&entry.path())?;
         }
     }
     Ok(())
@@ -162,44 +161,44 @@ mod tests {
 
     use super::{MachineDir, lock_path};
 
-    fn below(root: &Path) -> Vec<String> {
-        let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = entries.collect();
+    fn entries(root: &Path) -> Vec<String> {
+        let names = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
         names.sort();
         names
     }
 
     #[test]
-    fn removes_what_the_dead_left_and_nothing_else() {
+    fn machine_dir_removes_only_directories_of_dead_runners() {
         let data = tempfile::tempdir().unwrap();
         let root = data.path().join("runner");
         let dead = root.join(Uuid::now_v7().to_string());
-        fs::create_dir_all(dead.join("job/outputs")).unwrap();
+        fs::create_dir_all(dead.join("attempt/outputs")).unwrap();
         fs::write(lock_path(&dead), "").unwrap();
-        let strange = root.join("somebody's");
-        fs::create_dir_all(&strange).unwrap();
+        let unrelated = root.join("unrelated");
+        fs::create_dir_all(&unrelated).unwrap();
         let other = MachineDir::open(data.path(), Uuid::now_v7()).unwrap();
-        let job = other.job("job").unwrap();
-        fs::write(job.stdout(), "hello").unwrap();
+        let attempt = other.create_attempt_dir("attempt").unwrap();
+        fs::write(attempt.stdout(), "hello").unwrap();
 
         let mine = MachineDir::open(data.path(), Uuid::now_v7()).unwrap();
         assert!(!dead.exists() && !lock_path(&dead).exists());
-        assert!(strange.exists() && job.stdout().exists(), "the other runner lives");
+        assert!(unrelated.exists() && attempt.stdout().exists(), "the other runner is alive");
 
-        job.remove();
-        assert!(below(&other.path).is_empty());
+        attempt.remove();
+        assert!(entries(&other.path).is_empty());
         drop((mine, other));
-        assert_eq!(below(&root), ["somebody's", "start.lock"]);
+        assert_eq!(entries(&root), ["start.lock", "unrelated"]);
     }
 
     #[test]
-    fn a_machine_has_one_directory_and_a_run_too() {
+    fn machine_dir_and_attempt_dir_cannot_be_opened_twice() {
         let data = tempfile::tempdir().unwrap();
         let machine = Uuid::now_v7();
         let dir = MachineDir::open(data.path(), machine).unwrap();
         assert!(MachineDir::open(data.path(), machine).is_err());
-        let job = dir.job("job").unwrap();
-        assert!(dir.job("job").is_err());
-        assert!(job.path().is_absolute() && job.inputs().is_dir() && job.outputs().is_dir());
+        let attempt = dir.create_attempt_dir("attempt").unwrap();
+        assert!(dir.create_attempt_dir("attempt").is_err());
+        assert!(attempt.path().is_absolute() && attempt.inputs().is_dir() && attempt.outputs().is_dir());
     }
 }

@@ -9,7 +9,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
-use http_kit::{ApiPath, Caller, Command, Problem, Role};
+use http_kit::{ApiPath, Caller, Command, Problem, Role, access::require};
 use rating::calendar::month::{Month, NotAMonth};
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -53,8 +53,7 @@ impl FromRequestParts<Api> for Viewed {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let ApiPath(OrganizationPath { org }) = ApiPath::from_request_parts(parts, api).await?;
         let caller = Caller::from_request_parts(parts, api).await?;
-        caller.in_organization(org)?;
-        caller.at_least(Role::Viewer)?;
+        require(&caller, org, Role::Viewer)?;
         Ok(Self(org))
     }
 }

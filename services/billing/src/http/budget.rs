@@ -1,7 +1,7 @@
 //! Budgets: what an organization wants to spend in a month, and whether its jobs may go on.
 
 use axum::{Json, extract::State};
-use http_kit::{ApiPath, Caller, Command, CommandResponse, Problem, Role};
+use http_kit::{ApiPath, Caller, Command, CommandResponse, Problem, Role, access::require};
 use rating::{
     account::{AccountCommand, AccountError},
     money::decimal::Decimal,
@@ -63,8 +63,7 @@ pub async fn set(
     ApiPath(organization): ApiPath<Uuid>,
     command: Command<BudgetBody>,
 ) -> Result<CommandResponse, Problem> {
-    command.caller.in_organization(organization)?;
-    command.caller.at_least(Role::Admin)?;
+    require(&command.caller, organization, Role::Admin)?;
     let BudgetBody { amount, thresholds, hard_stop } = command.body;
     let set = AccountCommand::SetBudget { amount, thresholds, hard_stop, now: api.ledger.now() };
     let context = command.context.for_tenant(organization);

@@ -8,7 +8,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use http_kit::{ApiQuery, Page, PageQuery, Problem};
+use http_kit::{ApiQuery, Page, PageQuery, Problem, page::row_limit};
 use rating::{
     calendar::month::{Month, NotAMonth},
     invoice::InvoiceState,
@@ -68,7 +68,7 @@ pub async fn list(
     let (month, id) = page.after::<(String, Uuid)>()?.unwrap_or(("9999-99".to_owned(), Uuid::max()));
     let list = "select id, month, status, number, credit_note, currency, total, adjustments from invoices \
          where organization_id = $1 and (month, id) < ($2, $3) order by month desc, id desc limit $4";
-    let fetched = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let fetched = row_limit(limit);
     let rows = sqlx::query_as::<_, InvoiceSummary>(list).bind(organization).bind(month).bind(id).bind(fetched);
     let rows = rows.fetch_all(&api.pool).await?;
     Ok(Json(Page::of(rows, limit, |row| (row.month.clone(), row.id))?))

@@ -1,4 +1,4 @@
-//! A Kafka broker of one test's own, which can be killed.
+//! A Kafka broker for one test, which can be killed.
 
 use std::{
     path::PathBuf,
@@ -13,7 +13,7 @@ pub(crate) struct Broker {
     pub(crate) address: String,
 }
 
-/// The script that knows how to run servers.
+/// Runs the `dev` script, which manages test servers, and returns its output.
 pub(crate) fn dev(arguments: &[&str]) -> String {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dev").to_owned();
     let script = std::env::var("CATACLOUD_DEV").unwrap_or(default);

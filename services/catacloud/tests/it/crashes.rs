@@ -1,5 +1,5 @@
-//! `kill -9` of relays, of projection workers and of the broker, in the middle of 20,000 events. Afterwards every read
-//! model equals the one computed from the streams.
+//! Kills relays, projection workers and the broker with `kill -9` while 20,000 events are in flight. Afterwards every read
+//! model must equal the state computed from the event streams.
 
 use std::{
     collections::BTreeMap,
@@ -15,22 +15,26 @@ use contracts::{
     organization::{MemberAdded, OrganizationCreated, OrganizationEvent, Role},
 };
 use epoch::{
-    CommandContext, FastPath, Position, Version,
+    CommandContext, Position, Version,
+    FastPath,
     store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgStore, connect, testkit::TestDatabase};
 use futures::TryStreamExt;
-use sqlx::{PgPool, Row, postgres::PgPoolOptions};
+use sqlx::{
+    FromRow, PgPool, Row,
+    postgres::{PgPoolOptions, PgRow},
+};
 use uuid::Uuid;
 
 use crate::{
     broker::Broker,
-    stack::{Process, Site, test_kafka, within},
+    installation::{Environment, Process, test_kafka, within},
 };
 
 const FILES: usize = 400;
 const PARTS: usize = 48;
-/// Started, parts, completed, and for every second file deleted.
+/// Per file: one start, its parts, one completion; one deletion for every second file.
 const EVENTS: usize = FILES * (PARTS + 2) + FILES / 2;
 const ORGANIZATIONS: usize = 5;
 
@@ -50,8 +54,8 @@ fn encoded(events: &[FileEvent]) -> Vec<NewEvent> {
     events.iter().map(|event| NewEvent::encode(event).unwrap()).collect()
 }
 
-/// The life of one file, event by event.
-fn life(organization_id: Uuid, number: usize) -> Vec<FileEvent> {
+/// Returns all events of one file.
+fn file_events(organization_id: Uuid, number: usize) -> Vec<FileEvent> {
     let part_bytes = 1_000 + number as i64;
     let bytes = part_bytes * PARTS as i64;
     let started = FileUploadStarted {
@@ -79,22 +83,22 @@ fn life(organization_id: Uuid, number: usize) -> Vec<FileEvent> {
     events
 }
 
-/// Processes that are killed and started again.
+/// Processes that the test kills and restarts.
 struct Workers {
-    // Before the site, whose directory has their logs.
+    // Declared before the environment: processes must end before the directory with their logs is removed.
     running: BTreeMap<&'static str, Process>,
-    site: Site,
+    environment: Environment,
 }
 
 impl Workers {
-    /// `relay-a` and `relay-b` are both relays of the file service: one leads, one waits.
+    /// Starts a worker. `relay-a` and `relay-b` are both relays of the file service: one leads, one stands by.
     fn start(&mut self, name: &'static str) {
         let (binary, role) = match name {
             "relay-a" | "relay-b" => ("file", "relay"),
             "organization-relay" => ("organization", "relay"),
             other => (other, "project"),
         };
-        let process = self.site.start(binary, &[role], &[]);
+        let process = self.environment.start(binary, &[role], &[]);
         self.running.insert(name, process);
     }
 
@@ -104,14 +108,14 @@ impl Workers {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000_events() {
+async fn read_models_equal_streams_after_kills() {
     let database = TestDatabase::create().await;
     let directory = tempfile::TempDir::new().unwrap();
-    // Where there is no Kafka there is no broker to kill either; the workers are killed all the same.
+    // Without Kafka there is no broker to kill; the workers are killed in any case.
     let broker = test_kafka().map(|_| Broker::start(directory.path().join("broker")));
-    let site = Site::new(database.url(), broker.as_ref().map(|broker| broker.address.clone()));
+    let environment = Environment::new(database.url(), broker.as_ref().map(|broker| broker.address.clone()));
     for service in ["organization", "file", "billing"] {
-        site.run(service, &["migrate"]);
+        environment.run(service, &["migrate"]);
     }
     let (files, organizations) = (pool(&database, "file").await, pool(&database, "organization").await);
     let (store, appender) = PgStore::new(files.clone(), FastPath::new());
@@ -126,7 +130,7 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
         append(&organization_store, "organization", *tenant, *tenant, 0, events).await;
     }
 
-    let mut workers = Workers { site, running: BTreeMap::new() };
+    let mut workers = Workers { environment, running: BTreeMap::new() };
     for name in ["relay-a", "relay-b", "organization-relay", "file", "organization", "billing"] {
         workers.start(name);
     }
@@ -138,7 +142,7 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
                 for number in (writer..FILES).step_by(8) {
                     let (id, tenant) = (Uuid::now_v7(), tenants[number % ORGANIZATIONS]);
                     let mut version = 0;
-                    for events in life(tenant, number).chunks(2) {
+                    for events in file_events(tenant, number).chunks(2) {
                         append(&store, "file", id, tenant, version, encoded(events)).await;
                         version += events.len();
                         appended.fetch_add(events.len(), Ordering::SeqCst);
@@ -148,7 +152,7 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
         })
         .collect();
 
-    // Each happens when the bus has that many events, so that there is work on both sides of it.
+    // Each kill happens when the bus has this many events, so that both sides of it still have work.
     let steps: [(usize, &[&'static str]); 6] = [
         (1_500, &["relay-a"]),
         (4_000, &["organization"]),
@@ -158,8 +162,10 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
         (16_000, &["organization", "relay-b"]),
     ];
     for (at, names) in steps {
-        within(Duration::from_secs(120), "the bus to go on", async || (published(&files).await >= at).then_some(()))
-            .await;
+        within(Duration::from_secs(120), "the relay to publish more events", async || {
+            (published(&files).await >= at).then_some(())
+        })
+        .await;
         for name in names {
             workers.kill(name);
         }
@@ -176,12 +182,16 @@ async fn every_read_model_equals_the_streams_after_kills_in_the_middle_of_20_000
     }
     assert_eq!(appended.load(Ordering::SeqCst), EVENTS);
 
-    let expected = computed(&store).await;
-    let caught_up = async || (models(&database).await == expected).then_some(());
+    let expected = expected_state(&store).await;
+    let caught_up = async || (read_models(&database).await == expected).then_some(());
     if tokio::time::timeout(Duration::from_secs(120), within(Duration::MAX, "", caught_up)).await.is_err() {
-        assert_eq!(models(&database).await, expected, "every read model equals the one computed from the streams");
+        assert_eq!(
+            read_models(&database).await,
+            expected,
+            "every read model equals the state computed from the streams"
+        );
     }
-    exactly_once(&database, &organization_store, &expected).await;
+    assert_exactly_once(&database, &organization_store, &expected).await;
     drop(workers);
     drop((store, organization_store));
     files.close().await;
@@ -194,67 +204,84 @@ async fn published(files: &PgPool) -> usize {
     usize::try_from(position.unwrap_or(0)).unwrap()
 }
 
-/// What the read models should show.
-#[derive(Debug, PartialEq)]
-struct Models {
-    /// By organization: bytes stored.
-    storage: BTreeMap<Uuid, i64>,
-    /// By organization: how many changes were metered, and what they sum to.
-    metered: BTreeMap<Uuid, (i64, i64)>,
-    /// By file: status, bytes, version.
-    files: BTreeMap<Uuid, (String, i64, i64)>,
+#[derive(Debug, Default, PartialEq, FromRow)]
+struct StorageChanges {
+    count: i64,
+    bytes: i64,
 }
 
-/// Folded from the streams, by this test alone.
-async fn computed(store: &PgStore) -> Models {
-    let mut models = Models { storage: BTreeMap::new(), metered: BTreeMap::new(), files: BTreeMap::new() };
+#[derive(Debug, Default, PartialEq, FromRow)]
+struct FileState {
+    status: String,
+    bytes: i64,
+    version: i64,
+}
+
+/// State of the read models.
+#[derive(Debug, Default, PartialEq)]
+struct ReadModels {
+    /// Stored bytes of each organization.
+    storage: BTreeMap<Uuid, i64>,
+    /// Metered storage changes of each organization.
+    storage_changes: BTreeMap<Uuid, StorageChanges>,
+    files: BTreeMap<Uuid, FileState>,
+}
+
+/// Folds the event streams, independently of the code under test.
+async fn expected_state(store: &PgStore) -> ReadModels {
+    let mut models = ReadModels::default();
     let mut events = store.stream_all(&[], Position::START);
     while let Some(envelope) = events.try_next().await.unwrap() {
         let organization = envelope.metadata.tenant.unwrap();
         let file = models.files.entry(envelope.aggregate_id).or_default();
-        file.2 += 1;
+        file.version += 1;
         let delta = match envelope.decode::<FileEvent>().unwrap() {
             FileEvent::FilePartUploaded(part) => part.bytes,
             FileEvent::FileDeleted(deleted) => -deleted.bytes,
             _ => 0,
         };
-        file.1 += delta;
+        file.bytes += delta;
         match &*envelope.event_name {
-            "FileUploadStarted" => file.0 = "uploading".into(),
-            "FileUploadCompleted" => file.0 = "completed".into(),
-            "FileDeleted" => file.0 = "deleted".into(),
+            "FileUploadStarted" => file.status = "uploading".into(),
+            "FileUploadCompleted" => file.status = "completed".into(),
+            "FileDeleted" => file.status = "deleted".into(),
             _ => {}
         }
         if delta != 0 {
             *models.storage.entry(organization).or_default() += delta;
-            let metered = models.metered.entry(organization).or_default();
-            metered.0 += 1;
-            metered.1 += delta;
+            let changes = models.storage_changes.entry(organization).or_default();
+            changes.count += 1;
+            changes.bytes += delta;
         }
     }
     models
 }
 
-async fn models(database: &TestDatabase) -> Models {
+async fn read_models(database: &TestDatabase) -> ReadModels {
     let pool = pool(database, "public").await;
     let rows = async |query: &'static str| sqlx::query(query).fetch_all(&pool).await.unwrap();
     let storage = rows("select id, storage_bytes from organization.organizations").await;
-    let metered = rows(
-        "select organization_id, count(*), sum(delta_bytes)::bigint from billing.storage_changes group by organization_id",
+    let storage_changes = rows(
+        "select organization_id as id, count(*) as count, sum(delta_bytes)::bigint as bytes \
+         from billing.storage_changes group by organization_id",
     )
     .await;
     let files = rows("select id, status, bytes, version from file.files").await;
-    let models = Models {
-        storage: storage.iter().map(|row| (row.get(0), row.get(1))).collect(),
-        metered: metered.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect(),
-        files: files.iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect(),
+    let models = ReadModels {
+        storage: storage.iter().map(|row| (row.get("id"), row.get("storage_bytes"))).collect(),
+        storage_changes: by_id(&storage_changes),
+        files: by_id(&files),
     };
     pool.close().await;
     models
 }
 
-/// Nobody was parked, and the saga's commands sum up to what the files hold.
-async fn exactly_once(database: &TestDatabase, organizations: &PgStore, expected: &Models) {
+fn by_id<T: for<'r> FromRow<'r, PgRow>>(rows: &[PgRow]) -> BTreeMap<Uuid, T> {
+    rows.iter().map(|row| (row.get("id"), T::from_row(row).unwrap())).collect()
+}
+
+/// Checks that no aggregate is parked, and that the saga's commands sum to the stored bytes of the files.
+async fn assert_exactly_once(database: &TestDatabase, organizations: &PgStore, expected: &ReadModels) {
     let pool = pool(database, "public").await;
     for query in [
         "select count(*) from organization.dead_letters",
@@ -270,7 +297,7 @@ async fn exactly_once(database: &TestDatabase, organizations: &PgStore, expected
     let mut events = organizations.stream_all(&[], Position::START);
     while let Some(envelope) = events.try_next().await.unwrap() {
         let version = versions.entry(envelope.aggregate_id).or_default();
-        assert_eq!(envelope.version.get(), *version + 1, "versions without holes");
+        assert_eq!(envelope.version.get(), *version + 1, "gapless versions");
         *version += 1;
         if let OrganizationEvent::StorageUsageChanged(changed) = envelope.decode().unwrap() {
             let total = totals.entry(envelope.aggregate_id).or_default();

@@ -1,15 +1,21 @@
-//! Our events as others read them: with kcat, which knows nothing of us.
+//! Reads the published events with kcat, a Kafka client independent of our code.
 
 use std::{collections::HashMap, process::Command};
 
 use serde_json::Value;
 
-/// Reads a topic to its end: partition, key, headers, of each message.
-fn consume(kafka: &str, topic: &str) -> Vec<(u32, String, HashMap<String, String>)> {
+struct Message {
+    partition: u32,
+    key: String,
+    headers: HashMap<String, String>,
+}
+
+/// Reads a topic to its end.
+fn consume(kafka: &str, topic: &str) -> Vec<Message> {
     let output = Command::new("kcat").args(["-b", kafka, "-C", "-t", topic, "-e", "-q", "-J"]).output();
-    let output = output.expect("kcat; ./dev test installs it where it may");
+    let output = output.expect("kcat is not installed");
     assert!(output.status.success(), "kcat: {}", String::from_utf8_lossy(&output.stderr));
-    // The payload is binary and not always valid UTF-8, so that lines are read leniently.
+    // The payload is binary and not always valid UTF-8.
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines()
         .map(|line| {
@@ -17,13 +23,13 @@ fn consume(kafka: &str, topic: &str) -> Vec<(u32, String, HashMap<String, String
             let flat: Vec<&str> = message["headers"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
             let headers = flat.chunks(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect();
             let partition = u32::try_from(message["partition"].as_u64().unwrap()).unwrap();
-            (partition, message["key"].as_str().unwrap().to_owned(), headers)
+            Message { partition, key: message["key"].as_str().unwrap().to_owned(), headers }
         })
         .collect()
 }
 
-/// The Java client's hash of a key. Source: Apache Kafka, `org.apache.kafka.common.utils.Utils.murmur2`, by its published
-/// test vectors, which [`vectors`] repeats.
+/// Hashes a key like the Java client: `org.apache.kafka.common.utils.Utils.murmur2` of Apache Kafka. The test
+/// [`murmur2_equals_the_published_vectors`] repeats its published test vectors.
 fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mut hash = 0x9747_b28c ^ u32::try_from(data.len()).unwrap();
@@ -46,7 +52,7 @@ fn murmur2(data: &[u8]) -> u32 {
 }
 
 #[test]
-fn vectors() {
+fn murmur2_equals_the_published_vectors() {
     let known = [
         ("21", -973_932_308),
         ("foobar", -790_332_482),
@@ -58,13 +64,13 @@ fn vectors() {
     }
 }
 
-/// Checks keys, headers, order and partitions of everything the flow has published.
-pub(crate) fn checks(kafka: &str, namespace: &str) {
+/// Checks keys, headers, order and partitions of all published events.
+pub(crate) fn assert_topics(kafka: &str, namespace: &str) {
     const PARTITIONS: u32 = 3;
     let mut events = 0;
     for aggregate in ["organization", "job_configuration", "file", "job"] {
         let mut versions: HashMap<String, u64> = HashMap::new();
-        for (partition, key, headers) in consume(kafka, &format!("{namespace}.{aggregate}.v1")) {
+        for Message { partition, key, headers } in consume(kafka, &format!("{namespace}.{aggregate}.v1")) {
             events += 1;
             let id: uuid::Uuid = key.parse().unwrap();
             assert_eq!(key, id.to_string(), "lowercase hyphenated text");

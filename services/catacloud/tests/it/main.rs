@@ -1,14 +1,14 @@
-//! Catacloud as its users and its operators see it: real processes, a real Postgres, a real Kafka, the public door.
+//! End-to-end tests through the public API and the command line: real processes, a real Postgres, a real Kafka.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod api_client;
 mod bad_input;
 mod broker;
 mod crashes;
-mod door;
 mod flow;
 mod foreign_client;
+mod installation;
 mod metrics;
 mod operations;
-mod restart;
-mod stack;
+mod postgres_restart;

@@ -13,6 +13,7 @@ use epoch::{Timestamp, Version, envelope::StreamKey};
 use epoch_postgres::WaitError;
 use http_kit::{
     ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role,
+    access::require,
     min_version::{MinVersion, not_reached},
 };
 use serde::{Deserialize, Serialize};
@@ -98,8 +99,7 @@ pub(super) async fn list(
     ApiQuery(query): ApiQuery<StatusQuery>,
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<FileView>>, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
+    require(&caller, organization, Role::Viewer)?;
     let (after, limit) = (page.after::<Uuid>()?, page.limit()?);
     let status = query.status.unwrap_or(FileStatus::Completed);
     let one_more = i64::try_from(limit + 1).map_err(Problem::internal)?;
@@ -126,8 +126,7 @@ pub(super) async fn read(
     caller: Caller,
     ApiQuery(min): ApiQuery<MinVersion>,
 ) -> Result<Response, Problem> {
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Viewer)?;
+    require(&caller, organization, Role::Viewer)?;
     if let Some(wanted) = min.version() {
         wait_for(&api, file, wanted).await?;
     }

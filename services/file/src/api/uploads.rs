@@ -13,7 +13,8 @@ use axum::{
 };
 use epoch::{ExecutionOutcome, Version, VersionedState};
 use http_kit::{
-    ApiPath, Caller, CommandHeaders, CommandResponse, IntoProblem, Problem, Role, command_response::etag, trace_context,
+    ApiPath, Caller, CommandHeaders, CommandResponse, IntoProblem, Problem, Role, access::require,
+    command_response::etag, trace_context,
 };
 use tracing::Instrument;
 use uuid::Uuid;
@@ -64,8 +65,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let caller = command.caller.clone();
-    caller.in_organization(organization)?;
-    caller.at_least(Role::Member)?;
+    require(&caller, organization, Role::Member)?;
     tus::refuse_unsupported(&headers)?;
     let length = tus::number(&headers, &UPLOAD_LENGTH)?;
     let metadata = Metadata::read(&headers)?;

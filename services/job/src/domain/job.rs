@@ -1,9 +1,8 @@
-//! Jobs: one run of a program on a machine, from its creation to its end.
+//! The job aggregate: one run of a program on a machine, from creation to its end.
 //!
-//! The problem: the machine, the user and the clock all act on a job at once, and its time and its files are paid for.
-//!
-//! The invariant: a job starts at most once, on the machine it was assigned to, and ends at most once. Every command has an
-//! answer in every phase:
+//! The machine, the user and the lease expiry act on a job concurrently, and customers pay for its run time and files. A job
+//! therefore starts at most once, on the machine it was assigned to, and ends at most once. Every command has a defined
+//! result in every phase:
 //!
 //! ```text
 //!            Create          Queue          Assign(m)           Start(m)
@@ -14,28 +13,28 @@
 //!                     ╔═══════════════════════════════════════════════════════════════╗
 //!                     ║ ended: succeeded · failed · timed out · cancelled · lost      ║
 //!                     ╚═══════════════════════════════════════════════════════════════╝
-//!   * what never started can only have failed or been cancelled.
+//!   * a job that never started can only fail or be cancelled.
 //! ```
 //!
 //! | command      | created      | queued       | assigned    | running    | ended                            |
 //! |--------------|--------------|--------------|-------------|------------|----------------------------------|
-//! | ReplaceFiles | link, unlink | refused      | refused     | refused    | refused                          |
-//! | Queue        | queued       | nothing      | nothing     | nothing    | refused                          |
-//! | Assign(m)    | refused      | assigned     | refused     | refused    | refused                          |
-//! | Start(m)     | refused      | refused      | running, m¹ | nothing, m¹| refused                          |
-//! | Finish(m)    | refused      | refused      | ended, m¹   | ended, m¹  | nothing, m¹                      |
-//! | Cancel       | cancelled    | cancelled    | cancelled   | cancelled  | nothing if cancelled, or refused |
-//! | Lose         | refused      | refused      | lost        | lost       | nothing                          |
+//! | ReplaceFiles | link, unlink | rejected     | rejected    | rejected   | rejected                         |
+//! | Queue        | queued       | no event     | no event    | no event   | rejected                         |
+//! | Assign(m)    | rejected     | assigned     | rejected    | rejected   | rejected                         |
+//! | Start(m)     | rejected     | rejected     | running ¹   | no event ¹ | rejected                         |
+//! | Finish(m)    | rejected     | rejected     | ended ¹     | ended ¹    | no event ¹                       |
+//! | Cancel       | cancelled    | cancelled    | cancelled   | cancelled  | no event if cancelled, else rejected |
+//! | Lose         | rejected     | rejected     | lost        | lost       | no event                         |
 //!
-//! ¹ from the machine it is assigned to; another one is refused.
+//! ¹ only from the machine the job is assigned to; other machines are rejected.
 //!
-//! A job that runs is cancelled at once, and the machine learns it by its next heartbeat: the time in between isn't the
-//! customer's, who has said that the run is of no use any more. That is why a machine may finish a job that has ended: it
-//! says what it was told to do, and nothing follows. What the run wrote by then isn't linked to the job.
+//! Cancelling a running job ends it at once, although its machine notices only at its next heartbeat. The customer does not
+//! pay for the time in between, because the result is no longer wanted. The machine still reports the end of its run, so
+//! `Finish` on an ended job is accepted and appends nothing. Outputs of that run are not linked to the job.
 
 mod command;
 mod error;
-mod files;
+mod file_ids;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -51,14 +50,15 @@ use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::file_ids::validate_file_ids;
 pub use self::{
     command::{CreateJob, JobCommand, Outcome},
     error::JobError,
-    files::{MAX_INPUT_FILES, MAX_OUTPUT_FILES, unique},
+    file_ids::{MAX_INPUT_FILES, MAX_OUTPUT_FILES, unique_file_ids},
 };
 use super::{
     machine_type::{DEFAULT, MachineType},
-    text,
+    validation::{validate_name, validate_reason},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub struct Job {
     timeout_ms: i64,
     user_id: Option<Uuid>,
     input_file_ids: BTreeSet<Uuid>,
-    /// Of the machine it was assigned to.
+    /// Type of the machine the job is assigned to. Snapshots from before this field lack it.
     #[serde(default = "default_machine_type")]
     machine_type: String,
 }
@@ -99,39 +99,37 @@ fn default_machine_type() -> String {
 }
 
 impl Job {
-    /// The organization that owns it; `None` when there is no such job.
+    /// Returns the owning organization, or `None` when the job does not exist.
     #[must_use]
     pub fn organization(&self) -> Option<Uuid> {
         (self.phase != Phase::Absent).then_some(self.organization_id)
     }
 
-    /// What people call it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The argument list; the first is the program.
+    /// Argument list; the first element is the program.
     #[must_use]
     pub fn command(&self) -> &[String] {
         &self.command
     }
 
-    /// How long a run may take, in milliseconds.
+    /// Time limit of a run, in milliseconds.
     #[must_use]
     pub fn timeout_ms(&self) -> i64 {
         self.timeout_ms
     }
 
-    /// What it reads.
     #[must_use]
     pub fn input_file_ids(&self) -> &BTreeSet<Uuid> {
         &self.input_file_ids
     }
 
-    /// Whether a machine should go on with it.
+    /// Returns whether `machine` holds the job and should keep working on it.
     #[must_use]
-    pub fn is_in_hands_of(&self, machine: Uuid) -> bool {
+    pub fn is_assigned_to(&self, machine: Uuid) -> bool {
         match self.phase {
             Phase::Assigned { machine_id } | Phase::Running { machine_id } => machine_id == machine,
             Phase::Absent | Phase::Created | Phase::Queued | Phase::Ended { .. } => false,
@@ -142,8 +140,8 @@ impl Job {
         if self.phase != Phase::Absent {
             return Err(JobError::AlreadyCreated);
         }
-        let name = text::name(&job.name).map_err(JobError::Name)?;
-        let file_ids = files::checked(&job.file_ids, MAX_INPUT_FILES)?;
+        let name = validate_name(&job.name).map_err(JobError::Name)?;
+        let file_ids = validate_file_ids(&job.file_ids, MAX_INPUT_FILES)?;
         let organization_id = job.organization_id;
         let created = JobCreated {
             organization_id,
@@ -162,15 +160,15 @@ impl Job {
 
     fn replace_files(&self, file_ids: &[Uuid]) -> Result<Vec<JobEvent>, JobError> {
         match self.phase {
-            Phase::Absent => return Err(JobError::Unknown),
+            Phase::Absent => return Err(JobError::NotFound),
             Phase::Ended { .. } => return Err(JobError::Ended),
             Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => return Err(JobError::AlreadyQueued),
             Phase::Created => {}
         }
-        let wanted = files::checked(file_ids, MAX_INPUT_FILES)?;
-        let kept: BTreeSet<Uuid> = wanted.iter().copied().collect();
-        let unlinked: Vec<Uuid> = self.input_file_ids.difference(&kept).copied().collect();
-        let linked: Vec<Uuid> = wanted.into_iter().filter(|id| !self.input_file_ids.contains(id)).collect();
+        let new_ids = validate_file_ids(file_ids, MAX_INPUT_FILES)?;
+        let new_set: BTreeSet<Uuid> = new_ids.iter().copied().collect();
+        let unlinked: Vec<Uuid> = self.input_file_ids.difference(&new_set).copied().collect();
+        let linked: Vec<Uuid> = new_ids.into_iter().filter(|id| !self.input_file_ids.contains(id)).collect();
         let (organization_id, role) = (self.organization_id, FileRole::Input);
         let mut events = Vec::new();
         if !unlinked.is_empty() {
@@ -184,7 +182,7 @@ impl Job {
 
     fn queue(&self) -> Result<Vec<JobEvent>, JobError> {
         match self.phase {
-            Phase::Absent => Err(JobError::Unknown),
+            Phase::Absent => Err(JobError::NotFound),
             Phase::Created => Ok(vec![JobQueued { organization_id: self.organization_id }.into()]),
             Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => Ok(vec![]),
             Phase::Ended { .. } => Err(JobError::Ended),
@@ -193,7 +191,7 @@ impl Job {
 
     fn assign(&self, machine_id: Uuid, machine_type: &MachineType) -> Result<Vec<JobEvent>, JobError> {
         match self.phase {
-            Phase::Absent => Err(JobError::Unknown),
+            Phase::Absent => Err(JobError::NotFound),
             Phase::Created => Err(JobError::NotQueued),
             Phase::Queued => {
                 let (organization_id, machine_type) = (self.organization_id, machine_type.to_string());
@@ -206,7 +204,7 @@ impl Job {
 
     fn start(&self, machine: Uuid) -> Result<Vec<JobEvent>, JobError> {
         match self.phase {
-            Phase::Absent => Err(JobError::Unknown),
+            Phase::Absent => Err(JobError::NotFound),
             Phase::Created | Phase::Queued => Err(JobError::NotAssigned),
             Phase::Assigned { machine_id } | Phase::Running { machine_id } if machine_id != machine => {
                 Err(JobError::OtherMachine { machine_id })
@@ -223,7 +221,7 @@ impl Job {
 
     fn finish(&self, machine: Uuid, outcome: &Outcome, output_file_ids: &[Uuid]) -> Result<Vec<JobEvent>, JobError> {
         let never_started = match self.phase {
-            Phase::Absent => return Err(JobError::Unknown),
+            Phase::Absent => return Err(JobError::NotFound),
             Phase::Created | Phase::Queued | Phase::Ended { machine_id: None, .. } => {
                 return Err(JobError::NotAssigned);
             }
@@ -241,7 +239,7 @@ impl Job {
         if never_started && matches!(outcome, Outcome::Succeeded { .. } | Outcome::TimedOut) {
             return Err(JobError::NotStarted);
         }
-        let file_ids = files::checked(output_file_ids, MAX_OUTPUT_FILES)?;
+        let file_ids = validate_file_ids(output_file_ids, MAX_OUTPUT_FILES)?;
         let organization_id = self.organization_id;
         let mut events = Vec::new();
         if !file_ids.is_empty() {
@@ -250,12 +248,12 @@ impl Job {
         events.push(match outcome {
             Outcome::Succeeded { exit_code } => JobSucceeded { organization_id, exit_code: *exit_code }.into(),
             Outcome::Failed { exit_code, reason } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validate_reason(reason).map_err(JobError::Reason)?;
                 JobFailed { organization_id, exit_code: *exit_code, reason }.into()
             }
             Outcome::TimedOut => JobTimedOut { organization_id, timeout_ms: self.timeout_ms }.into(),
             Outcome::Cancelled { reason } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validate_reason(reason).map_err(JobError::Reason)?;
                 JobCancelled { organization_id, reason }.into()
             }
         });
@@ -264,9 +262,9 @@ impl Job {
 
     fn cancel(&self, reason: &str) -> Result<Vec<JobEvent>, JobError> {
         match self.phase {
-            Phase::Absent => Err(JobError::Unknown),
+            Phase::Absent => Err(JobError::NotFound),
             Phase::Created | Phase::Queued | Phase::Assigned { .. } | Phase::Running { .. } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validate_reason(reason).map_err(JobError::Reason)?;
                 Ok(vec![JobCancelled { organization_id: self.organization_id, reason }.into()])
             }
             Phase::Ended { cancelled: true, .. } => Ok(vec![]),
@@ -276,10 +274,10 @@ impl Job {
 
     fn lose(&self, reason: &str) -> Result<Vec<JobEvent>, JobError> {
         match self.phase {
-            Phase::Absent => Err(JobError::Unknown),
+            Phase::Absent => Err(JobError::NotFound),
             Phase::Created | Phase::Queued => Err(JobError::NotAssigned),
             Phase::Assigned { .. } | Phase::Running { .. } => {
-                let reason = text::reason(reason).map_err(JobError::Reason)?;
+                let reason = validate_reason(reason).map_err(JobError::Reason)?;
                 Ok(vec![JobLost { organization_id: self.organization_id, reason }.into()])
             }
             Phase::Ended { .. } => Ok(vec![]),
@@ -334,7 +332,7 @@ impl Aggregate for Job {
                     self.input_file_ids.remove(file_id);
                 }
             }
-            // No decision depends on what a job wrote.
+            // No decision depends on output files.
             JobEvent::JobFilesLinked(_) | JobEvent::JobFilesUnlinked(_) => {}
             JobEvent::JobQueued(_) => self.phase = Phase::Queued,
             JobEvent::JobAssigned(event) => {

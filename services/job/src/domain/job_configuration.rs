@@ -1,9 +1,7 @@
-//! Job configurations: ways to run jobs, written down once.
+//! The job configuration aggregate: a reusable command with its time limit.
 //!
-//! The problem: what a job runs must be right when it is written down, not when a machine meets it.
-//!
-//! The invariant: a configuration is defined once and checked whole each time it changes; a retired one never changes
-//! again. The program is never empty, so that each job that was created can at least be tried.
+//! A configuration is defined once and validated as a whole on each change, so that errors surface here and not on a
+//! machine. A retired configuration never changes again. The program name is never empty.
 
 use contracts::job_configuration::{
     AGGREGATE, JobConfigurationDefined, JobConfigurationEvent, JobConfigurationRetired, JobConfigurationRevised,
@@ -12,78 +10,63 @@ use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::text::{self, InvalidText};
+use super::validation::{InvalidText, validate_name};
 
-/// The most arguments of a command, the program included.
+/// Maximum number of arguments of a command, including the program.
 pub const MAX_ARGUMENTS: usize = 64;
-/// The most characters of one argument.
-pub const MAX_ARGUMENT: usize = 4_096;
-/// The most bytes of all arguments together, so that an event with them fits into a message of the bus.
-pub const MAX_COMMAND_BYTES: usize = MAX_ARGUMENTS * MAX_ARGUMENT;
-/// The longest time a run may be given, in milliseconds: a day.
+/// Maximum length of one argument, in characters.
+pub const MAX_ARGUMENT_CHARS: usize = 4_096;
+/// Maximum total length of all arguments, in bytes: an event must fit into one bus message.
+pub const MAX_COMMAND_BYTES: usize = MAX_ARGUMENTS * MAX_ARGUMENT_CHARS;
+/// Longest time limit of a run, in milliseconds: one day.
 pub const MAX_TIMEOUT_MS: i64 = 86_400_000;
-/// The time a run is given when nobody says otherwise, in milliseconds: an hour.
+/// Default time limit of a run, in milliseconds: one hour.
 pub const DEFAULT_TIMEOUT_MS: i64 = 3_600_000;
 
-/// What a job is run with.
+/// JobSettings that a job copies from its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Settings {
-    /// What people call it.
+pub struct JobSettings {
+    /// Display name.
     pub name: String,
-    /// The argument list; the first is the program.
+    /// Argument list; the first element is the program.
     pub command: Vec<String>,
-    /// How long a run may take, in milliseconds.
+    /// Time limit of a run, in milliseconds.
     pub timeout_ms: i64,
 }
 
-/// Why settings aren't taken.
+/// Validation errors of [`JobSettings`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSettings {
-    /// The name isn't one.
     #[error("name {0}")]
     Name(InvalidText),
-    /// There is no program.
     #[error("command must begin with a program")]
     NoProgram,
-    /// There are too many arguments.
-    #[error("command has {count} arguments, at most {MAX_ARGUMENTS} are allowed")]
-    TooManyArguments {
-        /// How many.
-        count: usize,
-    },
-    /// An argument is too long.
-    #[error("argument {index} has more than {MAX_ARGUMENT} characters")]
+    #[error("command has {count} arguments, the limit is {MAX_ARGUMENTS}")]
+    TooManyArguments { count: usize },
+    #[error("argument {index} is longer than {MAX_ARGUMENT_CHARS} characters")]
     ArgumentTooLong {
-        /// Which, from 0.
+        /// Zero-based position in the argument list.
         index: usize,
     },
-    /// An argument can't be given to a program.
-    #[error("argument {index} has a NUL character")]
+    /// Operating systems pass arguments as NUL-terminated strings.
+    #[error("argument {index} contains a NUL character")]
     ArgumentHasNul {
-        /// Which, from 0.
+        /// Zero-based position in the argument list.
         index: usize,
     },
-    /// All arguments together are too long.
-    #[error("command has {bytes} bytes, at most {MAX_COMMAND_BYTES} are allowed")]
-    CommandTooLong {
-        /// How many.
-        bytes: usize,
-    },
-    /// The time is out of range.
-    #[error("timeout_ms is {timeout_ms}, it must be 1 to {MAX_TIMEOUT_MS}")]
-    Timeout {
-        /// What was asked for.
-        timeout_ms: i64,
-    },
+    #[error("command has {bytes} bytes, the limit is {MAX_COMMAND_BYTES}")]
+    CommandTooLong { bytes: usize },
+    #[error("timeout_ms must be 1 to {MAX_TIMEOUT_MS}, not {timeout_ms}")]
+    Timeout { timeout_ms: i64 },
 }
 
-impl Settings {
-    /// The same settings with the name trimmed, if they are all right.
+impl JobSettings {
+    /// Validates the settings and returns them with a trimmed name.
     ///
     /// # Errors
-    /// [`InvalidSettings`]: the first thing that is wrong.
-    pub fn checked(&self) -> Result<Self, InvalidSettings> {
-        let name = text::name(&self.name).map_err(InvalidSettings::Name)?;
+    /// The first violated rule.
+    pub fn validate(&self) -> Result<Self, InvalidSettings> {
+        let name = validate_name(&self.name).map_err(InvalidSettings::Name)?;
         if self.command.first().is_none_or(String::is_empty) {
             return Err(InvalidSettings::NoProgram);
         }
@@ -95,7 +78,7 @@ impl Settings {
             if argument.contains('\0') {
                 return Err(InvalidSettings::ArgumentHasNul { index });
             }
-            if argument.chars().count() > MAX_ARGUMENT {
+            if argument.chars().count() > MAX_ARGUMENT_CHARS {
                 return Err(InvalidSettings::ArgumentTooLong { index });
             }
         }
@@ -110,35 +93,28 @@ impl Settings {
     }
 }
 
-/// What a configuration can be asked to do.
+/// A command to a job configuration.
 #[derive(Debug, Clone)]
 pub enum JobConfigurationCommand {
-    /// Writes it down.
     Define {
-        /// The organization that owns it from now on.
         organization_id: Uuid,
-        /// What jobs are run with.
-        settings: Settings,
+        settings: JobSettings,
     },
-    /// Replaces what jobs are run with; jobs that exist keep what they have.
-    Revise(Settings),
-    /// Ends it: no new jobs from it.
+    /// Replaces the settings; existing jobs keep their copies.
+    Revise(JobSettings),
+    /// Retires the configuration: no new jobs can be created from it.
     Retire,
 }
 
-/// Why a configuration refuses.
+/// Rejections of the job configuration aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobConfigurationError {
-    /// There is none.
     #[error("the job configuration does not exist")]
-    Unknown,
-    /// It was defined before.
-    #[error("the job configuration exists already")]
+    NotFound,
+    #[error("the job configuration already exists")]
     AlreadyDefined,
-    /// It is retired.
     #[error("the job configuration is retired")]
     Retired,
-    /// The settings aren't right.
     #[error(transparent)]
     Invalid(#[from] InvalidSettings),
 }
@@ -151,28 +127,28 @@ enum Phase {
     Retired,
 }
 
-/// A way to run jobs.
+/// Template of jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct JobConfiguration {
     phase: Phase,
     organization_id: Uuid,
-    settings: Settings,
+    settings: JobSettings,
 }
 
 impl JobConfiguration {
-    /// The organization that owns it; `None` when there is no such configuration.
+    /// Returns the owning organization, or `None` when the configuration does not exist.
     #[must_use]
     pub fn organization(&self) -> Option<Uuid> {
         (self.phase != Phase::Absent).then_some(self.organization_id)
     }
 
-    /// What new jobs are run with.
+    /// Returns the settings for a new job.
     ///
     /// # Errors
-    /// When no job can be made from it: it isn't there, or is retired.
-    pub fn for_new_jobs(&self) -> Result<&Settings, JobConfigurationError> {
+    /// When the configuration does not exist or is retired.
+    pub fn settings_for_new_job(&self) -> Result<&JobSettings, JobConfigurationError> {
         match self.phase {
-            Phase::Absent => Err(JobConfigurationError::Unknown),
+            Phase::Absent => Err(JobConfigurationError::NotFound),
             Phase::Retired => Err(JobConfigurationError::Retired),
             Phase::Active => Ok(&self.settings),
         }
@@ -190,18 +166,18 @@ impl Aggregate for JobConfiguration {
         let organization_id = self.organization_id;
         match (self.phase, command) {
             (Phase::Absent, Define { organization_id, settings }) => {
-                let Settings { name, command, timeout_ms } = settings.checked()?;
+                let JobSettings { name, command, timeout_ms } = settings.validate()?;
                 let organization_id = *organization_id;
                 Ok(vec![JobConfigurationDefined { organization_id, name, command, timeout_ms }.into()])
             }
-            (Phase::Absent, Revise(_) | Retire) => Err(JobConfigurationError::Unknown),
+            (Phase::Absent, Revise(_) | Retire) => Err(JobConfigurationError::NotFound),
             (_, Define { .. }) => Err(JobConfigurationError::AlreadyDefined),
             (Phase::Active, Revise(settings)) => {
-                let settings = settings.checked()?;
+                let settings = settings.validate()?;
                 if settings == self.settings {
                     return Ok(vec![]);
                 }
-                let Settings { name, command, timeout_ms } = settings;
+                let JobSettings { name, command, timeout_ms } = settings;
                 Ok(vec![JobConfigurationRevised { organization_id, name, command, timeout_ms }.into()])
             }
             (Phase::Retired, Revise(_)) => Err(JobConfigurationError::Retired),
@@ -214,12 +190,12 @@ impl Aggregate for JobConfiguration {
         match event.clone() {
             JobConfigurationEvent::JobConfigurationDefined(event) => {
                 let JobConfigurationDefined { organization_id, name, command, timeout_ms } = event;
-                let settings = Settings { name, command, timeout_ms };
+                let settings = JobSettings { name, command, timeout_ms };
                 *self = Self { phase: Phase::Active, organization_id, settings };
             }
             JobConfigurationEvent::JobConfigurationRevised(event) => {
                 let JobConfigurationRevised { name, command, timeout_ms, .. } = event;
-                self.settings = Settings { name, command, timeout_ms };
+                self.settings = JobSettings { name, command, timeout_ms };
             }
             JobConfigurationEvent::JobConfigurationRetired(_) => self.phase = Phase::Retired,
         }

@@ -1,33 +1,29 @@
-//! The type of a machine, as whoever runs it calls it.
+//! Machine types, for example `default` or `gpu-a100`.
 //!
-//! The problem: what a machine says about itself gets into events that are kept for good, and into every bill.
-//!
-//! The invariant: a type is 1 to [`MAX_LENGTH`] characters of `a-z`, `0-9`, `.`, `_` and `-`, the first of them a letter or a digit.
+//! Operators choose the type of a machine freely, and it ends up in permanent events and in every invoice. A type has 1 to
+//! [`MAX_LENGTH`] characters of `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter or a digit.
 
 use std::{fmt, str::FromStr};
 
-/// The most characters.
+/// Maximum length, in characters.
 pub const MAX_LENGTH: usize = 63;
-/// The type of a machine that doesn't say.
+/// Type of a machine that sends none.
 pub const DEFAULT: &str = "default";
 
-/// Why a type isn't taken.
+/// Validation errors of [`MachineType`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMachineType {
-    /// It is too long, or nothing.
     #[error("must have 1 to {MAX_LENGTH} characters")]
     Length,
-    /// It has other characters.
-    #[error("must have no characters but a-z, 0-9, '.', '_' and '-', and begin with a letter or a digit")]
+    #[error("must consist of a-z, 0-9, '.', '_' and '-', and begin with a letter or a digit")]
     Characters,
 }
 
-/// A machine's type.
+/// A valid machine type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineType(String);
 
 impl MachineType {
-    /// As it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -54,8 +50,8 @@ impl FromStr for MachineType {
             return Err(InvalidMachineType::Length);
         }
         let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let fits = |byte: u8| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-');
-        if !text.bytes().all(fits) || !text.bytes().next().is_some_and(alphanumeric) {
+        let allowed = |byte: u8| alphanumeric(byte) || matches!(byte, b'.' | b'_' | b'-');
+        if !text.bytes().all(allowed) || !text.bytes().next().is_some_and(alphanumeric) {
             return Err(InvalidMachineType::Characters);
         }
         Ok(Self(text.to_owned()))
@@ -67,15 +63,15 @@ mod tests {
     use super::{InvalidMachineType, MAX_LENGTH, MachineType};
 
     #[test]
-    fn has_a_length_and_a_set_of_characters() {
-        for fine in ["default", "a", "9", "c7.large", "gpu_a100-80", &"x".repeat(MAX_LENGTH)] {
-            assert_eq!(fine.parse::<MachineType>().map(|kind| kind.to_string()), Ok(fine.to_owned()));
+    fn machine_type_limits_length_and_characters() {
+        for valid in ["default", "a", "9", "c7.large", "gpu_a100-80", &"x".repeat(MAX_LENGTH)] {
+            assert_eq!(valid.parse::<MachineType>().map(|kind| kind.to_string()), Ok(valid.to_owned()));
         }
-        for length in ["", &"x".repeat(MAX_LENGTH + 1)] {
-            assert_eq!(length.parse::<MachineType>(), Err(InvalidMachineType::Length));
+        for text in ["", &"x".repeat(MAX_LENGTH + 1)] {
+            assert_eq!(text.parse::<MachineType>(), Err(InvalidMachineType::Length));
         }
-        for odd in [" ", "Large", "ä", "a b", "a/b", "-a", ".a", "_a", "a\n", "a\0"] {
-            assert_eq!(odd.parse::<MachineType>(), Err(InvalidMachineType::Characters), "{odd:?}");
+        for invalid in [" ", "Large", "ä", "a b", "a/b", "-a", ".a", "_a", "a\n", "a\0"] {
+            assert_eq!(invalid.parse::<MachineType>(), Err(InvalidMachineType::Characters), "{invalid:?}");
         }
         assert_eq!(MachineType::default().as_str(), "default");
     }

@@ -1,29 +1,29 @@
-//! Where a job is in its life, as tables and answers name it.
+//! Job status in tables and in responses.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where a job is in its life.
+/// Status of a job. `succeeded`, `failed`, `timed_out`, `cancelled` and `lost` are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum JobStatus {
-    /// Its files can still change.
+    /// Not queued yet; the input files can still change.
     Created,
-    /// It waits for a machine.
+    /// Waiting for a machine.
     Queued,
-    /// A machine makes ready for it.
+    /// Claimed by a machine, which downloads the input files.
     Assigned,
-    /// Its program runs.
+    /// The program runs; run time accrues.
     Running,
-    /// Its program ended well.
+    /// The program exited with code 0.
     Succeeded,
-    /// Its program ended badly, or couldn't be run.
+    /// The program failed or could not be started.
     Failed,
-    /// Its program was ended because it took too long.
+    /// The program exceeded its time limit.
     TimedOut,
-    /// Somebody ended it.
+    /// Cancelled by a user or an API key.
     Cancelled,
-    /// Its machine went away.
+    /// The machine stopped sending heartbeats.
     Lost,
 }
 
@@ -40,7 +40,7 @@ impl JobStatus {
         Self::Lost,
     ];
 
-    /// As it is written in tables and answers.
+    /// Returns the name in tables and in responses.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -56,7 +56,6 @@ impl JobStatus {
     }
 }
 
-/// A table holds a status that this program doesn't know.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown job status {0}")]
 pub(crate) struct UnknownStatus(String);
@@ -74,7 +73,7 @@ mod tests {
     use super::JobStatus;
 
     #[test]
-    fn is_written_in_one_way_everywhere() {
+    fn job_status_name_equals_its_json_form() {
         for status in JobStatus::ALL {
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
             assert_eq!(JobStatus::try_from(status.as_str().to_owned()).unwrap(), status);

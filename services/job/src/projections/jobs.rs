@@ -1,36 +1,31 @@
-//! Jobs and their files, as people and machines look at them.
+//! Read model of jobs and their files.
 //!
-//! The problem: one event may change any number of rows (a job of a thousand files), and a batch has events of many jobs.
-//!
-//! The invariant: a job's row and its files are what its events up to `version` say. A batch is folded in memory and
-//! written with one statement a table, so the rows of a job are never seen in between.
+//! One event may change a thousand rows of `job_files`, and a batch contains events of many jobs. A batch is therefore folded
+//! in memory and written with one statement per table. The batch's transaction makes a job's row and files visible together.
 
 use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use contracts::job::{AGGREGATE, FileRole, JobEvent};
-use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
+use epoch::{Batch, Envelope, Timestamp};
 use epoch_postgres::{HandlerError, PgTx, version_number};
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor, types::Json};
 use uuid::Uuid;
 
-use super::job_status::JobStatus;
+use super::{job_status::JobStatus, known_files::FileStatus, projection::Projection};
 
-/// The subscription's name.
-pub(crate) const NAME: &str = "jobs";
+const FIND_BY_ID: &str = include_str!("sql/find_jobs_by_id.sql");
+const UPSERT: &str = include_str!("sql/upsert_jobs.sql");
+const UNLINK: &str = include_str!("sql/unlink_job_files.sql");
+const LINK: &str = include_str!("sql/link_job_files.sql");
+const FIND: &str = include_str!("sql/find_job.sql");
+const LIST: &str = include_str!("sql/list_jobs.sql");
+const LIST_BY_STATUS: &str = include_str!("sql/list_jobs_by_status.sql");
+const LIST_QUEUED: &str = include_str!("sql/list_queued_jobs.sql");
+const LIST_OUTPUTS: &str = include_str!("sql/list_job_outputs.sql");
 
-const OF_BATCH: &str = include_str!("sql/jobs_of_batch.sql");
-const WRITE: &str = include_str!("sql/jobs_write.sql");
-const UNLINK: &str = include_str!("sql/job_files_unlink.sql");
-const LINK: &str = include_str!("sql/job_files_link.sql");
-const ONE: &str = include_str!("sql/job.sql");
-const PAGE: &str = include_str!("sql/jobs_page.sql");
-const PAGE_BY_STATUS: &str = include_str!("sql/jobs_page_by_status.sql");
-const WAITING: &str = include_str!("sql/jobs_waiting.sql");
-const OUTPUTS: &str = include_str!("sql/job_outputs.sql");
-
-/// A job's row; its fields are the table's columns.
+/// A row of `jobs`. The field names are the column names, since batches are written as JSON records.
 #[derive(Debug, Clone, FromRow, Serialize)]
 pub(crate) struct JobRow {
     pub(crate) id: Uuid,
@@ -54,7 +49,7 @@ pub(crate) struct JobRow {
 }
 
 impl JobRow {
-    /// How long it has run, in milliseconds, as of `now`; `None` when it never started.
+    /// Returns the run time in milliseconds, up to `now` for a running job, or `None` when the job never started.
     pub(crate) fn run_ms(&self, now: Timestamp) -> Option<i64> {
         let end = self.finished_at.unwrap_or(now.as_millis());
         self.started_at.map(|start| (end - start).max(0))
@@ -66,29 +61,20 @@ impl JobRow {
     }
 }
 
-/// The projection.
+/// Maintains the tables `jobs` and `job_files`.
 pub(crate) struct Jobs;
 
 #[async_trait]
-impl EventHandler<PgTx> for Jobs {
-    type Error = HandlerError;
+impl Projection for Jobs {
+    const NAME: &'static str = "jobs";
+    const AGGREGATES: &'static [&'static str] = &[AGGREGATE];
+    const TABLES: &'static [&'static str] = &["jobs", "job_files"];
 
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["jobs", "job_files"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.aggregate_id).collect();
-        let rows: Vec<JobRow> = sqlx::query_as(OF_BATCH).bind(ids).fetch_all(tx.connection()).await?;
-        let mut changes = Changes { rows: rows.into_iter().map(|row| (row.id, row)).collect(), ..Changes::default() };
+        let rows: Vec<JobRow> = sqlx::query_as(FIND_BY_ID).bind(ids).fetch_all(tx.connection()).await?;
+        let rows = rows.into_iter().map(|row| (row.id, row)).collect();
+        let mut changes = JobChanges { rows, links: BTreeMap::new() };
         for event in events {
             changes.apply(event)?;
         }
@@ -96,18 +82,22 @@ impl EventHandler<PgTx> for Jobs {
     }
 }
 
-/// Which file is what to which job.
-type Link = (Uuid, &'static str, Uuid);
-
-/// What a batch comes to.
-#[derive(Default)]
-struct Changes {
-    rows: HashMap<Uuid, JobRow>,
-    /// Whether it is linked in the end.
-    links: BTreeMap<Link, bool>,
+/// Key of a row of `job_files`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct FileLink {
+    job_id: Uuid,
+    role: &'static str,
+    file_id: Uuid,
 }
 
-impl Changes {
+/// Net effect of a batch.
+struct JobChanges {
+    rows: HashMap<Uuid, JobRow>,
+    /// Final state of each touched link: `true` for linked, `false` for unlinked.
+    links: BTreeMap<FileLink, bool>,
+}
+
+impl JobChanges {
     fn apply(&mut self, envelope: &Envelope) -> Result<(), HandlerError> {
         let (id, at) = (envelope.aggregate_id, envelope.occurred_at.as_millis());
         let event = envelope.decode()?;
@@ -134,13 +124,13 @@ impl Changes {
             return Ok(());
         }
         let Some(row) = self.rows.get_mut(&id) else {
-            return Err(HandlerError::refused(format!("job {id} has no row at version {}", envelope.version)));
+            return Err(HandlerError::refused(format!("job {id} has no row before version {}", envelope.version)));
         };
         row.version = version_number(envelope.version);
         match event {
             JobEvent::JobCreated(_) => {}
-            JobEvent::JobFilesLinked(event) => self.link(id, event.role, event.file_ids, true),
-            JobEvent::JobFilesUnlinked(event) => self.link(id, event.role, event.file_ids, false),
+            JobEvent::JobFilesLinked(event) => self.set_links(id, event.role, event.file_ids, true),
+            JobEvent::JobFilesUnlinked(event) => self.set_links(id, event.role, event.file_ids, false),
             JobEvent::JobQueued(_) => {
                 row.status = JobStatus::Queued;
                 row.queued_at = Some(at);
@@ -175,38 +165,39 @@ impl Changes {
         Ok(())
     }
 
-    fn link(&mut self, job: Uuid, role: FileRole, file_ids: Vec<Uuid>, linked: bool) {
-        self.links.extend(file_ids.into_iter().map(|file_id| ((job, role_text(role), file_id), linked)));
+    fn set_links(&mut self, job_id: Uuid, role: FileRole, file_ids: Vec<Uuid>, linked: bool) {
+        let role = role_name(role);
+        self.links.extend(file_ids.into_iter().map(|file_id| (FileLink { job_id, role, file_id }, linked)));
     }
 
     async fn write(self, tx: &mut PgTx) -> Result<(), HandlerError> {
         let rows: Vec<JobRow> = self.rows.into_values().collect();
-        sqlx::query(WRITE).bind(Json(rows)).execute(tx.connection()).await?;
+        sqlx::query(UPSERT).bind(Json(rows)).execute(tx.connection()).await?;
         let (linked, unlinked): (Vec<_>, Vec<_>) = self.links.into_iter().partition(|(_, linked)| *linked);
         for (statement, links) in [(UNLINK, unlinked), (LINK, linked)] {
             if links.is_empty() {
                 continue;
             }
-            let (mut jobs, mut roles, mut files) = (Vec::new(), Vec::new(), Vec::new());
-            for ((job, role, file), _) in links {
-                jobs.push(job);
+            let (mut job_ids, mut roles, mut file_ids) = (Vec::new(), Vec::new(), Vec::new());
+            for (FileLink { job_id, role, file_id }, _) in links {
+                job_ids.push(job_id);
                 roles.push(role);
-                files.push(file);
+                file_ids.push(file_id);
             }
-            sqlx::query(statement).bind(jobs).bind(roles).bind(files).execute(tx.connection()).await?;
+            sqlx::query(statement).bind(job_ids).bind(roles).bind(file_ids).execute(tx.connection()).await?;
         }
         Ok(())
     }
 }
 
-fn role_text(role: FileRole) -> &'static str {
+fn role_name(role: FileRole) -> &'static str {
     match role {
         FileRole::Input => "input",
         FileRole::Output => "output",
     }
 }
 
-/// A job with its files, each kind in the order of their ids; read in one statement, so that they fit its version.
+/// A job with its files, ordered by id. One statement reads all of it, so the files belong to the version of the row.
 #[derive(Debug, FromRow)]
 pub(crate) struct JobWithFiles {
     #[sqlx(flatten)]
@@ -215,30 +206,30 @@ pub(crate) struct JobWithFiles {
     pub(crate) output_file_ids: Vec<Uuid>,
 }
 
-/// One of an organization's jobs.
-pub(crate) async fn one(
+/// Returns a job of the organization.
+pub(crate) async fn find(
     executor: impl PgExecutor<'_>,
     organization: Uuid,
     id: Uuid,
 ) -> Result<Option<JobWithFiles>, sqlx::Error> {
-    sqlx::query_as(ONE).bind(organization).bind(id).fetch_optional(executor).await
+    sqlx::query_as(FIND).bind(organization).bind(id).fetch_optional(executor).await
 }
 
-/// Whether the organization has the job.
+/// Returns whether the organization has the job.
 pub(crate) async fn exists(executor: impl PgExecutor<'_>, organization: Uuid, id: Uuid) -> Result<bool, sqlx::Error> {
     let query = "select exists (select from jobs where organization_id = $1 and id = $2)";
     sqlx::query_scalar(query).bind(organization).bind(id).fetch_one(executor).await
 }
 
-/// Up to `limit` of an organization's jobs, newest first, that are older than `after`.
-pub(crate) async fn page(
+/// Returns up to `limit` jobs of the organization that are older than `after`, newest first.
+pub(crate) async fn list(
     executor: impl PgExecutor<'_>,
     organization: Uuid,
     status: Option<JobStatus>,
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<JobRow>, sqlx::Error> {
-    let query = sqlx::query_as(if status.is_some() { PAGE_BY_STATUS } else { PAGE });
+    let query = sqlx::query_as(if status.is_some() { LIST_BY_STATUS } else { LIST });
     let query = query.bind(organization).bind(after.unwrap_or(Uuid::max())).bind(limit);
     let query = match status {
         Some(status) => query.bind(status.as_str()),
@@ -247,35 +238,35 @@ pub(crate) async fn page(
     query.fetch_all(executor).await
 }
 
-/// A job that waits for a machine.
+/// A queued job, as a position in the queue.
 #[derive(Debug, Clone, Copy, FromRow)]
-pub(crate) struct WaitingJob {
+pub(crate) struct QueuedJob {
     pub(crate) id: Uuid,
     pub(crate) organization_id: Uuid,
     pub(crate) queued_at: i64,
 }
 
-/// Up to `limit` jobs that wait, the longest waiting first, after `after`.
-pub(crate) async fn waiting(
+/// Returns up to `limit` queued jobs that follow `after`, longest waiting first, across all organizations.
+pub(crate) async fn list_queued(
     executor: impl PgExecutor<'_>,
-    after: Option<WaitingJob>,
+    after: Option<QueuedJob>,
     limit: i64,
-) -> Result<Vec<WaitingJob>, sqlx::Error> {
+) -> Result<Vec<QueuedJob>, sqlx::Error> {
     let (queued_at, id) = after.map_or((i64::MIN, Uuid::nil()), |job| (job.queued_at, job.id));
-    sqlx::query_as(WAITING).bind(queued_at).bind(id).bind(limit).fetch_all(executor).await
+    sqlx::query_as(LIST_QUEUED).bind(queued_at).bind(id).bind(limit).fetch_all(executor).await
 }
 
-/// A file that a job wrote, with what is known of it.
+/// An output file. Its details are `None` until the events of the file arrive in this service.
 #[derive(Debug, FromRow)]
 pub(crate) struct OutputRow {
     pub(crate) id: Uuid,
     pub(crate) name: Option<String>,
     pub(crate) bytes: Option<i64>,
-    pub(crate) status: Option<String>,
+    pub(crate) status: Option<FileStatus>,
 }
 
-/// Up to `limit` files that a job wrote, in the order of their ids, after `after`.
-pub(crate) async fn outputs(
+/// Returns up to `limit` output files of a job with ids greater than `after`, ordered by id.
+pub(crate) async fn list_outputs(
     executor: impl PgExecutor<'_>,
     organization: Uuid,
     job: Uuid,
@@ -283,5 +274,5 @@ pub(crate) async fn outputs(
     limit: i64,
 ) -> Result<Vec<OutputRow>, sqlx::Error> {
     let after = after.unwrap_or(Uuid::nil());
-    sqlx::query_as(OUTPUTS).bind(organization).bind(job).bind(after).bind(limit).fetch_all(executor).await
+    sqlx::query_as(LIST_OUTPUTS).bind(organization).bind(job).bind(after).bind(limit).fetch_all(executor).await
 }

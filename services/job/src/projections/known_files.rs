@@ -1,122 +1,149 @@
-//! What this service knows of the file service's files.
+//! Local copy of the file service's files.
 //!
-//! The problem: a job may only use complete files of its own organization, and asking the file service for each would
-//! make creating jobs as slow and as available as that service.
-//!
-//! The invariant: a row is what the file's events up to now say; nothing else decides whether a file can be used.
+//! A job may use complete files of its own organization only. Asking the file service for each file would tie the
+//! latency and availability of job creation to that service. This service follows the file events instead.
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
 use contracts::file::{AGGREGATE, FileEvent};
-use epoch::{Batch, handler::EventHandler};
+use epoch::Batch;
 use epoch_postgres::{HandlerError, PgTx};
+use serde::Serialize;
 use sqlx::{FromRow, PgExecutor};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-const STARTED: &str = include_str!("sql/known_files_started.sql");
-const CHANGED: &str = include_str!("sql/known_files_changed.sql");
-const STATUS: &str = include_str!("sql/known_files_status.sql");
+use super::projection::Projection;
 
-/// The projection.
+const INSERT: &str = include_str!("sql/insert_known_files.sql");
+const UPDATE: &str = include_str!("sql/update_known_files.sql");
+const FIND_STATUSES: &str = include_str!("sql/find_known_file_statuses.sql");
+
+/// Maintains the table `known_files`.
 pub(crate) struct KnownFiles;
 
+/// Status of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub(crate) enum FileStatus {
+    /// The upload is in progress.
+    Uploading,
+    /// The file is complete.
+    Completed,
+    /// The upload was aborted; the file never became complete.
+    Aborted,
+    /// The file was deleted.
+    Deleted,
+}
+
+impl FileStatus {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Uploading => "uploading",
+            Self::Completed => "completed",
+            Self::Aborted => "aborted",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// Columns of new rows.
 #[derive(Default)]
-struct Started {
+struct NewFiles {
     ids: Vec<Uuid>,
-    organizations: Vec<Uuid>,
+    organization_ids: Vec<Uuid>,
     names: Vec<String>,
     bytes: Vec<i64>,
 }
 
+/// Last change of a file in a batch.
+struct FileChange {
+    status: FileStatus,
+    /// Final size; `None` keeps the declared size.
+    bytes: Option<i64>,
+}
+
 #[async_trait]
-impl EventHandler<PgTx> for KnownFiles {
-    type Error = HandlerError;
+impl Projection for KnownFiles {
+    const NAME: &'static str = "known_files";
+    const AGGREGATES: &'static [&'static str] = &[AGGREGATE];
+    const TABLES: &'static [&'static str] = &["known_files"];
 
-    fn name(&self) -> &'static str {
-        "known_files"
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["known_files"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
-        let mut started = Started::default();
-        // Each file's last status in this batch, and its size where that is certain.
-        let mut changed: HashMap<Uuid, (&'static str, Option<i64>)> = HashMap::new();
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+        let mut new_files = NewFiles::default();
+        let mut changes: HashMap<Uuid, FileChange> = HashMap::new();
         for event in events {
             let id = event.aggregate_id;
             match event.decode()? {
                 FileEvent::FileUploadStarted(event) => {
-                    started.ids.push(id);
-                    started.organizations.push(event.organization_id);
-                    started.names.push(event.name);
-                    started.bytes.push(event.declared_bytes);
+                    new_files.ids.push(id);
+                    new_files.organization_ids.push(event.organization_id);
+                    new_files.names.push(event.name);
+                    new_files.bytes.push(event.declared_bytes);
                 }
                 FileEvent::FilePartUploaded(_) => {}
                 FileEvent::FileUploadCompleted(event) => {
-                    changed.insert(id, ("completed", Some(event.bytes)));
+                    changes.insert(id, FileChange { status: FileStatus::Completed, bytes: Some(event.bytes) });
                 }
                 FileEvent::FileUploadAborted(_) => {
-                    changed.insert(id, ("aborted", None));
+                    changes.insert(id, FileChange { status: FileStatus::Aborted, bytes: None });
                 }
                 FileEvent::FileDeleted(event) => {
-                    changed.insert(id, ("deleted", Some(event.bytes)));
+                    changes.insert(id, FileChange { status: FileStatus::Deleted, bytes: Some(event.bytes) });
                 }
             }
         }
-        if !started.ids.is_empty() {
-            let Started { ids, organizations, names, bytes } = started;
-            let query = sqlx::query(STARTED).bind(ids).bind(organizations).bind(names).bind(bytes);
+        // Inserts come first: a batch can both start and complete an upload.
+        if !new_files.ids.is_empty() {
+            let NewFiles { ids, organization_ids, names, bytes } = new_files;
+            let query = sqlx::query(INSERT).bind(ids).bind(organization_ids).bind(names).bind(bytes);
             query.execute(tx.connection()).await?;
         }
-        if !changed.is_empty() {
-            let (mut ids, mut statuses, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-            for (id, (status, size)) in changed {
+        if !changes.is_empty() {
+            let (mut ids, mut statuses, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+            for (id, FileChange { status, bytes }) in changes {
                 ids.push(id);
-                statuses.push(status);
-                bytes.push(size);
+                statuses.push(status.as_str());
+                sizes.push(bytes);
             }
-            sqlx::query(CHANGED).bind(ids).bind(statuses).bind(bytes).execute(tx.connection()).await?;
+            sqlx::query(UPDATE).bind(ids).bind(statuses).bind(sizes).execute(tx.connection()).await?;
         }
         Ok(())
     }
 }
 
 #[derive(FromRow)]
-struct Status {
+struct FileStatusRow {
     id: Uuid,
-    status: String,
+    status: FileStatus,
 }
 
-/// Files that an organization's job asks for and can't have.
+/// Files that a job of the organization cannot use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Unusable {
-    /// Not known, or another organization's, or not complete: this may change.
-    pub(crate) not_yet: Vec<Uuid>,
-    /// Deleted, or given up: this will not change.
+pub(crate) struct UnusableFiles {
+    /// Unknown, not complete, or of another organization. May become usable.
+    pub(crate) pending: Vec<Uuid>,
+    /// Deleted or aborted, so never usable.
     pub(crate) gone: Vec<Uuid>,
 }
 
-/// Those of `ids` that aren't complete files of `organization`.
-pub(crate) async fn unusable(
+/// Returns the files among `ids` that are not complete files of the organization.
+pub(crate) async fn find_unusable_files(
     executor: impl PgExecutor<'_>,
     organization: Uuid,
     ids: &[Uuid],
-) -> Result<Unusable, sqlx::Error> {
-    let known: Vec<Status> = sqlx::query_as(STATUS).bind(organization).bind(ids).fetch_all(executor).await?;
-    let known: HashMap<Uuid, String> = known.into_iter().map(|file| (file.id, file.status)).collect();
-    let mut unusable = Unusable::default();
+) -> Result<UnusableFiles, sqlx::Error> {
+    let rows: Vec<FileStatusRow> =
+        sqlx::query_as(FIND_STATUSES).bind(organization).bind(ids).fetch_all(executor).await?;
+    let statuses: HashMap<Uuid, FileStatus> = rows.into_iter().map(|file| (file.id, file.status)).collect();
+    let mut unusable = UnusableFiles::default();
     for id in ids {
-        match known.get(id).map(String::as_str) {
-            Some("completed") => {}
-            Some("aborted" | "deleted") => unusable.gone.push(*id),
-            _ => unusable.not_yet.push(*id),
+        match statuses.get(id) {
+            Some(FileStatus::Completed) => {}
+            Some(FileStatus::Aborted | FileStatus::Deleted) => unusable.gone.push(*id),
+            Some(FileStatus::Uploading) | None => unusable.pending.push(*id),
         }
     }
     Ok(unusable)

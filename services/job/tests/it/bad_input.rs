@@ -1,4 +1,4 @@
-//! Every bad request is a problem, and nothing comes of it.
+//! Invalid requests get a problem response and append no event.
 
 use axum::http::Method;
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::support::Platform;
 const GOOD_CONFIGURATION: &str = r#"{"name":"a","command":["true"]}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn is_refused_and_nothing_appended() {
+async fn invalid_request_is_rejected_without_an_event() {
     let platform = Platform::start().await;
     let configuration = platform.define("Checksum").await;
     let job = platform.create(configuration, &[]).await;
-    let before = platform.appended().await;
+    let before = platform.event_count().await;
     let (configurations, jobs) = (platform.path("job-configurations"), platform.path("jobs"));
     let (one, absent) = (format!("{jobs}/{job}"), format!("{jobs}/{}", Uuid::now_v7()));
     let long_name = json!({ "name": "x".repeat(201), "command": ["true"] }).to_string();
@@ -21,7 +21,7 @@ async fn is_refused_and_nothing_appended() {
     let long_argument = json!({ "name": "x", "command": ["a", "b".repeat(4_097)] }).to_string();
     let large = json!({ "name": "x".repeat(1_100_000), "command": ["true"] }).to_string();
     let good_job = json!({ "job_configuration_id": configuration }).to_string();
-    let odd_job = json!({ "job_configuration_id": configuration, "priority": 1 }).to_string();
+    let unknown_field_job = json!({ "job_configuration_id": configuration, "priority": 1 }).to_string();
     let control_name = json!({ "job_configuration_id": configuration, "name": "a\nb" }).to_string();
     let ids: Vec<Uuid> = (0..1_001).map(Uuid::from_u128).collect();
     let many_files = json!({ "job_configuration_id": configuration, "file_ids": ids }).to_string();
@@ -60,7 +60,7 @@ async fn is_refused_and_nothing_appended() {
         (Method::POST, jobs.clone(), "{", 400, ""),
         (Method::POST, jobs.clone(), "{}", 422, ""),
         (Method::POST, jobs.clone(), r#"{"job_configuration_id":"1"}"#, 422, "/job_configuration_id"),
-        (Method::POST, jobs.clone(), &odd_job, 422, "/priority"),
+        (Method::POST, jobs.clone(), &unknown_field_job, 422, "/priority"),
         (Method::POST, jobs.clone(), &control_name, 422, "/name"),
         (Method::POST, jobs.clone(), &many_files, 422, ""),
         (Method::POST, jobs.clone(), &large, 413, ""),
@@ -89,7 +89,7 @@ async fn is_refused_and_nothing_appended() {
         let problem = request.body(body.to_owned()).send_unchanged().await.problem(400);
         assert_eq!(problem["type"], "/problems/idempotency-key-required");
     }
-    assert_eq!(platform.appended().await, before, "nothing appended");
+    assert_eq!(platform.event_count().await, before, "no event appended");
     platform.get(&format!("jobs/{}", Uuid::now_v7())).send().await.problem(404);
     platform.get(&format!("jobs/{}/outputs", Uuid::now_v7())).send().await.problem(404);
     platform.get(&format!("job-configurations/{}", Uuid::now_v7())).send().await.problem(404);
@@ -99,11 +99,11 @@ async fn is_refused_and_nothing_appended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_machines_is_refused_too() {
+async fn invalid_machine_request_is_rejected_without_an_event() {
     let platform = Platform::start().await;
     let machine = Uuid::now_v7();
-    let job = platform.running(machine).await;
-    let before = platform.appended().await;
+    let job = platform.running_job(machine).await;
+    let before = platform.event_count().await;
     let at = epoch::Timestamp::now().to_string();
     let claim = json!({ "machine_id": machine, "wait_ms": 0 });
     for caller in [&platform.member, &platform.admin, &platform.stranger, &http_kit::Caller::operator()] {
@@ -114,7 +114,7 @@ async fn from_machines_is_refused_too() {
     let started = format!("jobs/{job}/started");
     let finished = format!("jobs/{job}/finished");
     let heartbeat = format!("jobs/{job}/heartbeat");
-    let nowhere = Uuid::now_v7();
+    let unknown_job = Uuid::now_v7();
     let cases = [
         ("claims".to_owned(), json!({ "machine_id": machine, "wait_ms": 20_001 }), 422, "/wait_ms"),
         ("claims".to_owned(), json!({ "machine_id": machine, "wait_ms": -1 }), 422, "/wait_ms"),
@@ -123,9 +123,9 @@ async fn from_machines_is_refused_too() {
         (started.clone(), json!({ "machine_id": machine, "at": "yesterday" }), 422, "/at"),
         (started.clone(), json!({ "machine_id": machine, "at": 7 }), 422, "/at"),
         (started, json!({ "machine_id": machine }), 422, ""),
-        (format!("jobs/{nowhere}/started"), json!({ "machine_id": machine, "at": at }), 404, ""),
+        (format!("jobs/{unknown_job}/started"), json!({ "machine_id": machine, "at": at }), 404, ""),
         (heartbeat, json!({}), 422, ""),
-        (format!("jobs/{nowhere}/heartbeat"), json!({ "machine_id": machine }), 404, ""),
+        (format!("jobs/{unknown_job}/heartbeat"), json!({ "machine_id": machine }), 404, ""),
         (finished.clone(), json!({ "machine_id": machine, "at": at, "outcome": "succeeded" }), 422, "/exit_code"),
         (finished.clone(), json!({ "machine_id": machine, "at": at, "outcome": "lost" }), 422, "/outcome"),
         (
@@ -135,7 +135,12 @@ async fn from_machines_is_refused_too() {
             "/exit_code",
         ),
         (finished, json!({ "machine_id": machine, "at": at, "outcome": "failed", "reason": "a\u{0}" }), 422, "/reason"),
-        (format!("jobs/{nowhere}/finished"), json!({ "machine_id": machine, "at": at, "outcome": "failed" }), 404, ""),
+        (
+            format!("jobs/{unknown_job}/finished"),
+            json!({ "machine_id": machine, "at": at, "outcome": "failed" }),
+            404,
+            "",
+        ),
     ];
     for (path, body, status, pointer) in cases {
         println!("{path} {body}");
@@ -146,6 +151,6 @@ async fn from_machines_is_refused_too() {
     }
     let without_key = platform.internal("claims").json(&claim).send_unchanged().await.problem(400);
     assert_eq!(without_key["type"], "/problems/idempotency-key-required");
-    assert_eq!(platform.appended().await, before, "nothing appended");
+    assert_eq!(platform.event_count().await, before, "no event appended");
     platform.close().await;
 }

@@ -1,4 +1,4 @@
-//! Job configurations through the door.
+//! Routes of job configurations.
 
 use axum::http::Method;
 use http_kit::{Caller, Role};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Platform, id_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn are_defined_revised_and_retired() {
+async fn job_configuration_is_defined_revised_and_retired() {
     let platform = Platform::start().await;
     let body = json!({ "name": " Checksum ", "command": ["sha256sum"] });
     let created = platform.post("job-configurations").by(&platform.admin).json(&body).send().await.expect(201);
@@ -27,39 +27,39 @@ async fn are_defined_revised_and_retired() {
     let put = || platform.put(&path).by(&platform.admin).json(&revised);
     put().header("if-match", "\"7\"").send().await.problem(412);
     assert_eq!(put().header("if-match", "\"1\"").send().await.expect(200).json()["version"], 2);
-    assert_eq!(put().send().await.expect(200).json()["version"], 2, "nothing to revise");
+    assert_eq!(put().send().await.expect(200).json()["version"], 2, "same settings");
     let configuration = platform.get(&format!("{path}?min_version=2")).send().await.expect(200).json();
     assert_eq!((&configuration["name"], &configuration["timeout_ms"]), (&json!("Sizes"), &json!(5_000)));
     assert_eq!(configuration["command"], json!(["wc", "-c"]));
 
     let retire = || platform.service.request(Method::DELETE, platform.path(&path)).by(&platform.admin);
     assert_eq!(retire().send().await.expect(200).json()["version"], 3);
-    assert_eq!(retire().send().await.expect(200).json()["version"], 3, "retired once");
+    assert_eq!(retire().send().await.expect(200).json()["version"], 3, "already retired");
     let configuration = platform.get(&format!("{path}?min_version=3")).send().await.expect(200).json();
     assert_eq!(configuration["status"], "retired");
     assert_eq!(put().send().await.problem(409)["type"], "/problems/job-configuration-retired");
-    assert_eq!(platform.events(id).await.len(), 3);
+    assert_eq!(platform.event_names(id).await.len(), 3);
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_definition_that_comes_again_defines_nothing() {
+async fn repeated_definition_returns_first_result() {
     let platform = Platform::start().await;
     let define = |name: &str| {
         let body = json!({ "name": name, "command": ["true"] });
         platform.post("job-configurations").by(&platform.admin).header("idempotency-key", "k-1").json(&body)
     };
     let first = define("a").send().await.expect(201);
-    let again = define("a").send().await.expect(201);
-    assert_eq!(first.json(), again.json());
-    assert_eq!(first.header("location"), again.header("location"));
+    let repeated = define("a").send().await.expect(201);
+    assert_eq!(first.json(), repeated.json());
+    assert_eq!(first.header("location"), repeated.header("location"));
     assert_eq!(define("b").send().await.problem(422)["type"], "/problems/idempotency-key-reused");
-    assert_eq!(platform.appended().await, 1);
+    assert_eq!(platform.event_count().await, 1);
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn are_listed_newest_first_and_for_their_organization_only() {
+async fn list_is_newest_first_and_limited_to_the_organization() {
     let platform = Platform::start().await;
     let mut ids = Vec::new();
     for name in ["a", "b", "c"] {
@@ -84,7 +84,7 @@ async fn are_listed_newest_first_and_for_their_organization_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn are_managed_by_admins_only() {
+async fn job_configuration_requires_role_admin() {
     let platform = Platform::start().await;
     let id = platform.define("a").await;
     let body = json!({ "name": "b", "command": ["true"] });
@@ -95,6 +95,6 @@ async fn are_managed_by_admins_only() {
     let viewer = Caller::user(platform.user, Some(platform.organization), Role::Viewer);
     platform.get(&format!("{path}?min_version=1")).by(&viewer).send().await.is(200);
     platform.post("jobs").by(&viewer).json(&json!({ "job_configuration_id": id })).send().await.problem(403);
-    assert_eq!(platform.appended().await, 1);
+    assert_eq!(platform.event_count().await, 1);
     platform.close().await;
 }

@@ -1,4 +1,4 @@
-//! Jobs through the door: from creation to the queue, and their end by cancellation.
+//! Routes of jobs: create, queue, cancel, list, get.
 
 use axum::http::Method;
 use http_kit::Role;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::support::{Platform, id_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_keeps_a_copy_of_its_configuration() {
+async fn job_keeps_the_settings_it_was_created_with() {
     let platform = Platform::start().await;
     let configuration = platform.define("Checksum").await;
     let created = platform.post("jobs").json(&json!({ "job_configuration_id": configuration })).send().await;
@@ -37,13 +37,13 @@ async fn a_job_keeps_a_copy_of_its_configuration() {
 
     let named = json!({ "job_configuration_id": configuration, "name": " Mine " });
     let named = id_of(&platform.post("jobs").json(&named).send().await.expect(201));
-    let named = platform.job(named).await;
+    let named = platform.get_job(named).await;
     assert_eq!((&named["name"], &named["command"]), (&json!("Mine"), &json!(["true"])));
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_job_is_created_from_a_configuration_that_is_not_there() {
+async fn create_job_rejects_unusable_configuration() {
     let platform = Platform::start().await;
     let retired = platform.define("Retired").await;
     let path = platform.path(&format!("job-configurations/{retired}"));
@@ -53,21 +53,21 @@ async fn no_job_is_created_from_a_configuration_that_is_not_there() {
         let body = json!({ "name": "Theirs", "command": ["true"] });
         id_of(&platform.service.post(path).by(&platform.stranger).json(&body).send().await.expect(201))
     };
-    let before = platform.appended().await;
+    let before = platform.event_count().await;
     for configuration in [retired, theirs, Uuid::now_v7()] {
         let body = json!({ "job_configuration_id": configuration });
         let problem = platform.post("jobs").json(&body).send().await.problem(422);
         assert_eq!(problem["type"], "/problems/unusable-job-configuration");
         assert_eq!(problem["errors"][0]["pointer"], "/job_configuration_id");
     }
-    assert_eq!(platform.appended().await, before, "nothing appended");
+    assert_eq!(platform.event_count().await, before, "no event appended");
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_queued_once_however_often_it_is_asked() {
+async fn concurrent_queue_requests_queue_the_job_once() {
     let platform = Platform::start().await;
-    let job = platform.queued().await;
+    let job = platform.queued_job().await;
     let queue = |key: &str| platform.post(&format!("jobs/{job}/queue")).header("idempotency-key", key);
     let path = format!("jobs/{job}/queue");
     let answers = futures::future::join_all((0..32).map(|_| platform.post(&path).send())).await;
@@ -76,37 +76,37 @@ async fn a_job_is_queued_once_however_often_it_is_asked() {
     }
     queue("k").send().await.is(200);
     platform.post(&format!("jobs/{job}/cancel")).send().await.is(200);
-    assert_eq!(queue("k").send().await.expect(200).json()["version"], 2, "the first answer");
+    assert_eq!(queue("k").send().await.expect(200).json()["version"], 2, "result of the first request");
     assert_eq!(queue("l").send().await.problem(409)["type"], "/problems/job-ended");
-    assert_eq!(platform.events(job).await, ["JobCreated", "JobQueued", "JobCancelled"]);
+    assert_eq!(platform.event_names(job).await, ["JobCreated", "JobQueued", "JobCancelled"]);
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_cancelled_before_it_runs() {
+async fn queued_job_can_be_cancelled() {
     let platform = Platform::start().await;
-    let job = platform.queued().await;
+    let job = platform.queued_job().await;
     let cancel = |body: &Value| platform.post(&format!("jobs/{job}/cancel")).json(body);
     cancel(&json!({ "reason": "a\u{0}b" })).send().await.problem(422);
     cancel(&json!({ "reason": "x".repeat(1_001) })).send().await.problem(422);
     cancel(&json!({ "reason": "not needed" })).header("if-match", "\"1\"").send().await.problem(412);
     cancel(&json!({ "reason": "not needed" })).send().await.is(200);
     cancel(&json!({})).send().await.is(200);
-    let shown = platform.job(job).await;
+    let shown = platform.get_job(job).await;
     assert_eq!((&shown["status"], &shown["reason"]), (&json!("cancelled"), &json!("not needed")));
     assert_eq!((&shown["version"], &shown["run_ms"]), (&json!(3), &Value::Null));
     assert!(shown["finished_at"].is_string());
     platform.claim(Uuid::now_v7(), 0).await.is(204);
 
-    let unexplained = platform.queued().await;
-    platform.post(&format!("jobs/{unexplained}/cancel")).send().await.is(200);
+    let without_reason = platform.queued_job().await;
+    platform.post(&format!("jobs/{without_reason}/cancel")).send().await.is(200);
     let reason = format!("cancelled by user:{}", platform.user);
-    assert_eq!(platform.job(unexplained).await["reason"], reason);
+    assert_eq!(platform.get_job(without_reason).await["reason"], reason);
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_are_listed_newest_first_by_status() {
+async fn list_jobs_is_newest_first_and_filters_by_status() {
     let platform = Platform::start().await;
     let configuration = platform.define("Checksum").await;
     let mut jobs = Vec::new();
@@ -115,7 +115,7 @@ async fn jobs_are_listed_newest_first_by_status() {
         if number % 2 == 0 {
             platform.queue(job).await;
         }
-        platform.job(job).await;
+        platform.get_job(job).await;
         jobs.push(job);
     }
     let list = async |query: &str| -> Vec<Uuid> {
@@ -138,13 +138,13 @@ async fn jobs_are_listed_newest_first_by_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_organization_s_job_is_as_if_it_were_not_there() {
+async fn foreign_job_is_indistinguishable_from_a_missing_one() {
     let platform = Platform::start().await;
     let configuration = platform.define("Checksum").await;
     let job = platform.create(configuration, &[]).await;
-    platform.job(job).await;
-    let before = platform.appended().await;
-    // Once by its right path, once by a path of the stranger's own organization.
+    platform.get_job(job).await;
+    let before = platform.event_count().await;
+    // Under the owning organization, and under the stranger's own organization.
     for organization in [platform.organization, platform.stranger.organization.unwrap()] {
         let base = format!("/api/v1/organizations/{organization}");
         let files = json!({ "file_ids": [] });
@@ -164,17 +164,17 @@ async fn another_organization_s_job_is_as_if_it_were_not_there() {
         for (method, path, body) in requests {
             let request = platform.service.request(method.clone(), path).by(&platform.stranger);
             let request = if body.is_null() { request } else { request.json(&body) };
-            // A version that is not the current one must not be told from one that is.
+            // A wrong `If-Match` must give the same 404 as a right one.
             let request = if method == Method::GET { request } else { request.header("if-match", "\"9\"") };
             assert_eq!(request.send().await.problem(404)["type"], "/problems/not-found");
         }
     }
-    assert_eq!(platform.appended().await, before, "nothing appended");
+    assert_eq!(platform.event_count().await, before, "no event appended");
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_is_not_there_yet_is_503() {
+async fn read_returns_503_when_min_version_is_not_reached() {
     let platform = Platform::start().await;
     let configuration = platform.define("Checksum").await;
     let job = platform.create(configuration, &[]).await;
@@ -191,7 +191,7 @@ async fn a_version_that_is_not_there_yet_is_503() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_and_operators_may_act_for_organizations() {
+async fn services_and_operators_act_for_an_organization() {
     let platform = Platform::start().await;
     let configuration = platform.define("Checksum").await;
     let body = json!({ "job_configuration_id": configuration });
@@ -205,6 +205,6 @@ async fn services_and_operators_may_act_for_organizations() {
     let operator = http_kit::Caller::operator();
     assert_eq!(operator.role, Role::Operator);
     platform.post(&format!("jobs/{job}/queue")).by(&operator).send().await.is(200);
-    assert_eq!(platform.job(job).await["user_id"], Value::Null);
+    assert_eq!(platform.get_job(job).await["user_id"], Value::Null);
     platform.close().await;
 }

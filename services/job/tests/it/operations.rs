@@ -1,4 +1,4 @@
-//! Operations on the command line, by the real binary, beside the running service.
+//! Command-line operations, run by the real binary while the service runs.
 
 use std::process::Command;
 
@@ -8,15 +8,15 @@ use uuid::Uuid;
 
 use crate::support::Platform;
 
-/// How the program ended.
-struct Ended {
+/// Result of a finished command.
+struct CommandResult {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Ended {
-    /// The objects it printed.
+impl CommandResult {
+    /// Returns the printed JSON objects.
     fn json(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -28,25 +28,25 @@ impl Ended {
     }
 }
 
-async fn job(platform: &Platform, arguments: &[&str]) -> Ended {
+async fn job(platform: &Platform, arguments: &[&str]) -> CommandResult {
     let mut command = Command::new(env!("CARGO_BIN_EXE_job"));
     command.args(arguments).env("CATACLOUD_LOG", "error").env("CATACLOUD_BUS", "memory");
     command.env("DATABASE_URL", platform.service.database.url()).env("CATACLOUD_SECRET", SECRET);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    CommandResult { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// What `subscriptions` says of one.
+/// Returns the entry of a subscription in `subscriptions --json`.
 async fn subscription(platform: &Platform, name: &str) -> Value {
     let listed = job(platform, &["subscriptions", "--json"]).await.expect(0).json();
     listed.into_iter().find(|listed| listed["subscription"] == name).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_shown_as_what_they_mean() {
+async fn events_command_prints_decoded_payloads() {
     let platform = Platform::start().await;
-    let (configuration, nobody) = (platform.define("Checksum").await, Uuid::now_v7().to_string());
+    let (configuration, unknown_id) = (platform.define("Checksum").await, Uuid::now_v7().to_string());
     let id = platform.create(configuration, &[]).await.to_string();
     platform.post(&format!("jobs/{id}/queue")).send().await.is(200);
 
@@ -60,49 +60,49 @@ async fn events_are_shown_as_what_they_mean() {
 
     let text = job(&platform, &["events", "job", &id, "--from", "2"]).await.expect(0).out;
     assert!(text.lines().count() == 1 && text.contains("JobQueued"), "{text}");
-    let none = job(&platform, &["events", "job", &nobody]).await.expect(3);
-    assert!(none.out.is_empty() && none.err.contains(&nobody), "{}", none.err);
+    let none = job(&platform, &["events", "job", &unknown_id]).await.expect(3);
+    assert!(none.out.is_empty() && none.err.contains(&unknown_id), "{}", none.err);
     let unknown = job(&platform, &["events", "yob", &id]).await.expect(3);
-    assert!(unknown.err.contains("job_configuration"), "it says what there is: {}", unknown.err);
+    assert!(unknown.err.contains("job_configuration"), "lists the aggregates: {}", unknown.err);
     job(&platform, &["events", "job", "one"]).await.expect(2);
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projection_is_rebuilt_while_the_service_goes_on() {
+async fn projection_is_rebuilt_while_the_service_runs() {
     let platform = Platform::start().await;
     let configuration = platform.define("Checksum").await;
     let id = platform.create(configuration, &[]).await;
-    let before = platform.job(id).await;
+    let before = platform.get_job(id).await;
     sqlx::query("update jobs set name = 'spoiled', status = 'running'").execute(&platform.service.pool).await.unwrap();
-    assert_ne!(platform.job(id).await, before);
+    assert_ne!(platform.get_job(id).await, before);
 
     let rebuilt = job(&platform, &["rebuild", "jobs", "--json"]).await.expect(0);
     assert_eq!(rebuilt.json(), [json!({ "subscription": "jobs", "generation": 2, "applied": 1, "resumed": false })]);
     assert!(rebuilt.err.contains("1/1 events"), "progress: {}", rebuilt.err);
-    assert_eq!(platform.job(id).await, before);
+    assert_eq!(platform.get_job(id).await, before);
     let status = subscription(&platform, "jobs").await;
     assert_eq!((&status["generation"], &status["building"]), (&json!(2), &Value::Null));
     assert_eq!((&status["lag_events"], &status["parked_aggregates"]), (&json!(0), &json!(0)));
 
-    // The service, which runs since before, goes on with the new tables.
+    // The running service continues with the new tables.
     platform.queue(id).await;
-    assert_eq!(platform.job(id).await["status"], "queued");
+    assert_eq!(platform.get_job(id).await["status"], "queued");
     let another = platform.create(configuration, &[]).await;
-    assert_eq!(platform.job(another).await["status"], "created");
+    assert_eq!(platform.get_job(another).await["status"], "created");
     job(&platform, &["rebuild", "jobs"]).await.expect(0);
-    assert_eq!(platform.job(another).await["status"], "created");
+    assert_eq!(platform.get_job(another).await["status"], "created");
 
     let unknown = job(&platform, &["rebuild", "yobs"]).await.expect(3);
     assert!(unknown.err.contains("job_configurations, jobs, known_files"), "{}", unknown.err);
     let replayed = job(&platform, &["replay", "jobs"]).await.expect(0).out;
     assert!(replayed.contains("position"), "{replayed}");
-    assert_eq!(platform.job(another).await["status"], "created", "again changes nothing");
+    assert_eq!(platform.get_job(another).await["status"], "created", "a replay changes nothing");
     platform.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_handler_can_not_take_is_listed_and_released() {
+async fn dead_letter_is_listed_and_released_by_retry() {
     let platform = Platform::start().await;
     let pool = &platform.service.pool;
     sqlx::query("alter table job_configurations add constraint no_bad check (name <> 'bad')")
@@ -118,12 +118,12 @@ async fn what_a_handler_can_not_take_is_listed_and_released() {
     assert_eq!(subscription(&platform, "job_configurations").await["parked_aggregates"], 1);
     platform.get(&format!("job-configurations/{good}?min_version=1")).send().await.is(200);
 
-    let release = |what: &'static str| {
+    let release = |action: &'static str| {
         let (platform, bad) = (&platform, bad.to_string());
-        async move { job(platform, &["dead-letters", what, "job_configurations", "job_configuration", &bad]).await }
+        async move { job(platform, &["dead-letters", action, "job_configurations", "job_configuration", &bad]).await }
     };
-    let still = release("retry").await.expect(4);
-    assert!(still.err.contains("no_bad"), "{}", still.err);
+    let still_failing = release("retry").await.expect(4);
+    assert!(still_failing.err.contains("no_bad"), "{}", still_failing.err);
     sqlx::query("alter table job_configurations drop constraint no_bad").execute(pool).await.unwrap();
     assert_eq!(release("retry").await.expect(0).out, "1 applied\n");
     platform.get(&format!("job-configurations/{bad}?min_version=1")).send().await.is(200);
@@ -134,7 +134,7 @@ async fn what_a_handler_can_not_take_is_listed_and_released() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_relay_tells_how_far_it_is_and_can_be_set_back() {
+async fn relay_reports_its_position_and_can_be_rewound() {
     let platform = Platform::start().await;
     platform.define("one").await;
     platform.define("two").await;
@@ -154,7 +154,7 @@ async fn the_relay_tells_how_far_it_is_and_can_be_set_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_database_it_ends_with_a_fault() {
+async fn command_fails_without_a_database() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_job"));
     command.args(["subscriptions", "--database-url", "postgres://nobody@127.0.0.1:1/none", "--secret", SECRET]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

@@ -1,8 +1,8 @@
-//! A running job service, and what tests ask of it.
+//! A running job service and helpers for tests.
 
 use axum::http::Method;
 use contracts::file::{FileEvent, FileUploadCompleted, FileUploadStarted};
-use epoch::{FastPath, Timestamp};
+use epoch::{Timestamp, FastPath};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use job::JobService;
@@ -19,7 +19,7 @@ pub(crate) struct Platform {
     pub(crate) user: Uuid,
     pub(crate) member: Caller,
     pub(crate) admin: Caller,
-    /// Somebody of another organization, who may do everything there.
+    /// Owner of another organization.
     pub(crate) stranger: Caller,
     pub(crate) runner: Caller,
 }
@@ -68,14 +68,14 @@ impl Platform {
         id_of(&answer)
     }
 
-    /// A new job with these files.
+    /// Creates a job with input files.
     pub(crate) async fn create(&self, configuration: Uuid, file_ids: &[Uuid]) -> Uuid {
         let body = json!({ "job_configuration_id": configuration, "file_ids": file_ids });
         id_of(&self.post("jobs").json(&body).send().await.expect(201))
     }
 
-    /// A job that waits for a machine.
-    pub(crate) async fn queued(&self) -> Uuid {
+    /// Creates and queues a job.
+    pub(crate) async fn queued_job(&self) -> Uuid {
         let configuration = self.define("Checksum").await;
         let job = self.create(configuration, &[]).await;
         self.queue(job).await;
@@ -90,33 +90,40 @@ impl Platform {
         self.internal("claims").json(&json!({ "machine_id": machine, "wait_ms": wait_ms })).send().await
     }
 
-    pub(crate) async fn started(&self, job: Uuid, machine: Uuid, at: Timestamp) -> TestResponse {
+    pub(crate) async fn start_job(&self, job: Uuid, machine: Uuid, at: Timestamp) -> TestResponse {
         let body = json!({ "machine_id": machine, "at": at.to_string() });
         self.internal(&format!("jobs/{job}/started")).json(&body).send().await
     }
 
+    /// Sends a heartbeat, and returns whether the machine should continue.
     pub(crate) async fn heartbeat(&self, job: Uuid, machine: Uuid) -> bool {
         let heartbeat = self.internal(&format!("jobs/{job}/heartbeat")).json(&json!({ "machine_id": machine }));
         heartbeat.send().await.expect(200).json()["continue"].as_bool().unwrap()
     }
 
-    pub(crate) async fn finished(&self, job: Uuid, machine: Uuid, at: Timestamp, more: &Value) -> TestResponse {
+    pub(crate) async fn finish_job(&self, job: Uuid, machine: Uuid, at: Timestamp, outcome: &Value) -> TestResponse {
         let mut body = json!({ "machine_id": machine, "at": at.to_string() });
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.as_object_mut().unwrap().extend(outcome.as_object().unwrap().clone());
         self.internal(&format!("jobs/{job}/finished")).json(&body).send().await
     }
 
-    /// A job that runs on `machine`.
-    pub(crate) async fn running(&self, machine: Uuid) -> Uuid {
-        let job = self.queued().await;
+    /// Creates and queues a job, and assigns it to `machine`.
+    pub(crate) async fn assigned_job(&self, machine: Uuid) -> Uuid {
+        let job = self.queued_job().await;
         let claimed = self.claim(machine, 5_000).await.expect(200).json();
         assert_eq!(claimed["job_id"], job.to_string());
-        self.started(job, machine, Timestamp::now()).await.is(200);
         job
     }
 
-    /// The job as the read model has it at the newest version.
-    pub(crate) async fn job(&self, job: Uuid) -> Value {
+    /// Creates a job and starts it on `machine`.
+    pub(crate) async fn running_job(&self, machine: Uuid) -> Uuid {
+        let job = self.assigned_job(machine).await;
+        self.start_job(job, machine, Timestamp::now()).await.is(200);
+        job
+    }
+
+    /// Returns the job from the read model at its newest version.
+    pub(crate) async fn get_job(&self, job: Uuid) -> Value {
         let version = self.version(job).await;
         self.get(&format!("jobs/{job}?min_version={version}")).send().await.expect(200).json()
     }
@@ -126,30 +133,30 @@ impl Platform {
         query.bind(id).fetch_one(&self.service.pool).await.unwrap()
     }
 
-    /// The names of what happened to an aggregate.
-    pub(crate) async fn events(&self, id: Uuid) -> Vec<String> {
+    /// Returns the names of an aggregate's events, in order.
+    pub(crate) async fn event_names(&self, id: Uuid) -> Vec<String> {
         let query = sqlx::query_scalar("select event_name from events where aggregate_id = $1 order by version");
         query.bind(id).fetch_all(&self.service.pool).await.unwrap()
     }
 
-    /// How many events there are at all.
-    pub(crate) async fn appended(&self) -> i64 {
+    /// Returns the number of events in the store.
+    pub(crate) async fn event_count(&self) -> i64 {
         sqlx::query_scalar("select count(*) from events").fetch_one(&self.service.pool).await.unwrap()
     }
 
-    pub(crate) async fn leases(&self) -> i64 {
+    pub(crate) async fn lease_count(&self) -> i64 {
         sqlx::query_scalar("select count(*) from leases").fetch_one(&self.service.pool).await.unwrap()
     }
 
-    /// The store, as another process of the service has it: nothing that is done with it comes the local way.
-    pub(crate) fn elsewhere(&self) -> PgStore {
+    /// Returns a store like that of another process: its events reach the handlers over the bus, not by the fast path.
+    pub(crate) fn store_of_other_process(&self) -> PgStore {
         let pool = self.service.shared.database.pool(JobService::NAME).unwrap();
         let (store, appender) = PgStore::new(pool, FastPath::new());
         tokio::spawn(appender.run());
         store
     }
 
-    pub(crate) async fn upload_started(&self, organization: Uuid, file: Uuid) {
+    pub(crate) async fn publish_upload_started(&self, organization: Uuid, file: Uuid) {
         let event = FileUploadStarted {
             organization_id: organization,
             name: "a.csv".into(),
@@ -157,23 +164,23 @@ impl Platform {
             declared_bytes: 9,
             produced_by_job: None,
         };
-        self.file_event(organization, file, event.into()).await;
+        self.publish_file_event(organization, file, event.into()).await;
     }
 
-    pub(crate) async fn upload_completed(&self, organization: Uuid, file: Uuid) {
+    pub(crate) async fn publish_upload_completed(&self, organization: Uuid, file: Uuid) {
         let event = FileUploadCompleted { organization_id: organization, bytes: 10 };
-        self.file_event(organization, file, event.into()).await;
+        self.publish_file_event(organization, file, event.into()).await;
     }
 
-    pub(crate) async fn file_event(&self, organization: Uuid, file: Uuid, event: FileEvent) {
+    pub(crate) async fn publish_file_event(&self, organization: Uuid, file: Uuid, event: FileEvent) {
         self.service.publish("file", file, organization, Timestamp::now(), &[event]).await;
     }
 
-    /// A complete file of the organization.
-    pub(crate) async fn file(&self) -> Uuid {
+    /// Publishes the events of a complete file of the organization.
+    pub(crate) async fn complete_file(&self) -> Uuid {
         let file = Uuid::now_v7();
-        self.upload_started(self.organization, file).await;
-        self.upload_completed(self.organization, file).await;
+        self.publish_upload_started(self.organization, file).await;
+        self.publish_upload_completed(self.organization, file).await;
         file
     }
 
@@ -186,8 +193,8 @@ pub(crate) fn id_of(answer: &TestResponse) -> Uuid {
     answer.json()["id"].as_str().unwrap().parse().unwrap()
 }
 
-/// The ids as JSON, in the order of the ids.
-pub(crate) fn sorted(ids: &[Uuid]) -> Value {
+/// Returns the sorted ids as JSON.
+pub(crate) fn sorted_json(ids: &[Uuid]) -> Value {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     json!(ids)

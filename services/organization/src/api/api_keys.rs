@@ -12,14 +12,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::{ExecuteError, Timestamp};
-use http_kit::{ApiPath, ApiQuery, Caller, Command, Page, PageQuery, Problem, Role, api_key::ApiKey};
+use http_kit::{ApiPath, ApiQuery, Caller, Command, Page, PageQuery, Problem, Role, api_key::ApiKey, page::row_limit};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     Api,
-    organizations::fetched,
     problems::{name, require_authority},
     require,
 };
@@ -157,7 +156,7 @@ pub(crate) async fn list(
     let limit = page.limit()?;
     let before = page.after::<(i64, Uuid)>()?.unwrap_or((i64::MAX, Uuid::max()));
     api.require_exists(organization).await?;
-    let rows = api_keys::list(api.pool(), organization, before, fetched(limit)).await?;
+    let rows = api_keys::list(api.pool(), organization, before, row_limit(limit)).await?;
     Ok(Json(Page::of(rows, limit, |row| (row.created_at, row.id))?.map(ApiKeyView::from)))
 }
 

@@ -6,7 +6,7 @@ use axum::{Json, extract::State, http::header};
 use epoch::{Timestamp, Version};
 use http_kit::{
     ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role, command_response::etag,
-    min_version::MinVersion,
+    min_version::MinVersion, page::row_limit,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, Row};
@@ -150,18 +150,13 @@ pub(crate) async fn list(
     let limit = page.limit()?;
     let before = page.after::<Uuid>()?.unwrap_or(Uuid::max());
     let rows = if caller.role >= Role::Operator {
-        sqlx::query_as::<_, OrganizationRow>(LIST).bind(before).bind(fetched(limit)).fetch_all(api.pool()).await?
+        sqlx::query_as::<_, OrganizationRow>(LIST).bind(before).bind(row_limit(limit)).fetch_all(api.pool()).await?
     } else if let Some(own) = caller.organization {
-        sqlx::query_as(LIST_OWN).bind(before).bind(fetched(limit)).bind(own).fetch_all(api.pool()).await?
+        sqlx::query_as(LIST_OWN).bind(before).bind(row_limit(limit)).bind(own).fetch_all(api.pool()).await?
     } else {
         Vec::new()
     };
     Ok(Json(Page::of(rows, limit, |row| row.id)?.map(OrganizationSummary::from)))
-}
-
-/// One more than a page has, so that it is known whether there is a next one.
-pub(super) fn fetched(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 /// Shows an organization and its members.

@@ -1,4 +1,4 @@
-//! The runner as a process.
+//! The runner binary.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,8 +7,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    platform::Platform,
-    running::{LONG, entries, eventually},
+    fake_platform::Platform,
+    harness::{LONG, entries, eventually},
 };
 
 const SECRET: &str = "a secret for the tests";
@@ -19,7 +19,7 @@ fn runner(arguments: &[&str], listen: &str) -> Command {
     command
 }
 
-/// Ended with the test, however that ends.
+/// A child process that is killed when the test ends or panics.
 struct Process(Child);
 
 impl Drop for Process {
@@ -30,7 +30,7 @@ impl Drop for Process {
 }
 
 #[tokio::test]
-async fn runs_two_jobs_at_once_says_that_it_is_ready_and_stops_when_told() {
+async fn runner_runs_jobs_concurrently_and_stops_on_sigterm() {
     let platform = Platform::new();
     let url = format!("http://{}", platform.serve(TcpListener::bind("127.0.0.1:0").await.unwrap()).await);
     let data = tempfile::tempdir().unwrap();
@@ -41,21 +41,21 @@ async fn runs_two_jobs_at_once_says_that_it_is_ready_and_stops_when_told() {
     let mut process = Process(command.spawn().unwrap());
     eventually("readiness", || runner(&["healthcheck"], &listen).status().unwrap().success().then_some(())).await;
 
-    // Each waits for the other.
+    // Each job waits for the file of the other one.
     let [first, second] = ["a", "b"].map(|name| data.path().join(name).to_str().unwrap().to_owned());
     let script = r#"touch "$1"; until [ -e "$2" ]; do sleep 0.01; done; env"#;
     let jobs = [[&first, &second], [&second, &first]]
-        .map(|[mine, others]| platform.add_job(&["sh", "-c", script, "sh", mine.as_str(), others.as_str()], LONG, &[]));
+        .map(|[own, other]| platform.add_job(&["sh", "-c", script, "sh", own.as_str(), other.as_str()], LONG, &[]));
     for job in jobs {
         assert_eq!(platform.finished(job).await["outcome"], "succeeded");
     }
-    platform.see(|world| assert!(!world.text("stdout.txt").contains(SECRET), "jobs don't get the secret"));
+    platform.inspect(|world| assert!(!world.text("stdout.txt").contains(SECRET), "jobs must not see the secret"));
 
     let job = platform.add_job(&["sleep", "1000"], LONG, &[]);
-    platform.until("its start", |world| !world.calls_of(job, "started").is_empty()).await;
-    let told = Command::new("sh").args(["-c", &format!("kill -s TERM {}", process.0.id())]).status();
-    assert!(told.unwrap().success());
-    let status = eventually("its end", || process.0.try_wait().unwrap()).await;
+    platform.until("the start of the job", |world| !world.calls_of(job, "started").is_empty()).await;
+    let kill = Command::new("sh").args(["-c", &format!("kill -s TERM {}", process.0.id())]).status();
+    assert!(kill.unwrap().success());
+    let status = eventually("the exit of the runner", || process.0.try_wait().unwrap()).await;
     assert!(status.success(), "{status}");
     let finished = platform.finished(job).await;
     assert_eq!((&finished["outcome"], &finished["reason"]), (&json!("failed"), &json!("runner stopped")));

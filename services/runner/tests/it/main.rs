@@ -1,11 +1,11 @@
-//! A runner with real child processes and real sockets; the job and file services are doubles that remember what they were
-//! asked and can be told to fail.
+//! Tests of a runner with real child processes and real sockets. The job and file services are fakes that record requests
+//! and can fail on demand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod binary;
-mod ends;
+mod fake_platform;
+mod harness;
+mod interruptions;
 mod outages;
 mod outputs;
-mod platform;
-mod running;
-mod runs;
+mod program_exits;

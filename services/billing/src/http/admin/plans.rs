@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use http_kit::{ApiPath, ApiQuery, Caller, CommandResponse, Page, PageQuery, Problem, Role};
+use http_kit::{ApiPath, ApiQuery, Caller, CommandResponse, Page, PageQuery, Problem, Role, page::row_limit};
 use rating::{
     money::decimal::Decimal,
     pricing::{
@@ -153,7 +153,7 @@ pub async fn list(
     caller.at_least(Role::Operator)?;
     let (limit, before) = (page.limit()?, page.after::<Uuid>()?.unwrap_or(Uuid::max()));
     let list = "select id, name, currency, newest, retired from plans where id < $1 order by id desc limit $2";
-    let fetched = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let fetched = row_limit(limit);
     let rows = sqlx::query_as::<_, PlanSummary>(list).bind(before).bind(fetched).fetch_all(&api.pool).await?;
     Ok(Json(Page::of(rows, limit, |row| row.id)?))
 }

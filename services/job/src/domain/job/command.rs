@@ -1,93 +1,83 @@
-//! What a job can be asked to do.
+//! Commands of the job aggregate.
 
 use uuid::Uuid;
 
 use crate::domain::machine_type::MachineType;
 
-/// A job as it is created: a copy of its configuration, and its first input files.
+/// A new job: a copy of its configuration, with its first input files.
 #[derive(Debug, Clone)]
 pub struct CreateJob {
-    /// The organization that owns it.
     pub organization_id: Uuid,
-    /// The configuration it is created from.
     pub job_configuration_id: Uuid,
-    /// What people call it.
+    /// Display name.
     pub name: String,
-    /// The argument list; the first is the program.
+    /// Argument list; the first element is the program.
     pub command: Vec<String>,
-    /// How long a run may take, in milliseconds.
+    /// Time limit of a run, in milliseconds.
     pub timeout_ms: i64,
-    /// The user who creates it, and whom its run is attributed to.
+    /// User who creates the job; billing attributes the run to this user.
     pub user_id: Option<Uuid>,
-    /// Its input files.
+    /// Input files.
     pub file_ids: Vec<Uuid>,
 }
 
-/// How a run ended, as its machine says.
+/// Outcome of a run, as reported by its machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The program ended and said that it succeeded.
     Succeeded {
-        /// What it said.
         exit_code: i32,
     },
-    /// The program ended and said that it failed, or couldn't be run.
+    /// The program failed, or could not be started.
     Failed {
-        /// What it said, if it said something.
+        /// Exit code of the program, if it exited.
         exit_code: Option<i32>,
-        /// Why, in words for people.
+        /// Human-readable cause.
         reason: String,
     },
-    /// The program was ended because it took too long.
+    /// The machine ended the program at its time limit.
     TimedOut,
-    /// The program was ended because somebody wanted it.
+    /// The machine ended the program on request.
     Cancelled {
-        /// Why, in words for people.
+        /// Human-readable cause.
         reason: String,
     },
 }
 
-/// What a job can be asked to do.
+/// A command to a job.
 #[derive(Debug, Clone)]
 pub enum JobCommand {
-    /// Creates it.
     Create(CreateJob),
-    /// Makes these its input files, and no others.
+    /// Replaces the whole set of input files.
     ReplaceFiles {
-        /// The whole set; repeated ids count once.
+        /// The new set; repeated ids count once.
         file_ids: Vec<Uuid>,
     },
-    /// Lets it wait for a machine.
+    /// Queues the job for a machine.
     Queue,
-    /// Gives it to a machine.
+    /// Assigns the job to a machine.
     Assign {
-        /// Which.
         machine_id: Uuid,
-        /// Of which type it is.
         machine_type: MachineType,
     },
-    /// Its program runs.
+    /// Records that the program started.
     Start {
-        /// Where.
         machine_id: Uuid,
     },
-    /// Its program ended, or will never run.
+    /// Records the outcome of the run, or that the program could not be started.
     Finish {
-        /// Where.
         machine_id: Uuid,
-        /// How.
         outcome: Outcome,
-        /// What it wrote; repeated ids count once.
+        /// Files written by the program; repeated ids count once.
         output_file_ids: Vec<Uuid>,
     },
-    /// Ends it because somebody wants it.
+    /// Cancels the job on a user's request.
     Cancel {
-        /// Why, in words for people.
+        /// Human-readable cause.
         reason: String,
     },
-    /// Gives it up, since nobody knows what became of it.
+    /// Marks the job as lost: its machine stopped sending heartbeats.
     Lose {
-        /// What is known, in words for people.
+        /// Human-readable cause.
         reason: String,
     },
 }

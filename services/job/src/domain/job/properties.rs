@@ -1,4 +1,4 @@
-//! What holds for a job whatever is asked of it, in whatever order.
+//! Properties of a job under arbitrary command sequences.
 
 use std::collections::BTreeSet;
 
@@ -55,12 +55,12 @@ fn command() -> impl Strategy<Value = JobCommand> {
     ]
 }
 
-/// Mostly what makes sense, so that whole lives are seen, with anything in between.
-fn life() -> impl Strategy<Value = Vec<JobCommand>> {
-    let step = |wanted: BoxedStrategy<JobCommand>| {
-        (prop::collection::vec(command(), 0..2), wanted).prop_map(|(mut before, wanted)| {
-            before.push(wanted);
-            before
+/// A complete lifecycle with random commands between its steps.
+fn lifecycle() -> impl Strategy<Value = Vec<JobCommand>> {
+    let step = |command_of_step: BoxedStrategy<JobCommand>| {
+        (prop::collection::vec(command(), 0..2), command_of_step).prop_map(|(mut commands, last)| {
+            commands.push(last);
+            commands
         })
     };
     let first = Uuid::from_u128(1);
@@ -82,15 +82,15 @@ fn is_end(event: &JobEvent) -> bool {
 
 proptest! {
     #[test]
-    fn a_job_starts_once_where_it_was_assigned_and_ends_once(commands in life()) {
+    fn job_starts_once_on_its_machine_and_ends_once(commands in lifecycle()) {
         let mut job = Job::default();
         let (mut assigned, mut started, mut ended) = (None, false, false);
-        let (mut linked, mut wanted) = (BTreeSet::new(), BTreeSet::new());
+        let (mut linked, mut expected) = (BTreeSet::new(), BTreeSet::new());
         for command in &commands {
             let Ok(events) = job.decide(command) else { continue };
             match command {
-                JobCommand::Create(created) => wanted = created.file_ids.iter().copied().collect(),
-                JobCommand::ReplaceFiles { file_ids } => wanted = file_ids.iter().copied().collect(),
+                JobCommand::Create(created) => expected = created.file_ids.iter().copied().collect(),
+                JobCommand::ReplaceFiles { file_ids } => expected = file_ids.iter().copied().collect(),
                 _ => {}
             }
             for event in &events {
@@ -100,7 +100,7 @@ proptest! {
                         prop_assert_eq!(assigned.replace(event.machine_id), None, "assigned twice");
                     }
                     JobEvent::JobStarted(event) => {
-                        prop_assert_eq!(assigned, Some(event.machine_id), "started elsewhere");
+                        prop_assert_eq!(assigned, Some(event.machine_id), "started on another machine");
                         prop_assert!(!std::mem::replace(&mut started, true), "started twice");
                     }
                     JobEvent::JobFilesLinked(event) if event.role == FileRole::Input => {
@@ -119,23 +119,23 @@ proptest! {
                 ended |= is_end(event);
                 job.evolve(event);
             }
-            prop_assert_eq!(&linked, &wanted, "the last set asked for");
+            prop_assert_eq!(&linked, &expected, "the last accepted set");
             prop_assert_eq!(&linked, job.input_file_ids());
         }
     }
 
     #[test]
-    fn what_was_done_is_not_done_again(commands in life(), again in command()) {
+    fn repeated_command_emits_no_event(commands in lifecycle(), repeated in command()) {
         let mut job = Job::default();
         for command in &commands {
             for event in job.decide(command).unwrap_or_default() {
                 job.evolve(&event);
             }
         }
-        for event in job.decide(&again).unwrap_or_default() {
+        for event in job.decide(&repeated).unwrap_or_default() {
             job.evolve(&event);
         }
-        // Right after it was done, or refused, the same command changes nothing.
-        prop_assert_eq!(job.decide(&again).unwrap_or_default(), vec![]);
+        // Right after it was accepted or rejected, the same command emits no event.
+        prop_assert_eq!(job.decide(&repeated).unwrap_or_default(), vec![]);
     }
 }

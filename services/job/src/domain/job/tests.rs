@@ -1,4 +1,4 @@
-//! Each cell of the table of commands and phases.
+//! Tests of every command in every phase.
 
 use contracts::job::{
     FileRole, JobAssigned, JobCancelled, JobCreated, JobEvent, JobFailed, JobFilesLinked, JobFilesUnlinked, JobLost,
@@ -8,13 +8,13 @@ use epoch::testkit::{Given, given};
 use uuid::Uuid;
 
 use super::{CreateJob, Job, JobCommand, JobError, MAX_INPUT_FILES, MAX_OUTPUT_FILES, Outcome};
-use crate::domain::text::InvalidText;
+use crate::domain::validation::InvalidText;
 
 const ORGANIZATION: Uuid = Uuid::from_u128(1);
 const CONFIGURATION: Uuid = Uuid::from_u128(2);
 const USER: Uuid = Uuid::from_u128(3);
 const MACHINE: Uuid = Uuid::from_u128(4);
-const OTHER: Uuid = Uuid::from_u128(5);
+const OTHER_MACHINE: Uuid = Uuid::from_u128(5);
 
 fn file(number: u128) -> Uuid {
     Uuid::from_u128(100 + number)
@@ -56,7 +56,7 @@ fn unlinked(numbers: &[u128]) -> JobEvent {
     JobFilesUnlinked { organization_id: ORGANIZATION, file_ids: files(numbers), role: FileRole::Input }.into()
 }
 
-fn written(numbers: &[u128]) -> JobEvent {
+fn outputs_linked(numbers: &[u128]) -> JobEvent {
     JobFilesLinked { organization_id: ORGANIZATION, file_ids: files(numbers), role: FileRole::Output }.into()
 }
 
@@ -82,7 +82,7 @@ fn cancelled() -> JobEvent {
 }
 
 fn lost() -> JobEvent {
-    JobLost { organization_id: ORGANIZATION, reason: "silence".into() }.into()
+    JobLost { organization_id: ORGANIZATION, reason: "no heartbeat".into() }.into()
 }
 
 fn replace(numbers: &[u128]) -> JobCommand {
@@ -114,41 +114,41 @@ fn cancel() -> JobCommand {
 }
 
 fn lose() -> JobCommand {
-    JobCommand::Lose { reason: "silence".into() }
+    JobCommand::Lose { reason: "no heartbeat".into() }
 }
 
-fn absent() -> Given<Job> {
+fn absent_job() -> Given<Job> {
     given([])
 }
 
-fn is_created() -> Given<Job> {
+fn created_job() -> Given<Job> {
     given([created(), linked(&[1, 2])])
 }
 
-fn is_queued() -> Given<Job> {
+fn queued_job() -> Given<Job> {
     given([created(), linked(&[1, 2]), queued()])
 }
 
-fn is_assigned() -> Given<Job> {
+fn assigned_job() -> Given<Job> {
     given([created(), linked(&[1, 2]), queued(), assigned()])
 }
 
-fn is_running() -> Given<Job> {
+fn running_job() -> Given<Job> {
     given([created(), linked(&[1, 2]), queued(), assigned(), started()])
 }
 
-fn has_succeeded() -> Given<Job> {
+fn succeeded_job() -> Given<Job> {
     given([created(), queued(), assigned(), started(), succeeded()])
 }
 
 #[track_caller]
-fn refused(past: Given<Job>, command: &JobCommand, expected: &JobError) {
+fn assert_rejected(past: Given<Job>, command: &JobCommand, expected: &JobError) {
     past.when(command).then_rejected(|error| error == expected);
 }
 
 #[test]
-fn goes_all_the_way() {
-    absent()
+fn job_runs_from_creation_to_success() {
+    absent_job()
         .when(&create(files(&[2, 1, 2])))
         .then([created(), linked(&[2, 1])])
         .when(&JobCommand::Queue)
@@ -158,123 +158,123 @@ fn goes_all_the_way() {
         .when(&start(MACHINE))
         .then([started()])
         .when(&finish(MACHINE, Outcome::Succeeded { exit_code: 0 }, &[7, 8, 7]))
-        .then([written(&[7, 8]), succeeded()]);
+        .then([outputs_linked(&[7, 8]), succeeded()]);
 }
 
 #[test]
-fn is_created_once() {
-    absent().when(&create(vec![])).then([created()]);
-    refused(is_created(), &create(vec![]), &JobError::AlreadyCreated);
-    refused(has_succeeded(), &create(vec![]), &JobError::AlreadyCreated);
+fn job_is_created_once() {
+    absent_job().when(&create(vec![])).then([created()]);
+    assert_rejected(created_job(), &create(vec![]), &JobError::AlreadyCreated);
+    assert_rejected(succeeded_job(), &create(vec![]), &JobError::AlreadyCreated);
     let many = (0..=MAX_INPUT_FILES as u128).map(file).collect();
     let too_many = JobError::TooManyFiles { count: MAX_INPUT_FILES + 1, limit: MAX_INPUT_FILES };
-    refused(absent(), &create(many), &too_many);
+    assert_rejected(absent_job(), &create(many), &too_many);
 }
 
 #[test]
-fn nothing_can_be_done_with_what_does_not_exist() {
+fn commands_are_rejected_when_job_does_not_exist() {
     let commands = [replace(&[1]), JobCommand::Queue, assign(MACHINE), start(MACHINE), succeed(), cancel(), lose()];
     for command in commands {
-        refused(absent(), &command, &JobError::Unknown);
+        assert_rejected(absent_job(), &command, &JobError::NotFound);
     }
 }
 
 #[test]
-fn files_are_replaced_by_the_fewest_events() {
-    is_created().when(&replace(&[2, 1, 1])).then_nothing();
-    is_created().when(&replace(&[1, 3, 3])).then([unlinked(&[2]), linked(&[3])]);
-    is_created().when(&replace(&[])).then([unlinked(&[1, 2])]).when(&replace(&[])).then_nothing();
-    is_created().when(&replace(&[1, 2, 4, 3])).then([linked(&[4, 3])]);
-    for past in [is_queued(), is_assigned(), is_running()] {
-        refused(past, &replace(&[1, 2]), &JobError::AlreadyQueued);
+fn replace_files_emits_only_the_difference() {
+    created_job().when(&replace(&[2, 1, 1])).then_nothing();
+    created_job().when(&replace(&[1, 3, 3])).then([unlinked(&[2]), linked(&[3])]);
+    created_job().when(&replace(&[])).then([unlinked(&[1, 2])]).when(&replace(&[])).then_nothing();
+    created_job().when(&replace(&[1, 2, 4, 3])).then([linked(&[4, 3])]);
+    for past in [queued_job(), assigned_job(), running_job()] {
+        assert_rejected(past, &replace(&[1, 2]), &JobError::AlreadyQueued);
     }
-    refused(has_succeeded(), &replace(&[]), &JobError::Ended);
+    assert_rejected(succeeded_job(), &replace(&[]), &JobError::Ended);
     let many: Vec<u128> = (0..=MAX_INPUT_FILES as u128).collect();
     let too_many = JobError::TooManyFiles { count: MAX_INPUT_FILES + 1, limit: MAX_INPUT_FILES };
-    refused(is_created(), &replace(&many), &too_many);
+    assert_rejected(created_job(), &replace(&many), &too_many);
 }
 
 #[test]
-fn is_queued_once() {
-    for past in [is_queued(), is_assigned(), is_running()] {
+fn job_is_queued_once() {
+    for past in [queued_job(), assigned_job(), running_job()] {
         past.when(&JobCommand::Queue).then_nothing();
     }
-    refused(has_succeeded(), &JobCommand::Queue, &JobError::Ended);
+    assert_rejected(succeeded_job(), &JobCommand::Queue, &JobError::Ended);
 }
 
 #[test]
-fn is_assigned_once() {
-    refused(is_created(), &assign(MACHINE), &JobError::NotQueued);
-    refused(is_assigned(), &assign(MACHINE), &JobError::AlreadyAssigned);
-    refused(is_running(), &assign(OTHER), &JobError::AlreadyAssigned);
-    refused(has_succeeded(), &assign(OTHER), &JobError::Ended);
+fn job_is_assigned_once() {
+    assert_rejected(created_job(), &assign(MACHINE), &JobError::NotQueued);
+    assert_rejected(assigned_job(), &assign(MACHINE), &JobError::AlreadyAssigned);
+    assert_rejected(running_job(), &assign(OTHER_MACHINE), &JobError::AlreadyAssigned);
+    assert_rejected(succeeded_job(), &assign(OTHER_MACHINE), &JobError::Ended);
 }
 
 #[test]
-fn starts_on_its_machine_only() {
-    refused(is_created(), &start(MACHINE), &JobError::NotAssigned);
-    refused(is_queued(), &start(MACHINE), &JobError::NotAssigned);
-    refused(is_assigned(), &start(OTHER), &JobError::OtherMachine { machine_id: MACHINE });
-    is_running().when(&start(MACHINE)).then_nothing();
-    refused(is_running(), &start(OTHER), &JobError::OtherMachine { machine_id: MACHINE });
-    refused(has_succeeded(), &start(MACHINE), &JobError::Ended);
+fn job_starts_only_on_its_assigned_machine() {
+    assert_rejected(created_job(), &start(MACHINE), &JobError::NotAssigned);
+    assert_rejected(queued_job(), &start(MACHINE), &JobError::NotAssigned);
+    assert_rejected(assigned_job(), &start(OTHER_MACHINE), &JobError::OtherMachine { machine_id: MACHINE });
+    running_job().when(&start(MACHINE)).then_nothing();
+    assert_rejected(running_job(), &start(OTHER_MACHINE), &JobError::OtherMachine { machine_id: MACHINE });
+    assert_rejected(succeeded_job(), &start(MACHINE), &JobError::Ended);
 }
 
 #[test]
-fn ends_as_its_machine_says() {
+fn job_ends_with_the_reported_outcome() {
     let failed = JobFailed { organization_id: ORGANIZATION, exit_code: None, reason: "no such program".into() };
-    is_running().when(&fail()).then([failed.clone().into()]);
-    is_running()
+    running_job().when(&fail()).then([failed.clone().into()]);
+    running_job()
         .when(&finish(MACHINE, Outcome::TimedOut, &[7]))
-        .then([written(&[7]), JobTimedOut { organization_id: ORGANIZATION, timeout_ms: 1_000 }.into()]);
-    is_running().when(&finish(MACHINE, Outcome::Cancelled { reason: "not needed".into() }, &[])).then([cancelled()]);
-    is_assigned().when(&fail()).then([failed.into()]);
-    refused(is_assigned(), &succeed(), &JobError::NotStarted);
-    refused(is_assigned(), &finish(MACHINE, Outcome::TimedOut, &[]), &JobError::NotStarted);
-    refused(is_queued(), &fail(), &JobError::NotAssigned);
-    refused(is_created(), &fail(), &JobError::NotAssigned);
-    let elsewhere = finish(OTHER, Outcome::Succeeded { exit_code: 0 }, &[]);
-    for past in [is_assigned(), is_running(), has_succeeded()] {
-        refused(past, &elsewhere, &JobError::OtherMachine { machine_id: MACHINE });
+        .then([outputs_linked(&[7]), JobTimedOut { organization_id: ORGANIZATION, timeout_ms: 1_000 }.into()]);
+    running_job().when(&finish(MACHINE, Outcome::Cancelled { reason: "not needed".into() }, &[])).then([cancelled()]);
+    assigned_job().when(&fail()).then([failed.into()]);
+    assert_rejected(assigned_job(), &succeed(), &JobError::NotStarted);
+    assert_rejected(assigned_job(), &finish(MACHINE, Outcome::TimedOut, &[]), &JobError::NotStarted);
+    assert_rejected(queued_job(), &fail(), &JobError::NotAssigned);
+    assert_rejected(created_job(), &fail(), &JobError::NotAssigned);
+    let finish_on_other_machine = finish(OTHER_MACHINE, Outcome::Succeeded { exit_code: 0 }, &[]);
+    for past in [assigned_job(), running_job(), succeeded_job()] {
+        assert_rejected(past, &finish_on_other_machine, &JobError::OtherMachine { machine_id: MACHINE });
     }
-    has_succeeded().when(&fail()).then_nothing();
+    succeeded_job().when(&fail()).then_nothing();
     let many: Vec<u128> = (0..=MAX_OUTPUT_FILES as u128).collect();
     let too_many = JobError::TooManyFiles { count: MAX_OUTPUT_FILES + 1, limit: MAX_OUTPUT_FILES };
-    refused(is_running(), &finish(MACHINE, Outcome::TimedOut, &many), &too_many);
-    let unreadable = Outcome::Failed { exit_code: Some(1), reason: "a\0b".into() };
-    refused(is_running(), &finish(MACHINE, unreadable, &[]), &JobError::Reason(InvalidText::Control));
+    assert_rejected(running_job(), &finish(MACHINE, Outcome::TimedOut, &many), &too_many);
+    let invalid_reason = Outcome::Failed { exit_code: Some(1), reason: "a\0b".into() };
+    assert_rejected(running_job(), &finish(MACHINE, invalid_reason, &[]), &JobError::Reason(InvalidText::Control));
 }
 
 #[test]
-fn is_cancelled_whenever_it_has_not_ended() {
-    for past in [is_created(), is_queued(), is_assigned(), is_running()] {
+fn job_can_be_cancelled_until_it_ends() {
+    for past in [created_job(), queued_job(), assigned_job(), running_job()] {
         past.when(&cancel()).then([cancelled()]).when(&cancel()).then_nothing();
     }
-    is_running().when(&cancel()).then([cancelled()]).when(&succeed()).then_nothing();
-    is_running().when(&cancel()).then([cancelled()]).when(&lose()).then_nothing();
-    refused(is_queued().when(&cancel()).then([cancelled()]), &fail(), &JobError::NotAssigned);
-    refused(has_succeeded(), &cancel(), &JobError::Ended);
-    let silent = JobCommand::Cancel { reason: " ".into() };
-    refused(is_queued(), &silent, &JobError::Reason(InvalidText::Empty));
+    running_job().when(&cancel()).then([cancelled()]).when(&succeed()).then_nothing();
+    running_job().when(&cancel()).then([cancelled()]).when(&lose()).then_nothing();
+    assert_rejected(queued_job().when(&cancel()).then([cancelled()]), &fail(), &JobError::NotAssigned);
+    assert_rejected(succeeded_job(), &cancel(), &JobError::Ended);
+    let without_reason = JobCommand::Cancel { reason: " ".into() };
+    assert_rejected(queued_job(), &without_reason, &JobError::Reason(InvalidText::Empty));
 }
 
 #[test]
-fn is_lost_with_its_machine() {
-    for past in [is_assigned(), is_running()] {
+fn job_is_lost_only_while_assigned_or_running() {
+    for past in [assigned_job(), running_job()] {
         past.when(&lose()).then([lost()]).when(&succeed()).then_nothing().when(&lose()).then_nothing();
     }
-    refused(is_created(), &lose(), &JobError::NotAssigned);
-    refused(is_queued(), &lose(), &JobError::NotAssigned);
-    has_succeeded().when(&lose()).then_nothing();
+    assert_rejected(created_job(), &lose(), &JobError::NotAssigned);
+    assert_rejected(queued_job(), &lose(), &JobError::NotAssigned);
+    succeeded_job().when(&lose()).then_nothing();
 }
 
 #[test]
-fn knows_in_whose_hands_it_is() {
-    for past in [is_assigned(), is_running()] {
-        assert!(past.state().is_in_hands_of(MACHINE));
-        assert!(!past.state().is_in_hands_of(OTHER));
+fn is_assigned_to_holds_while_assigned_or_running() {
+    for past in [assigned_job(), running_job()] {
+        assert!(past.state().is_assigned_to(MACHINE));
+        assert!(!past.state().is_assigned_to(OTHER_MACHINE));
     }
-    for past in [absent(), is_created(), is_queued(), has_succeeded()] {
-        assert!(!past.state().is_in_hands_of(MACHINE));
+    for past in [absent_job(), created_job(), queued_job(), succeeded_job()] {
+        assert!(!past.state().is_assigned_to(MACHINE));
     }
 }

@@ -1,4 +1,4 @@
-//! What a configuration takes and refuses.
+//! Tests of the job configuration aggregate.
 
 use contracts::job_configuration::{
     JobConfigurationDefined, JobConfigurationEvent, JobConfigurationRetired, JobConfigurationRevised,
@@ -8,28 +8,28 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
-    InvalidSettings, JobConfiguration, JobConfigurationCommand, JobConfigurationError, MAX_ARGUMENT, MAX_ARGUMENTS,
-    MAX_TIMEOUT_MS, Settings,
+    InvalidSettings, JobConfiguration, JobConfigurationCommand, JobConfigurationError, JobSettings, MAX_ARGUMENT_CHARS,
+    MAX_ARGUMENTS, MAX_TIMEOUT_MS,
 };
-use crate::domain::text::InvalidText;
+use crate::domain::validation::InvalidText;
 
 const ORGANIZATION: Uuid = Uuid::from_u128(1);
 
-fn settings() -> Settings {
-    Settings { name: "Checksum".into(), command: vec!["sha256sum".into(), "-b".into()], timeout_ms: 60_000 }
+fn settings() -> JobSettings {
+    JobSettings { name: "Checksum".into(), command: vec!["sha256sum".into(), "-b".into()], timeout_ms: 60_000 }
 }
 
-fn define(settings: Settings) -> JobConfigurationCommand {
+fn define(settings: JobSettings) -> JobConfigurationCommand {
     JobConfigurationCommand::Define { organization_id: ORGANIZATION, settings }
 }
 
 fn defined() -> JobConfigurationEvent {
-    let Settings { name, command, timeout_ms } = settings();
+    let JobSettings { name, command, timeout_ms } = settings();
     JobConfigurationDefined { organization_id: ORGANIZATION, name, command, timeout_ms }.into()
 }
 
-fn revised(settings: Settings) -> JobConfigurationEvent {
-    let Settings { name, command, timeout_ms } = settings;
+fn revised(settings: JobSettings) -> JobConfigurationEvent {
+    let JobSettings { name, command, timeout_ms } = settings;
     JobConfigurationRevised { organization_id: ORGANIZATION, name, command, timeout_ms }.into()
 }
 
@@ -38,10 +38,10 @@ fn retired() -> JobConfigurationEvent {
 }
 
 #[test]
-fn lives_once() {
-    let shorter = Settings { timeout_ms: 1, ..settings() };
+fn configuration_is_defined_revised_and_retired_once() {
+    let shorter = JobSettings { timeout_ms: 1, ..settings() };
     given::<JobConfiguration>([])
-        .when(&define(Settings { name: " Checksum ".into(), ..settings() }))
+        .when(&define(JobSettings { name: " Checksum ".into(), ..settings() }))
         .then([defined()])
         .when(&JobConfigurationCommand::Revise(settings()))
         .then_nothing()
@@ -57,27 +57,27 @@ fn lives_once() {
         .when(&define(settings()))
         .then_rejected(|error| *error == JobConfigurationError::AlreadyDefined);
     for command in [JobConfigurationCommand::Revise(settings()), JobConfigurationCommand::Retire] {
-        given::<JobConfiguration>([]).when(&command).then_rejected(|error| *error == JobConfigurationError::Unknown);
+        given::<JobConfiguration>([]).when(&command).then_rejected(|error| *error == JobConfigurationError::NotFound);
     }
 }
 
 #[test]
-fn new_jobs_are_made_from_an_active_one_only() {
-    let unknown = given::<JobConfiguration>([]);
-    assert_eq!(unknown.state().for_new_jobs(), Err(JobConfigurationError::Unknown));
-    assert_eq!(unknown.state().organization(), None);
+fn settings_for_new_job_require_active_configuration() {
+    let absent = given::<JobConfiguration>([]);
+    assert_eq!(absent.state().settings_for_new_job(), Err(JobConfigurationError::NotFound));
+    assert_eq!(absent.state().organization(), None);
     let active = given::<JobConfiguration>([defined()]);
-    assert_eq!(active.state().for_new_jobs(), Ok(&settings()));
+    assert_eq!(active.state().settings_for_new_job(), Ok(&settings()));
     assert_eq!(active.state().organization(), Some(ORGANIZATION));
     let retired = given::<JobConfiguration>([defined(), retired()]);
-    assert_eq!(retired.state().for_new_jobs(), Err(JobConfigurationError::Retired));
+    assert_eq!(retired.state().settings_for_new_job(), Err(JobConfigurationError::Retired));
 }
 
 #[test]
-fn settings_that_can_not_work_are_refused() {
-    let with_command = |command: Vec<String>| Settings { command, ..settings() };
+fn invalid_settings_are_rejected() {
+    let with_command = |command: Vec<String>| JobSettings { command, ..settings() };
     let cases = [
-        (Settings { name: String::new(), ..settings() }, InvalidSettings::Name(InvalidText::Empty)),
+        (JobSettings { name: String::new(), ..settings() }, InvalidSettings::Name(InvalidText::Empty)),
         (with_command(vec![]), InvalidSettings::NoProgram),
         (with_command(vec![String::new(), "a".into()]), InvalidSettings::NoProgram),
         (
@@ -85,14 +85,17 @@ fn settings_that_can_not_work_are_refused() {
             InvalidSettings::TooManyArguments { count: MAX_ARGUMENTS + 1 },
         ),
         (with_command(vec!["a".into(), "b\0".into()]), InvalidSettings::ArgumentHasNul { index: 1 }),
-        (with_command(vec!["a".into(), "b".repeat(MAX_ARGUMENT + 1)]), InvalidSettings::ArgumentTooLong { index: 1 }),
         (
-            with_command(vec!["ä".repeat(MAX_ARGUMENT); MAX_ARGUMENTS]),
-            InvalidSettings::CommandTooLong { bytes: 2 * MAX_ARGUMENT * MAX_ARGUMENTS },
+            with_command(vec!["a".into(), "b".repeat(MAX_ARGUMENT_CHARS + 1)]),
+            InvalidSettings::ArgumentTooLong { index: 1 },
         ),
-        (Settings { timeout_ms: 0, ..settings() }, InvalidSettings::Timeout { timeout_ms: 0 }),
         (
-            Settings { timeout_ms: MAX_TIMEOUT_MS + 1, ..settings() },
+            with_command(vec!["ä".repeat(MAX_ARGUMENT_CHARS); MAX_ARGUMENTS]),
+            InvalidSettings::CommandTooLong { bytes: 2 * MAX_ARGUMENT_CHARS * MAX_ARGUMENTS },
+        ),
+        (JobSettings { timeout_ms: 0, ..settings() }, InvalidSettings::Timeout { timeout_ms: 0 }),
+        (
+            JobSettings { timeout_ms: MAX_TIMEOUT_MS + 1, ..settings() },
             InvalidSettings::Timeout { timeout_ms: MAX_TIMEOUT_MS + 1 },
         ),
     ];
@@ -104,19 +107,19 @@ fn settings_that_can_not_work_are_refused() {
             given::<JobConfiguration>(past).when(&command).then_rejected(|error| *error == expected);
         }
     }
-    let largest = Settings {
+    let largest = JobSettings {
         name: "a".repeat(200),
-        command: vec!["a".repeat(MAX_ARGUMENT); MAX_ARGUMENTS],
+        command: vec!["a".repeat(MAX_ARGUMENT_CHARS); MAX_ARGUMENTS],
         timeout_ms: MAX_TIMEOUT_MS,
     };
-    assert_eq!(largest.checked(), Ok(largest.clone()));
-    let emptiest = Settings { command: vec!["a".into(), String::new()], ..settings() };
-    assert!(emptiest.checked().is_ok(), "an empty argument is one");
+    assert_eq!(largest.validate(), Ok(largest.clone()));
+    let with_empty_argument = JobSettings { command: vec!["a".into(), String::new()], ..settings() };
+    assert!(with_empty_argument.validate().is_ok(), "arguments may be empty");
 }
 
 fn command() -> impl Strategy<Value = JobConfigurationCommand> {
     let settings = ("[ a-b]{0,3}", prop::collection::vec("[ab]{0,2}", 0..3), 0..3_i64)
-        .prop_map(|(name, command, timeout_ms)| Settings { name, command, timeout_ms });
+        .prop_map(|(name, command, timeout_ms)| JobSettings { name, command, timeout_ms });
     prop_oneof![
         settings.clone().prop_map(define),
         settings.prop_map(JobConfigurationCommand::Revise),
@@ -126,7 +129,7 @@ fn command() -> impl Strategy<Value = JobConfigurationCommand> {
 
 proptest! {
     #[test]
-    fn whatever_is_asked_events_are_whole_and_nothing_follows_the_end(
+    fn events_are_valid_and_end_with_retirement(
         commands in prop::collection::vec(command(), 0..30)
     ) {
         let mut configuration = JobConfiguration::default();
@@ -136,8 +139,8 @@ proptest! {
                 configuration.evolve(&event);
                 events.push(event);
             }
-            if let Ok(settings) = configuration.for_new_jobs() {
-                prop_assert_eq!(&settings.checked(), &Ok(settings.clone()));
+            if let Ok(settings) = configuration.settings_for_new_job() {
+                prop_assert_eq!(&settings.validate(), &Ok(settings.clone()));
             }
         }
         for (index, event) in events.iter().enumerate() {

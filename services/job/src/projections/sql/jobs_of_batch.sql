@@ -1,1 +1,0 @@
-select * from jobs where id = any($1)
