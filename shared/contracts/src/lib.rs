@@ -19,8 +19,6 @@
 //! A change that violates these rules requires a new event. The schema of the former event stays in place. In `events!` it moves to
 //! `upcast` or `split`, with a function that converts it into current events.
 
-#![allow(missing_docs, reason = "the crate is internal; fields are documented where their names are not sufficient")]
-
 /// Expands to the text of `schemas/<path>.avsc`.
 macro_rules! schema {
     ($path:literal) => {

@@ -35,6 +35,8 @@
 //! # }
 //! ```
 
+#![warn(missing_docs)]
+
 mod assigned_partition;
 mod bus;
 mod client_log;

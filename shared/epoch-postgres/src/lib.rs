@@ -15,6 +15,8 @@
 //!   that it covers every table that the handler writes.
 //! - [`migrate`] creates and updates the tables and functions.
 
+#![warn(missing_docs)]
+
 mod bus;
 mod database;
 mod delivery;

@@ -11,6 +11,8 @@
 //!
 //! [`EventDelivery`] is the consumers' half: it resolves schemas and retries until the subscription accepts the events.
 
+#![warn(missing_docs)]
+
 mod delivery;
 mod error;
 mod file_registry;

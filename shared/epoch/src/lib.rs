@@ -21,6 +21,8 @@
 //! Epoch itself does no I/O: `epoch-postgres` and `epoch-kafka` implement stores and buses. The guide is in
 //! `docs/epoch`, and examples are in `examples`.
 
+#![warn(missing_docs)]
+
 pub mod aggregate;
 pub mod delivery;
 pub mod event;

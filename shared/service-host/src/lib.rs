@@ -5,7 +5,6 @@
 //! repair a service next to its running processes.
 //!
 //! The HTTP edge is in `http-kit`.
-#![allow(missing_docs, reason = "not published: items whose names say it all need no documentation")]
 
 pub mod buses;
 pub mod cli;

@@ -15,8 +15,7 @@ use contracts::{
     organization::{MemberAdded, OrganizationCreated, OrganizationEvent, Role},
 };
 use epoch::{
-    CommandContext, Position, Version,
-    FastPath,
+    CommandContext, FastPath, Position, Version,
     store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgStore, connect, testkit::TestDatabase};

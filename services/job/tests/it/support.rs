@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 use contracts::file::{FileEvent, FileUploadCompleted, FileUploadStarted};
-use epoch::{Timestamp, FastPath};
+use epoch::{FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use job::JobService;
