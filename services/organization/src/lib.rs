@@ -3,8 +3,8 @@
 //! Membership and storage are an aggregate, since other services follow their events. Users and API keys are plain tables:
 //! nobody else may see them, and a key must stop working the moment it is revoked.
 
-pub mod api;
 pub mod domain;
+pub mod http;
 pub mod projections;
 pub mod sagas;
 mod tables;
@@ -18,7 +18,7 @@ use service_kit::{
 };
 use sqlx::migrate::Migrator;
 
-use crate::{api::Api, domain::Organization, projections::Organizations, sagas::StorageUsage};
+use crate::{domain::Organization, http::Api, projections::Organizations, sagas::StorageUsage};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -43,7 +43,7 @@ impl Service for OrganizationService {
 
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let organizations = Repository::<Organization, _>::new(host.store.clone());
-        let (router, openapi) = api::router(Api::new(host, organizations.clone()));
+        let (router, openapi) = http::router(Api::new(host, organizations.clone()));
         Ok(Assembled {
             router,
             openapi,

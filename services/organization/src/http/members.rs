@@ -13,7 +13,7 @@ use service_kit::{ApiPath, Changed, Command, Problem, Role, changed::etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, failure::Failure, problems::person, require};
+use super::{Api, require, transaction_error::Failure, validation::person};
 use crate::{
     domain::{MemberRole, OrganizationCommand},
     tables::api_keys,

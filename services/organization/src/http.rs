@@ -7,10 +7,10 @@
 
 mod api_keys;
 mod authenticate;
-mod failure;
 mod members;
 mod organizations;
-mod problems;
+mod transaction_error;
+mod validation;
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use self::{failure::Failure, problems::does_not_exist};
+use self::{transaction_error::Failure, validation::does_not_exist};
 use crate::{
     domain::{Organization, OrganizationCommand},
     projections::Organizations,

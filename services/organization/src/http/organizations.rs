@@ -13,9 +13,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    Api,
-    problems::{does_not_exist, name, person},
-    require,
+    Api, require,
+    validation::{does_not_exist, name, person},
 };
 use crate::domain::{MemberRole, OrganizationCommand};
 

@@ -20,8 +20,8 @@ use uuid::Uuid;
 use super::{
     Api,
     organizations::fetched,
-    problems::{name, require_authority},
     require,
+    validation::{name, require_authority},
 };
 use crate::{
     domain::{MemberRole, OrganizationError},
