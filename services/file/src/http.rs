@@ -2,7 +2,7 @@
 
 mod content;
 mod files;
-mod problems;
+mod problem;
 mod tus;
 mod uploads;
 
@@ -14,7 +14,7 @@ use sqlx::PgPool;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use crate::{domain::file::File, receive::Receiver, storage::PartStore};
+use crate::{body_receiver::Receiver, domain::file::File, storage::PartStore};
 
 /// What handlers work with.
 #[derive(Clone, FromRef)]
@@ -49,7 +49,7 @@ impl Api {
         caller.at_least(role)?;
         let loaded = self.files.load(id).await?;
         let is_theirs = loaded.version.get() > 0 && loaded.state.organization == organization;
-        is_theirs.then_some(loaded).ok_or_else(|| problems::no_file(id))
+        is_theirs.then_some(loaded).ok_or_else(|| problem::no_file(id))
     }
 
     /// The same for a file that is there.
@@ -62,7 +62,7 @@ impl Api {
     ) -> Result<Loaded<File>, Problem> {
         let loaded = self.file(caller, organization, role, id).await?;
         if !loaded.state.exists() {
-            return Err(problems::no_file(id));
+            return Err(problem::no_file(id));
         }
         Ok(loaded)
     }

@@ -7,10 +7,10 @@
 //! content is exactly the list of recorded parts. Whoever loses a race deletes their own object; an object that nobody
 //! recorded is nothing, and is [swept](sweep) after a day.
 
-mod api;
+mod body_receiver;
 pub mod domain;
+mod http;
 mod projections;
-mod receive;
 mod sagas;
 pub mod storage;
 pub mod sweep;
@@ -25,7 +25,7 @@ use service_kit::{
 use sqlx::migrate::Migrator;
 
 use crate::{
-    api::Api, domain::file::File, projections::files::FilesProjection, receive::Receiver,
+    body_receiver::Receiver, domain::file::File, http::Api, projections::files::FilesProjection,
     sagas::part_cleanup::PartCleanup, storage::PartStore,
 };
 
@@ -68,7 +68,7 @@ pub fn assemble(host: &Host, parts: &PartStore) -> Assembled {
         parts: parts.clone(),
         receiver: Receiver::new(files.clone(), parts.clone(), host.stop.clone()),
     };
-    let (router, openapi) = api::routes().with_state(api).split_for_parts();
+    let (router, openapi) = http::routes().with_state(api).split_for_parts();
     let swept = parts.clone();
     let sweep: Task = Arc::new(move |stop| Box::pin(sweep::run(files.clone(), swept.clone(), stop)));
     Assembled {

@@ -12,7 +12,7 @@ use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::name::{BadContentType, BadName, content_type, file_name};
+use super::validation::{BadContentType, BadName, content_type, file_name};
 
 /// The largest file: 5 TiB.
 pub const MAX_BYTES: u64 = 5 << 40;

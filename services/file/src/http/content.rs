@@ -15,7 +15,7 @@ use epoch::cache::Loaded;
 use service_kit::{ApiPath, Caller, Problem, Role};
 use uuid::Uuid;
 
-use super::{Api, problems};
+use super::{Api, problem};
 use crate::domain::{
     file::Status,
     range::{Wanted, slices, wanted},
@@ -45,7 +45,7 @@ pub(super) async fn read(
 ) -> Result<Response, Problem> {
     let Loaded { state: file, .. } = api.existing_file(&caller, organization, Role::Viewer, id).await?;
     if file.status != Status::Complete {
-        return Err(problems::no_file(id));
+        return Err(problem::no_file(id));
     }
     let length = file.received;
     // A file never changes, so its id is all that tells contents apart.

@@ -19,7 +19,7 @@ use service_kit::{
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, problems};
+use super::{Api, problem};
 use crate::{
     domain::file::FileCommand,
     projections::files::{self, FileRow, FileStatus, SUBSCRIPTION},
@@ -131,7 +131,7 @@ pub(super) async fn read(
     if let Some(wanted) = min.version() {
         wait_for(&api, file, wanted).await?;
     }
-    let row = files::find(&api.pool, organization, file).await?.ok_or_else(|| problems::no_file(file))?;
+    let row = files::find(&api.pool, organization, file).await?.ok_or_else(|| problem::no_file(file))?;
     let etag = format!("\"{}\"", row.version);
     Ok(([(header::ETAG, etag)], Json(FileView::from(row))).into_response())
 }

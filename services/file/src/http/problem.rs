@@ -3,7 +3,7 @@
 use service_kit::{IntoProblem, Problem};
 use uuid::Uuid;
 
-use crate::{domain::file::FileError, receive::ReceiveError};
+use crate::{body_receiver::ReceiveError, domain::file::FileError};
 
 /// 404.
 pub(crate) fn no_file(id: Uuid) -> Problem {

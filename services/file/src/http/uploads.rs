@@ -21,8 +21,8 @@ use super::{
     tus::{self, Metadata, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET},
 };
 use crate::{
+    body_receiver::{Received, Target},
     domain::file::{File, FileCommand, FileError, MAX_BYTES, StartUpload},
-    receive::{Received, Target},
 };
 
 /// The type of a file whose uploader said none.

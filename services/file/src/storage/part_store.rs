@@ -3,9 +3,7 @@
 //! The problem: bytes are too large for events and for memory, and a crash may come between any two of them.
 //!
 //! The invariant: a part object is written once, under `parts/<file>/<part>`, is there whole and durably or not at all, and
-//! never changes; neither writing nor reading holds more than one [write](writer) in memory.
-
-mod writer;
+//! never changes; neither writing nor reading holds more than one [write](super::part_writer) in memory.
 
 use std::{
     io,
@@ -21,7 +19,7 @@ use object_store::{
 };
 use uuid::Uuid;
 
-pub use self::writer::{PartWriter, StoredPart};
+use super::part_writer::PartWriter;
 use crate::domain::range::Slice;
 
 /// Names the directory for data.

@@ -12,7 +12,7 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, path::Path};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::StorageError;
+use super::part_store::StorageError;
 
 /// How much is written at once: the least that S3 takes in the middle of an object.
 const WRITE_BYTES: usize = 5 * 1024 * 1024;

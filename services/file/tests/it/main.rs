@@ -4,9 +4,9 @@
 mod aggregate;
 mod bad_input;
 mod connection;
-mod content;
+mod deletion;
+mod download;
 mod files;
-mod removal;
 mod storage;
 mod support;
 mod uploads;
