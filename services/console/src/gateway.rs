@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderValue};
 use service_kit::{Secrets, telemetry};
 
-use crate::{Settings, Upstreams, auth::Authenticator, openapi::Documents, status::Statuses};
+use crate::{Settings, Upstreams, authenticator::Authenticator, openapi::Documents, service_status::Statuses};
 
 /// The door, as its routes see it.
 pub(crate) struct Door {

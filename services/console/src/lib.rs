@@ -8,15 +8,15 @@
 //! seen by the service it was meant for. `/internal` has no route, so it can't be reached from here.
 
 mod admin_key;
-mod auth;
+mod authenticator;
 mod docs;
-mod door;
+mod gateway;
 mod headers;
-mod limit;
 mod openapi;
 mod page;
+mod request_limit;
 mod routes;
-mod status;
+mod service_status;
 mod upstream;
 
 use axum::Router;
@@ -59,9 +59,9 @@ impl Console {
     /// [`serve_until_stopped`](service_kit::cli::serve_until_stopped) does).
     pub fn router(settings: Settings) -> Router {
         let max_open_requests = settings.max_open_requests;
-        let door = door::Door::new(settings);
+        let door = gateway::Door::new(settings);
         let router =
             routes::routes().merge(page::routes()).merge(openapi::routes()).with_state(door).merge(docs::routes());
-        limit::open_requests(router, max_open_requests)
+        request_limit::open_requests(router, max_open_requests)
     }
 }

@@ -27,7 +27,7 @@ use serde_json::Value;
 use service_kit::{Secrets, server};
 
 use self::merge::merged;
-use crate::{Upstream, UpstreamError, Upstreams, door::Door, upstream::chain};
+use crate::{Upstream, UpstreamError, Upstreams, gateway::Door, upstream::chain};
 
 /// Where it is.
 pub(crate) const PATH: &str = "/api/v1/openapi.json";

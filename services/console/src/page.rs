@@ -18,9 +18,9 @@ use service_kit::{html::Escaped, server};
 
 use crate::{
     docs,
-    door::Door,
+    gateway::Door,
     openapi,
-    status::{ServiceStatus, State as ServiceState},
+    service_status::{ServiceStatus, State as ServiceState},
 };
 
 const STYLESHEET_PATH: &str = "/assets/console.css";
@@ -151,7 +151,7 @@ fn definitions(pairs: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::render;
-    use crate::status::{Part, ServiceStatus, State};
+    use crate::service_status::{Part, ServiceStatus, State};
 
     #[test]
     fn says_in_words_how_each_service_is() {

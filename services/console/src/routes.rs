@@ -20,7 +20,7 @@ use service_kit::{Caller, Problem, server};
 
 use crate::{
     Upstream, Upstreams,
-    door::{Door, continue_trace},
+    gateway::{Door, continue_trace},
     headers::{clean_request, clean_response},
 };
 

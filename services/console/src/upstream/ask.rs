@@ -7,7 +7,7 @@ use bytes::Bytes;
 use service_kit::{Caller, Secrets};
 
 use super::{Upstream, UpstreamError};
-use crate::door::continue_trace;
+use crate::gateway::continue_trace;
 
 impl Upstream {
     /// Asks the service as the platform's console, and reads the whole answer.

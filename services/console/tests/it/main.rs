@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod auth;
+mod authentication;
 mod documents;
 mod faults;
+mod forwarding;
 mod limits;
 mod page;
-mod passing;
 mod streaming;
 mod support;
