@@ -1,11 +1,14 @@
-//! Organizations: who belongs to one, what they may do, how they show who they are, and how much it stores.
+//! The organization service: organizations, their members and roles, API keys, and the storage total.
 //!
-//! Membership and storage are an aggregate, since other services follow their events. Users and API keys are plain tables:
-//! nobody else may see them, and a key must stop working the moment it is revoked.
+//! Members and the storage total are an aggregate, because other services consume its events. Users and API keys are plain
+//! tables: no other service may read them, and a revocation takes effect at once instead of through a projection.
+
+#![allow(missing_docs, reason = "not published: items whose names say it all need no documentation")]
 
 pub mod domain;
 pub mod http;
 pub mod projections;
+mod queries;
 pub mod sagas;
 mod tables;
 
@@ -18,7 +21,7 @@ use service_kit::{
 };
 use sqlx::migrate::Migrator;
 
-use crate::{domain::Organization, http::Api, projections::Organizations, sagas::StorageUsage};
+use crate::{domain::Organization, http::HttpState, projections::Organizations, sagas::StorageUsage};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -43,7 +46,7 @@ impl Service for OrganizationService {
 
     fn assemble(host: &Host) -> Result<Assembled, ServiceError> {
         let organizations = Repository::<Organization, _>::new(host.store.clone());
-        let (router, openapi) = http::router(Api::new(host, organizations.clone()));
+        let (router, openapi) = http::router(HttpState::new(host, organizations.clone()));
         Ok(Assembled {
             router,
             openapi,

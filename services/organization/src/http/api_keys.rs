@@ -1,9 +1,8 @@
-//! `/api/v1/organizations/{organization}/api-keys`
+//! `/api/v1/organizations/{org}/api-keys`
 //!
-//! The problem: a key is shown once, and the answer that shows it may be lost on its way.
-//!
-//! The invariant: a key's id is the id of the command that makes it, and its text follows from the id. The same request again
-//! shows the same key; another one under the same `Idempotency-Key` is refused.
+//! A key's text is returned once, and that response may be lost. Therefore the id of a key is the id of the command that
+//! creates it, and the text follows from the id. A repeated request returns the same key; a different request under the same
+//! `Idempotency-Key` is rejected.
 
 use axum::{
     Json,
@@ -18,23 +17,26 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    Api,
-    organizations::fetched,
-    require,
-    validation::{name, require_authority},
+    access::{require, require_authority},
+    organizations::row_limit,
+    parameters::{ApiKeyPath, OrganizationPath, RequiredIdempotencyKey},
+    problem::{AccessProblems, JsonCommandProblems},
+    state::HttpState,
+    validation::parse_name,
 };
 use crate::{
     domain::{MemberRole, OrganizationError},
     tables::api_keys::{self, ApiKeyRow, NewApiKey},
 };
 
-/// A key to be.
+/// Request to create an API key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CreateApiKey {
-    /// What it is for: 1 to 200 characters.
+pub(super) struct CreateApiKeyRequest {
+    /// Purpose of the key, 1 to 200 characters.
+    #[schema(example = "CI")]
     name: String,
-    /// What it may do; not above the caller's own role.
+    /// Role of the key, at most the caller's own role. Default: `member`.
     #[serde(default = "default_role")]
     #[schema(default = "member")]
     role: MemberRole,
@@ -44,39 +46,44 @@ fn default_role() -> MemberRole {
     MemberRole::Member
 }
 
-/// A key that was made. This is the only answer that shows it.
+/// New API key with its text. No later response contains the text.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ApiKeyCreated {
-    /// Names it; not secret.
+pub(super) struct CreatedApiKeyResponse {
+    /// API key id; not secret.
     id: Uuid,
-    /// The key in full.
+    /// Text of the key, for `Authorization: Bearer <key>`.
     key: String,
-    /// What it is for.
+    /// Purpose of the key.
+    #[schema(example = "CI")]
     name: String,
-    /// What it may do.
+    /// Role of the key.
     role: MemberRole,
-    /// When it was made (RFC 3339, UTC).
+    /// Time of creation (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     created_at: String,
 }
 
-/// A key in a list.
+/// API key without its text.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ApiKeyView {
-    /// Names it.
+pub(super) struct ApiKeyResponse {
+    /// API key id.
     id: Uuid,
-    /// What it is for.
+    /// Purpose of the key.
+    #[schema(example = "CI")]
     name: String,
-    /// What it may do.
+    /// Role of the key.
     role: MemberRole,
-    /// Whom it acts for; null when no person made it.
+    /// User that the key acts for; null for a key that the operator or another key created.
     user_id: Option<Uuid>,
-    /// When it was made (RFC 3339, UTC).
+    /// Time of creation (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     created_at: String,
-    /// When it was revoked; null while it is valid.
+    /// Time of revocation (RFC 3339, UTC); null for a valid key.
+    #[schema(format = DateTime, example = "2026-02-28T12:00:00.000Z")]
     revoked_at: Option<String>,
 }
 
-impl From<ApiKeyRow> for ApiKeyView {
+impl From<ApiKeyRow> for ApiKeyResponse {
     fn from(row: ApiKeyRow) -> Self {
         Self {
             id: row.id,
@@ -89,93 +96,116 @@ impl From<ApiKeyRow> for ApiKeyView {
     }
 }
 
-/// Makes a key. For admins.
+/// Create an API key.
+///
+/// Returns the text of the key in this response only. The key acts for the calling user, and is revoked when that user is
+/// removed from the organization. Requires the role `admin`.
 #[utoipa::path(
-    post, path = "/api/v1/organizations/{organization}/api-keys", tag = "api-keys", operation_id = "createApiKey",
-    params(("organization" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = CreateApiKey,
-    responses((status = 201, body = ApiKeyCreated), (status = 403, body = Problem), (status = 422, body = Problem))
+    post, path = "/api/v1/organizations/{org}/api-keys", tag = "api-keys",
+    params(OrganizationPath, RequiredIdempotencyKey), request_body = CreateApiKeyRequest,
+    responses(
+        (status = 201, description = "The key was created.", body = CreatedApiKeyResponse, headers(
+            ("Location" = String, description = "Path of the key."),
+            ("Cache-Control" = String, description = "Always `no-store`."),
+        )),
+        AccessProblems, JsonCommandProblems,
+    )
 )]
-pub(crate) async fn create(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    command: Command<CreateApiKey>,
+pub(super) async fn create_api_key(
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
+    command: Command<CreateApiKeyRequest>,
 ) -> Result<Response, Problem> {
-    require(&command.caller, organization, Role::Admin)?;
+    require(&command.caller, org, Role::Admin)?;
     let role = command.body.role;
     require_authority(role, MemberRole::authority_of(command.caller.role))?;
-    let name = name(&command.body.name, "/name")?;
-    api.require_exists(organization).await?;
+    let name = parse_name(&command.body.name, "/name")?;
+    state.require_exists(org).await?;
 
     let id = command.context.command_id;
     let fingerprint = command.context.idempotency.map(|request| request.fingerprint).unwrap_or_default();
-    let key = ApiKey::issue(id, &api.secrets);
+    let key = ApiKey::issue(id, &state.secrets);
     let new = NewApiKey {
         id,
-        organization_id: organization,
-        user_id: acts_for(&command.caller),
+        organization_id: org,
+        user_id: key_owner(&command.caller),
         name: &name,
         role,
         sha256: key.digest(),
         fingerprint: &fingerprint,
         created_at: command.context.occurred_at,
     };
-    api_keys::insert(api.pool(), &new).await?;
-    let stored = api_keys::find(api.pool(), organization, id).await?.filter(|row| row.fingerprint == fingerprint);
+    api_keys::insert(state.pool(), &new).await?;
+    let stored = api_keys::find(state.pool(), org, id).await?.filter(|row| row.fingerprint == fingerprint);
     let Some(stored) = stored else {
         return Err(ExecuteError::<OrganizationError>::CommandReused { command_id: id }.into());
     };
-    let location = format!("/api/v1/organizations/{organization}/api-keys/{id}");
-    let created = ApiKeyCreated {
+    let location = format!("/api/v1/organizations/{org}/api-keys/{id}");
+    let created = CreatedApiKeyResponse {
         id,
         key: key.reveal(),
         name: stored.name,
         role: stored.role,
         created_at: Timestamp::from_millis(stored.created_at).to_string(),
     };
-    // Nobody on the way may keep it.
+    // No cache may store the key.
     let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
     Ok((StatusCode::CREATED, headers, Json(created)).into_response())
 }
 
-/// A key acts for the person who made it, but never for somebody of the platform.
-fn acts_for(caller: &Caller) -> Option<Uuid> {
+/// Returns the user that a new key acts for: the calling user, but never an operator.
+fn key_owner(caller: &Caller) -> Option<Uuid> {
     caller.user_id.filter(|_| caller.role < Role::Operator)
 }
 
-/// Lists keys, newest first, without their secrets. For admins.
+/// List API keys.
+///
+/// Returns valid and revoked keys without their texts, newest first. Requires the role `admin`.
 #[utoipa::path(
-    get, path = "/api/v1/organizations/{organization}/api-keys", tag = "api-keys", operation_id = "listApiKeys",
-    params(("organization" = Uuid, Path), PageQuery), responses((status = 200, body = Page<ApiKeyView>))
+    get, path = "/api/v1/organizations/{org}/api-keys", tag = "api-keys", params(OrganizationPath, PageQuery),
+    responses(
+        (status = 200, description = "One page of API keys.", body = Page<ApiKeyResponse>),
+        (status = 400, description = "The organization id, `limit` or `cursor` is invalid.",
+            body = Problem, content_type = "application/problem+json"),
+        AccessProblems,
+    )
 )]
-pub(crate) async fn list(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
+pub(super) async fn list_api_keys(
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
     caller: Caller,
     ApiQuery(page): ApiQuery<PageQuery>,
-) -> Result<Json<Page<ApiKeyView>>, Problem> {
-    require(&caller, organization, Role::Admin)?;
+) -> Result<Json<Page<ApiKeyResponse>>, Problem> {
+    require(&caller, org, Role::Admin)?;
     let limit = page.limit()?;
     let before = page.after::<(i64, Uuid)>()?.unwrap_or((i64::MAX, Uuid::max()));
-    api.require_exists(organization).await?;
-    let rows = api_keys::list(api.pool(), organization, before, fetched(limit)).await?;
-    Ok(Json(Page::of(rows, limit, |row| (row.created_at, row.id))?.map(ApiKeyView::from)))
+    state.require_exists(org).await?;
+    let rows = api_keys::list(state.pool(), org, before, row_limit(limit)).await?;
+    Ok(Json(Page::of(rows, limit, |row| (row.created_at, row.id))?.map(ApiKeyResponse::from)))
 }
 
-/// Revokes a key, at once and for good. For admins.
+/// Revoke an API key.
+///
+/// Revokes a key permanently. The gateway may accept it for up to 5 more seconds. Revoking a revoked key changes nothing. The
+/// key's role must be at most the caller's own. Requires the role `admin`.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{organization}/api-keys/{key}", tag = "api-keys",
-    operation_id = "revokeApiKey", params(("organization" = Uuid, Path), ("key" = Uuid, Path)),
-    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem))
+    delete, path = "/api/v1/organizations/{org}/api-keys/{key}", tag = "api-keys", params(ApiKeyPath),
+    responses(
+        (status = 204, description = "The key is revoked."),
+        (status = 400, description = "An id is malformed.",
+            body = Problem, content_type = "application/problem+json"),
+        AccessProblems,
+    )
 )]
-pub(crate) async fn revoke(
-    State(api): State<Api>,
-    ApiPath((organization, id)): ApiPath<(Uuid, Uuid)>,
+pub(super) async fn revoke_api_key(
+    State(state): State<HttpState>,
+    ApiPath(ApiKeyPath { org, key: id }): ApiPath<ApiKeyPath>,
     caller: Caller,
 ) -> Result<StatusCode, Problem> {
-    require(&caller, organization, Role::Admin)?;
-    let key = api_keys::find(api.pool(), organization, id).await?;
+    require(&caller, org, Role::Admin)?;
+    let key = api_keys::find(state.pool(), org, id).await?;
     let key = key.ok_or_else(|| Problem::not_found(format!("API key {id} does not exist")))?;
     require_authority(key.role, MemberRole::authority_of(caller.role))?;
-    api_keys::revoke(api.pool(), organization, id, Timestamp::now()).await?;
+    api_keys::revoke(state.pool(), org, id, Timestamp::now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,48 +1,49 @@
-//! `/internal/v1/organization/authenticate`: the door asks whom a key stands for.
+//! `/internal/v1/organization/authenticate`: lookup of an API key for the gateway.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use service_kit::{ApiJson, Caller, Problem, Role};
 use uuid::Uuid;
 
-use super::Api;
+use super::state::HttpState;
 use crate::{domain::MemberRole, tables::api_keys};
 
-/// A key that somebody has shown.
+/// Digest of a presented API key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Authenticate {
-    /// The SHA-256 of the key's text: 64 hexadecimal digits.
+pub(super) struct AuthenticateRequest {
+    /// SHA-256 of the key's text, as 64 hexadecimal digits.
     key_sha256: String,
 }
 
-/// Whom the key stands for.
+/// Identity and role of a valid API key.
 #[derive(Debug, Serialize)]
-pub(crate) struct Authenticated {
+pub(super) struct AuthenticateResponse {
     organization: Uuid,
     key_id: Uuid,
     user_id: Option<Uuid>,
     role: MemberRole,
 }
 
-/// Says whom a key stands for; 404 when it is unknown or revoked. Changes nothing, so it needs no `Idempotency-Key`.
-pub(crate) async fn authenticate(
-    State(api): State<Api>,
+/// Returns the identity of a valid key, or 404 for an unknown or revoked key. Changes nothing, so a retry needs no
+/// `Idempotency-Key`.
+pub(super) async fn authenticate(
+    State(state): State<HttpState>,
     caller: Caller,
-    ApiJson(shown): ApiJson<Authenticate>,
-) -> Result<Json<Authenticated>, Problem> {
+    ApiJson(request): ApiJson<AuthenticateRequest>,
+) -> Result<Json<AuthenticateResponse>, Problem> {
     caller.at_least(Role::Service)?;
     let mut sha256 = [0; 32];
-    hex::decode_to_slice(&shown.key_sha256, &mut sha256).map_err(|_| {
+    hex::decode_to_slice(&request.key_sha256, &mut sha256).map_err(|_| {
         let detail = "key_sha256 must be 64 hexadecimal digits";
         Problem::unprocessable(detail).at("/key_sha256", detail)
     })?;
-    let found = api_keys::authenticate(api.pool(), &sha256).await?;
-    let found = found.ok_or_else(|| Problem::not_found("no valid key has this SHA-256"))?;
-    Ok(Json(Authenticated {
-        organization: found.organization_id,
-        key_id: found.id,
-        user_id: found.user_id,
-        role: found.role,
+    let identity = api_keys::find_valid_by_digest(state.pool(), &sha256).await?;
+    let identity = identity.ok_or_else(|| Problem::not_found("no valid key has this SHA-256"))?;
+    Ok(Json(AuthenticateResponse {
+        organization: identity.organization_id,
+        key_id: identity.id,
+        user_id: identity.user_id,
+        role: identity.role,
     }))
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/organizations/{organization}/members`
+//! `/api/v1/organizations/{org}/members`
 
 use axum::{
     Json,
@@ -13,111 +13,158 @@ use service_kit::{ApiPath, Changed, Command, Problem, Role, changed::etag};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Api, require, transaction_error::Failure, validation::person};
+use super::{
+    access::require,
+    parameters::{IfMatch, MemberPath, OptionalIdempotencyKey, OrganizationPath, RequiredIdempotencyKey},
+    problem::{AccessProblems, JsonCommandProblems},
+    state::HttpState,
+    transaction_error::TransactionError,
+    validation::parse_person,
+};
 use crate::{
     domain::{MemberRole, OrganizationCommand},
     tables::api_keys,
 };
 
-/// A member to be; an e-mail address that is known is the user it belongs to.
+/// Request to add a member. An e-mail address that is already registered refers to the existing user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct AddMember {
-    /// The e-mail address.
+pub(super) struct AddMemberRequest {
+    /// E-mail address; upper and lower case are the same address.
+    #[schema(example = "bob@example.org")]
     email: String,
-    /// The person's name, 1 to 200 characters; a user who is known keeps theirs.
+    /// Name of the person, 1 to 200 characters. An existing user keeps the registered name.
+    #[schema(example = "Bob Smith")]
     name: String,
-    /// What the member may do; not above the caller's own role.
+    /// Role of the member, at most the caller's own role.
     role: MemberRole,
 }
 
-/// What to change about a member.
+/// Request to change a member's role.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ChangeMember {
-    /// What the member may do from now on; not above the caller's own role.
+pub(super) struct ChangeMemberRoleRequest {
+    /// New role of the member, at most the caller's own role.
     role: MemberRole,
 }
 
-/// A member who was added.
+/// Result of adding a member.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MemberAdded {
-    /// The organization.
+pub(super) struct AddedMemberResponse {
+    /// Organization id.
     id: Uuid,
-    /// The user.
+    /// User id of the member.
     user_id: Uuid,
-    /// The organization's version after it.
-    #[schema(value_type = u64)]
+    /// Version of the organization after the change.
+    #[schema(value_type = u64, example = 8)]
     version: Version,
 }
 
-/// Adds a member, who becomes a user if they aren't one. For admins.
+/// Add a member.
+///
+/// Adds a person to the organization, and registers the person as a user if the e-mail address is new. An organization has at
+/// most 1,000 members. Requires the role `admin`.
 #[utoipa::path(
-    post, path = "/api/v1/organizations/{organization}/members", tag = "members", operation_id = "addMember",
-    params(("organization" = Uuid, Path), ("Idempotency-Key" = String, Header)), request_body = AddMember,
-    responses((status = 201, body = MemberAdded), (status = 403, body = Problem), (status = 409, body = Problem))
+    post, path = "/api/v1/organizations/{org}/members", tag = "members",
+    params(OrganizationPath, RequiredIdempotencyKey, IfMatch), request_body = AddMemberRequest,
+    responses(
+        (status = 201, description = "The member was added.", body = AddedMemberResponse, headers(
+            ("Location" = String, description = "Path of the member."),
+            ("ETag" = String, description = "Version of the organization."),
+        )),
+        (status = 409, description = "The person is already a member, or the organization is full.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The organization is not at the version of `If-Match`.",
+            body = Problem, content_type = "application/problem+json"),
+        AccessProblems, JsonCommandProblems,
+    )
 )]
-pub(crate) async fn add(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    command: Command<AddMember>,
+pub(super) async fn add_member(
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
+    command: Command<AddMemberRequest>,
 ) -> Result<Response, Problem> {
-    require(&command.caller, organization, Role::Admin)?;
-    let AddMember { email, name, role } = command.body;
-    let person = person(&email, &name, "")?;
+    require(&command.caller, org, Role::Admin)?;
+    let AddMemberRequest { email, name, role } = command.body;
+    let person = parse_person(&email, &name, "")?;
     let authority = MemberRole::authority_of(command.caller.role);
     let add = move |user_id| OrganizationCommand::AddMember { user_id, role, authority };
-    let context = command.context.for_tenant(organization);
-    let (user_id, Executed { version, .. }) = api.execute_for_person(organization, person, context, add).await?;
-    let location = format!("/api/v1/organizations/{organization}/members/{user_id}");
+    let context = command.context.for_tenant(org);
+    let (user_id, Executed { version, .. }) = state.execute_for_person(org, person, context, add).await?;
+    let location = format!("/api/v1/organizations/{org}/members/{user_id}");
     let headers = [(header::LOCATION, location), (header::ETAG, etag(version))];
-    Ok((StatusCode::CREATED, headers, Json(MemberAdded { id: organization, user_id, version })).into_response())
+    Ok((StatusCode::CREATED, headers, Json(AddedMemberResponse { id: org, user_id, version })).into_response())
 }
 
-/// Gives a member another role. For admins.
+/// Change a member's role.
+///
+/// Both the present and the new role must be at most the caller's own. The last owner keeps the role. Requires the role
+/// `admin`.
 #[utoipa::path(
-    patch, path = "/api/v1/organizations/{organization}/members/{user}", tag = "members",
-    operation_id = "changeMember", params(("organization" = Uuid, Path), ("user" = Uuid, Path)),
-    request_body = ChangeMember,
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem))
+    patch, path = "/api/v1/organizations/{org}/members/{user}", tag = "members",
+    params(MemberPath, IfMatch, OptionalIdempotencyKey), request_body = ChangeMemberRoleRequest,
+    responses(
+        (status = 200, description = "The member has the role.", body = Changed, headers(
+            ("ETag" = String, description = "Version of the organization."),
+        )),
+        (status = 409, description = "The member is the last owner.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The organization is not at the version of `If-Match`.",
+            body = Problem, content_type = "application/problem+json"),
+        AccessProblems, JsonCommandProblems,
+    )
 )]
-pub(crate) async fn change_role(
-    State(api): State<Api>,
-    ApiPath((organization, user_id)): ApiPath<(Uuid, Uuid)>,
-    command: Command<ChangeMember>,
+pub(super) async fn change_member_role(
+    State(state): State<HttpState>,
+    ApiPath(MemberPath { org, user }): ApiPath<MemberPath>,
+    command: Command<ChangeMemberRoleRequest>,
 ) -> Result<Changed, Problem> {
-    require(&command.caller, organization, Role::Admin)?;
+    require(&command.caller, org, Role::Admin)?;
     let authority = MemberRole::authority_of(command.caller.role);
-    let change = OrganizationCommand::ChangeMemberRole { user_id, role: command.body.role, authority };
-    let context = command.context.for_tenant(organization);
-    Ok(api.organizations.execute(organization, &change, &context).await?.into())
+    let change = OrganizationCommand::ChangeMemberRole { user_id: user, role: command.body.role, authority };
+    let context = command.context.for_tenant(org);
+    Ok(state.organizations.execute(org, &change, &context).await?.into())
 }
 
-/// Removes a member and revokes the keys that act for them. For admins.
+/// Remove a member.
+///
+/// Removes a member and revokes all API keys that act for the member in this organization. The member's role must be at most
+/// the caller's own. The last owner stays. Requires the role `admin`.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{organization}/members/{user}", tag = "members",
-    operation_id = "removeMember", params(("organization" = Uuid, Path), ("user" = Uuid, Path)),
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 409, body = Problem))
+    delete, path = "/api/v1/organizations/{org}/members/{user}", tag = "members",
+    params(MemberPath, IfMatch, OptionalIdempotencyKey),
+    responses(
+        (status = 200, description = "The member was removed.", body = Changed, headers(
+            ("ETag" = String, description = "Version of the organization."),
+        )),
+        (status = 400, description = "An id or a header is malformed.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The member is the last owner.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The organization is not at the version of `If-Match`.",
+            body = Problem, content_type = "application/problem+json"),
+        AccessProblems,
+    )
 )]
-pub(crate) async fn remove(
-    State(api): State<Api>,
-    ApiPath((organization, user_id)): ApiPath<(Uuid, Uuid)>,
+pub(super) async fn remove_member(
+    State(state): State<HttpState>,
+    ApiPath(MemberPath { org, user }): ApiPath<MemberPath>,
     command: Command<()>,
 ) -> Result<Changed, Problem> {
-    require(&command.caller, organization, Role::Admin)?;
+    require(&command.caller, org, Role::Admin)?;
     let authority = MemberRole::authority_of(command.caller.role);
-    let context = command.context.for_tenant(organization);
-    let organizations = api.organizations.clone();
-    let removed = api.store.transaction(move |tx| {
+    let context = command.context.for_tenant(org);
+    let organizations = state.organizations.clone();
+    let removed = state.store.transaction(move |tx| {
         let (organizations, context) = (organizations.clone(), context.clone());
         async move {
-            let remove = OrganizationCommand::RemoveMember { user_id, authority };
-            let executed = tx.execute(&organizations, organization, &remove, &context).await?;
-            // A command that comes again must not revoke keys that the user has got since, as a member once more.
+            let remove = OrganizationCommand::RemoveMember { user_id: user, authority };
+            let executed = tx.execute(&organizations, org, &remove, &context).await?;
+            // The user may be a member again by now, with new keys. A repeated command must not revoke these.
             if !executed.repeated {
-                api_keys::revoke_of_user(tx.connection(), organization, user_id, context.occurred_at).await?;
+                api_keys::revoke_of_user(tx.connection(), org, user, context.occurred_at).await?;
             }
-            Ok::<_, Failure>(executed)
+            Ok::<_, TransactionError>(executed)
         }
         .boxed()
     });

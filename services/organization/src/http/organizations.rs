@@ -1,110 +1,102 @@
 //! `/api/v1/organizations`
 
-use std::collections::BTreeMap;
-
 use axum::{Json, extract::State, http::header};
 use epoch::{Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use service_kit::{
     ApiPath, ApiQuery, Caller, Changed, Command, Page, PageQuery, Problem, Role, changed::etag, min_version::MinVersion,
 };
-use sqlx::{FromRow, PgPool, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    Api, require,
-    validation::{does_not_exist, name, person},
+    access::require,
+    parameters::{IfMatch, OptionalIdempotencyKey, OrganizationPath, RequiredIdempotencyKey},
+    problem::{AccessProblems, JsonCommandProblems, organization_not_found},
+    state::HttpState,
+    validation::{parse_name, parse_person},
 };
-use crate::domain::{MemberRole, OrganizationCommand};
+use crate::{
+    domain::{MemberRole, OrganizationCommand},
+    queries::organizations::{self, MemberRow, OrganizationRow},
+};
 
-/// One statement, so that the members are those of the version.
-const READ: &str = "select o.id, o.name, o.storage_bytes, o.created_at, o.version, \
-     m.user_id, m.role, u.email, u.name as user_name from organizations o \
-     left join (members m join users u on u.id = m.user_id) on m.organization_id = o.id \
-     where o.id = $1";
-
-const LIST: &str = "select id, name, storage_bytes, created_at, version from organizations \
-     where id < $1 order by id desc limit $2";
-
-const LIST_OWN: &str = "select id, name, storage_bytes, created_at, version from organizations \
-     where id < $1 and id = $3 limit $2";
-
-/// An organization to be.
+/// Request to create an organization.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CreateOrganization {
-    /// What people call it: 1 to 200 characters.
+pub(super) struct CreateOrganizationRequest {
+    /// Display name, 1 to 200 characters.
+    #[schema(example = "Acme")]
     name: String,
-    /// Its first member.
-    owner: Owner,
+    /// First member, with the role `owner`.
+    owner: OwnerRequest,
 }
 
-/// The first owner of an organization; an e-mail address that is known is the user it belongs to.
+/// First owner of an organization. An e-mail address that is already registered refers to the existing user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Owner {
-    /// The e-mail address.
+pub(super) struct OwnerRequest {
+    /// E-mail address; upper and lower case are the same address.
+    #[schema(example = "ada@example.org")]
     email: String,
-    /// The person's name: 1 to 200 characters.
+    /// Name of the person, 1 to 200 characters. An existing user keeps the registered name.
+    #[schema(example = "Ada Lovelace")]
     name: String,
 }
 
-/// What to change about an organization.
+/// Request to rename an organization.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RenameOrganization {
-    /// The new name: 1 to 200 characters.
+pub(super) struct RenameOrganizationRequest {
+    /// New display name, 1 to 200 characters.
+    #[schema(example = "Acme & Daughters")]
     name: String,
 }
 
-/// An organization in a list.
+/// Organization without its members.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OrganizationSummary {
-    /// Names it.
+pub(super) struct OrganizationSummaryResponse {
+    /// Organization id.
     id: Uuid,
-    /// What people call it.
+    /// Display name.
+    #[schema(example = "Acme")]
     name: String,
-    /// What it stores, in bytes.
+    /// Stored bytes of all files, including unfinished uploads.
+    #[schema(example = 1_048_576)]
     storage_bytes: i64,
-    /// When it was created (RFC 3339, UTC).
+    /// Time of creation (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     created_at: String,
-    /// Its version.
+    /// Version of the organization; also the `ETag` of a read.
+    #[schema(example = 7)]
     version: i64,
 }
 
-/// An organization.
+/// Organization with its members.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OrganizationView {
+pub(super) struct OrganizationResponse {
     #[serde(flatten)]
-    summary: OrganizationSummary,
-    /// Its members, by user id.
-    members: Vec<MemberView>,
+    summary: OrganizationSummaryResponse,
+    /// Members, ordered by user id.
+    members: Vec<MemberResponse>,
 }
 
-/// A member of an organization.
+/// Member of an organization.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MemberView {
-    /// The user.
+pub(super) struct MemberResponse {
+    /// User id.
     user_id: Uuid,
-    /// The e-mail address.
+    /// E-mail address, as first registered.
+    #[schema(example = "ada@example.org")]
     email: String,
-    /// The person's name.
+    /// Name of the person.
+    #[schema(example = "Ada Lovelace")]
     name: String,
-    /// What the member may do.
+    /// Role in the organization.
     role: MemberRole,
 }
 
-#[derive(FromRow)]
-struct OrganizationRow {
-    id: Uuid,
-    name: String,
-    storage_bytes: i64,
-    created_at: i64,
-    version: i64,
-}
-
-impl From<OrganizationRow> for OrganizationSummary {
+impl From<OrganizationRow> for OrganizationSummaryResponse {
     fn from(row: OrganizationRow) -> Self {
         Self {
             id: row.id,
@@ -116,96 +108,139 @@ impl From<OrganizationRow> for OrganizationSummary {
     }
 }
 
-/// Creates an organization with its first owner. For operators.
+impl From<MemberRow> for MemberResponse {
+    fn from(row: MemberRow) -> Self {
+        Self { user_id: row.user_id, email: row.email, name: row.name, role: row.role }
+    }
+}
+
+/// Create an organization.
+///
+/// Creates an organization with its first owner. The owner is registered as a user if the e-mail address is new. Requires the
+/// operator's key.
 #[utoipa::path(
-    post, path = "/api/v1/organizations", tag = "organizations", operation_id = "createOrganization",
-    params(("Idempotency-Key" = String, Header)), request_body = CreateOrganization,
-    responses((status = 201, body = Changed), (status = 422, body = Problem))
+    post, path = "/api/v1/organizations", tag = "organizations",
+    params(RequiredIdempotencyKey), request_body = CreateOrganizationRequest,
+    responses(
+        (status = 201, description = "The organization was created.", body = Changed, headers(
+            ("Location" = String, description = "Path of the organization."),
+            ("ETag" = String, description = "Version of the organization."),
+        )),
+        (status = 401, description = "The request has no valid API key.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The caller is not the operator.",
+            body = Problem, content_type = "application/problem+json"),
+        JsonCommandProblems,
+    )
 )]
-pub(crate) async fn create(State(api): State<Api>, command: Command<CreateOrganization>) -> Result<Changed, Problem> {
+pub(super) async fn create_organization(
+    State(state): State<HttpState>,
+    command: Command<CreateOrganizationRequest>,
+) -> Result<Changed, Problem> {
     command.caller.at_least(Role::Operator)?;
-    let name = name(&command.body.name, "/name")?;
-    let owner = person(&command.body.owner.email, &command.body.owner.name, "/owner")?;
+    let name = parse_name(&command.body.name, "/name")?;
+    let owner = parse_person(&command.body.owner.email, &command.body.owner.name, "/owner")?;
     let id = Uuid::now_v7();
     let create = move |owner| OrganizationCommand::Create { name: name.clone(), owner };
-    let (_, executed) = api.execute_for_person(id, owner, command.context.for_tenant(id), create).await?;
+    let (_, executed) = state.execute_for_person(id, owner, command.context.for_tenant(id), create).await?;
     Ok(Changed::created(&executed, |id| format!("/api/v1/organizations/{id}")))
 }
 
-/// Lists organizations, newest first: operators see all, others their own.
+/// List organizations.
+///
+/// Returns organizations, newest first. The operator sees all of them, every other caller only the own one.
 #[utoipa::path(
-    get, path = "/api/v1/organizations", tag = "organizations", operation_id = "listOrganizations",
-    params(PageQuery), responses((status = 200, body = Page<OrganizationSummary>))
+    get, path = "/api/v1/organizations", tag = "organizations", params(PageQuery),
+    responses(
+        (status = 200, description = "One page of organizations.", body = Page<OrganizationSummaryResponse>),
+        (status = 400, description = "`limit` or `cursor` is invalid.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "The request has no valid API key.",
+            body = Problem, content_type = "application/problem+json"),
+    )
 )]
-pub(crate) async fn list(
-    State(api): State<Api>,
+pub(super) async fn list_organizations(
+    State(state): State<HttpState>,
     caller: Caller,
     ApiQuery(page): ApiQuery<PageQuery>,
-) -> Result<Json<Page<OrganizationSummary>>, Problem> {
+) -> Result<Json<Page<OrganizationSummaryResponse>>, Problem> {
     let limit = page.limit()?;
     let before = page.after::<Uuid>()?.unwrap_or(Uuid::max());
     let rows = if caller.role >= Role::Operator {
-        sqlx::query_as::<_, OrganizationRow>(LIST).bind(before).bind(fetched(limit)).fetch_all(api.pool()).await?
+        organizations::list_all(state.pool(), before, row_limit(limit)).await?
     } else if let Some(own) = caller.organization {
-        sqlx::query_as(LIST_OWN).bind(before).bind(fetched(limit)).bind(own).fetch_all(api.pool()).await?
+        organizations::list_one(state.pool(), own, before, row_limit(limit)).await?
     } else {
         Vec::new()
     };
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(OrganizationSummary::from)))
+    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(OrganizationSummaryResponse::from)))
 }
 
-/// One more than a page has, so that it is known whether there is a next one.
-pub(super) fn fetched(limit: usize) -> i64 {
+/// Returns the number of rows to read for a page of `limit` items: the additional row shows that there is a next page.
+pub(super) fn row_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// Shows an organization and its members.
+/// Get an organization.
+///
+/// Returns an organization and its members. Requires the role `viewer`.
 #[utoipa::path(
-    get, path = "/api/v1/organizations/{organization}", tag = "organizations", operation_id = "readOrganization",
-    params(("organization" = Uuid, Path), MinVersion),
-    responses((status = 200, body = OrganizationView), (status = 404, body = Problem), (status = 503, body = Problem))
+    get, path = "/api/v1/organizations/{org}", tag = "organizations", params(OrganizationPath, MinVersion),
+    responses(
+        (status = 200, description = "The organization.", body = OrganizationResponse, headers(
+            ("ETag" = String, description = "Version of the organization, for `If-Match`."),
+        )),
+        (status = 400, description = "The organization id or `min_version` is malformed.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The read model has not reached `min_version` yet.",
+            body = Problem, content_type = "application/problem+json", headers(
+            ("Retry-After" = u64, description = "Seconds to wait before the next attempt."),
+        )),
+        AccessProblems,
+    )
 )]
-pub(crate) async fn read(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
+pub(super) async fn get_organization(
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
     caller: Caller,
     ApiQuery(min): ApiQuery<MinVersion>,
-) -> Result<([(header::HeaderName, String); 1], Json<OrganizationView>), Problem> {
-    require(&caller, organization, Role::Viewer)?;
-    api.wait_for(organization, min).await?;
-    let view = find(api.pool(), organization).await?.ok_or_else(|| does_not_exist(organization))?;
-    let version = Version::new(u64::try_from(view.summary.version).map_err(Problem::internal)?);
-    Ok(([(header::ETAG, etag(version))], Json(view)))
+) -> Result<([(header::HeaderName, String); 1], Json<OrganizationResponse>), Problem> {
+    require(&caller, org, Role::Viewer)?;
+    state.wait_for_version(org, min).await?;
+    let found = organizations::find(state.pool(), org).await?;
+    let (organization, members) = found.ok_or_else(|| organization_not_found(org))?;
+    let version = Version::new(u64::try_from(organization.version).map_err(Problem::internal)?);
+    let response = OrganizationResponse {
+        summary: organization.into(),
+        members: members.into_iter().map(MemberResponse::from).collect(),
+    };
+    Ok(([(header::ETAG, etag(version))], Json(response)))
 }
 
-async fn find(pool: &PgPool, organization: Uuid) -> Result<Option<OrganizationView>, sqlx::Error> {
-    let rows = sqlx::query(READ).bind(organization).fetch_all(pool).await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let summary = OrganizationRow::from_row(first)?.into();
-    let mut members = BTreeMap::new();
-    for row in &rows {
-        let Some(user_id) = row.try_get::<Option<Uuid>, _>("user_id")? else { continue };
-        let role = MemberRole::try_from(row.try_get::<String, _>("role")?);
-        let role = role.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let member = MemberView { user_id, email: row.try_get("email")?, name: row.try_get("user_name")?, role };
-        members.insert(user_id, member);
-    }
-    Ok(Some(OrganizationView { summary, members: members.into_values().collect() }))
-}
-
-/// Gives an organization another name. For its owners.
+/// Rename an organization.
+///
+/// Changes the display name. The present name is accepted and changes nothing. Requires the role `owner`.
 #[utoipa::path(
-    patch, path = "/api/v1/organizations/{organization}", tag = "organizations", operation_id = "renameOrganization",
-    params(("organization" = Uuid, Path), ("If-Match" = Option<String>, Header)), request_body = RenameOrganization,
-    responses((status = 200, body = Changed), (status = 404, body = Problem), (status = 412, body = Problem))
+    patch, path = "/api/v1/organizations/{org}", tag = "organizations",
+    params(OrganizationPath, IfMatch, OptionalIdempotencyKey), request_body = RenameOrganizationRequest,
+    responses(
+        (status = 200, description = "The organization has the name.", body = Changed, headers(
+            ("ETag" = String, description = "Version of the organization."),
+        )),
+        (status = 409, description = "Concurrent changes of the organization exceeded the attempts.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The organization is not at the version of `If-Match`.",
+            body = Problem, content_type = "application/problem+json"),
+        AccessProblems, JsonCommandProblems,
+    )
 )]
-pub(crate) async fn rename(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
-    command: Command<RenameOrganization>,
+pub(super) async fn rename_organization(
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
+    command: Command<RenameOrganizationRequest>,
 ) -> Result<Changed, Problem> {
-    require(&command.caller, organization, Role::Owner)?;
-    let rename = OrganizationCommand::Rename { name: name(&command.body.name, "/name")? };
-    let context = command.context.for_tenant(organization);
-    Ok(api.organizations.execute(organization, &rename, &context).await?.into())
+    require(&command.caller, org, Role::Owner)?;
+    let rename = OrganizationCommand::Rename { name: parse_name(&command.body.name, "/name")? };
+    let context = command.context.for_tenant(org);
+    Ok(state.organizations.execute(org, &rename, &context).await?.into())
 }

@@ -1,4 +1,4 @@
-//! Why a request's transaction was not committed.
+//! Errors of a transaction that a request runs.
 
 use epoch::ExecuteError;
 use epoch_postgres::TxError;
@@ -6,26 +6,26 @@ use service_kit::Problem;
 
 use crate::domain::OrganizationError;
 
-/// Why a request's transaction was not committed.
+/// Reason for which a request's transaction was rolled back.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// The command was not accepted.
+pub(super) enum TransactionError {
+    /// The command was rejected, or its conflicts exceeded the attempts.
     #[error(transparent)]
     Execute(#[from] ExecuteError<OrganizationError>),
-    /// The transaction lost too many races, or the store gave no answer.
+    /// The transaction was retried too often, or the store failed.
     #[error(transparent)]
     Tx(#[from] TxError),
-    /// The database gave no answer.
+    /// A statement of the caller's own failed.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
 }
 
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Execute(error) => error.into(),
-            Failure::Tx(error) => error.into(),
-            Failure::Sql(error) => error.into(),
+impl From<TransactionError> for Problem {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Execute(error) => error.into(),
+            TransactionError::Tx(error) => error.into(),
+            TransactionError::Sql(error) => error.into(),
         }
     }
 }
