@@ -1,4 +1,4 @@
-//! Files: the list, one of them, and its deletion.
+//! `/api/v1/organizations/{org}/files`
 
 use std::time::Duration;
 
@@ -19,44 +19,52 @@ use service_kit::{
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, problem};
+use super::{
+    parameters::{CommandParameters, FilePath, OrganizationPath},
+    problem::{ReadProblems, WriteProblems, file_not_found},
+    state::HttpState,
+};
 use crate::{
     domain::file::FileCommand,
-    projections::files::{self, FileRow, FileStatus, SUBSCRIPTION},
+    projections::files::FilesProjection,
+    queries::files::{self, FileRow, FileStatus},
 };
 
-/// How long a read waits for the version it asks for.
-const WAIT: Duration = Duration::from_secs(2);
+/// Longest wait of a read for its `min_version`.
+const MIN_VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A file.
+/// File without its content.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = File)]
-pub(super) struct FileView {
-    /// Names the file.
+pub(super) struct FileResponse {
+    /// File id.
     id: Uuid,
-    /// Who owns it.
+    /// Organization that owns the file.
     organization_id: Uuid,
-    /// Its name.
+    /// File name.
+    #[schema(example = "measurements.csv")]
     name: String,
-    /// Its media type, as the uploader said.
+    /// Media type, as declared by the upload.
+    #[schema(example = "text/csv")]
     content_type: String,
-    /// How many bytes are stored now: the whole file's when it is complete, 0 when it is no more.
+    /// Presently stored bytes: the received bytes while uploading, the size of a completed file, 0 after an abort or a deletion.
+    #[schema(example = 1_048_576)]
     bytes: i64,
-    /// How far it is.
+    /// Status of the file.
     status: FileStatus,
-    /// The job it is an output of.
+    /// Job that produced the file as an output; null for an uploaded file.
     produced_by_job: Option<Uuid>,
-    /// When the upload began.
-    #[schema(format = DateTime)]
+    /// Time at which the upload started (RFC 3339, UTC).
+    #[schema(format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     created_at: String,
-    /// When the last byte was stored.
-    #[schema(format = DateTime)]
+    /// Time at which the last byte was stored (RFC 3339, UTC); null before that.
+    #[schema(format = DateTime, example = "2026-01-31T12:01:00.000Z")]
     completed_at: Option<String>,
-    /// Its version.
+    /// Version of the file; also the `ETag` of a read.
+    #[schema(example = 3)]
     version: i64,
 }
 
-impl From<FileRow> for FileView {
+impl From<FileRow> for FileResponse {
     fn from(row: FileRow) -> Self {
         let instant = |millis| Timestamp::from_millis(millis).to_string();
         Self {
@@ -74,95 +82,108 @@ impl From<FileRow> for FileView {
     }
 }
 
-/// Which files.
+/// Filter of a list of files.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct StatusQuery {
-    /// Only files that are this far; completed ones if not said.
+pub(super) struct StatusFilter {
+    /// Returns only files of this status. Default: `completed`.
     #[serde(default)]
     status: Option<FileStatus>,
 }
 
-/// The organization's files, newest first.
+/// List files.
+///
+/// Returns the files of an organization with one status, newest first. Requires the role `viewer`.
 #[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/files", tag = "files", operation_id = "list_files",
-    params(("org" = Uuid, Path, description = "the organization"), StatusQuery, PageQuery),
-    responses(
-        (status = 200, body = Page<FileView>), (status = 400, body = Problem), (status = 404, body = Problem),
-    )
+    get, path = "/api/v1/organizations/{org}/files", tag = "files", params(OrganizationPath, StatusFilter, PageQuery),
+    responses((status = 200, description = "One page of files.", body = Page<FileResponse>), ReadProblems)
 )]
-pub(super) async fn list(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
+pub(super) async fn list_files(
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
     caller: Caller,
-    ApiQuery(query): ApiQuery<StatusQuery>,
+    ApiQuery(filter): ApiQuery<StatusFilter>,
     ApiQuery(page): ApiQuery<PageQuery>,
-) -> Result<Json<Page<FileView>>, Problem> {
-    caller.in_organization(organization)?;
+) -> Result<Json<Page<FileResponse>>, Problem> {
+    caller.in_organization(org)?;
     caller.at_least(Role::Viewer)?;
     let (after, limit) = (page.after::<Uuid>()?, page.limit()?);
-    let status = query.status.unwrap_or(FileStatus::Completed);
-    let one_more = i64::try_from(limit + 1).map_err(Problem::internal)?;
-    let rows = files::list(&api.pool, organization, status, after, one_more).await?;
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(FileView::from)))
+    let status = filter.status.unwrap_or(FileStatus::Completed);
+    // The additional row shows that there is a next page.
+    let row_limit = i64::try_from(limit + 1).map_err(Problem::internal)?;
+    let rows = files::list(&state.pool, org, status, after, row_limit).await?;
+    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(FileResponse::from)))
 }
 
-/// One file; also one that was aborted or deleted, since its past is looked up by its id.
+/// Get a file.
+///
+/// Returns a file of any status: an aborted or deleted file stays readable, because its usage is still billed. Requires the
+/// role `viewer`.
 #[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", operation_id = "get_file",
-    params(
-        ("org" = Uuid, Path, description = "the organization"),
-        ("file" = Uuid, Path, description = "the file"),
-        MinVersion,
-    ),
+    get, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", params(FilePath, MinVersion),
     responses(
-        (status = 200, body = FileView, description = "ETag is the file's version"),
-        (status = 404, body = Problem), (status = 503, body = Problem),
+        (status = 200, description = "The file.", body = FileResponse, headers(
+            ("ETag" = String, description = "Version of the file, for `If-Match`."),
+        )),
+        (status = 503, description = "The read model has not reached `min_version` yet.",
+            body = Problem, content_type = "application/problem+json", headers(
+            ("Retry-After" = u64, description = "Seconds to wait before the next attempt."),
+        )),
+        ReadProblems,
     )
 )]
-pub(super) async fn read(
-    State(api): State<Api>,
-    ApiPath((organization, file)): ApiPath<(Uuid, Uuid)>,
+pub(super) async fn get_file(
+    State(state): State<HttpState>,
+    ApiPath(FilePath { org, file }): ApiPath<FilePath>,
     caller: Caller,
     ApiQuery(min): ApiQuery<MinVersion>,
 ) -> Result<Response, Problem> {
-    caller.in_organization(organization)?;
+    caller.in_organization(org)?;
     caller.at_least(Role::Viewer)?;
-    if let Some(wanted) = min.version() {
-        wait_for(&api, file, wanted).await?;
+    if let Some(expected) = min.version() {
+        wait_for_version(&state, file, expected).await?;
     }
-    let row = files::find(&api.pool, organization, file).await?.ok_or_else(|| problem::no_file(file))?;
+    let row = files::find(&state.pool, org, file).await?.ok_or_else(|| file_not_found(file))?;
     let etag = format!("\"{}\"", row.version);
-    Ok(([(header::ETAG, etag)], Json(FileView::from(row))).into_response())
+    Ok(([(header::ETAG, etag)], Json(FileResponse::from(row))).into_response())
 }
 
-/// Deletes a complete file; its bytes are freed.
+/// Delete a file.
+///
+/// Deletes a completed file and frees its bytes. An unfinished upload is aborted with `DELETE …/uploads/{upload}` instead.
+/// Requires the role `member`.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", operation_id = "delete_file",
-    params(
-        ("org" = Uuid, Path, description = "the organization"),
-        ("file" = Uuid, Path, description = "the file"),
-        ("If-Match" = Option<String>, Header, description = "only at this version"),
-    ),
+    delete, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", params(FilePath, CommandParameters),
     responses(
-        (status = 200, body = Changed), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "it isn't complete"), (status = 412, body = Problem),
+        (status = 200, description = "The file was deleted.", body = Changed, headers(
+            ("ETag" = String, description = "Version of the file."),
+        )),
+        (status = 409, description = "The upload of the file is not complete.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "The file is not at the version of `If-Match`.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The `Idempotency-Key` belongs to another request.",
+            body = Problem, content_type = "application/problem+json"),
+        WriteProblems,
     )
 )]
-pub(super) async fn remove(
-    State(api): State<Api>,
-    ApiPath((organization, file)): ApiPath<(Uuid, Uuid)>,
+pub(super) async fn delete_file(
+    State(state): State<HttpState>,
+    ApiPath(FilePath { org, file }): ApiPath<FilePath>,
     command: Command<()>,
 ) -> Result<Changed, Problem> {
-    api.file(&command.caller, organization, Role::Member, file).await?;
-    let mut context = command.context;
-    context.tenant = Some(organization);
-    Ok(api.files.execute(file, &FileCommand::Delete, &context).await?.into())
+    state.load_file(&command.caller, org, Role::Member, file).await?;
+    let context = command.context.for_tenant(org);
+    Ok(state.files.execute(file, &FileCommand::Delete, &context).await?.into())
 }
 
-async fn wait_for(api: &Api, file: Uuid, wanted: Version) -> Result<(), Problem> {
+/// Waits up to [`MIN_VERSION_TIMEOUT`] until the read model has reached version `expected` of the file.
+///
+/// # Errors
+/// 503 when the read model is still older.
+async fn wait_for_version(state: &HttpState, file: Uuid, expected: Version) -> Result<(), Problem> {
     let stream = StreamKey { aggregate: AGGREGATE.into(), id: file };
-    match api.progress.wait_for(SUBSCRIPTION, &stream, wanted, WAIT).await {
+    match state.progress.wait_for(FilesProjection::NAME, &stream, expected, MIN_VERSION_TIMEOUT).await {
         Ok(()) => Ok(()),
         Err(WaitError::NotReached { wanted, reached, .. }) => Err(not_reached(wanted, reached)),
         Err(WaitError::Store(error)) => Err(error.into()),

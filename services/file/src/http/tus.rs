@@ -1,9 +1,8 @@
-//! The words of tus 1.0.0 (<https://tus.io/protocols/resumable-upload>): what its headers say.
+//! Headers of tus 1.0.0 (<https://tus.io/protocols/resumable-upload>).
 //!
-//! The problem: uploads are resumed by many clients that know only the protocol.
-//!
-//! The invariant: nothing is done for a request of another version of the protocol, and every answer says the version; a header
-//! that can't be read is 400, never guessed. The extensions are creation, creation-with-upload and termination.
+//! Generic tus clients resume uploads, so the implementation is strict: a request of another protocol version changes nothing,
+//! every response names the version, and a malformed header is 400. Supported extensions: creation, creation-with-upload and
+//! termination.
 
 use axum::{
     extract::Request,
@@ -22,11 +21,11 @@ const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 const SUPPORTED: HeaderName = HeaderName::from_static("tus-version");
 const EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
 const MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
-pub(crate) const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
-pub(crate) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
-pub(crate) const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+pub(super) const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+pub(super) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+pub(super) const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
 
-/// What would change the meaning of a request if it were ignored.
+/// Headers of unsupported extensions. Ignoring one would change the meaning of the request.
 const UNSUPPORTED: [HeaderName; 3] = [
     HeaderName::from_static("upload-defer-length"),
     HeaderName::from_static("upload-concat"),
@@ -37,75 +36,77 @@ const OFFSET_OCTET_STREAM: &str = "application/offset+octet-stream";
 
 const MAX_METADATA_BYTES: usize = 8 * 1024;
 
-/// Middleware: refuses other versions of the protocol, and says ours in every answer.
-pub(crate) async fn speak(request: Request, next: Next) -> Response {
-    let speaks = request.method() == Method::OPTIONS || request.headers().get(RESUMABLE) == Some(&VERSION);
-    let mut response = if speaks { next.run(request).await } else { other_version() };
+/// Middleware that rejects other versions of the protocol and adds `Tus-Resumable` to every response.
+pub(super) async fn negotiate_version(request: Request, next: Next) -> Response {
+    let is_supported = request.method() == Method::OPTIONS || request.headers().get(RESUMABLE) == Some(&VERSION);
+    let mut response = if is_supported { next.run(request).await } else { unsupported_version() };
     response.headers_mut().insert(RESUMABLE, VERSION);
     response
 }
 
-fn other_version() -> Response {
-    let detail = "send Tus-Resumable: 1.0.0, the version of the protocol that is spoken here";
+fn unsupported_version() -> Response {
+    let detail = "Tus-Resumable must be 1.0.0, the only supported version";
     let problem =
-        Problem::new(StatusCode::PRECONDITION_FAILED, "/problems/tus-version", "other version of tus", detail);
+        Problem::new(StatusCode::PRECONDITION_FAILED, "/problems/tus-version", "unsupported version of tus", detail);
     ([(SUPPORTED, VERSION)], problem).into_response()
 }
 
-/// What is offered, to whoever asks.
-pub(crate) fn offer(max_bytes: u64) -> Response {
+/// Returns the supported version, extensions and maximum size.
+pub(super) fn capabilities(max_bytes: u64) -> Response {
     let max_size = HeaderValue::from(max_bytes);
     (StatusCode::NO_CONTENT, [(SUPPORTED, VERSION), (EXTENSION, EXTENSIONS), (MAX_SIZE, max_size)]).into_response()
 }
 
-/// Refuses what would be misunderstood if it were ignored.
-pub(crate) fn refuse_unsupported(headers: &HeaderMap) -> Result<(), Problem> {
+/// Rejects headers of unsupported extensions.
+pub(super) fn reject_unsupported(headers: &HeaderMap) -> Result<(), Problem> {
     for name in &UNSUPPORTED {
         if headers.contains_key(name) {
-            return Err(Problem::bad_request(format!("{name} is not supported; see Tus-Extension"))
-                .of_kind("/problems/tus-extension", "extension of tus not supported"));
+            return Err(Problem::bad_request(format!(
+                "header {name} is not supported; Tus-Extension lists the supported extensions"
+            ))
+            .of_kind("/problems/tus-extension", "unsupported extension of tus"));
         }
     }
     Ok(())
 }
 
-/// A number that must be there. What is too large for a number is too large for a file as well.
-pub(crate) fn number(headers: &HeaderMap, name: &HeaderName) -> Result<u64, Problem> {
-    let text = text(headers, name)?.ok_or_else(|| Problem::bad_request(format!("header {name} is missing")))?;
+/// Parses a required number of bytes. A number above 64 bits becomes the maximum, which is larger than any file.
+pub(super) fn parse_number(headers: &HeaderMap, name: &HeaderName) -> Result<u64, Problem> {
+    let text = single_value(headers, name)?.ok_or_else(|| Problem::bad_request(format!("header {name} is missing")))?;
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(malformed(name, "it must be a number of bytes"));
+        return Err(malformed(name, "expected a number of bytes"));
     }
     Ok(text.parse().unwrap_or(u64::MAX))
 }
 
-/// How many bytes the body has at least. Read from the header, since the body itself has lost it in the layers above.
-pub(crate) fn body_bytes(headers: &HeaderMap) -> u64 {
+/// Returns the `Content-Length`, or 0 without one. The body itself has lost its size in outer layers.
+pub(super) fn content_length(headers: &HeaderMap) -> u64 {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     declared.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// Whether the body is a piece of a file.
-pub(crate) fn is_piece(headers: &HeaderMap) -> bool {
+/// Returns whether the body is file content, by its `Content-Type`.
+pub(super) fn has_content_body(headers: &HeaderMap) -> bool {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     declared.trim().eq_ignore_ascii_case(OFFSET_OCTET_STREAM)
 }
 
-/// 415.
-pub(crate) fn not_a_piece() -> Problem {
-    Problem::unsupported_media_type(format!("send the bytes with Content-Type: {OFFSET_OCTET_STREAM}"))
+/// Returns the 415 for a body of another type.
+pub(super) fn unsupported_body_type() -> Problem {
+    Problem::unsupported_media_type(format!("Content-Type must be {OFFSET_OCTET_STREAM}"))
 }
 
-/// What `Upload-Metadata` says about a file. Other keys are the client's own, and aren't kept.
+/// Known keys of `Upload-Metadata`. Other keys are ignored.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Metadata {
-    pub(crate) filename: Option<String>,
-    pub(crate) filetype: Option<String>,
-    pub(crate) produced_by_job: Option<Uuid>,
+pub(super) struct UploadMetadata {
+    pub(super) filename: Option<String>,
+    pub(super) filetype: Option<String>,
+    pub(super) produced_by_job: Option<Uuid>,
 }
 
-impl Metadata {
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
-        match text(headers, &UPLOAD_METADATA)? {
+impl UploadMetadata {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
+        match single_value(headers, &UPLOAD_METADATA)? {
             Some(text) => Self::parse(text).map_err(|detail| malformed(&UPLOAD_METADATA, &detail)),
             None => Ok(Self::default()),
         }
@@ -113,7 +114,7 @@ impl Metadata {
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_METADATA_BYTES {
-            return Err(format!("it has more than {MAX_METADATA_BYTES} bytes"));
+            return Err(format!("longer than {MAX_METADATA_BYTES} bytes"));
         }
         let mut metadata = Self::default();
         let mut keys = Vec::new();
@@ -124,7 +125,7 @@ impl Metadata {
             let pair = pair.trim();
             let (key, value) = pair.split_once(' ').unwrap_or((pair, ""));
             if key.is_empty() || keys.contains(&key) {
-                return Err("each key must be there once, and not be empty".to_owned());
+                return Err("a key is empty or repeated".to_owned());
             }
             keys.push(key);
             let value = STANDARD.decode(value).map_err(|_| format!("the value of {key} is not base64"))?;
@@ -142,45 +143,48 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// The header for a file of this name and type.
-    pub(crate) fn header(filename: &str, filetype: &str) -> String {
+    /// Returns the header value for a file name and a media type.
+    pub(super) fn header_value(filename: &str, filetype: &str) -> String {
         format!("filename {},filetype {}", STANDARD.encode(filename), STANDARD.encode(filetype))
     }
 }
 
-/// A header's text. Sent twice it is refused: which one is meant can't be known.
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+/// Returns the value of a header, and rejects a repeated header, whose values could contradict each other.
+fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| malformed(name, "it must be visible ASCII")),
-        _ => Err(malformed(name, "it was sent more than once")),
+        (Some(value), None) => {
+            value.to_str().map(Some).map_err(|_| malformed(name, "expected visible ASCII characters"))
+        }
+        _ => Err(malformed(name, "sent more than once")),
     }
 }
 
 fn malformed(name: &HeaderName, detail: &str) -> Problem {
-    Problem::bad_request(format!("header {name} can't be read: {detail}"))
-        .of_kind("/problems/tus-header", "malformed header of tus")
+    Problem::bad_request(format!("header {name} is malformed: {detail}"))
+        .of_kind("/problems/tus-header", "malformed tus header")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Metadata;
+    use super::UploadMetadata;
 
     #[test]
-    fn reads_metadata() {
-        let read = Metadata::parse("filename d29ybGQudHh0, filetype dGV4dC9wbGFpbg==,is_confidential,x YQ==").unwrap();
+    fn parse_reads_known_keys() {
+        let read =
+            UploadMetadata::parse("filename d29ybGQudHh0, filetype dGV4dC9wbGFpbg==,is_confidential,x YQ==").unwrap();
         assert_eq!(read.filename.as_deref(), Some("world.txt"));
         assert_eq!(read.filetype.as_deref(), Some("text/plain"));
         assert_eq!(read.produced_by_job, None);
-        assert_eq!(Metadata::parse("").unwrap(), Metadata::default());
-        assert_eq!(Metadata::parse("filename").unwrap().filename.as_deref(), Some(""));
-        let written = Metadata::header("größe, 1.txt", "text/plain");
-        assert_eq!(Metadata::parse(&written).unwrap().filename.as_deref(), Some("größe, 1.txt"));
+        assert_eq!(UploadMetadata::parse("").unwrap(), UploadMetadata::default());
+        assert_eq!(UploadMetadata::parse("filename").unwrap().filename.as_deref(), Some(""));
+        let written = UploadMetadata::header_value("größe, 1.txt", "text/plain");
+        assert_eq!(UploadMetadata::parse(&written).unwrap().filename.as_deref(), Some("größe, 1.txt"));
     }
 
     #[test]
-    fn refuses_metadata_that_can_be_read_in_several_ways() {
+    fn parse_rejects_ambiguous_metadata() {
         let wrong = [
             ",",
             "filename YQ==,",
@@ -194,8 +198,8 @@ mod tests {
             "produced_by_job YQ==",
         ];
         for text in wrong {
-            assert!(Metadata::parse(text).is_err(), "{text}");
+            assert!(UploadMetadata::parse(text).is_err(), "{text}");
         }
-        assert!(Metadata::parse(&format!("x {}", "YWFh".repeat(4096))).is_err());
+        assert!(UploadMetadata::parse(&format!("x {}", "YWFh".repeat(4096))).is_err());
     }
 }

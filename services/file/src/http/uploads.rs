@@ -1,9 +1,7 @@
-//! Uploads over tus 1.0.0.
+//! `/api/v1/organizations/{org}/uploads`: resumable uploads over tus 1.0.0.
 //!
-//! The problem: what a client believes to have sent and what has arrived differ after every broken connection.
-//!
-//! The invariant: the aggregate alone says how far an upload is. Bytes are only taken at that offset; what was refused leaves
-//! the file as it was.
+//! After a broken connection the client cannot know how many of its bytes have arrived. The aggregate alone holds the offset of an
+//! upload. Bytes are accepted only at that offset, and a rejected request leaves the file unchanged.
 
 use axum::{
     body::Body,
@@ -17,211 +15,266 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    Api,
-    tus::{self, Metadata, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET},
+    parameters::{CommandParameters, OrganizationPath, TusResumable, UploadPath},
+    problem::{ReceiveProblems, WriteProblems},
+    state::HttpState,
+    tus::{self, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET, UploadMetadata},
 };
 use crate::{
-    body_receiver::{Received, Target},
+    body_receiver::{UploadPosition, UploadTarget},
     domain::file::{File, FileCommand, FileError, MAX_BYTES, StartUpload},
 };
 
-/// The type of a file whose uploader said none.
-const UNKNOWN_TYPE: &str = "application/octet-stream";
+/// Media type of a file whose upload declares none.
+const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
-/// Says what is offered: the version of tus, its extensions, and the largest size.
+/// Describe the upload protocol.
+///
+/// Returns the supported version of tus, its extensions, and the maximum size of a file. Needs no API key.
 #[utoipa::path(
-    options, path = "/api/v1/organizations/{org}/uploads", tag = "uploads", operation_id = "describe_uploads",
-    params(("org" = Uuid, Path, description = "the organization")),
-    responses((status = 204, description = "Tus-Version, Tus-Extension and Tus-Max-Size say what is offered"))
+    options, path = "/api/v1/organizations/{org}/uploads", tag = "uploads", params(OrganizationPath), security(()),
+    responses((status = 204, description = "Capabilities of the server.", headers(
+        ("Tus-Resumable" = String, description = "Version of this response: `1.0.0`."),
+        ("Tus-Version" = String, description = "Supported versions: `1.0.0`."),
+        ("Tus-Extension" = String, description = "Supported extensions: `creation,creation-with-upload,termination`."),
+        ("Tus-Max-Size" = u64, description = "Maximum size of a file in bytes: 5497558138880 (5 TiB)."),
+    )))
 )]
-pub(super) async fn options() -> Response {
-    tus::offer(MAX_BYTES)
+pub(super) async fn describe_uploads() -> Response {
+    tus::capabilities(MAX_BYTES)
 }
 
-/// Begins an upload. With `Content-Type: application/offset+octet-stream` the body is its first bytes.
+/// Create an upload.
+///
+/// Starts an upload of a declared size. With `Content-Type: application/offset+octet-stream` the body holds the first bytes of the
+/// file; any other body is ignored. Requires the role `member`.
 #[utoipa::path(
-    post, path = "/api/v1/organizations/{org}/uploads", tag = "uploads", operation_id = "create_upload",
+    post, path = "/api/v1/organizations/{org}/uploads", tag = "uploads",
     params(
-        ("org" = Uuid, Path, description = "the organization"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0"),
-        ("Upload-Length" = u64, Header, description = "the file's size in bytes"),
-        ("Upload-Metadata" = Option<String>, Header, description = "filename and filetype; values in base64"),
-        ("Idempotency-Key" = Option<String>, Header, description = "the same key again gives the same upload"),
+        OrganizationPath, TusResumable,
+        ("Upload-Length" = u64, Header, example = 1048576, description = "Size of the file in bytes, at most 5 TiB."),
+        ("Upload-Metadata" = String, Header, example = "filename bWVhc3VyZW1lbnRzLmNzdg==,filetype dGV4dC9jc3Y=",
+            description = "Comma-separated pairs of a key and a base64 value. `filename` is required; `filetype` is the media \
+                type, by default `application/octet-stream`."),
+        ("Idempotency-Key" = Option<String>, Header, example = "upload-measurements-1",
+            description = "Unique key of this request, 1 to 255 visible ASCII characters. The same request with the same key \
+                returns the first upload. Default: none, so that a repeated request creates another upload."),
     ),
+    request_body(description = "First bytes of the file, or nothing.",
+        content = [u8], content_type = "application/offset+octet-stream"),
     responses(
-        (status = 201, body = Changed, description = "Location is the upload, Upload-Offset where to go on"),
-        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 412, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
+        (status = 201, description = "The upload was created.", body = Changed, headers(
+            ("Location" = String, description = "Path of the upload."),
+            ("Upload-Offset" = u64, description = "Offset at which the next request continues."),
+            ("ETag" = String, description = "Version of the file."),
+            ("Tus-Resumable" = String, description = "`1.0.0`"),
+        )),
+        (status = 422, description = "The file name or the media type is invalid, or the `Idempotency-Key` belongs to another \
+            request.", body = Problem, content_type = "application/problem+json"),
+        WriteProblems, ReceiveProblems,
     )
 )]
-pub(super) async fn create(
-    State(api): State<Api>,
-    ApiPath(organization): ApiPath<Uuid>,
+pub(super) async fn create_upload(
+    State(state): State<HttpState>,
+    ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
     command: CommandHeaders,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let caller = command.caller.clone();
-    caller.in_organization(organization)?;
+    caller.in_organization(org)?;
     caller.at_least(Role::Member)?;
-    tus::refuse_unsupported(&headers)?;
-    let length = tus::number(&headers, &UPLOAD_LENGTH)?;
-    let metadata = Metadata::read(&headers)?;
+    tus::reject_unsupported(&headers)?;
+    let length = tus::parse_number(&headers, &UPLOAD_LENGTH)?;
+    let metadata = UploadMetadata::from_headers(&headers)?;
     if metadata.produced_by_job.is_some() {
         caller.at_least(Role::Service)?;
     }
-    let body = tus::is_piece(&headers).then_some(body);
-    if body.is_some() && tus::body_bytes(&headers) > length {
+    let body = tus::has_content_body(&headers).then_some(body);
+    if body.is_some() && tus::content_length(&headers) > length {
         return Err(FileError::ExceedsDeclared { declared: length }.into_problem());
     }
     let metadata_text = headers.get(UPLOAD_METADATA).map(HeaderValue::as_bytes).unwrap_or_default();
-    let mut context = command.context(&[length.to_string().as_bytes(), b" ", metadata_text].concat());
-    context.tenant = Some(organization);
+    let context = command.context(&[length.to_string().as_bytes(), b" ", metadata_text].concat()).for_tenant(org);
     let start = FileCommand::Start(StartUpload {
-        organization,
+        organization: org,
         name: metadata.filename.unwrap_or_default(),
-        content_type: metadata.filetype.unwrap_or_else(|| UNKNOWN_TYPE.to_owned()),
+        content_type: metadata.filetype.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()),
         declared_bytes: length,
         produced_by_job: metadata.produced_by_job,
     });
-    let executed = api.files.create(Uuid::now_v7(), &start, &context).await?;
+    let executed = state.files.create(Uuid::now_v7(), &start, &context).await?;
     let id = executed.aggregate_id;
-    let received = match body {
-        // Asked again: it may have come further by now, and is somewhere else than the body says.
-        _ if executed.repeated => offset_of(&api.files.load(id).await?),
+    let position = match body {
+        // The upload of a repeated request may have more bytes by now, so the body may no longer start at its offset.
+        _ if executed.repeated => position_of(&state.files.load(id).await?),
         Some(body) => {
-            let at = Target::new(&caller, organization, id, 0, length, executed.version);
-            receive(&api, at, body).await?
+            let target =
+                upload_target(&caller, org, id, UploadRange { offset: 0, remaining: length }, executed.version);
+            receive(&state, target, body).await?
         }
-        None => Received { offset: 0, version: executed.version },
+        None => UploadPosition { offset: 0, version: executed.version },
     };
-    let executed = Executed { version: received.version, ..executed };
-    let created = Changed::created(&executed, |id| format!("/api/v1/organizations/{organization}/uploads/{id}"));
-    Ok(([(UPLOAD_OFFSET, HeaderValue::from(received.offset))], created).into_response())
+    let executed = Executed { version: position.version, ..executed };
+    let created = Changed::created(&executed, |id| format!("/api/v1/organizations/{org}/uploads/{id}"));
+    Ok(([(UPLOAD_OFFSET, HeaderValue::from(position.offset))], created).into_response())
 }
 
-/// Says how far an upload is.
+/// Get the offset of an upload.
+///
+/// Returns the number of received bytes, at which the next request continues. Requires the role `viewer`.
 #[utoipa::path(
-    head, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads", operation_id = "get_upload_offset",
-    params(
-        ("org" = Uuid, Path, description = "the organization"),
-        ("upload" = Uuid, Path, description = "the upload, which is the file's id"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0"),
-    ),
+    head, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads", params(UploadPath, TusResumable),
     responses(
-        (status = 200, description = "Upload-Offset is where to go on, Upload-Length the file's size"),
-        (status = 404, description = "there is no such upload"), (status = 412, description = "another version of tus"),
+        (status = 200, description = "Position of the upload.", headers(
+            ("Upload-Offset" = u64, description = "Offset at which the next request continues."),
+            ("Upload-Length" = u64, description = "Declared size of the file in bytes."),
+            ("Upload-Metadata" = String, description = "File name and media type, as `filename` and `filetype` in base64."),
+            ("ETag" = String, description = "Version of the file."),
+            ("Cache-Control" = String, description = "Always `no-store`."),
+            ("Tus-Resumable" = String, description = "`1.0.0`"),
+        )),
+        (status = 401, description = "The request has no valid API key."),
+        (status = 404, description = "The upload does not exist, or was aborted or deleted."),
+        (status = 412, description = "`Tus-Resumable` is missing or is another version of tus."),
     )
 )]
-pub(super) async fn head(
-    State(api): State<Api>,
-    ApiPath((organization, upload)): ApiPath<(Uuid, Uuid)>,
+pub(super) async fn get_upload_offset(
+    State(state): State<HttpState>,
+    ApiPath(UploadPath { org, upload }): ApiPath<UploadPath>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    let Loaded { state, version } = api.existing_file(&caller, organization, Role::Viewer, upload).await?;
+    let Loaded { state: file, version } = state.load_existing_file(&caller, org, Role::Viewer, upload).await?;
     let headers = [
-        (UPLOAD_OFFSET, state.received.to_string()),
-        (UPLOAD_LENGTH, state.declared.to_string()),
-        (UPLOAD_METADATA, Metadata::header(&state.name, &state.content_type)),
+        (UPLOAD_OFFSET, file.received.to_string()),
+        (UPLOAD_LENGTH, file.declared.to_string()),
+        (UPLOAD_METADATA, UploadMetadata::header_value(&file.name, &file.content_type)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
         (header::ETAG, etag(version)),
     ];
     Ok(headers.into_response())
 }
 
-/// Brings the next bytes of an upload. If the connection breaks, what has arrived is kept.
+/// Append bytes to an upload.
+///
+/// Appends the body at `Upload-Offset`. The last byte completes the file. If the connection breaks, the received bytes are kept,
+/// and the upload continues at the offset that HEAD returns. Requires the role `member`.
 #[utoipa::path(
-    patch, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads", operation_id = "append_to_upload",
+    patch, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
     params(
-        ("org" = Uuid, Path, description = "the organization"),
-        ("upload" = Uuid, Path, description = "the upload, which is the file's id"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0"),
-        ("Upload-Offset" = u64, Header, description = "where the body's first byte belongs"),
+        UploadPath, TusResumable,
+        ("Upload-Offset" = u64, Header, example = 0, description = "Offset of the body's first byte in the file."),
     ),
-    request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
+    request_body(description = "Next bytes of the file.", content = [u8], content_type = "application/offset+octet-stream"),
     responses(
-        (status = 204, description = "Upload-Offset is where to go on, ETag the file's version"),
-        (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "the upload is at another offset; nothing was changed"),
-        (status = 412, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem),
+        (status = 204, description = "The bytes are stored.", headers(
+            ("Upload-Offset" = u64, description = "Offset at which the next request continues."),
+            ("ETag" = String, description = "Version of the file."),
+            ("Tus-Resumable" = String, description = "`1.0.0`"),
+        )),
+        (status = 409, description = "The upload is at another offset. Nothing was changed.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The `Content-Type` is not `application/offset+octet-stream`.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The upload has too many parts; send more bytes per request.",
+            body = Problem, content_type = "application/problem+json"),
+        WriteProblems, ReceiveProblems,
     )
 )]
-pub(super) async fn append(
-    State(api): State<Api>,
-    ApiPath((organization, upload)): ApiPath<(Uuid, Uuid)>,
+pub(super) async fn append_to_upload(
+    State(state): State<HttpState>,
+    ApiPath(UploadPath { org, upload }): ApiPath<UploadPath>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let target = admit(&api, &caller, organization, upload, &headers).await?;
-    let received = receive(&api, target, body).await?;
-    let headers = [(UPLOAD_OFFSET, received.offset.to_string()), (header::ETAG, etag(received.version))];
+    let target = check_append(&state, &caller, org, upload, &headers).await?;
+    let position = receive(&state, target, body).await?;
+    let headers = [(UPLOAD_OFFSET, position.offset.to_string()), (header::ETAG, etag(position.version))];
     Ok((StatusCode::NO_CONTENT, headers).into_response())
 }
 
-/// Gives up an upload. A complete one is a file, and is deleted as such.
+/// Abort an upload.
+///
+/// Aborts an unfinished upload and discards its bytes. A completed upload is a file, and is deleted with `DELETE …/files/{file}`.
+/// Requires the role `member`.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads", operation_id = "abort_upload",
-    params(
-        ("org" = Uuid, Path, description = "the organization"),
-        ("upload" = Uuid, Path, description = "the upload, which is the file's id"),
-        ("Tus-Resumable" = String, Header, description = "1.0.0"),
-    ),
+    delete, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
+    params(UploadPath, TusResumable, CommandParameters),
     responses(
-        (status = 204, description = "given up; its bytes are discarded"),
-        (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem),
-        (status = 412, body = Problem),
+        (status = 204, description = "The upload was aborted.", headers(
+            ("ETag" = String, description = "Version of the file."),
+            ("Tus-Resumable" = String, description = "`1.0.0`"),
+        )),
+        (status = 409, description = "The upload is complete.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`Tus-Resumable` is missing or is another version of tus, or the file is not at the version \
+            of `If-Match`.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The `Idempotency-Key` belongs to another request.",
+            body = Problem, content_type = "application/problem+json"),
+        WriteProblems,
     )
 )]
-pub(super) async fn abort(
-    State(api): State<Api>,
-    ApiPath((organization, upload)): ApiPath<(Uuid, Uuid)>,
+pub(super) async fn abort_upload(
+    State(state): State<HttpState>,
+    ApiPath(UploadPath { org, upload }): ApiPath<UploadPath>,
     command: CommandHeaders,
 ) -> Result<Response, Problem> {
-    api.file(&command.caller, organization, Role::Member, upload).await?;
-    let mut context = command.context(&[]);
-    context.tenant = Some(organization);
-    let executed = api.files.execute(upload, &FileCommand::Abort, &context).await?;
+    state.load_file(&command.caller, org, Role::Member, upload).await?;
+    let context = command.context(&[]).for_tenant(org);
+    let executed = state.files.execute(upload, &FileCommand::Abort, &context).await?;
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(executed.version))]).into_response())
 }
 
-/// Checks all that can be checked before the body is read. The aggregate checks it again when a part is recorded.
-async fn admit(
-    api: &Api,
+/// Checks a request to append before its body is read. The aggregate repeats the checks of offset and size for each part, because
+/// another request may change the upload in the meantime.
+async fn check_append(
+    state: &HttpState,
     caller: &Caller,
     organization: Uuid,
     upload: Uuid,
     headers: &HeaderMap,
-) -> Result<Target, Problem> {
-    let Loaded { state, version } = api.existing_file(caller, organization, Role::Member, upload).await?;
-    if !tus::is_piece(headers) {
-        return Err(tus::not_a_piece());
+) -> Result<UploadTarget, Problem> {
+    let Loaded { state: file, version } = state.load_existing_file(caller, organization, Role::Member, upload).await?;
+    if !tus::has_content_body(headers) {
+        return Err(tus::unsupported_body_type());
     }
-    tus::refuse_unsupported(headers)?;
-    let offset = tus::number(headers, &UPLOAD_OFFSET)?;
-    if offset != state.received {
-        return Err(FileError::OffsetMismatch { expected: state.received }.into_problem());
+    tus::reject_unsupported(headers)?;
+    let offset = tus::parse_number(headers, &UPLOAD_OFFSET)?;
+    if offset != file.received {
+        return Err(FileError::OffsetMismatch { expected: file.received }.into_problem());
     }
-    if tus::body_bytes(headers) > state.left() {
-        return Err(FileError::ExceedsDeclared { declared: state.declared }.into_problem());
+    let remaining = file.remaining();
+    if tus::content_length(headers) > remaining {
+        return Err(FileError::ExceedsDeclared { declared: file.declared }.into_problem());
     }
-    Ok(Target::new(caller, organization, upload, offset, state.left(), version))
+    Ok(upload_target(caller, organization, upload, UploadRange { offset, remaining }, version))
 }
 
-impl Target {
-    fn new(caller: &Caller, organization: Uuid, file: Uuid, offset: u64, left: u64, version: Version) -> Self {
-        let trace_context = telemetry::traceparent_of_current_span().map(Into::into);
-        Self { file, organization, actor: caller.actor.clone(), trace_context, offset, left, version }
-    }
+/// Bytes that an upload accepts.
+struct UploadRange {
+    offset: u64,
+    remaining: u64,
 }
 
-async fn receive(api: &Api, target: Target, body: Body) -> Result<Received, Problem> {
-    let receiver = api.receiver.clone();
-    // A server may drop this request when its connection breaks; what has arrived is to be stored all the same.
+fn upload_target(
+    caller: &Caller,
+    organization: Uuid,
+    file: Uuid,
+    UploadRange { offset, remaining }: UploadRange,
+    version: Version,
+) -> UploadTarget {
+    let trace_context = telemetry::traceparent_of_current_span().map(Into::into);
+    UploadTarget { file, organization, actor: caller.actor.clone(), trace_context, offset, remaining, version }
+}
+
+async fn receive(state: &HttpState, target: UploadTarget, body: Body) -> Result<UploadPosition, Problem> {
+    let receiver = state.receiver.clone();
+    // The server drops this request when the client disconnects. The task outlives it and records the received bytes.
     let receiving = tokio::spawn(async move { receiver.receive(target, body).await }.in_current_span());
     Ok(receiving.await.map_err(Problem::internal)??)
 }
 
-fn offset_of(loaded: &Loaded<File>) -> Received {
-    Received { offset: loaded.state.received, version: loaded.version }
+fn position_of(loaded: &Loaded<File>) -> UploadPosition {
+    UploadPosition { offset: loaded.state.received, version: loaded.version }
 }

@@ -1,9 +1,8 @@
-//! Writing one part.
+//! Writer of one part object.
 //!
-//! The problem: a part may have 64 MiB and come in chunks of any size; stores want few and large writes.
-//!
-//! The invariant: at most [`WRITE_BYTES`] and one chunk are in memory; what is hashed is what is written, in order; nothing
-//! is visible before [`PartWriter::finish`], and after it the part is durable.
+//! A part has up to 64 MiB and arrives in chunks of any size, while object stores need few and large writes. The writer buffers at
+//! most [`WRITE_BYTES`] and one chunk. It hashes exactly the written bytes, in order. The part becomes visible with
+//! [`PartWriter::finish`], and is durable from then on.
 
 use std::sync::Arc;
 
@@ -12,31 +11,29 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, path::Path};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::part_store::StorageError;
+use super::error::StorageError;
 
-/// How much is written at once: the least that S3 takes in the middle of an object.
+/// Size of one write: the minimum of S3 for all but the last write of an object.
 const WRITE_BYTES: usize = 5 * 1024 * 1024;
 
-/// A part whose bytes are stored.
+/// Durable part, not yet recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPart {
-    /// Names it.
     pub part_id: Uuid,
-    /// Its size.
+    /// Size of the part.
     pub bytes: u64,
-    /// What its bytes hash to.
     pub sha256: [u8; 32],
 }
 
-/// Writes one part.
+/// Writer of one part.
 #[derive(Debug)]
 pub struct PartWriter {
     store: Arc<dyn ObjectStore>,
     path: Path,
     part_id: Uuid,
-    /// Chunks are copied here: a chunk may keep a much larger buffer alive.
+    /// Chunks are copied, because a chunk may keep a much larger buffer alive.
     buffer: BytesMut,
-    /// Only for parts larger than one write.
+    /// `Some` for a part larger than one write.
     upload: Option<Box<dyn MultipartUpload>>,
     hasher: Sha256,
     bytes: u64,
@@ -47,16 +44,16 @@ impl PartWriter {
         Self { store, path, part_id, buffer: BytesMut::new(), upload: None, hasher: Sha256::new(), bytes: 0 }
     }
 
-    /// How many bytes it has.
+    /// Returns the number of accepted bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Takes the next bytes.
+    /// Accepts the next bytes.
     ///
     /// # Errors
-    /// [`StorageError`] when they can't be stored; then the part should be [discarded](Self::discard).
+    /// [`StorageError`] when the store fails. [Discard](Self::discard) the part then.
     pub async fn write(&mut self, chunk: &Bytes) -> Result<(), StorageError> {
         self.hasher.update(chunk);
         self.bytes += chunk.len() as u64;
@@ -70,7 +67,7 @@ impl PartWriter {
     /// Makes the part durable and visible.
     ///
     /// # Errors
-    /// [`StorageError`] when it can't be stored.
+    /// [`StorageError`] when the store fails.
     pub async fn finish(mut self) -> Result<StoredPart, StorageError> {
         if self.upload.is_some() {
             self.flush().await?;
@@ -82,12 +79,12 @@ impl PartWriter {
         Ok(StoredPart { part_id: self.part_id, bytes: self.bytes, sha256: self.hasher.finalize().into() })
     }
 
-    /// Forgets the part.
+    /// Discards the part. A failure is logged: the sweep deletes the object later.
     pub async fn discard(self) {
         if let Some(mut upload) = self.upload
             && let Err(error) = upload.abort().await
         {
-            tracing::warn!(%error, path = %self.path, "a part can't be discarded");
+            tracing::warn!(%error, path = %self.path, "discarding a part failed");
         }
     }
 

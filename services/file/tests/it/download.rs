@@ -1,12 +1,12 @@
-//! Reading a file's bytes.
+//! Downloads.
 
 use axum::http::Method;
 
 use crate::support::{MIB, PART_BYTES, Uploads, content};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ranges_cross_parts() {
-    let uploads = Uploads::open().await;
+async fn range_may_span_parts() {
+    let uploads = Uploads::start().await;
     let bytes = content(2 * PART_BYTES as usize + MIB);
     let file = uploads.upload("a", &bytes).await;
     let (length, boundary) = (bytes.len(), PART_BYTES as usize);
@@ -38,8 +38,8 @@ async fn ranges_cross_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn says_how_to_save_it() {
-    let uploads = Uploads::open().await;
+async fn download_headers_describe_attachment() {
+    let uploads = Uploads::start().await;
     let bytes = content(1000);
     let file = uploads.upload("Größe 1.csv", &bytes).await;
     let whole = uploads.content(file).await.expect(200);

@@ -1,4 +1,4 @@
-//! The file service through its door, on a real database and real files.
+//! Tests of the file service through its HTTP routes, on a real database and real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod aggregate;

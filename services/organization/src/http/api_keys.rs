@@ -20,7 +20,7 @@ use super::{
     access::{require, require_authority},
     organizations::row_limit,
     parameters::{ApiKeyPath, OrganizationPath, RequiredIdempotencyKey},
-    problem::{AccessProblems, JsonCommandProblems},
+    problem::{AdminProblems, JsonCommandProblems},
     state::HttpState,
     validation::parse_name,
 };
@@ -108,7 +108,7 @@ impl From<ApiKeyRow> for ApiKeyResponse {
             ("Location" = String, description = "Path of the key."),
             ("Cache-Control" = String, description = "Always `no-store`."),
         )),
-        AccessProblems, JsonCommandProblems,
+        AdminProblems, JsonCommandProblems,
     )
 )]
 pub(super) async fn create_api_key(
@@ -165,9 +165,7 @@ fn key_owner(caller: &Caller) -> Option<Uuid> {
     get, path = "/api/v1/organizations/{org}/api-keys", tag = "api-keys", params(OrganizationPath, PageQuery),
     responses(
         (status = 200, description = "One page of API keys.", body = Page<ApiKeyResponse>),
-        (status = 400, description = "The organization id, `limit` or `cursor` is invalid.",
-            body = Problem, content_type = "application/problem+json"),
-        AccessProblems,
+        AdminProblems,
     )
 )]
 pub(super) async fn list_api_keys(
@@ -192,9 +190,7 @@ pub(super) async fn list_api_keys(
     delete, path = "/api/v1/organizations/{org}/api-keys/{key}", tag = "api-keys", params(ApiKeyPath),
     responses(
         (status = 204, description = "The key is revoked."),
-        (status = 400, description = "An id is malformed.",
-            body = Problem, content_type = "application/problem+json"),
-        AccessProblems,
+        AdminProblems,
     )
 )]
 pub(super) async fn revoke_api_key(

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     access::require,
     parameters::{IfMatch, MemberPath, OptionalIdempotencyKey, OrganizationPath, RequiredIdempotencyKey},
-    problem::{AccessProblems, JsonCommandProblems},
+    problem::{AdminProblems, JsonCommandProblems},
     state::HttpState,
     transaction_error::TransactionError,
     validation::parse_person,
@@ -76,7 +76,7 @@ pub(super) struct AddedMemberResponse {
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The organization is not at the version of `If-Match`.",
             body = Problem, content_type = "application/problem+json"),
-        AccessProblems, JsonCommandProblems,
+        AdminProblems, JsonCommandProblems,
     )
 )]
 pub(super) async fn add_member(
@@ -111,7 +111,7 @@ pub(super) async fn add_member(
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The organization is not at the version of `If-Match`.",
             body = Problem, content_type = "application/problem+json"),
-        AccessProblems, JsonCommandProblems,
+        AdminProblems, JsonCommandProblems,
     )
 )]
 pub(super) async fn change_member_role(
@@ -137,13 +137,11 @@ pub(super) async fn change_member_role(
         (status = 200, description = "The member was removed.", body = Changed, headers(
             ("ETag" = String, description = "Version of the organization."),
         )),
-        (status = 400, description = "An id or a header is malformed.",
-            body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The member is the last owner.",
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The organization is not at the version of `If-Match`.",
             body = Problem, content_type = "application/problem+json"),
-        AccessProblems,
+        AdminProblems,
     )
 )]
 pub(super) async fn remove_member(

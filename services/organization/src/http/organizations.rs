@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     access::require,
     parameters::{IfMatch, OptionalIdempotencyKey, OrganizationPath, RequiredIdempotencyKey},
-    problem::{AccessProblems, JsonCommandProblems, organization_not_found},
+    problem::{AdminProblems, JsonCommandProblems, ReadProblems, organization_not_found},
     state::HttpState,
     validation::{parse_name, parse_person},
 };
@@ -190,13 +190,11 @@ pub(super) fn row_limit(limit: usize) -> i64 {
         (status = 200, description = "The organization.", body = OrganizationResponse, headers(
             ("ETag" = String, description = "Version of the organization, for `If-Match`."),
         )),
-        (status = 400, description = "The organization id or `min_version` is malformed.",
-            body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The read model has not reached `min_version` yet.",
             body = Problem, content_type = "application/problem+json", headers(
             ("Retry-After" = u64, description = "Seconds to wait before the next attempt."),
         )),
-        AccessProblems,
+        ReadProblems,
     )
 )]
 pub(super) async fn get_organization(
@@ -231,7 +229,7 @@ pub(super) async fn get_organization(
             body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The organization is not at the version of `If-Match`.",
             body = Problem, content_type = "application/problem+json"),
-        AccessProblems, JsonCommandProblems,
+        AdminProblems, JsonCommandProblems,
     )
 )]
 pub(super) async fn rename_organization(

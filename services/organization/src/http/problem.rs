@@ -35,16 +35,27 @@ pub(super) fn organization_not_found(organization: Uuid) -> Problem {
     Problem::not_found(format!("organization {organization} does not exist"))
 }
 
-/// Problems of every route of one organization.
-pub(super) struct AccessProblems;
+/// Problems of every route of one organization that needs the lowest role.
+pub(super) struct ReadProblems;
 
-impl IntoResponses for AccessProblems {
+impl IntoResponses for ReadProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problem_responses(&[
+            ("400", "A path parameter, a query parameter or a header is malformed."),
             ("401", "The request has no valid API key."),
-            ("403", "The caller's role is too low."),
             ("404", "The organization or the resource does not exist, or the caller is not a member."),
         ])
+    }
+}
+
+/// Problems of every route of one organization that needs a higher role.
+pub(super) struct AdminProblems;
+
+impl IntoResponses for AdminProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut responses = ReadProblems::responses();
+        responses.extend(problem_responses(&[("403", "The caller's role is too low.")]));
+        responses
     }
 }
 
