@@ -1,8 +1,9 @@
 //! Receives request bodies as recorded parts.
 //!
-//! A body may be endless, break off anywhere, or lose a write conflict against another body for the same bytes. A part is durable
-//! before it is recorded, and bytes that arrived before a break are kept. A rejected part is deleted; a part whose recording has
-//! an unknown outcome is left to the [sweep](crate::sweep). A body longer than the declared size never completes a file.
+//! A body may be endless, break off anywhere, or lose a write conflict against another body for the same bytes. A part
+//! is durable before it is recorded, and bytes that arrived before a break are kept. A rejected part is deleted; a part
+//! whose recording has an unknown outcome is left to the [sweep](crate::sweep). A body longer than the declared size
+//! never completes a file.
 
 use std::sync::Arc;
 
@@ -80,8 +81,8 @@ impl BodyReceiver {
         Self { files, parts, stop }
     }
 
-    /// Stores and records a body. Call it in a separate task: the server may drop the request of a disconnected client, and the
-    /// received bytes must be recorded nevertheless.
+    /// Stores and records a body. Call it in a separate task: the server may drop the request of a disconnected client,
+    /// and the received bytes must be recorded nevertheless.
     pub(crate) async fn receive(&self, target: UploadTarget, body: Body) -> Result<UploadPosition, ReceiveError> {
         let mut reception = Reception {
             position: UploadPosition { offset: target.offset, version: target.version },
@@ -130,8 +131,8 @@ impl Reception<'_> {
         }
     }
 
-    /// Writes a chunk to one or more parts. A full part is recorded only when the next byte has arrived within the declared size:
-    /// otherwise a body that is too long could complete the file with its last part.
+    /// Writes a chunk to one or more parts. A full part is recorded only when the next byte has arrived within the
+    /// declared size: otherwise a body that is too long could complete the file with its last part.
     async fn store(&mut self, mut chunk: Bytes) -> Result<(), ReceiveError> {
         let part_bytes = self.receiver.parts.part_bytes();
         while !chunk.is_empty() {

@@ -1,11 +1,11 @@
 //! The file service: resumable uploads, downloads and deletions.
 //!
-//! Files are large and connections break. Received bytes must not be sent again, must not be counted twice, and must not be
-//! lost after the client has their acknowledgement.
+//! Files are large and connections break. Received bytes must not be sent again, must not be counted twice, and must
+//! not be lost after the client has their acknowledgement.
 //!
-//! Bytes are durable as *part objects* before the [aggregate](domain::file) records them, and the content of a file is exactly
-//! its list of recorded parts. An upload request that loses a write conflict deletes its own part object. A part object
-//! without a record belongs to no file, and the [sweep](sweep) deletes it after a day.
+//! Bytes are durable as *part objects* before the [aggregate](domain::file) records them, and the content of a file is
+//! exactly its list of recorded parts. An upload request that loses a write conflict deletes its own part object. A
+//! part object without a record belongs to no file, and the [sweep](sweep) deletes it after a day.
 
 #![allow(missing_docs, reason = "not published: items whose names say it all need no documentation")]
 

@@ -1,8 +1,8 @@
 //! The sweep: deletes part objects that no file has recorded.
 //!
-//! A process that stops between storing and recording a part leaves such an object. The sweep deletes objects older than a day:
-//! no request that could still record them runs that long. It reads the recorded parts from the file's stream, because a read
-//! model may be older.
+//! A process that stops between storing and recording a part leaves such an object. The sweep deletes objects older
+//! than a day: no request that could still record them runs that long. It reads the recorded parts from the file's
+//! stream, because a read model may be older.
 
 use std::{collections::HashSet, time::Duration};
 

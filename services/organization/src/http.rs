@@ -1,7 +1,7 @@
 //! HTTP routes of the organization service.
 //!
-//! A route of one organization checks membership first (404), then the caller's role (403), and only then reads anything.
-//! A caller therefore cannot find out which other organizations exist.
+//! A route of one organization checks membership first (404), then the caller's role (403), and only then reads
+//! anything. A caller therefore cannot find out which other organizations exist.
 
 mod access;
 mod api_keys;

@@ -1,7 +1,7 @@
 //! The organization service: organizations, their members and roles, API keys, and the storage total.
 //!
-//! Members and the storage total are an aggregate, because other services consume its events. Users and API keys are plain
-//! tables: no other service may read them, and a revocation takes effect at once instead of through a projection.
+//! Members and the storage total are an aggregate, because other services consume its events. Users and API keys are
+//! plain tables: no other service may read them, and a revocation takes effect at once instead of through a projection.
 
 #![allow(missing_docs, reason = "not published: items whose names say it all need no documentation")]
 

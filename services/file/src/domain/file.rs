@@ -1,8 +1,8 @@
 //! The file aggregate, from the start of an upload to the deletion of the file.
 //!
-//! Several requests may send bytes of one upload at once, and a client may send bytes twice. A part is recorded only at the
-//! offset where the previous part ended, so parts are gapless and do not overlap. The stored size is the sum of the uploaded
-//! parts minus the discarded bytes. A completed file never changes.
+//! Several requests may send bytes of one upload at once, and a client may send bytes twice. A part is recorded only at
+//! the offset where the previous part ended, so parts are gapless and do not overlap. The stored size is the sum of the
+//! uploaded parts minus the discarded bytes. A completed file never changes.
 
 use contracts::file::{
     AGGREGATE, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted,
@@ -16,7 +16,8 @@ use super::validation::{InvalidContentType, InvalidFileName, validate_content_ty
 /// Maximum size of a file: 5 TiB.
 pub const MAX_BYTES: u64 = 5 << 40;
 
-/// Maximum number of parts of a file. 5 TiB are 81,920 parts of 64 MiB, so only an upload in many small requests reaches it.
+/// Maximum number of parts of a file. 5 TiB are 81,920 parts of 64 MiB, so only an upload in many small requests
+/// reaches it.
 pub const MAX_PARTS: usize = 100_000;
 
 /// Commands of a file.

@@ -1,7 +1,7 @@
 //! Byte ranges of a file, and the slices of parts that hold them.
 //!
-//! The slices of a range, in order, are exactly the bytes of the range, for any sizes of parts. A malformed range is ignored,
-//! as RFC 9110 (section 14.2) allows.
+//! The slices of a range, in order, are exactly the bytes of the range, for any sizes of parts. A malformed range is
+//! ignored, as RFC 9110 (section 14.2) allows.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Validators of file names and media types.
 //!
-//! Names and media types come from clients, and appear in headers, pages and directories of machines. A valid name is one path
-//! component and cannot lead out of a directory. A valid media type fits into a header.
+//! Names and media types come from clients, and appear in headers, pages and directories of machines. A valid name is
+//! one path component and cannot lead out of a directory. A valid media type fits into a header.
 
 /// Maximum number of characters of a name.
 pub const MAX_NAME_CHARS: usize = 200;

@@ -1,7 +1,7 @@
 //! `/api/v1/organizations/{org}/files/{file}/content`
 //!
-//! The response streams the parts of the file, so a file may be larger than memory. The headers make a browser save the content
-//! instead of showing it as a page of this site.
+//! The response streams the parts of the file, so a file may be larger than memory. The headers make a browser save the
+//! content instead of showing it as a page of this site.
 
 use axum::{
     body::Body,
@@ -24,8 +24,8 @@ use crate::domain::{
 
 /// Download a file.
 ///
-/// Returns the content of a completed file, or one byte range of it. A malformed `Range`, or several ranges at once, return the
-/// whole content. Requires the role `viewer`.
+/// Returns the content of a completed file, or one byte range of it. A malformed `Range`, or several ranges at once,
+/// return the whole content. Requires the role `viewer`.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/files/{file}/content", tag = "files",
     params(
@@ -36,12 +36,14 @@ use crate::domain::{
             description = "`ETag` of the content that the range continues. Another content is returned as a whole."),
     ),
     responses(
-        (status = 200, description = "The whole content.", content_type = "application/octet-stream", body = [u8], headers(
+        (status = 200, description = "The whole content.",
+            content_type = "application/octet-stream", body = [u8], headers(
             ("ETag" = String, description = "Identifies the content, for `If-Range`."),
             ("Accept-Ranges" = String, description = "Always `bytes`."),
             ("Content-Disposition" = String, description = "Attachment with the file name (RFC 6266)."),
         )),
-        (status = 206, description = "The requested range.", content_type = "application/octet-stream", body = [u8], headers(
+        (status = 206, description = "The requested range.",
+            content_type = "application/octet-stream", body = [u8], headers(
             ("ETag" = String, description = "Identifies the content, for `If-Range`."),
             ("Content-Range" = String, description = "Range and size of the content, such as `bytes 0-99/1000`."),
             ("Content-Disposition" = String, description = "Attachment with the file name (RFC 6266)."),
@@ -90,9 +92,10 @@ pub(super) async fn get_file_content(
     Ok((status, response_headers, body).into_response())
 }
 
-/// Returns the range of a request. A range counts for GET only, and only if `If-Range` is absent or matches the content.
+/// Returns the range of a request. A range counts for GET only, and only if `If-Range` is absent or matches the
+/// content.
 fn requested_range(method: &Method, headers: &HeaderMap, etag: &str, length: u64) -> RequestedRange {
-    let of_other_content = headers.get(header::IF_RANGE).is_some_and(|seen| seen.as_bytes() != etag.as_bytes());
+    let of_other_content = headers.get(header::IF_RANGE).is_some_and(|value| value.as_bytes() != etag.as_bytes());
     match headers.get(header::RANGE).and_then(|range| range.to_str().ok()) {
         Some(range) if method == Method::GET && !of_other_content => parse_range(range, length),
         _ => RequestedRange::Whole,
@@ -145,7 +148,7 @@ mod tests {
     fn range_needs_get_and_matching_if_range() {
         let range_of = |method, if_range: Option<&'static str>| {
             let mut headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=1-2"))]);
-            headers.extend(if_range.map(|seen| (header::IF_RANGE, HeaderValue::from_static(seen))));
+            headers.extend(if_range.map(|value| (header::IF_RANGE, HeaderValue::from_static(value))));
             requested_range(&method, &headers, "\"a\"", 10)
         };
         assert_eq!(range_of(Method::GET, None), RequestedRange::Bytes(1..3));

@@ -46,7 +46,8 @@ pub(super) struct FileResponse {
     /// Media type, as declared by the upload.
     #[schema(example = "text/csv")]
     content_type: String,
-    /// Presently stored bytes: the received bytes while uploading, the size of a completed file, 0 after an abort or a deletion.
+    /// Presently stored bytes: the received bytes while uploading, the size of a completed file, 0 after an abort or a
+    /// deletion.
     #[schema(example = 1_048_576)]
     bytes: i64,
     /// Status of the file.
@@ -117,8 +118,8 @@ pub(super) async fn list_files(
 
 /// Get a file.
 ///
-/// Returns a file of any status: an aborted or deleted file stays readable, because its usage is still billed. Requires the
-/// role `viewer`.
+/// Returns a file of any status: an aborted or deleted file stays readable, because its usage is still billed. Requires
+/// the role `viewer`.
 #[utoipa::path(
     get, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", params(FilePath, MinVersion),
     responses(
@@ -150,8 +151,8 @@ pub(super) async fn get_file(
 
 /// Delete a file.
 ///
-/// Deletes a completed file and frees its bytes. An unfinished upload is aborted with `DELETE …/uploads/{upload}` instead.
-/// Requires the role `member`.
+/// Deletes a completed file and frees its bytes. An unfinished upload is aborted with `DELETE …/uploads/{upload}`
+/// instead. Requires the role `member`.
 #[utoipa::path(
     delete, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", params(FilePath, CommandParameters),
     responses(

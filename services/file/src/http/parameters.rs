@@ -52,12 +52,12 @@ pub(super) struct TusResumable {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes headers in the OpenAPI document")]
 pub(super) struct CommandParameters {
-    /// Unique key of this request, 1 to 255 visible ASCII characters. Sending the same request with the same key again returns
-    /// the first result. Default: none, so that a repeated request is a new one.
+    /// Unique key of this request, 1 to 255 visible ASCII characters. Sending the same request with the same key again
+    /// returns the first result. Default: none, so that a repeated request is a new one.
     #[param(rename = "Idempotency-Key", example = "delete-report-1")]
     idempotency_key: Option<String>,
-    /// `ETag` of the file version that the change expects. Any other current version returns 412. Default: the change applies
-    /// to any version.
+    /// `ETag` of the file version that the change expects. Any other current version returns 412. Default: the change
+    /// applies to any version.
     #[param(rename = "If-Match", example = "\"3\"")]
     if_match: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! Headers of tus 1.0.0 (<https://tus.io/protocols/resumable-upload>).
 //!
-//! Generic tus clients resume uploads, so the implementation is strict: a request of another protocol version changes nothing,
-//! every response names the version, and a malformed header is 400. Supported extensions: creation, creation-with-upload and
-//! termination.
+//! Generic tus clients resume uploads, so the implementation is strict: a request of another protocol version changes
+//! nothing, every response names the version, and a malformed header is 400. Supported extensions: creation,
+//! creation-with-upload and termination.
 
 use axum::{
     extract::Request,

@@ -1,7 +1,7 @@
 //! `/api/v1/organizations/{org}/uploads`: resumable uploads over tus 1.0.0.
 //!
-//! After a broken connection the client cannot know how many of its bytes have arrived. The aggregate alone holds the offset of an
-//! upload. Bytes are accepted only at that offset, and a rejected request leaves the file unchanged.
+//! After a broken connection the client cannot know how many of its bytes have arrived. The aggregate alone holds the
+//! offset of an upload. Bytes are accepted only at that offset, and a rejected request leaves the file unchanged.
 
 use axum::{
     body::Body,
@@ -46,19 +46,19 @@ pub(super) async fn describe_uploads() -> Response {
 
 /// Create an upload.
 ///
-/// Starts an upload of a declared size. With `Content-Type: application/offset+octet-stream` the body holds the first bytes of the
-/// file; any other body is ignored. Requires the role `member`.
+/// Starts an upload of a declared size. With `Content-Type: application/offset+octet-stream` the body holds the first
+/// bytes of the file; any other body is ignored. Requires the role `member`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/uploads", tag = "uploads",
     params(
         OrganizationPath, TusResumable,
         ("Upload-Length" = u64, Header, example = 1048576, description = "Size of the file in bytes, at most 5 TiB."),
         ("Upload-Metadata" = String, Header, example = "filename bWVhc3VyZW1lbnRzLmNzdg==,filetype dGV4dC9jc3Y=",
-            description = "Comma-separated pairs of a key and a base64 value. `filename` is required; `filetype` is the media \
-                type, by default `application/octet-stream`."),
+            description = "Comma-separated pairs of a key and a base64 value. `filename` is required; `filetype` is the \
+                media type, by default `application/octet-stream`."),
         ("Idempotency-Key" = Option<String>, Header, example = "upload-measurements-1",
-            description = "Unique key of this request, 1 to 255 visible ASCII characters. The same request with the same key \
-                returns the first upload. Default: none, so that a repeated request creates another upload."),
+            description = "Unique key of this request, 1 to 255 visible ASCII characters. The same request with the same \
+                key returns the first upload. Default: none, so that a repeated request creates another upload."),
     ),
     request_body(description = "First bytes of the file, or nothing.",
         content = [u8], content_type = "application/offset+octet-stream"),
@@ -69,8 +69,8 @@ pub(super) async fn describe_uploads() -> Response {
             ("ETag" = String, description = "Version of the file."),
             ("Tus-Resumable" = String, description = "`1.0.0`"),
         )),
-        (status = 422, description = "The file name or the media type is invalid, or the `Idempotency-Key` belongs to another \
-            request.", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The file name or media type is invalid, or the `Idempotency-Key` belongs to \
+            another request.", body = Problem, content_type = "application/problem+json"),
         WriteProblems, ReceiveProblems,
     )
 )]
@@ -129,7 +129,7 @@ pub(super) async fn create_upload(
         (status = 200, description = "Position of the upload.", headers(
             ("Upload-Offset" = u64, description = "Offset at which the next request continues."),
             ("Upload-Length" = u64, description = "Declared size of the file in bytes."),
-            ("Upload-Metadata" = String, description = "File name and media type, as `filename` and `filetype` in base64."),
+            ("Upload-Metadata" = String, description = "`filename` and `filetype`, with base64 values."),
             ("ETag" = String, description = "Version of the file."),
             ("Cache-Control" = String, description = "Always `no-store`."),
             ("Tus-Resumable" = String, description = "`1.0.0`"),
@@ -157,15 +157,16 @@ pub(super) async fn get_upload_offset(
 
 /// Append bytes to an upload.
 ///
-/// Appends the body at `Upload-Offset`. The last byte completes the file. If the connection breaks, the received bytes are kept,
-/// and the upload continues at the offset that HEAD returns. Requires the role `member`.
+/// Appends the body at `Upload-Offset`. The last byte completes the file. If the connection breaks, the received bytes
+/// are kept, and the upload continues at the offset that HEAD returns. Requires the role `member`.
 #[utoipa::path(
     patch, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
     params(
         UploadPath, TusResumable,
         ("Upload-Offset" = u64, Header, example = 0, description = "Offset of the body's first byte in the file."),
     ),
-    request_body(description = "Next bytes of the file.", content = [u8], content_type = "application/offset+octet-stream"),
+    request_body(description = "Next bytes of the file.",
+        content = [u8], content_type = "application/offset+octet-stream"),
     responses(
         (status = 204, description = "The bytes are stored.", headers(
             ("Upload-Offset" = u64, description = "Offset at which the next request continues."),
@@ -196,8 +197,8 @@ pub(super) async fn append_to_upload(
 
 /// Abort an upload.
 ///
-/// Aborts an unfinished upload and discards its bytes. A completed upload is a file, and is deleted with `DELETE …/files/{file}`.
-/// Requires the role `member`.
+/// Aborts an unfinished upload and discards its bytes. A completed upload is a file, and is deleted with `DELETE
+/// …/files/{file}`. Requires the role `member`.
 #[utoipa::path(
     delete, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
     params(UploadPath, TusResumable, CommandParameters),
@@ -208,8 +209,8 @@ pub(super) async fn append_to_upload(
         )),
         (status = 409, description = "The upload is complete.",
             body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "`Tus-Resumable` is missing or is another version of tus, or the file is not at the version \
-            of `If-Match`.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`Tus-Resumable` is missing or is another version of tus, or the file is not at \
+            the version of `If-Match`.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The `Idempotency-Key` belongs to another request.",
             body = Problem, content_type = "application/problem+json"),
         WriteProblems,
@@ -226,8 +227,8 @@ pub(super) async fn abort_upload(
     Ok((StatusCode::NO_CONTENT, [(header::ETAG, etag(executed.version))]).into_response())
 }
 
-/// Checks a request to append before its body is read. The aggregate repeats the checks of offset and size for each part, because
-/// another request may change the upload in the meantime.
+/// Checks a request to append before its body is read. The aggregate repeats the checks of offset and size for each
+/// part, because another request may change the upload in the meantime.
 async fn check_append(
     state: &HttpState,
     caller: &Caller,

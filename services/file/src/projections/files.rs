@@ -1,7 +1,7 @@
 //! The projection `files`: one row per file.
 //!
-//! A row is the fold of its file's events. `bytes` is the presently stored size: uploaded parts minus discarded bytes. A batch
-//! is folded in memory and written with two statements, whatever its number of events.
+//! A row is the fold of its file's events. `bytes` is the presently stored size: uploaded parts minus discarded bytes.
+//! A batch is folded in memory and written with two statements, whatever its number of events.
 
 use std::collections::HashMap;
 

@@ -56,7 +56,8 @@ pub(crate) async fn find(pool: &PgPool, organization: Uuid, id: Uuid) -> Result<
     sqlx::query_as(FIND).bind(id).bind(organization).fetch_optional(pool).await
 }
 
-/// Returns up to `limit` files of one status with ids below `after`, newest first. Without `after` it starts at the newest.
+/// Returns up to `limit` files of one status with ids below `after`, newest first. Without `after` it starts at the
+/// newest.
 pub(crate) async fn list(
     pool: &PgPool,
     organization: Uuid,

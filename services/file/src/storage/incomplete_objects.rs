@@ -1,7 +1,7 @@
 //! Incomplete objects of the local store.
 //!
-//! The local store writes an object to `<part>#<number>` and renames it when it is whole. A process that stops during the write
-//! leaves that file behind, and no listing of the store shows it.
+//! The local store writes an object to `<part>#<number>` and renames it when it is whole. A process that stops during
+//! the write leaves that file behind, and no listing of the store shows it.
 
 use std::{
     io,

@@ -1,8 +1,8 @@
 //! Writer of one part object.
 //!
-//! A part has up to 64 MiB and arrives in chunks of any size, while object stores need few and large writes. The writer buffers at
-//! most [`WRITE_BYTES`] and one chunk. It hashes exactly the written bytes, in order. The part becomes visible with
-//! [`PartWriter::finish`], and is durable from then on.
+//! A part has up to 64 MiB and arrives in chunks of any size, while object stores need few and large writes. The writer
+//! buffers at most [`WRITE_BYTES`] and one chunk. It hashes exactly the written bytes, in order. The part becomes
+//! visible with [`PartWriter::finish`], and is durable from then on.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! E-mail addresses, which identify users.
 //!
-//! An [`Email`] is visible ASCII with one `@` between two parts. Case-insensitive comparison therefore has the same result in
-//! Rust and in Postgres, and two spellings of one address are one user. The address is not verified by mail.
+//! An [`Email`] is visible ASCII with one `@` between two parts. Case-insensitive comparison therefore has the same
+//! result in Rust and in Postgres, and two spellings of one address are one user. The address is not verified by mail.
 
 /// An e-mail address.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Roles of members and API keys.
 //!
-//! Roles are ordered. A caller grants and revokes only roles up to its own authority, so that an admin cannot promote itself
-//! or create a stronger key. The platform roles (operator, service) are not member roles and cannot be granted.
+//! Roles are ordered. A caller grants and revokes only roles up to its own authority, so that an admin cannot promote
+//! itself or create a stronger key. The platform roles (operator, service) are not member roles and cannot be granted.
 
 use contracts::organization as contract;
 use serde::{Deserialize, Serialize};

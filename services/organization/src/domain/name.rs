@@ -1,7 +1,7 @@
 //! Display names of organizations, people and API keys.
 //!
-//! A [`Name`] has 1 to 200 characters, no control characters and no surrounding whitespace, so that lists, logs and invoices can
-//! print it without further checks.
+//! A [`Name`] has 1 to 200 characters, no control characters and no surrounding whitespace, so that lists, logs and
+//! invoices can print it without further checks.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! The organization aggregate: members, roles, and the storage total.
 //!
-//! Invariants: an existing organization has at least one owner; a command grants and revokes only roles up to its authority;
-//! the storage total is the sum of all changes. The total is not clamped: a negative sum is an anomaly of the file events, and
-//! clamping would hide it and corrupt every later total.
+//! Invariants: an existing organization has at least one owner; a command grants and revokes only roles up to its
+//! authority; the storage total is the sum of all changes. The total is not clamped: a negative sum is an anomaly of
+//! the file events, and clamping would hide it and corrupt every later total.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! `/api/v1/organizations/{org}/api-keys`
 //!
-//! A key's text is returned once, and that response may be lost. Therefore the id of a key is the id of the command that
-//! creates it, and the text follows from the id. A repeated request returns the same key; a different request under the same
-//! `Idempotency-Key` is rejected.
+//! A key's text is returned once, and that response may be lost. Therefore the id of a key is the id of the command
+//! that creates it, and the text follows from the id. A repeated request returns the same key; a different request
+//! under the same `Idempotency-Key` is rejected.
 
 use axum::{
     Json,
@@ -98,8 +98,8 @@ impl From<ApiKeyRow> for ApiKeyResponse {
 
 /// Create an API key.
 ///
-/// Returns the text of the key in this response only. The key acts for the calling user, and is revoked when that user is
-/// removed from the organization. Requires the role `admin`.
+/// Returns the text of the key in this response only. The key acts for the calling user, and is revoked when that user
+/// is removed from the organization. Requires the role `admin`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/api-keys", tag = "api-keys",
     params(OrganizationPath, RequiredIdempotencyKey), request_body = CreateApiKeyRequest,
@@ -184,8 +184,8 @@ pub(super) async fn list_api_keys(
 
 /// Revoke an API key.
 ///
-/// Revokes a key permanently. The gateway may accept it for up to 5 more seconds. Revoking a revoked key changes nothing. The
-/// key's role must be at most the caller's own. Requires the role `admin`.
+/// Revokes a key permanently. The gateway may accept it for up to 5 more seconds. Revoking a revoked key changes
+/// nothing. The key's role must be at most the caller's own. Requires the role `admin`.
 #[utoipa::path(
     delete, path = "/api/v1/organizations/{org}/api-keys/{key}", tag = "api-keys", params(ApiKeyPath),
     responses(

@@ -62,8 +62,8 @@ pub(super) struct AddedMemberResponse {
 
 /// Add a member.
 ///
-/// Adds a person to the organization, and registers the person as a user if the e-mail address is new. An organization has at
-/// most 1,000 members. Requires the role `admin`.
+/// Adds a person to the organization, and registers the person as a user if the e-mail address is new. An organization
+/// has at most 1,000 members. Requires the role `admin`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/members", tag = "members",
     params(OrganizationPath, RequiredIdempotencyKey, IfMatch), request_body = AddMemberRequest,
@@ -128,8 +128,8 @@ pub(super) async fn change_member_role(
 
 /// Remove a member.
 ///
-/// Removes a member and revokes all API keys that act for the member in this organization. The member's role must be at most
-/// the caller's own. The last owner stays. Requires the role `admin`.
+/// Removes a member and revokes all API keys that act for the member in this organization. The member's role must be at
+/// most the caller's own. The last owner stays. Requires the role `admin`.
 #[utoipa::path(
     delete, path = "/api/v1/organizations/{org}/members/{user}", tag = "members",
     params(MemberPath, IfMatch, OptionalIdempotencyKey),

@@ -116,8 +116,8 @@ impl From<MemberRow> for MemberResponse {
 
 /// Create an organization.
 ///
-/// Creates an organization with its first owner. The owner is registered as a user if the e-mail address is new. Requires the
-/// operator's key.
+/// Creates an organization with its first owner. The owner is registered as a user if the e-mail address is new.
+/// Requires the operator's key.
 #[utoipa::path(
     post, path = "/api/v1/organizations", tag = "organizations",
     params(RequiredIdempotencyKey), request_body = CreateOrganizationRequest,

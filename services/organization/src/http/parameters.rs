@@ -42,8 +42,8 @@ pub(super) struct ApiKeyPath {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes a header in the OpenAPI document")]
 pub(super) struct RequiredIdempotencyKey {
-    /// Unique key of this request, 1 to 255 visible ASCII characters. Sending the same request with the same key again returns
-    /// the first result and changes nothing. A different request with the same key returns 422.
+    /// Unique key of this request, 1 to 255 visible ASCII characters. Sending the same request with the same key again
+    /// returns the first result and changes nothing. A different request with the same key returns 422.
     #[param(rename = "Idempotency-Key", example = "create-acme-1")]
     idempotency_key: String,
 }
@@ -53,7 +53,8 @@ pub(super) struct RequiredIdempotencyKey {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes a header in the OpenAPI document")]
 pub(super) struct OptionalIdempotencyKey {
-    /// Unique key of this request, 1 to 255 visible ASCII characters. Default: none, so that a repeated request is a new one.
+    /// Unique key of this request, 1 to 255 visible ASCII characters. Default: none, so that a repeated request is a
+    /// new one.
     #[param(rename = "Idempotency-Key", example = "rename-acme-1")]
     idempotency_key: Option<String>,
 }
@@ -63,8 +64,8 @@ pub(super) struct OptionalIdempotencyKey {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes a header in the OpenAPI document")]
 pub(super) struct IfMatch {
-    /// `ETag` of the organization version that the change expects. Any other current version returns 412. Default: the change
-    /// applies to any version.
+    /// `ETag` of the organization version that the change expects. Any other current version returns 412. Default: the
+    /// change applies to any version.
     #[param(rename = "If-Match", example = "\"7\"")]
     if_match: Option<String>,
 }

@@ -72,8 +72,8 @@ impl HttpState {
         if loaded.state.exists() { Ok(()) } else { Err(organization_not_found(organization)) }
     }
 
-    /// Executes a command about a person and registers the person as a user, in one transaction. Returns the user id with the
-    /// result of the command.
+    /// Executes a command about a person and registers the person as a user, in one transaction. Returns the user id
+    /// with the result of the command.
     pub(super) async fn execute_for_person(
         &self,
         organization: Uuid,

@@ -1,7 +1,7 @@
 //! The projection `organizations`: one row per organization and one row per member.
 //!
-//! A batch has up to hundreds of events, most of them storage changes. The projection therefore folds a batch in memory and
-//! writes it with four statements at most. The result equals writing the events one by one.
+//! A batch has up to hundreds of events, most of them storage changes. The projection therefore folds a batch in memory
+//! and writes it with four statements at most. The result equals writing the events one by one.
 
 use std::collections::BTreeMap;
 

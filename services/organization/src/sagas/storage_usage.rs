@@ -3,8 +3,8 @@
 //! Each file event changes the total exactly once, although the bus delivers at least once: the command commits in the
 //! transaction that advances the subscription's cursor. A batch sends one command per organization.
 //!
-//! The event of an unknown organization is rejected. Its file is then parked until an operator releases it, so no bytes are lost
-//! or counted elsewhere. This needs a fault: the gateway accepts files only for organizations that exist.
+//! The event of an unknown organization is rejected. Its file is then parked until an operator releases it, so no bytes
+//! are lost or counted elsewhere. This needs a fault: the gateway accepts files only for organizations that exist.
 
 use std::collections::BTreeMap;
 

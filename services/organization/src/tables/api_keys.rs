@@ -1,7 +1,7 @@
 //! The table `api_keys`.
 //!
-//! The table stores the SHA-256 of a key, never its text. The organization, role and user of a key never change, and a revoked
-//! key stays revoked; the gateway may therefore cache a valid key for a few seconds.
+//! The table stores the SHA-256 of a key, never its text. The organization, role and user of a key never change, and a
+//! revoked key stays revoked; the gateway may therefore cache a valid key for a few seconds.
 
 use epoch::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};

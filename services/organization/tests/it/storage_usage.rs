@@ -162,8 +162,8 @@ async fn files_of_unknown_organization_are_parked_alone() {
         (letters.len() == 2).then_some(letters)
     };
     let letters = acme.service.eventually(parked).await;
-    let seen: Vec<_> = letters.iter().map(|letter| (letter.stream.id, letter.version.get())).collect();
-    assert_eq!(seen, [(waiting, 2), (waiting, 3)]);
+    let parked_events: Vec<_> = letters.iter().map(|letter| (letter.stream.id, letter.version.get())).collect();
+    assert_eq!(parked_events, [(waiting, 2), (waiting, 3)]);
     assert_eq!(letters[0].error.as_deref(), Some("the organization does not exist"));
     let counted = || async { (process.total(acme.id).await == 5).then_some(()) };
     acme.service.eventually(counted).await;
