@@ -1,40 +1,33 @@
-//! What the door's routes share.
+//! State that the routes of the gateway share.
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue};
-use service_kit::{Secrets, telemetry};
+use service_kit::Secrets;
 
-use crate::{Settings, Upstreams, authenticator::Authenticator, openapi::Documents, service_status::Statuses};
+use crate::{
+    authenticator::Authenticator, openapi::DocumentCache, service_status::StatusCache, settings::Settings,
+    upstreams::Upstreams,
+};
 
-/// The door, as its routes see it.
-pub(crate) struct Door {
+pub(crate) struct Gateway {
     pub(crate) secrets: Secrets,
     pub(crate) upstreams: Upstreams,
     pub(crate) authenticator: Authenticator,
-    pub(crate) statuses: Statuses,
-    pub(crate) documents: Documents,
+    pub(crate) statuses: StatusCache,
+    pub(crate) documents: DocumentCache,
     pub(crate) runs_on: Vec<(String, String)>,
 }
 
-impl Door {
+impl Gateway {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let Settings { secrets, admin_key, upstreams, health, runs_on, max_open_requests: _ } = settings;
         Arc::new(Self {
             authenticator: Authenticator::new(secrets.clone(), admin_key, upstreams.organization.clone()),
-            statuses: Statuses::new(upstreams.clone(), health),
-            documents: Documents::new(upstreams.clone(), secrets.clone()),
+            statuses: StatusCache::new(upstreams.clone(), health),
+            documents: DocumentCache::new(upstreams.clone(), secrets.clone()),
             secrets,
             upstreams,
             runs_on,
         })
-    }
-}
-
-/// Makes what a service does for a request part of the trace that the request has here.
-pub(crate) fn continue_trace(headers: &mut HeaderMap) {
-    let traceparent = telemetry::traceparent_of_current_span();
-    if let Some(traceparent) = traceparent.and_then(|traceparent| HeaderValue::try_from(traceparent).ok()) {
-        headers.insert("traceparent", traceparent);
     }
 }

@@ -1,4 +1,4 @@
-//! The console in a process of its own.
+//! Runs the gateway as a separate process.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const NAME: &str = "console";
 
 #[derive(Parser)]
-#[command(version, about = "The public door of Catacloud")]
+#[command(version, about = "The public gateway of Catacloud: API, status page and API documentation")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,10 +26,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves the public door
+    /// Serves the API and the status page, on port 8080 by default
     #[command(visible_alias = "all")]
     Serve(Box<ServeArgs>),
-    /// Asks the console on this machine whether it is ready
+    /// Checks whether the gateway on this machine is ready; exits with 0 if it is
     Healthcheck(ListenArgs),
 }
 
@@ -43,7 +43,7 @@ struct ServeArgs {
     admin: AdminArgs,
     #[command(flatten)]
     peers: PeerArgs,
-    // Only to say on the page which bus the services use.
+    // The gateway itself uses no bus; the status page shows the bus of the services.
     #[command(flatten)]
     bus: BusArgs,
 }
@@ -81,15 +81,15 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names only: the page is for everybody, and addresses are for attackers too.
+/// Returns the rows of the status page. The page is public, so it names products and no addresses.
 fn runs_on(bus: &Bus) -> Vec<(String, String)> {
     let bus = match bus {
         Bus::Kafka { .. } => "Apache Kafka",
         Bus::Rabbit { .. } => "RabbitMQ",
         Bus::Postgres => "PostgreSQL",
-        Bus::Memory => "the memory of one process",
+        Bus::Memory => "in memory of one process",
     };
-    let rows = [("Deployment", "each service in a process of its own"), ("Bus", bus), ("Database", "PostgreSQL")];
+    let rows = [("Deployment", "one process per service"), ("Bus", bus), ("Database", "PostgreSQL")];
     rows.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }
 

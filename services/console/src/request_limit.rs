@@ -1,8 +1,8 @@
-//! How many requests may be open at once.
+//! Limit of concurrent requests.
 //!
-//! The problem: each open request holds a connection to a service and some memory; without a bound, a flood takes the
-//! answers from everybody. The invariant: a request is open until its answer's body is sent or dropped, and one too many is
-//! told 503 at once rather than queued.
+//! Each open request holds a connection to a service and some memory. Without a limit, a flood of one client would take
+//! the service from all others. A request counts until its response body is sent or dropped. A request above the limit
+//! gets 503 at once; it is not queued.
 
 use std::sync::Arc;
 
@@ -17,19 +17,20 @@ use http_body_util::BodyExt;
 use service_kit::Problem;
 use tokio::sync::Semaphore;
 
-/// Lets at most `most` requests of `router` be open at once.
-pub(crate) fn open_requests(router: Router, most: usize) -> Router {
-    router.layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(most)), admit))
+/// Limits the number of concurrent requests of `router` to `max`.
+pub(crate) fn limit_open_requests(router: Router, max: usize) -> Router {
+    router.layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(max)), acquire_permit))
 }
 
-async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    let Ok(place) = places.try_acquire_owned() else {
-        tracing::warn!("too many open requests");
-        return Problem::unavailable("too many requests are open; ask again a little later").into_response();
+async fn acquire_permit(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(permit) = permits.try_acquire_owned() else {
+        tracing::warn!("request rejected: too many open requests");
+        return Problem::unavailable("too many requests are open; retry later").into_response();
     };
-    let held_until_sent = move |error| {
-        let _held = &place;
+    // The closure owns the permit and lives as long as the body.
+    let hold_permit = move |error| {
+        let _held = &permit;
         error
     };
-    next.run(request).await.map(|body| Body::new(body.map_err(held_until_sent)))
+    next.run(request).await.map(|body| Body::new(body.map_err(hold_permit)))
 }

@@ -1,34 +1,43 @@
-//! Questions of the console's own to a service.
+//! The set of services that the gateway forwards to.
 
-use std::time::Duration;
+use service_kit::config::PeerArgs;
 
-use axum::{body::to_bytes, extract::Request, http::StatusCode};
-use bytes::Bytes;
-use service_kit::{Caller, Secrets};
+use crate::upstream::{Upstream, UpstreamError};
 
-use super::{Upstream, UpstreamError};
-use crate::gateway::continue_trace;
+/// The services.
+#[derive(Clone)]
+pub struct Upstreams {
+    pub organization: Upstream,
+    pub job: Upstream,
+    pub file: Upstream,
+    pub billing: Upstream,
+    /// Has no public routes; the status page shows its state.
+    pub runner: Upstream,
+}
 
-impl Upstream {
-    /// Asks the service as the platform's console, and reads the whole answer.
+impl Upstreams {
+    /// Returns the services at their addresses, each in a separate process.
     ///
     /// # Errors
-    /// [`UpstreamError`] when there is no answer in time, or one larger than `most_bytes`.
-    pub(crate) async fn ask(
-        &self,
-        mut request: Request,
-        secrets: &Secrets,
-        limit: Duration,
-        most_bytes: usize,
-    ) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let unwritable =
-            |error: axum::http::header::InvalidHeaderValue| UpstreamError::Answer { detail: error.to_string() };
-        Caller::service("console").write_to(request.headers_mut(), secrets).map_err(unwritable)?;
-        continue_trace(request.headers_mut());
-        let answer = async {
-            let (parts, body) = self.send(request).await?.into_parts();
-            Ok((parts.status, to_bytes(body, most_bytes).await.map_err(UpstreamError::Unread)?))
-        };
-        tokio::time::timeout(limit, answer).await.unwrap_or(Err(UpstreamError::TooSlow { limit }))
+    /// [`UpstreamError`] for an unusable address.
+    pub fn http(peers: &PeerArgs) -> Result<Self, UpstreamError> {
+        Ok(Self {
+            organization: Upstream::http(peers.organization_url.clone())?,
+            job: Upstream::http(peers.job_url.clone())?,
+            file: Upstream::http(peers.file_url.clone())?,
+            billing: Upstream::http(peers.billing_url.clone())?,
+            runner: Upstream::http(peers.runner_url.clone())?,
+        })
+    }
+
+    /// Returns all services with their names.
+    pub(crate) fn named(&self) -> [(&'static str, &Upstream); 5] {
+        [
+            ("organization", &self.organization),
+            ("job", &self.job),
+            ("file", &self.file),
+            ("billing", &self.billing),
+            ("runner", &self.runner),
+        ]
     }
 }

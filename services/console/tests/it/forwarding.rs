@@ -1,4 +1,4 @@
-//! Which request goes where, and what goes with it.
+//! Routes, headers and paths of forwarded requests.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -7,19 +7,19 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{ADMIN_KEY, BOTH, ORGANIZATION, Services, UPLOAD, World, problem};
+use crate::support::{ADMIN_KEY, DEPLOYMENTS, ORGANIZATION, TestGateway, TestServices, UPLOAD, assert_problem};
 
 const ROOT: &str = "/api/v1/organizations";
 
-async fn seen(world: &World, method: Method, path: &str, key: &str) -> Value {
-    let answer = world.request(method, path).bearer_auth(key).send().await.unwrap();
+async fn echoed_request(gateway: &TestGateway, method: Method, path: &str, key: &str) -> Value {
+    let answer = gateway.request(method, path).bearer_auth(key).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{path}");
-    serde_json::from_str(answer.headers()["x-seen"].to_str().unwrap()).unwrap()
+    serde_json::from_str(answer.headers()["x-echo"].to_str().unwrap()).unwrap()
 }
 
 #[tokio::test]
-async fn each_path_leads_to_its_service() {
-    let beneath = [
+async fn path_leads_to_its_service() {
+    let routes = [
         ("", "organization"),
         ("/members", "organization"),
         ("/members/7", "organization"),
@@ -37,47 +37,51 @@ async fn each_path_leads_to_its_service() {
         ("/usage", "billing"),
         ("/costs", "billing"),
     ];
-    for way in BOTH {
-        let world = Services::new(way).door().await;
-        let key = world.keys.issue("member");
-        assert_eq!(seen(&world, Method::GET, ROOT, &key).await["service"], "organization");
-        for (rest, service) in beneath {
+    for deployment in DEPLOYMENTS {
+        let gateway = TestServices::new(deployment).start().await;
+        let key = gateway.keys.issue("member");
+        assert_eq!(echoed_request(&gateway, Method::GET, ROOT, &key).await["service"], "organization");
+        for (rest, service) in routes {
             let path = format!("{ROOT}/{ORGANIZATION}{rest}");
-            let seen = seen(&world, Method::GET, &path, &key).await;
-            assert_eq!((&seen["service"], &seen["path"]), (&service.into(), &path.as_str().into()), "{way:?}");
+            let echoed = echoed_request(&gateway, Method::GET, &path, &key).await;
+            assert_eq!(
+                (&echoed["service"], &echoed["path"]),
+                (&service.into(), &path.as_str().into()),
+                "{deployment:?}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn every_method_goes_through_with_query_and_body() {
+async fn all_methods_are_forwarded_with_query_and_body() {
     let methods =
         [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
-    for way in BOTH {
-        let world = Services::new(way).door().await;
-        let key = world.keys.issue("member");
+    for deployment in DEPLOYMENTS {
+        let gateway = TestServices::new(deployment).start().await;
+        let key = gateway.keys.issue("member");
         for method in methods.clone() {
-            let seen = seen(&world, method.clone(), &format!("{UPLOAD}?part=2&of=a%2Fb"), &key).await;
-            assert_eq!(seen["method"], method.as_str());
-            assert_eq!(seen["query"], "part=2&of=a%2Fb");
+            let echoed = echoed_request(&gateway, method.clone(), &format!("{UPLOAD}?part=2&of=a%2Fb"), &key).await;
+            assert_eq!(echoed["method"], method.as_str());
+            assert_eq!(echoed["query"], "part=2&of=a%2Fb");
         }
-        let sent = world.request(Method::PUT, UPLOAD).bearer_auth(&key).header("if-match", "\"3\"").body("hello");
+        let sent = gateway.request(Method::PUT, UPLOAD).bearer_auth(&key).header("if-match", "\"3\"").body("hello");
         let answer = sent.send().await.unwrap();
         assert_eq!(answer.headers()["etag"], "\"7\"");
-        assert!(!answer.headers().contains_key("keep-alive"), "that was said to the door only");
-        let seen: Value = answer.json().await.unwrap();
-        assert_eq!((&seen["body"], &seen["headers"]["if-match"]), (&"hello".into(), &"\"3\"".into()));
-        assert_eq!(seen["headers"]["content-length"], "5");
-        assert_eq!(seen["headers"]["transfer-encoding"], Value::Null);
+        assert!(!answer.headers().contains_key("keep-alive"), "a hop-by-hop header is not forwarded");
+        let echoed: Value = answer.json().await.unwrap();
+        assert_eq!((&echoed["body"], &echoed["headers"]["if-match"]), (&"hello".into(), &"\"3\"".into()));
+        assert_eq!(echoed["headers"]["content-length"], "5");
+        assert_eq!(echoed["headers"]["transfer-encoding"], Value::Null);
     }
 }
 
 #[tokio::test]
-async fn the_service_is_told_by_the_door_who_asks_and_by_nobody_else() {
-    for way in BOTH {
-        let world = Services::new(way).door().await;
-        let key = world.keys.issue("member");
-        let spoofed = world
+async fn client_cannot_set_caller_headers() {
+    for deployment in DEPLOYMENTS {
+        let gateway = TestServices::new(deployment).start().await;
+        let key = gateway.keys.issue("member");
+        let spoofed = gateway
             .get(&format!("{ROOT}/{ORGANIZATION}/jobs"))
             .bearer_auth(&key)
             .header("x-catacloud-internal", "guessed")
@@ -88,20 +92,20 @@ async fn the_service_is_told_by_the_door_who_asks_and_by_nobody_else() {
             .header("x-catacloud-future", "1")
             .header("connection", "x-catacloud-internal, x-hop")
             .header("x-hop", "1");
-        let seen: Value = spoofed.send().await.unwrap().json().await.unwrap();
-        assert_eq!(seen["caller"]["role"], "member", "{way:?}: {seen}");
-        assert_eq!(seen["caller"]["organization"], ORGANIZATION.to_string());
-        assert!(seen["caller"]["actor"].as_str().unwrap().starts_with("key:"));
+        let echoed: Value = spoofed.send().await.unwrap().json().await.unwrap();
+        assert_eq!(echoed["caller"]["role"], "member", "{deployment:?}: {echoed}");
+        assert_eq!(echoed["caller"]["organization"], ORGANIZATION.to_string());
+        assert!(echoed["caller"]["actor"].as_str().unwrap().starts_with("key:"));
         for name in ["x-catacloud-user", "x-catacloud-future", "x-hop", "authorization"] {
-            assert_eq!(seen["headers"][name], Value::Null, "{name}");
+            assert_eq!(echoed["headers"][name], Value::Null, "{name}");
         }
     }
 }
 
 #[tokio::test]
-async fn nothing_internal_can_be_reached() {
-    for way in BOTH {
-        let world = Services::new(way).door().await;
+async fn internal_paths_return_404() {
+    for deployment in DEPLOYMENTS {
+        let gateway = TestServices::new(deployment).start().await;
         let paths = [
             "/internal/v1/organization/authenticate",
             "/internal/v1/job/claims",
@@ -115,16 +119,16 @@ async fn nothing_internal_can_be_reached() {
         ];
         for path in paths {
             for method in [Method::GET, Method::POST] {
-                let answer = world.request(method, path).bearer_auth(ADMIN_KEY).send().await.unwrap();
-                problem(answer, 404).await;
+                let answer = gateway.request(method, path).bearer_auth(ADMIN_KEY).send().await.unwrap();
+                assert_problem(answer, 404).await;
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_path_with_two_readings_leads_nowhere() {
-    let world = Services::new(crate::support::Way::Http).door().await;
+async fn ambiguous_path_returns_404() {
+    let gateway = TestServices::new(crate::support::Deployment::Separate).start().await;
     let paths = [
         "/api/v1/organizations/../../../internal/v1/organization/authenticate",
         "/api/v1/organizations/x/%2e%2e/%2e%2e/%2E%2e/%2e%2e/internal/v1/organization/authenticate",
@@ -132,8 +136,8 @@ async fn a_path_with_two_readings_leads_nowhere() {
         "/api/v1/organizations/x/jobs/..",
     ];
     for path in paths {
-        // A well-behaved client would never send these.
-        let mut connection = TcpStream::connect(world.address).await.unwrap();
+        // HTTP clients normalize these paths, so the test writes the request itself.
+        let mut connection = TcpStream::connect(gateway.address).await.unwrap();
         let head =
             format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\nconnection: close\r\n\r\n");
         connection.write_all(head.as_bytes()).await.unwrap();
@@ -141,21 +145,21 @@ async fn a_path_with_two_readings_leads_nowhere() {
         connection.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
     }
-    assert_eq!(world.keys.asked(), 0);
+    assert_eq!(gateway.keys.lookups(), 0);
 }
 
 #[tokio::test]
-async fn the_trace_goes_on() {
+async fn trace_continues_in_service() {
     const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
     let sent = format!("00-{TRACE_ID}-b7ad6b7169203331-01");
-    for way in BOTH {
-        let world = Services::new(way).door().await;
-        let request = world.get(ROOT).bearer_auth(ADMIN_KEY).header("traceparent", &sent);
-        let seen: Value = request.send().await.unwrap().json().await.unwrap();
-        let traceparent = seen["headers"]["traceparent"].as_str().unwrap();
+    for deployment in DEPLOYMENTS {
+        let gateway = TestServices::new(deployment).start().await;
+        let request = gateway.get(ROOT).bearer_auth(ADMIN_KEY).header("traceparent", &sent);
+        let echoed: Value = request.send().await.unwrap().json().await.unwrap();
+        let traceparent = echoed["headers"]["traceparent"].as_str().unwrap();
         assert!(traceparent.contains(TRACE_ID), "{traceparent}");
-        assert_ne!(traceparent, sent, "the door has a span of its own");
-        let untraced: Value = world.get(ROOT).bearer_auth(ADMIN_KEY).send().await.unwrap().json().await.unwrap();
+        assert_ne!(traceparent, sent, "the gateway has its own span");
+        let untraced: Value = gateway.get(ROOT).bearer_auth(ADMIN_KEY).send().await.unwrap().json().await.unwrap();
         assert!(untraced["headers"]["traceparent"].is_string());
     }
 }

@@ -1,4 +1,4 @@
-//! The door, over real sockets, in front of services in other processes and in its own.
+//! Tests of the gateway on real sockets, with services in separate processes and in its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
