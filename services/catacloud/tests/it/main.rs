@@ -8,6 +8,7 @@ mod crashes;
 mod door;
 mod flow;
 mod foreign_client;
+mod gateway_routes;
 mod metrics;
 mod operations;
 mod restart;
