@@ -13,7 +13,7 @@ use epoch::cache::Loaded;
 use service_kit::{ApiPath, Caller, Problem, Role};
 
 use super::{
-    parameters::FilePath,
+    parameters::{FileBytes, FilePath},
     problem::{ReadProblems, file_not_found},
     state::HttpState,
 };
@@ -37,13 +37,13 @@ use crate::domain::{
     ),
     responses(
         (status = 200, description = "The whole content.",
-            content_type = "application/octet-stream", body = [u8], headers(
+            content_type = "application/octet-stream", body = FileBytes, headers(
             ("ETag" = String, description = "Identifies the content, for `If-Range`."),
             ("Accept-Ranges" = String, description = "Always `bytes`."),
             ("Content-Disposition" = String, description = "Attachment with the file name (RFC 6266)."),
         )),
         (status = 206, description = "The requested range.",
-            content_type = "application/octet-stream", body = [u8], headers(
+            content_type = "application/octet-stream", body = FileBytes, headers(
             ("ETag" = String, description = "Identifies the content, for `If-Range`."),
             ("Content-Range" = String, description = "Range and size of the content, such as `bytes 0-99/1000`."),
             ("Content-Disposition" = String, description = "Attachment with the file name (RFC 6266)."),

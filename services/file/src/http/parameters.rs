@@ -1,7 +1,7 @@
-//! Path parameters and headers of the public routes.
+//! Path parameters, headers and binary bodies of the public routes.
 
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 /// Path of one organization.
@@ -61,3 +61,9 @@ pub(super) struct CommandParameters {
     #[param(rename = "If-Match", example = "\"3\"")]
     if_match: Option<String>,
 }
+
+/// Bytes of a file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "describes a body in the OpenAPI document")]
+pub(super) struct FileBytes(Vec<u8>);

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    parameters::{CommandParameters, OrganizationPath, TusResumable, UploadPath},
+    parameters::{CommandParameters, FileBytes, OrganizationPath, TusResumable, UploadPath},
     problem::{ReceiveProblems, WriteProblems},
     state::HttpState,
     tus::{self, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET, UploadMetadata},
@@ -61,7 +61,7 @@ pub(super) async fn describe_uploads() -> Response {
                 key returns the first upload. Default: none, so that a repeated request creates another upload."),
     ),
     request_body(description = "First bytes of the file, or nothing.",
-        content = [u8], content_type = "application/offset+octet-stream"),
+        content = FileBytes, content_type = "application/offset+octet-stream"),
     responses(
         (status = 201, description = "The upload was created.", body = Changed, headers(
             ("Location" = String, description = "Path of the upload."),
@@ -166,7 +166,7 @@ pub(super) async fn get_upload_offset(
         ("Upload-Offset" = u64, Header, example = 0, description = "Offset of the body's first byte in the file."),
     ),
     request_body(description = "Next bytes of the file.",
-        content = [u8], content_type = "application/offset+octet-stream"),
+        content = FileBytes, content_type = "application/offset+octet-stream"),
     responses(
         (status = 204, description = "The bytes are stored.", headers(
             ("Upload-Offset" = u64, description = "Offset at which the next request continues."),
