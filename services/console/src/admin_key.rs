@@ -1,7 +1,7 @@
-//! The key that makes its holder the platform's operator.
+//! The operator's key.
 //!
-//! The problem: whoever can guess or read this key owns all organizations. The invariant: only its SHA-256 is kept, it is
-//! compared in a time that says nothing about it, and it shows in no output.
+//! The key gives access to all organizations. Only its SHA-256 stays in memory, it is compared in constant time, and no
+//! output contains it.
 
 use std::{fmt, str::FromStr};
 
@@ -9,32 +9,29 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// A key that can't be used.
+/// Rejection of a text as the operator's key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdminKeyError {
-    /// It can be guessed.
-    #[error("operator's key has {length} bytes, at least {} are needed", AdminKey::MIN_BYTES)]
-    TooShort {
-        /// How long it is.
-        length: usize,
-    },
-    /// It can't be sent in a header.
+    /// The key could be guessed.
+    #[error("operator's key has {length} bytes; at least {} are required", AdminKey::MIN_BYTES)]
+    TooShort { length: usize },
+    /// The key does not fit into a header.
     #[error("operator's key has characters other than visible ASCII")]
-    NotVisible,
+    NotVisibleAscii,
 }
 
-/// The operator's key.
+/// SHA-256 of the operator's key.
 #[derive(Clone)]
 pub struct AdminKey {
     digest: [u8; 32],
 }
 
 impl AdminKey {
-    /// The shortest key accepted.
+    /// Minimum length of a key.
     pub const MIN_BYTES: usize = 16;
 
-    /// Whether `token` is the key.
-    pub(crate) fn is(&self, token: &str) -> bool {
+    /// Returns whether `token` is the key.
+    pub(crate) fn matches(&self, token: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(token).into();
         self.digest.ct_eq(&digest).into()
     }
@@ -48,7 +45,7 @@ impl FromStr for AdminKey {
             return Err(AdminKeyError::TooShort { length: key.len() });
         }
         if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(AdminKeyError::NotVisible);
+            return Err(AdminKeyError::NotVisibleAscii);
         }
         Ok(Self { digest: Sha256::digest(key).into() })
     }
@@ -60,10 +57,10 @@ impl fmt::Debug for AdminKey {
     }
 }
 
-/// Who administers the platform.
+/// Credential of the operator.
 #[derive(Debug, Clone, Args)]
 pub struct AdminArgs {
-    /// The operator's key, at least 16 visible ASCII characters, as from `openssl rand -hex 24`
+    /// Operator's key: at least 16 visible ASCII characters, for example from `openssl rand -hex 24`
     #[arg(long, env = "CATACLOUD_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     pub admin_key: AdminKey,
 }
@@ -73,18 +70,18 @@ mod tests {
     use super::{AdminKey, AdminKeyError};
 
     #[test]
-    fn only_the_whole_key_is_the_key() {
+    fn only_exact_key_matches() {
         let key: AdminKey = "cadm_0123456789abcdef".parse().unwrap();
-        assert!(key.is("cadm_0123456789abcdef"));
+        assert!(key.matches("cadm_0123456789abcdef"));
         for wrong in ["", "cadm_0123456789abcde", "cadm_0123456789abcdef0", "CADM_0123456789ABCDEF"] {
-            assert!(!key.is(wrong), "{wrong}");
+            assert!(!key.matches(wrong), "{wrong}");
         }
     }
 
     #[test]
-    fn refuses_what_is_short_or_can_t_be_sent_and_shows_nothing() {
+    fn invalid_key_is_rejected_and_never_printed() {
         assert_eq!("short".parse::<AdminKey>().unwrap_err(), AdminKeyError::TooShort { length: 5 });
-        assert_eq!("a key with spaces in it".parse::<AdminKey>().unwrap_err(), AdminKeyError::NotVisible);
+        assert_eq!("a key with spaces in it".parse::<AdminKey>().unwrap_err(), AdminKeyError::NotVisibleAscii);
         assert_eq!(format!("{:?}", "cadm_0123456789abcdef".parse::<AdminKey>().unwrap()), "AdminKey(…)");
     }
 }

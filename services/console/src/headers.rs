@@ -1,20 +1,19 @@
-//! Which headers go through the door.
+//! Headers that the gateway removes from forwarded requests and responses.
 //!
-//! The problem: some headers speak of one connection only, and some would be believed by the services.
-//!
-//! The invariant: hop-by-hop headers (RFC 9110 §7.6.1) stay on their side; nothing named `x-catacloud-…` and no credential
-//! comes in from outside.
+//! Hop-by-hop headers (RFC 9110 §7.6.1) belong to one connection. Services trust `x-catacloud-…` headers, so a client
+//! must not send them. Services need no credential of a client.
 
 use axum::http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{
         AUTHORIZATION, CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
         TRANSFER_ENCODING, UPGRADE,
     },
 };
+use http_kit::trace_context;
 
-/// How the headers begin that the services believe.
-const OWN_PREFIX: &str = "x-catacloud-";
+/// Prefix of the headers that services trust.
+const INTERNAL_PREFIX: &str = "x-catacloud-";
 
 const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
@@ -28,31 +27,39 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// Prepares a request's headers for the service, which has yet to be told who asks.
-pub(crate) fn clean_request(headers: &mut HeaderMap) {
+/// Removes the headers of a request that must not reach a service.
+pub(crate) fn strip_request_headers(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
-    // The door has read the credential and has answered the expectation; the host is the service's own.
+    // The gateway has read the credential and answered the expectation; the service has its own host.
     for name in [AUTHORIZATION, EXPECT, HOST] {
         headers.remove(name);
     }
-    let own: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
-    for name in own {
+    let internal: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(INTERNAL_PREFIX)).cloned().collect();
+    for name in internal {
         headers.remove(name);
     }
 }
 
-/// Prepares a response's headers for the client.
-pub(crate) fn clean_response(headers: &mut HeaderMap) {
+/// Removes the headers of a response that must not reach the client.
+pub(crate) fn strip_response_headers(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
 }
 
+/// Continues the trace of the current span in the service that receives the headers.
+pub(crate) fn insert_traceparent(headers: &mut HeaderMap) {
+    let traceparent = trace_context::traceparent_of_current_span();
+    if let Some(traceparent) = traceparent.and_then(|traceparent| HeaderValue::try_from(traceparent).ok()) {
+        headers.insert("traceparent", traceparent);
+    }
+}
+
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut named = Vec::new();
+    let mut listed = Vec::new();
     for value in headers.get_all(CONNECTION) {
         let Ok(value) = value.to_str() else { continue };
-        named.extend(value.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()));
+        listed.extend(value.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()));
     }
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in listed.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -61,7 +68,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 mod tests {
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{clean_request, clean_response};
+    use super::{strip_request_headers, strip_response_headers};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -76,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_connection_goes_on() {
+    fn hop_by_hop_headers_are_removed() {
         let pairs = [
             ("connection", "close, X-Trick"),
             ("connection", "x-other"),
@@ -90,15 +97,15 @@ mod tests {
             ("etag", "\"1\""),
         ];
         let mut response = headers(&pairs);
-        clean_response(&mut response);
+        strip_response_headers(&mut response);
         assert_eq!(names(&response), ["content-length", "etag"]);
         let mut request = headers(&pairs);
-        clean_request(&mut request);
+        strip_request_headers(&mut request);
         assert_eq!(names(&request), ["content-length", "etag"]);
     }
 
     #[test]
-    fn nothing_from_outside_is_believed() {
+    fn internal_headers_and_credentials_are_removed() {
         let mut request = headers(&[
             ("x-catacloud-internal", "1"),
             ("x-catacloud-internal", "2"),
@@ -109,7 +116,7 @@ mod tests {
             ("host", "example.org"),
             ("tus-resumable", "1.0.0"),
         ]);
-        clean_request(&mut request);
+        strip_request_headers(&mut request);
         assert_eq!(names(&request), ["tus-resumable"]);
     }
 }

@@ -1,68 +1,55 @@
-//! The one public door: who asks is checked here, and each request is passed on to the service it belongs to.
+//! The gateway: the one public address of Catacloud, with the API and the status page.
 //!
-//! The problem: clients should see one API at one address, whether the services run in one process or in many, and no
-//! service should have to check keys or wonder whether a request came from outside.
+//! Clients see one API, whether the services run in one process or in many. The gateway authenticates a request and
+//! forwards it to the service that owns the path, so no service has to check keys or distinguish public from internal
+//! requests.
 //!
-//! The invariant: a request passes only by a route of the table in `routes`, with a caller that was authenticated
-//! here and without anything from outside that could be taken for one; bodies stream both ways, so a broken connection is
-//! seen by the service it was meant for. `/internal` has no route, so it can't be reached from here.
+//! Only routes of the table in `routes` are forwarded, with the authenticated caller and without any client header that
+//! a service would trust. `/internal` has no route and cannot be reached. Bodies stream in both directions, so that the
+//! service notices a broken connection of the client.
 
 mod admin_key;
-mod auth;
-mod docs;
-mod door;
+mod authenticator;
+mod forward;
+mod gateway;
 mod headers;
-mod limit;
 mod openapi;
 mod page;
+mod request_limit;
 mod routes;
-mod status;
+mod security_headers;
+mod service_status;
+mod settings;
+mod swagger_ui;
 mod upstream;
+mod upstreams;
 
 use axum::Router;
-use http_kit::Secrets;
-use service_host::health::Health;
 
 pub use self::{
     admin_key::{AdminArgs, AdminKey, AdminKeyError},
-    upstream::{Upstream, UpstreamError, Upstreams},
+    settings::Settings,
+    upstream::{Upstream, UpstreamError},
+    upstreams::Upstreams,
 };
 
-/// The port the console listens on when nothing else is said.
+/// Default port of the gateway.
 pub const PORT: u16 = 8080;
 
-/// How many requests may be open at once when nothing else is said.
+/// Default limit of concurrent requests.
 pub const MAX_OPEN_REQUESTS: usize = 1024;
 
-/// What the console is put together from.
-#[derive(Clone)]
-pub struct Settings {
-    /// The installation's secrets.
-    pub secrets: Secrets,
-    /// The operator's key.
-    pub admin_key: AdminKey,
-    /// The services behind the door.
-    pub upstreams: Upstreams,
-    /// The checks of this process, which are those of the services in it.
-    pub health: Health,
-    /// What the installation runs on, for people: pairs like ("Bus", "Apache Kafka"). Anybody can read it.
-    pub runs_on: Vec<(String, String)>,
-    /// How many requests may be open at once; more are told 503.
-    pub max_open_requests: usize,
-}
-
-/// The public door.
+/// The gateway as a router.
 #[derive(Debug, Clone, Copy)]
 pub struct Console;
 
 impl Console {
-    /// The door's routes, to be completed with [`finish`](http_kit::server::finish) (as
-    /// [`serve_until_stopped`](service_host::process::serve_until_stopped) does).
+    /// Returns the routes of the gateway. Complete them with [`finish`](http_kit::server::finish), as
+    /// [`serve_until_stopped`](service_host::process::serve_until_stopped) does.
     pub fn router(settings: Settings) -> Router {
         let max_open_requests = settings.max_open_requests;
-        let door = door::Door::new(settings);
-        let router =
-            routes::routes().merge(page::routes()).merge(openapi::routes()).with_state(door).merge(docs::routes());
-        limit::open_requests(router, max_open_requests)
+        let gateway = gateway::Gateway::new(settings);
+        let router = routes::routes().merge(page::routes()).with_state(gateway).merge(swagger_ui::routes());
+        request_limit::limit_open_requests(router, max_open_requests)
     }
 }

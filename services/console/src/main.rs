@@ -1,4 +1,4 @@
-//! The console in a process of its own.
+//! Runs the gateway as a separate process.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use service_host::{
 const NAME: &str = "console";
 
 #[derive(Parser)]
-#[command(version, about = "The public door of Catacloud")]
+#[command(version, about = "The public gateway of Catacloud: API, status page and API documentation")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -24,10 +24,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves the public door
+    /// Serves the API and the status page, on port 8080 by default
     #[command(visible_alias = "all")]
     Serve(Box<ServeArgs>),
-    /// Asks the console on this machine whether it is ready
+    /// Checks whether the gateway on this machine is ready; exits with 0 if it is
     Healthcheck(ListenArgs),
 }
 
@@ -41,7 +41,7 @@ struct ServeArgs {
     admin: AdminArgs,
     #[command(flatten)]
     peers: PeerArgs,
-    // Only to say on the page which bus the services use.
+    // The gateway itself uses no bus; the status page shows the bus of the services.
     #[command(flatten)]
     bus: BusArgs,
 }
@@ -70,11 +70,13 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         runs_on: runs_on(args.bus.resolve()?.label()),
         max_open_requests: MAX_OPEN_REQUESTS,
     };
-    process.serve(args.listen.address(default_address(PORT)), Console::router(settings)).await?;
+    let address = args.listen.address(default_address(PORT));
+    process.serve(address, Console::router(settings)).await?;
     Ok(())
 }
 
+/// Returns the rows of the status page. The page is public, so it names products and no addresses.
 fn runs_on(bus: &str) -> Vec<(String, String)> {
-    let rows = [("Deployment", "each service in a process of its own"), ("Bus", bus), ("Database", "PostgreSQL")];
+    let rows = [("Deployment", "one process per service"), ("Bus", bus), ("Database", "PostgreSQL")];
     rows.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }

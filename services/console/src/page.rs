@@ -1,26 +1,26 @@
-//! `/`: what runs here, for people.
+//! `/`: the status page.
 //!
-//! The problem: whoever has just started an installation wants to see in one place whether it works and where to go on.
-//!
-//! The invariant: the page is plain HTML and one stylesheet of its own, both from this binary; a state is said in words, not
-//! in colour alone; every text is escaped; the browser is told to load nothing else and to show it in no frame.
+//! The page shows whether each service is ready, and links to the API documentation. It is plain HTML with one
+//! stylesheet, both from this binary. States are words, not colors alone, and every value is escaped. The policy
+//! forbids all other resources and frames.
 
 use std::{fmt::Write, sync::Arc};
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderValue, header},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 use http_kit::{html::Escaped, server};
 
 use crate::{
-    docs,
-    door::Door,
+    gateway::Gateway,
     openapi,
-    status::{ServiceStatus, State as ServiceState},
+    security_headers::set_security_headers,
+    service_status::{ServiceState, ServiceStatus},
+    swagger_ui,
 };
 
 const STYLESHEET_PATH: &str = "/assets/console.css";
@@ -29,31 +29,15 @@ const STYLESHEET: &str = include_str!("page/console.css");
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// The page's routes.
-pub(crate) fn routes() -> Router<Arc<Door>> {
+pub(crate) fn routes() -> Router<Arc<Gateway>> {
     Router::new().route("/", get(page)).route(STYLESHEET_PATH, get(stylesheet)).layer(server::bounded())
 }
 
-/// Tells the browser what a page may do.
-pub(crate) fn protected(headers: &mut HeaderMap, policy: HeaderValue) {
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    let others = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ];
-    for (name, value) in others {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-}
-
-async fn page(State(door): State<Arc<Door>>) -> Response {
-    let statuses = door.statuses.now().await;
-    let mut response = Html(render(&statuses, &door.runs_on)).into_response();
+async fn page(State(gateway): State<Arc<Gateway>>) -> Response {
+    let statuses = gateway.statuses.current().await;
+    let mut response = Html(render(&statuses, &gateway.runs_on)).into_response();
     let headers = response.headers_mut();
-    protected(headers, HeaderValue::from_static(POLICY));
+    set_security_headers(headers, HeaderValue::from_static(POLICY));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -78,14 +62,14 @@ fn render(statuses: &[ServiceStatus], runs_on: &[(String, String)]) -> String {
 <body>
 <header>
 <h1>Catacloud</h1>
-<p>Files, the jobs that run on them, and what both cost.</p>
+<p>Files, the jobs that process them, and the cost of both.</p>
 </header>
 <main>
 <section aria-labelledby="services">
 <h2 id="services">Services</h2>
-<p><strong>{summary}</strong> <a href="/">Ask again</a></p>
+<p><strong>{summary}</strong> <a href="/">Refresh</a></p>
 <table>
-<thead><tr><th scope="col">Service</th><th scope="col">State</th><th scope="col">Parts</th></tr></thead>
+<thead><tr><th scope="col">Service</th><th scope="col">State</th><th scope="col">Checks</th></tr></thead>
 <tbody>
 {services}</tbody>
 </table>
@@ -98,8 +82,8 @@ fn render(statuses: &[ServiceStatus], runs_on: &[(String, String)]) -> String {
 <section aria-labelledby="api">
 <h2 id="api">API</h2>
 <ul>
-<li><a href="{docs}">Documentation of the API</a>, to read and to try</li>
-<li><a href="{openapi}">OpenAPI 3.1 document</a>, for generators</li>
+<li><a href="{docs}">Interactive API documentation</a></li>
+<li><a href="{openapi}">OpenAPI 3.1 document</a> for client generators</li>
 </ul>
 </section>
 </main>
@@ -107,9 +91,9 @@ fn render(statuses: &[ServiceStatus], runs_on: &[(String, String)]) -> String {
 </html>
 "#,
         summary = summary(statuses),
-        services = statuses.iter().map(row).collect::<String>(),
-        runs_on = definitions(runs_on),
-        docs = docs::PATH,
+        services = statuses.iter().map(service_row).collect::<String>(),
+        runs_on = definition_list(runs_on),
+        docs = swagger_ui::PATH,
         openapi = openapi::PATH,
     )
 }
@@ -122,24 +106,24 @@ fn summary(statuses: &[ServiceStatus]) -> String {
     format!("{ready} of {} services are ready.", statuses.len())
 }
 
-fn row(status: &ServiceStatus) -> String {
+fn service_row(status: &ServiceStatus) -> String {
     let (class, state) = match status.state {
         ServiceState::Ready => ("good", "ready"),
         ServiceState::NotReady => ("bad", "not ready"),
-        ServiceState::NoAnswer => ("bad", "no answer"),
+        ServiceState::Unreachable => ("bad", "no answer"),
     };
-    let mut parts = String::new();
-    for part in &status.parts {
-        let separator = if parts.is_empty() { "" } else { ", " };
-        let (name, outcome) = (Escaped(&part.name), if part.ok { "" } else { " (failing)" });
-        // Writing to a string can't fail.
-        let _ = write!(parts, "{separator}{name}{outcome}");
+    let mut checks = String::new();
+    for check in &status.checks {
+        let separator = if checks.is_empty() { "" } else { ", " };
+        let (name, outcome) = (Escaped(&check.name), if check.ok { "" } else { " (failing)" });
+        // Writing to a string cannot fail.
+        let _ = write!(checks, "{separator}{name}{outcome}");
     }
     let name = Escaped(status.name);
-    format!("<tr><th scope=\"row\">{name}</th><td class=\"{class}\">{state}</td><td>{parts}</td></tr>\n")
+    format!("<tr><th scope=\"row\">{name}</th><td class=\"{class}\">{state}</td><td>{checks}</td></tr>\n")
 }
 
-fn definitions(pairs: &[(String, String)]) -> String {
+fn definition_list(pairs: &[(String, String)]) -> String {
     let version = ("Version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let mut list = String::new();
     for (name, value) in pairs.iter().chain([&version]) {
@@ -151,15 +135,19 @@ fn definitions(pairs: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::render;
-    use crate::status::{Part, ServiceStatus, State};
+    use crate::service_status::{ServiceCheck, ServiceState, ServiceStatus};
 
     #[test]
-    fn says_in_words_how_each_service_is() {
-        let part = |name: &str, ok| Part { name: name.to_owned(), ok };
+    fn page_names_state_of_each_service() {
+        let check = |name: &str, ok| ServiceCheck { name: name.to_owned(), ok };
         let statuses = [
-            ServiceStatus { name: "job", state: State::Ready, parts: vec![part("job-database", true)] },
-            ServiceStatus { name: "file", state: State::NotReady, parts: vec![part("a", true), part("b", false)] },
-            ServiceStatus { name: "billing", state: State::NoAnswer, parts: Vec::new() },
+            ServiceStatus { name: "job", state: ServiceState::Ready, checks: vec![check("job-database", true)] },
+            ServiceStatus {
+                name: "file",
+                state: ServiceState::NotReady,
+                checks: vec![check("a", true), check("b", false)],
+            },
+            ServiceStatus { name: "billing", state: ServiceState::Unreachable, checks: Vec::new() },
         ];
         let html = render(&statuses, &[]);
         assert!(html.contains("1 of 3 services are ready."));
@@ -170,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_only_texts() {
+    fn values_are_escaped() {
         let pair = ("<b>Bus</b>".to_owned(), "\"Kafka\" & 'more'".to_owned());
         let html = render(&[], &[pair]);
         assert!(html.contains("<dt>&lt;b&gt;Bus&lt;/b&gt;</dt><dd>&quot;Kafka&quot; &amp; &#39;more&#39;</dd>"));

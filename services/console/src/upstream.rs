@@ -1,136 +1,65 @@
-//! A service behind the door, wherever it runs.
+//! A service, in this process or in another one.
 //!
-//! The problem: the door must work the same in front of other processes and in front of routers in its own, and must not
-//! gather what passes through it: uploads and downloads have any size.
-//!
-//! The invariant: [`Upstream::send`] passes bodies on as they come. The client's body that breaks off breaks the service's
-//! too, an answer that breaks off breaks the client's, and the path that was matched here is, byte for byte, the one that the
-//! service is asked for.
+//! The gateway works the same in both deployments. Uploads and downloads have any size, so [`Upstream::send`] streams
+//! bodies: a body that breaks off on one side breaks off on the other. The service receives byte for byte the path that
+//! the gateway has matched.
 
-mod ask;
+mod error;
 
 use std::time::Duration;
 
 use axum::{
     Router,
-    body::{Body, HttpBody},
+    body::{Body, HttpBody, to_bytes},
     extract::Request,
-    http::Uri,
+    http::{StatusCode, Uri, header::InvalidHeaderValue},
     response::Response,
 };
-use http_kit::Problem;
+use bytes::Bytes;
+use http_kit::{Caller, Secrets};
 use reqwest::{Client, Url, redirect};
-use service_host::config::PeerArgs;
 use tower::ServiceExt;
 use utoipa::openapi::OpenApi;
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+use crate::headers::insert_traceparent;
 
-/// When to ask a silent connection whether its other end is still there.
+pub use self::error::UpstreamError;
+pub(crate) use self::error::error_chain;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Idle time after which a TCP keepalive probe checks a connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Why a request can't be passed on.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
-    /// The service's address can't be used.
-    #[error("{url} can't be used for a service: it must begin with http://")]
-    Address {
-        /// The address.
-        url: Url,
-    },
-    /// The HTTP client can't be set up.
-    #[error("HTTP client can't be set up")]
-    Client(#[source] reqwest::Error),
-    /// The path means something else to the service than to the door.
-    #[error("path {path} has more than one reading")]
-    Ambiguous {
-        /// The path.
-        path: String,
-    },
-    /// The service doesn't answer, or its connection broke.
-    #[error("no answer")]
-    NoAnswer(#[source] reqwest::Error),
-    /// The service takes too long.
-    #[error("no answer within {} ms", limit.as_millis())]
-    TooSlow {
-        /// How long it had.
-        limit: Duration,
-    },
-    /// The service's answer can't be read to its end.
-    #[error("answer can't be read")]
-    Unread(#[source] axum::Error),
-    /// The service's answer isn't what was expected.
-    #[error("unexpected answer: {detail}")]
-    Answer {
-        /// What is wrong with it.
-        detail: String,
-    },
-}
-
-impl From<UpstreamError> for Problem {
-    fn from(error: UpstreamError) -> Self {
-        match error {
-            UpstreamError::Ambiguous { path } => Problem::not_found(format!("there is nothing at {path}")),
-            UpstreamError::NoAnswer(_) | UpstreamError::Unread(_) => {
-                tracing::warn!(error = chain(&error), "a service can't be reached");
-                Problem::unavailable(
-                    "the service behind this door can't be reached; the same request may be sent again",
-                )
-            }
-            UpstreamError::TooSlow { .. } => {
-                tracing::warn!(%error, "a service is too slow");
-                let detail = "the answer took too long; the request may or may not have been carried out";
-                Problem::unavailable(detail).of_kind("/problems/timed-out", "timed out")
-            }
-            UpstreamError::Address { .. } | UpstreamError::Client(_) | UpstreamError::Answer { .. } => {
-                Problem::internal(chain(&error))
-            }
-        }
-    }
-}
-
-/// An error with all its sources: what really happened is in the last one.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
-}
-
-/// A service behind the door.
+/// A service that the gateway sends requests to.
 #[derive(Clone)]
 pub enum Upstream {
-    /// In another process.
+    /// A service in another process.
     Http {
-        /// Its address; paths are appended.
+        /// Address of the service; paths are appended.
         base: Url,
-        /// What asks it.
         client: Client,
     },
-    /// In this process.
+    /// A service in this process.
     Local {
-        /// Its routes, not [finished](http_kit::server::finish).
+        /// Routes of the service, not [finished](http_kit::server::finish).
         router: Router,
-        /// What they look like from outside.
+        /// OpenAPI document of the public routes.
         openapi: Box<OpenApi>,
     },
 }
 
 impl Upstream {
-    /// The service at `base`.
+    /// Returns the service at the address `base`.
     ///
     /// # Errors
-    /// [`UpstreamError`] when the address can't be used.
+    /// [`UpstreamError`] for an unusable address.
     pub fn http(base: Url) -> Result<Self, UpstreamError> {
         if base.scheme() != "http" {
             return Err(UpstreamError::Address { url: base });
         }
         let client = Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(KEEPALIVE)
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -139,119 +68,100 @@ impl Upstream {
         Ok(Self::Http { base, client })
     }
 
-    /// The service with these routes, in this process.
+    /// Returns a service in this process.
     #[must_use]
     pub fn local(router: Router, openapi: OpenApi) -> Self {
         Self::Local { router, openapi: Box::new(openapi) }
     }
 
-    /// Passes a request on; the answer is there when its headers are.
+    /// Sends a request. Returns when the response headers have arrived; the bodies stream.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, UpstreamError> {
         match self {
             Upstream::Http { base, client } => {
-                let request = outgoing(base, request)?;
-                let response = client.execute(request).await.map_err(UpstreamError::NoAnswer)?;
+                let request = remote_request(base, request)?;
+                let response = client.execute(request).await.map_err(UpstreamError::Unreachable)?;
                 Ok(axum::http::Response::from(response).map(Body::new))
             }
             Upstream::Local { router, .. } => {
-                let Ok(response) = router.clone().oneshot(incoming(request)).await;
+                let Ok(response) = router.clone().oneshot(local_request(request)).await;
                 Ok(response)
             }
         }
     }
 
-    /// The same, for answers that must begin within `limit`.
+    /// Sends a request like [`send`](Self::send), with a timeout for the response headers.
     pub(crate) async fn send_within(&self, limit: Duration, request: Request) -> Result<Response, UpstreamError> {
-        let answer = tokio::time::timeout(limit, self.send(request)).await;
-        answer.unwrap_or(Err(UpstreamError::TooSlow { limit }))
+        let response = tokio::time::timeout(limit, self.send(request)).await;
+        response.unwrap_or(Err(UpstreamError::Timeout { limit }))
+    }
+
+    /// Sends a request with the identity of the gateway, and reads the whole response.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] for a response that is incomplete after `limit` or larger than `max_bytes`.
+    pub(crate) async fn call(
+        &self,
+        mut request: Request,
+        secrets: &Secrets,
+        limit: Duration,
+        max_bytes: usize,
+    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let invalid_caller =
+            |error: InvalidHeaderValue| UpstreamError::UnexpectedResponse { detail: error.to_string() };
+        Caller::service("console").write_to(request.headers_mut(), secrets).map_err(invalid_caller)?;
+        insert_traceparent(request.headers_mut());
+        let response = async {
+            let (parts, body) = self.send(request).await?.into_parts();
+            Ok((parts.status, to_bytes(body, max_bytes).await.map_err(UpstreamError::Interrupted)?))
+        };
+        tokio::time::timeout(limit, response).await.unwrap_or(Err(UpstreamError::Timeout { limit }))
     }
 }
 
-/// The request as another process gets it.
-fn outgoing(base: &Url, request: Request) -> Result<reqwest::Request, UpstreamError> {
+/// Converts a request for a service in another process.
+fn remote_request(base: &Url, request: Request) -> Result<reqwest::Request, UpstreamError> {
     let (parts, body) = request.into_parts();
-    let url = joined(base, &parts.uri)?;
-    let mut outgoing = reqwest::Request::new(parts.method, url);
-    *outgoing.headers_mut() = parts.headers;
-    // A body that is known to be empty must not become one of unknown length. For others, a Content-Length that the client
-    // sent is kept, and bounds what is sent here too.
+    let url = join_url(base, &parts.uri)?;
+    let mut remote = reqwest::Request::new(parts.method, url);
+    *remote.headers_mut() = parts.headers;
+    // An empty body must not become a chunked one. For any other body the client's Content-Length stays, and limits the
+    // sent bytes.
     if !body.is_end_stream() {
-        *outgoing.body_mut() = Some(reqwest::Body::wrap_stream(body.into_data_stream()));
+        *remote.body_mut() = Some(reqwest::Body::wrap_stream(body.into_data_stream()));
     }
-    Ok(outgoing)
+    Ok(remote)
 }
 
-/// The request as a router in this process gets it: without what this router has noted about it.
-fn incoming(request: Request) -> Request {
+/// Converts a request for a router in this process. Drops the extensions of the gateway's router, such as its matched
+/// path.
+fn local_request(request: Request) -> Request {
     let (parts, body) = request.into_parts();
-    let mut incoming = Request::new(body);
-    *incoming.method_mut() = parts.method;
-    *incoming.uri_mut() = parts.uri;
-    *incoming.headers_mut() = parts.headers;
-    incoming
+    let mut local = Request::new(body);
+    *local.method_mut() = parts.method;
+    *local.uri_mut() = parts.uri;
+    *local.headers_mut() = parts.headers;
+    local
 }
 
-/// `uri`'s path and query at `base`.
-fn joined(base: &Url, uri: &Uri) -> Result<Url, UpstreamError> {
+/// Returns the URL of `uri`'s path and query below `base`.
+fn join_url(base: &Url, uri: &Uri) -> Result<Url, UpstreamError> {
     let path = format!("{}{}", base.path().trim_end_matches('/'), uri.path());
     let mut url = base.clone();
     url.set_path(&path);
     url.set_query(uri.query());
-    // URLs are normalised ("a/../b", "a\b"), which could lead to where no route of the door leads.
+    // URLs are normalized ("a/../b", "a\b"). A changed path could lead to a resource without a route in the gateway.
     if url.path() != path {
-        return Err(UpstreamError::Ambiguous { path: uri.path().to_owned() });
+        return Err(UpstreamError::AmbiguousPath { path: uri.path().to_owned() });
     }
     Ok(url)
 }
 
-/// The services behind the door.
-#[derive(Clone)]
-pub struct Upstreams {
-    /// Organizations, members and keys.
-    pub organization: Upstream,
-    /// Job configurations and jobs.
-    pub job: Upstream,
-    /// Uploads and files.
-    pub file: Upstream,
-    /// Usage and costs.
-    pub billing: Upstream,
-    /// Has no public routes; the page shows how it is.
-    pub runner: Upstream,
-}
-
-impl Upstreams {
-    /// Each service in a process of its own.
-    ///
-    /// # Errors
-    /// [`UpstreamError`] when an address can't be used.
-    pub fn http(peers: &PeerArgs) -> Result<Self, UpstreamError> {
-        Ok(Self {
-            organization: Upstream::http(peers.organization_url.clone())?,
-            job: Upstream::http(peers.job_url.clone())?,
-            file: Upstream::http(peers.file_url.clone())?,
-            billing: Upstream::http(peers.billing_url.clone())?,
-            runner: Upstream::http(peers.runner_url.clone())?,
-        })
-    }
-
-    /// Each service with its name.
-    pub(crate) fn named(&self) -> [(&'static str, &Upstream); 5] {
-        [
-            ("organization", &self.organization),
-            ("job", &self.job),
-            ("file", &self.file),
-            ("billing", &self.billing),
-            ("runner", &self.runner),
-        ]
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Upstream, UpstreamError, joined};
+    use super::{Upstream, UpstreamError, join_url};
 
     #[test]
-    fn the_path_stays_what_it_was() {
+    fn join_url_keeps_path_and_query() {
         let cases = [
             (
                 "http://job:8082",
@@ -262,23 +172,23 @@ mod tests {
             ("http://gateway/job/", "/api/v1/x", "http://gateway/job/api/v1/x"),
         ];
         for (base, uri, expected) in cases {
-            let url = joined(&base.parse().unwrap(), &uri.parse().unwrap()).unwrap();
+            let url = join_url(&base.parse().unwrap(), &uri.parse().unwrap()).unwrap();
             assert_eq!(url.as_str(), expected);
         }
     }
 
     #[test]
-    fn a_path_that_would_lead_elsewhere_leads_nowhere() {
+    fn path_that_would_be_normalized_is_rejected() {
         let base = "http://job:8082".parse().unwrap();
         let paths = ["/api/v1/organizations/../../../internal/v1/x", "/a/./b", "/a/%2e%2e/b", "/a/.%2E/b", "/a/b/.."];
         for path in paths {
-            let refused = joined(&base, &path.parse().unwrap());
-            assert!(matches!(refused, Err(UpstreamError::Ambiguous { .. })), "{path}");
+            let result = join_url(&base, &path.parse().unwrap());
+            assert!(matches!(result, Err(UpstreamError::AmbiguousPath { .. })), "{path}");
         }
     }
 
     #[test]
-    fn only_plain_http_is_an_address() {
+    fn address_must_be_http() {
         for wrong in ["https://job:8082", "ftp://job", "unix:/run/job"] {
             assert!(matches!(Upstream::http(wrong.parse().unwrap()), Err(UpstreamError::Address { .. })), "{wrong}");
         }

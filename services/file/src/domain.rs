@@ -1,5 +1,5 @@
-//! What a file is: commands, decisions, state. No I/O.
+//! The file aggregate, its value types and validators. No I/O.
 
 pub mod file;
-pub mod name;
 pub mod range;
+pub mod validation;

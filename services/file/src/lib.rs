@@ -1,16 +1,17 @@
-//! Files: uploads that survive broken connections, and what was uploaded, to read and to delete.
+//! The file service: resumable uploads, downloads and deletions.
 //!
-//! The problem: files are large and connections break. What has arrived must not be sent again, must not be counted twice, and
-//! must not be lost once the client was told that it is there.
+//! Files are large and connections break. Received bytes must not be sent again, must not be counted twice, and must
+//! not be lost after the client has their acknowledgement.
 //!
-//! The invariant: bytes are durable as *part objects* before the [aggregate](domain::file) records them, and a file's
-//! content is exactly the list of recorded parts. Whoever loses a race deletes their own object; an object that nobody
-//! recorded is nothing, and is [swept](sweep) after a day.
+//! Bytes are durable as *part objects* before the [aggregate](domain::file) records them, and the content of a file is
+//! exactly its list of recorded parts. An upload request that loses a write conflict deletes its own part object. A
+//! part object without a record belongs to no file, and the [sweep](sweep) deletes it after a day.
 
-mod api;
+mod body_receiver;
 pub mod domain;
+mod http;
 mod projections;
-mod receive;
+mod queries;
 mod sagas;
 pub mod storage;
 pub mod sweep;
@@ -25,7 +26,7 @@ use service_host::{
 use sqlx::migrate::Migrator;
 
 use crate::{
-    api::Api, domain::file::File, projections::files::FilesProjection, receive::Receiver,
+    body_receiver::BodyReceiver, domain::file::File, http::HttpState, projections::files::FilesProjection,
     sagas::part_cleanup::PartCleanup, storage::PartStore,
 };
 
@@ -56,21 +57,21 @@ impl Service for FileService {
     }
 }
 
-/// Puts the service together on a store of parts.
+/// Assembles the service on a part store.
 #[must_use]
 pub fn assemble(host: &ServiceContext, parts: &PartStore) -> ServiceParts {
     let files = Repository::<File, _>::new(host.store.clone());
-    let api = Api {
+    let state = HttpState {
         secrets: host.secrets.clone(),
         pool: host.pool().clone(),
         progress: host.progress.clone(),
         files: files.clone(),
         parts: parts.clone(),
-        receiver: Receiver::new(files.clone(), parts.clone(), host.stop.clone()),
+        receiver: BodyReceiver::new(files.clone(), parts.clone(), host.stop.clone()),
     };
-    let (router, openapi) = api::routes().with_state(api).split_for_parts();
-    let swept = parts.clone();
-    let sweep: Task = Arc::new(move |stop| Box::pin(sweep::run(files.clone(), swept.clone(), stop)));
+    let (router, openapi) = http::routes().with_state(state).split_for_parts();
+    let swept_parts = parts.clone();
+    let sweep: Task = Arc::new(move |stop| Box::pin(sweep::run(files.clone(), swept_parts.clone(), stop)));
     ServiceParts {
         router,
         openapi,

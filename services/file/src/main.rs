@@ -1,4 +1,4 @@
-//! The file service as a process of its own.
+//! Runs the file service as a separate process.
 
 use std::process::ExitCode;
 

@@ -1,3 +1,3 @@
-//! Read models.
+//! Projections: event handlers that maintain the read models.
 
 pub(crate) mod files;

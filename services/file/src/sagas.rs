@@ -1,3 +1,3 @@
-//! What follows from events, outside the aggregates.
+//! Event handlers with external effects.
 
 pub(crate) mod part_cleanup;

@@ -1,9 +1,8 @@
-//! Deletes part objects that nobody recorded.
+//! The sweep: deletes part objects that no file has recorded.
 //!
-//! The problem: a process that dies between storing a part and recording it leaves an object behind that no file has.
-//!
-//! The invariant: only what is older than a day goes, long after any request that could still record it; what a file has
-//! recorded stays. That a file has recorded a part is read from its stream, not from a read model.
+//! A process that stops between storing and recording a part leaves such an object. The sweep deletes objects older
+//! than a day: no request that could still record them runs that long. It reads the recorded parts from the file's
+//! stream, because a read model may be older.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -19,35 +18,35 @@ use crate::{
     storage::{PartStore, StorageError},
 };
 
-/// How often to look.
+/// Pause between two sweeps.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// How old what goes is at least.
-const AGE_MILLIS: i64 = 24 * 60 * 60 * 1000;
+/// Minimum age of a deleted object.
+const MIN_AGE_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
-/// Why it stopped in the middle.
+/// Failure of a sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// The storage of parts gave no answer.
+    /// The part storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The event store gave no answer.
+    /// The event store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Sweeps now and every hour, until it is to stop.
+/// Sweeps at once and then every [`INTERVAL`], until `stop`.
 pub(crate) async fn run(
     files: Repository<File, PgStore>,
     parts: PartStore,
     stop: CancellationToken,
 ) -> Result<(), ServiceError> {
     loop {
-        let before = Timestamp::from_millis(Timestamp::now().as_millis() - AGE_MILLIS);
-        let Some(swept) = stop.run_until_cancelled(sweep(&files, &parts, before)).await else { return Ok(()) };
-        let deleted = swept.map_err(ServiceError::failed)?;
+        let before = Timestamp::from_millis(Timestamp::now().as_millis() - MIN_AGE_MILLIS);
+        let Some(result) = stop.run_until_cancelled(sweep(&files, &parts, before)).await else { return Ok(()) };
+        let deleted = result.map_err(ServiceError::failed)?;
         if deleted > 0 {
-            tracing::info!(deleted, "swept parts that nobody recorded");
+            tracing::info!(deleted, "deleted unrecorded parts");
         }
         if stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
             return Ok(());
@@ -55,17 +54,17 @@ pub(crate) async fn run(
     }
 }
 
-/// Deletes what nobody recorded and nobody has written to since `before`; says how many objects that were.
+/// Deletes unrecorded objects last modified before `before`. Returns the number of deleted objects.
 ///
 /// # Errors
-/// [`SweepError`] when a store gives no answer.
+/// [`SweepError`] when a store fails.
 pub async fn sweep(
     files: &Repository<File, PgStore>,
     parts: &PartStore,
     before: Timestamp,
 ) -> Result<usize, SweepError> {
-    let mut deleted = parts.delete_half_written(before).await?;
-    // Objects come file by file, so one file's parts in memory are enough.
+    let mut deleted = parts.delete_incomplete(before).await?;
+    // The list is ordered by file, so only the parts of one file are in memory.
     let mut current: Option<(Uuid, HashSet<Uuid>)> = None;
     let mut objects = parts.list();
     while let Some(object) = objects.try_next().await? {

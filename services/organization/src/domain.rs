@@ -1,4 +1,4 @@
-//! What an organization is, without any I/O.
+//! The organization aggregate and its value types. No I/O.
 
 mod email;
 mod member_role;

@@ -1,11 +1,12 @@
-//! Organizations: who belongs to one, what they may do, how they show who they are, and how much it stores.
+//! The organization service: organizations, their members and roles, API keys, and the storage total.
 //!
-//! Membership and storage are an aggregate, since other services follow their events. Users and API keys are plain tables:
-//! nobody else may see them, and a key must stop working the moment it is revoked.
+//! Members and the storage total are an aggregate, because other services consume its events. Users and API keys are
+//! plain tables: no other service may read them, and a revocation takes effect at once instead of through a projection.
 
-pub mod api;
 pub mod domain;
+pub mod http;
 pub mod projections;
+mod queries;
 pub mod sagas;
 mod tables;
 
@@ -18,7 +19,7 @@ use service_host::{
 };
 use sqlx::migrate::Migrator;
 
-use crate::{api::Api, domain::Organization, projections::Organizations, sagas::StorageUsage};
+use crate::{domain::Organization, http::HttpState, projections::Organizations, sagas::StorageUsage};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -43,7 +44,7 @@ impl Service for OrganizationService {
 
     fn assemble(host: &ServiceContext) -> Result<ServiceParts, ServiceError> {
         let organizations = Repository::<Organization, _>::new(host.store.clone());
-        let (router, openapi) = api::router(Api::new(host, organizations.clone()));
+        let (router, openapi) = http::router(HttpState::new(host, organizations.clone()));
         Ok(ServiceParts {
             router,
             openapi,

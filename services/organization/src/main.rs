@@ -1,4 +1,4 @@
-//! The organization service as a process of its own.
+//! Runs the organization service as a separate process.
 
 use std::process::ExitCode;
 

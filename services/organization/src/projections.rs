@@ -1,4 +1,4 @@
-//! Read models.
+//! Projections: event handlers that maintain the read models.
 
 mod organizations;
 

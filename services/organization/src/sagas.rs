@@ -1,4 +1,4 @@
-//! What this service does when something happened elsewhere.
+//! Event handlers that send commands.
 
 mod storage_usage;
 

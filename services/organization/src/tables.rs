@@ -1,4 +1,4 @@
-//! The service's plain tables: what is not an aggregate, and nobody outside may see.
+//! Plain tables of this service. They are not event-sourced, and no other service reads them.
 
 pub(crate) mod api_keys;
 pub(crate) mod users;

@@ -8,6 +8,7 @@ mod broker;
 mod crashes;
 mod flow;
 mod foreign_client;
+mod gateway_routes;
 mod installation;
 mod metrics;
 mod operations;

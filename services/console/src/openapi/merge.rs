@@ -1,49 +1,47 @@
-//! Many OpenAPI documents as one.
+//! Merges the OpenAPI documents of the services.
 //!
-//! The problem: services name their schemas and operations without knowing of each other, and the same name may mean
-//! different things.
-//!
-//! The invariant: a component that means the same in two documents is there once; one that means something else, be it only
-//! through what it refers to, gets the name `<service>.<name>`, and so do the references to it. No two operations have the
-//! same id. Internal routes are left out. Every operation needs the bearer's key unless its service said otherwise.
+//! Services name their schemas and operations independently, so two services may use one name differently. Equal
+//! components are merged. A component that differs, directly or through its references, is renamed to
+//! `<service>.<name>` together with all references to it. Operation ids become unique. Internal paths are removed.
+//! Every operation needs an API key, unless its service declares another `security`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-/// The name of the security scheme.
+/// Name of the security scheme.
 const SCHEME: &str = "api_key";
 
-/// A place below `components`: section and name.
+/// Section and name of an entry of `components`.
 type Component = (String, String);
 
-/// The services' documents as one; `missing` names the services whose documents could not be had.
-pub(super) fn merged(parts: Vec<(&str, Value)>, missing: &[&str]) -> Value {
-    let mut whole = Whole::default();
-    for (service, mut part) in parts {
-        whole.add(service, &mut part);
+/// Merges the documents. `missing` names the services without a document; the description lists them.
+pub(super) fn merge(documents: Vec<(&str, Value)>, missing: &[&str]) -> Value {
+    let mut merged = MergedDocument::default();
+    for (service, mut document) in documents {
+        merged.add(service, &mut document);
     }
-    whole.finish(missing)
+    merged.finish(missing)
 }
 
 #[derive(Default)]
-struct Whole {
+struct MergedDocument {
     paths: Map<String, Value>,
     components: BTreeMap<String, Map<String, Value>>,
     tags: Vec<Value>,
     operation_ids: BTreeSet<String>,
 }
 
-impl Whole {
-    fn add(&mut self, service: &str, part: &mut Value) {
-        let mut components = components_of(part);
-        let renamed = self.renamed(service, &components);
-        let mut paths = taken(part, "paths");
+impl MergedDocument {
+    fn add(&mut self, service: &str, document: &mut Value) {
+        let mut components = take_components(document);
+        let renames = self.find_renames(service, &components);
+        let mut paths = take_object(document, "paths");
         for item in paths.values_mut().chain(components.values_mut()) {
-            redirect(item, &renamed);
+            redirect(item, &renames);
         }
         for (component, value) in components {
-            let name = renamed.get(&component).unwrap_or(&component.1).clone();
+            let name = renames.get(&component).unwrap_or(&component.1).clone();
             self.components.entry(component.0).or_default().insert(name, value);
         }
         for (path, mut item) in paths {
@@ -51,7 +49,7 @@ impl Whole {
                 continue;
             }
             for operation in operations_of(&mut item) {
-                self.name(service, operation);
+                self.set_id_and_tag(service, operation);
             }
             match self.paths.get_mut(&path).and_then(Value::as_object_mut) {
                 // Two services may share a path with different methods.
@@ -59,40 +57,40 @@ impl Whole {
                 None => drop(self.paths.insert(path, item)),
             }
         }
-        for tag in part["tags"].as_array().into_iter().flatten() {
+        for tag in document["tags"].as_array().into_iter().flatten() {
             if !self.tags.iter().any(|present| present["name"] == tag["name"]) {
                 self.tags.push(tag.clone());
             }
         }
     }
 
-    /// New names for the components whose names are taken by something else.
-    fn renamed(&self, service: &str, components: &BTreeMap<Component, Value>) -> BTreeMap<Component, String> {
-        let mut renamed = BTreeMap::new();
+    /// Returns new names for the components whose names have another meaning in the merged document.
+    fn find_renames(&self, service: &str, components: &BTreeMap<Component, Value>) -> BTreeMap<Component, String> {
+        let mut renames = BTreeMap::new();
         loop {
-            let mut more = Vec::new();
+            let mut conflicts = Vec::new();
             for (component, value) in components {
                 let present = self.components.get(&component.0).and_then(|section| section.get(&component.1));
-                let Some(present) = present.filter(|_| !renamed.contains_key(component)) else { continue };
+                let Some(present) = present.filter(|_| !renames.contains_key(component)) else { continue };
                 let mut redirected = value.clone();
-                redirect(&mut redirected, &renamed);
+                redirect(&mut redirected, &renames);
                 if redirected != *present {
-                    more.push(component.clone());
+                    conflicts.push(component.clone());
                 }
             }
-            if more.is_empty() {
-                return renamed;
+            if conflicts.is_empty() {
+                return renames;
             }
-            // What refers to these now means something else too.
-            for component in more {
+            // Components that refer to these now differ too, so the next round checks them again.
+            for component in conflicts {
                 let name = format!("{service}.{}", component.1);
-                renamed.insert(component, name);
+                renames.insert(component, name);
             }
         }
     }
 
-    /// Gives an operation an id of its own, and a tag to be found by.
-    fn name(&mut self, service: &str, operation: &mut Map<String, Value>) {
+    /// Makes the operation id unique, and tags an untagged operation with its service.
+    fn set_id_and_tag(&mut self, service: &str, operation: &mut Map<String, Value>) {
         if let Some(id) = operation.get("operationId").and_then(Value::as_str) {
             let mut unique = id.to_owned();
             let mut attempt = 1;
@@ -115,9 +113,12 @@ impl Whole {
             "description": "An organization's API key (cat_…), or the operator's key.",
         });
         self.components.entry("securitySchemes".to_owned()).or_default().insert(SCHEME.to_owned(), scheme);
-        let mut description = "Files, the jobs that run on them, and what both cost.".to_owned();
+        let mut description = "Files, the jobs that process them, and the cost of both.".to_owned();
         if !missing.is_empty() {
-            description.push_str(&format!(" Not described, since it can't be asked now: {}.", missing.join(", ")));
+            description.push_str(&format!(
+                " Temporarily not described, because the service is unreachable: {}.",
+                missing.join(", ")
+            ));
         }
         json!({
             "openapi": "3.1.0",
@@ -127,6 +128,7 @@ impl Whole {
                 "version": env!("CARGO_PKG_VERSION"),
                 "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
             },
+            "servers": [{ "url": "/", "description": "This gateway." }],
             "paths": self.paths,
             "components": self.components,
             "tags": self.tags,
@@ -135,10 +137,10 @@ impl Whole {
     }
 }
 
-/// All components but the security schemes, which are the door's.
-fn components_of(document: &mut Value) -> BTreeMap<Component, Value> {
+/// Removes and returns all components except the security schemes, which the gateway defines.
+fn take_components(document: &mut Value) -> BTreeMap<Component, Value> {
     let mut all = BTreeMap::new();
-    for (section, components) in taken(document, "components") {
+    for (section, components) in take_object(document, "components") {
         let Value::Object(components) = components else { continue };
         if section == "securitySchemes" {
             continue;
@@ -150,7 +152,7 @@ fn components_of(document: &mut Value) -> BTreeMap<Component, Value> {
     all
 }
 
-fn taken(document: &mut Value, key: &str) -> Map<String, Value> {
+fn take_object(document: &mut Value, key: &str) -> Map<String, Value> {
     match document.get_mut(key).map(Value::take) {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
@@ -163,25 +165,25 @@ fn operations_of(path_item: &mut Value) -> impl Iterator<Item = &mut Map<String,
     items.filter(|(key, _)| METHODS.contains(&key.as_str())).filter_map(|(_, operation)| operation.as_object_mut())
 }
 
-/// Points every reference in `value` to a renamed component at its new name.
-fn redirect(value: &mut Value, renamed: &BTreeMap<Component, String>) {
+/// Replaces the references to renamed components in `value`.
+fn redirect(value: &mut Value, renames: &BTreeMap<Component, String>) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, renamed)),
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, renames)),
         Value::Object(map) => {
             for (key, item) in map {
                 match (key.as_str(), &mut *item) {
-                    ("$ref", Value::String(reference)) => redirect_reference(reference, renamed),
-                    // A discriminator's mapping holds references as plain texts.
+                    ("$ref", Value::String(reference)) => redirect_reference(reference, renames),
+                    // The mapping of a discriminator holds references as plain strings.
                     ("mapping", Value::Object(mapping)) => {
                         for target in mapping.values_mut() {
                             if let Value::String(reference) = target {
-                                redirect_reference(reference, renamed);
+                                redirect_reference(reference, renames);
                             } else {
-                                redirect(target, renamed);
+                                redirect(target, renames);
                             }
                         }
                     }
-                    _ => redirect(item, renamed),
+                    _ => redirect(item, renames),
                 }
             }
         }
@@ -189,10 +191,10 @@ fn redirect(value: &mut Value, renamed: &BTreeMap<Component, String>) {
     }
 }
 
-fn redirect_reference(reference: &mut String, renamed: &BTreeMap<Component, String>) {
+fn redirect_reference(reference: &mut String, renames: &BTreeMap<Component, String>) {
     let Some(place) = reference.strip_prefix("#/components/") else { return };
     let Some((section, name)) = place.split_once('/') else { return };
-    if let Some(name) = renamed.get(&(section.to_owned(), name.to_owned())) {
+    if let Some(name) = renames.get(&(section.to_owned(), name.to_owned())) {
         *reference = format!("#/components/{section}/{name}");
     }
 }
@@ -201,7 +203,7 @@ fn redirect_reference(reference: &mut String, renamed: &BTreeMap<Component, Stri
 mod tests {
     use serde_json::{Value, json};
 
-    use super::merged;
+    use super::merge;
 
     fn service(path: &str, operation: &str, schemas: Value) -> Value {
         let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Answer" } } });
@@ -218,72 +220,72 @@ mod tests {
     }
 
     #[test]
-    fn the_same_component_is_there_once() {
+    fn equal_components_are_merged() {
         let schemas = json!({ "Answer": { "type": "string" } });
-        let whole =
-            merged(vec![("job", service("/a", "a", schemas.clone())), ("file", service("/b", "b", schemas))], &[]);
-        assert_eq!(whole["components"]["schemas"].as_object().unwrap().len(), 1);
-        assert_eq!(answer_of(&whole, "/a"), "#/components/schemas/Answer");
-        assert_eq!(answer_of(&whole, "/b"), "#/components/schemas/Answer");
+        let merged =
+            merge(vec![("job", service("/a", "a", schemas.clone())), ("file", service("/b", "b", schemas))], &[]);
+        assert_eq!(merged["components"]["schemas"].as_object().unwrap().len(), 1);
+        assert_eq!(answer_of(&merged, "/a"), "#/components/schemas/Answer");
+        assert_eq!(answer_of(&merged, "/b"), "#/components/schemas/Answer");
     }
 
     #[test]
-    fn another_component_of_the_same_name_gets_a_name_of_its_own() {
+    fn different_component_is_renamed() {
         let job = json!({ "Answer": { "type": "string" } });
         let file = json!({ "Answer": { "type": "integer" } });
-        let whole = merged(vec![("job", service("/a", "a", job)), ("file", service("/b", "b", file))], &[]);
-        assert_eq!(whole["components"]["schemas"]["Answer"], json!({ "type": "string" }));
-        assert_eq!(whole["components"]["schemas"]["file.Answer"], json!({ "type": "integer" }));
-        assert_eq!(answer_of(&whole, "/a"), "#/components/schemas/Answer");
-        assert_eq!(answer_of(&whole, "/b"), "#/components/schemas/file.Answer");
+        let merged = merge(vec![("job", service("/a", "a", job)), ("file", service("/b", "b", file))], &[]);
+        assert_eq!(merged["components"]["schemas"]["Answer"], json!({ "type": "string" }));
+        assert_eq!(merged["components"]["schemas"]["file.Answer"], json!({ "type": "integer" }));
+        assert_eq!(answer_of(&merged, "/a"), "#/components/schemas/Answer");
+        assert_eq!(answer_of(&merged, "/b"), "#/components/schemas/file.Answer");
     }
 
     #[test]
-    fn a_component_that_refers_to_another_one_is_another_one() {
+    fn component_with_different_reference_is_renamed() {
         let answer = json!({ "type": "array", "items": { "$ref": "#/components/schemas/Item" } });
         let job = json!({ "Answer": answer, "Item": { "type": "string" } });
         let file = json!({ "Answer": answer, "Item": { "type": "integer" } });
-        let whole = merged(vec![("job", service("/a", "a", job)), ("file", service("/b", "b", file))], &[]);
-        assert_eq!(answer_of(&whole, "/b"), "#/components/schemas/file.Answer");
-        let items = &whole["components"]["schemas"]["file.Answer"]["items"]["$ref"];
+        let merged = merge(vec![("job", service("/a", "a", job)), ("file", service("/b", "b", file))], &[]);
+        assert_eq!(answer_of(&merged, "/b"), "#/components/schemas/file.Answer");
+        let items = &merged["components"]["schemas"]["file.Answer"]["items"]["$ref"];
         assert_eq!(items, "#/components/schemas/file.Item");
-        assert_eq!(whole["components"]["schemas"]["Answer"]["items"]["$ref"], "#/components/schemas/Item");
+        assert_eq!(merged["components"]["schemas"]["Answer"]["items"]["$ref"], "#/components/schemas/Item");
     }
 
     #[test]
-    fn a_component_that_refers_to_itself_stays_one() {
+    fn equal_recursive_components_are_merged() {
         let tree = json!({ "Answer": { "items": { "$ref": "#/components/schemas/Answer" } } });
-        let whole = merged(vec![("job", service("/a", "a", tree.clone())), ("file", service("/b", "b", tree))], &[]);
-        assert_eq!(whole["components"]["schemas"].as_object().unwrap().len(), 1);
+        let merged = merge(vec![("job", service("/a", "a", tree.clone())), ("file", service("/b", "b", tree))], &[]);
+        assert_eq!(merged["components"]["schemas"].as_object().unwrap().len(), 1);
     }
 
     #[test]
-    fn operations_have_ids_of_their_own_and_a_tag() {
+    fn operations_get_unique_ids_and_a_tag() {
         let part = |path| service(path, "list", json!({}));
-        let whole = merged(vec![("job", part("/a")), ("file", part("/b")), ("file", part("/c"))], &[]);
-        let ids = ["/a", "/b", "/c"].map(|path| whole["paths"][path]["get"]["operationId"].as_str().unwrap());
+        let merged = merge(vec![("job", part("/a")), ("file", part("/b")), ("file", part("/c"))], &[]);
+        let ids = ["/a", "/b", "/c"].map(|path| merged["paths"][path]["get"]["operationId"].as_str().unwrap());
         assert_eq!(ids, ["list", "file_list", "file_list_2"]);
-        assert_eq!(whole["paths"]["/b"]["get"]["tags"], json!(["file"]));
+        assert_eq!(merged["paths"]["/b"]["get"]["tags"], json!(["file"]));
     }
 
     #[test]
-    fn internal_routes_are_nobody_s_business() {
+    fn internal_paths_are_removed() {
         let parts = vec![
             ("job", service("/internal/v1/job/claims", "claim", json!({}))),
             ("file", service("/b", "b", json!({}))),
         ];
-        let whole = merged(parts, &[]);
-        assert_eq!(whole["paths"].as_object().unwrap().keys().collect::<Vec<_>>(), ["/b"]);
+        let merged = merge(parts, &[]);
+        assert_eq!(merged["paths"].as_object().unwrap().keys().collect::<Vec<_>>(), ["/b"]);
     }
 
     #[test]
-    fn says_what_it_doesn_t_describe_and_survives_nonsense() {
-        let whole = merged(
+    fn missing_and_malformed_documents_are_tolerated() {
+        let merged = merge(
             vec![("job", json!([1])), ("file", json!({ "paths": 3, "components": { "schemas": 4 } }))],
             &["billing"],
         );
-        assert!(whole["info"]["description"].as_str().unwrap().contains("billing"));
-        assert_eq!(whole["components"]["securitySchemes"]["api_key"]["scheme"], "bearer");
-        assert_eq!(whole["security"], json!([{ "api_key": [] }]));
+        assert!(merged["info"]["description"].as_str().unwrap().contains("billing"));
+        assert_eq!(merged["components"]["securitySchemes"]["api_key"]["scheme"], "bearer");
+        assert_eq!(merged["security"], json!([{ "api_key": [] }]));
     }
 }

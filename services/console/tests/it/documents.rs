@@ -1,10 +1,10 @@
-//! The API's documentation.
+//! The OpenAPI document and the API documentation.
 
 use serde_json::{Value, json};
 
-use crate::support::{BOTH, Services, Way};
+use crate::support::{DEPLOYMENTS, Deployment, TestServices};
 
-fn described(path: &str, schema: Value) -> Value {
+fn document_with(path: &str, schema: Value) -> Value {
     let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Thing" } } });
     json!({
         "openapi": "3.1.0",
@@ -17,21 +17,21 @@ fn described(path: &str, schema: Value) -> Value {
     })
 }
 
-fn services(way: Way) -> Services {
-    let mut services = Services::new(way);
+fn services(deployment: Deployment) -> TestServices {
+    let mut services = TestServices::new(deployment);
     let text = || json!({ "type": "string" });
-    services.documents.insert("organization", described("/api/v1/organizations", text()));
-    services.documents.insert("job", described("/api/v1/organizations/{org}/jobs", text()));
-    services.documents.insert("file", described("/api/v1/organizations/{org}/files", json!({ "type": "integer" })));
-    services.documents.insert("billing", described("/api/v1/organizations/{org}/usage", text()));
+    services.documents.insert("organization", document_with("/api/v1/organizations", text()));
+    services.documents.insert("job", document_with("/api/v1/organizations/{org}/jobs", text()));
+    services.documents.insert("file", document_with("/api/v1/organizations/{org}/files", json!({ "type": "integer" })));
+    services.documents.insert("billing", document_with("/api/v1/organizations/{org}/usage", text()));
     services
 }
 
 #[tokio::test]
-async fn the_document_holds_what_every_service_has() {
-    for way in BOTH {
-        let world = services(way).door().await;
-        let answer = world.get("/api/v1/openapi.json").send().await.unwrap();
+async fn document_merges_all_services() {
+    for deployment in DEPLOYMENTS {
+        let gateway = services(deployment).start().await;
+        let answer = gateway.get("/api/v1/openapi.json").send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "application/json");
         let document: Value = answer.json().await.unwrap();
@@ -44,7 +44,7 @@ async fn the_document_holds_what_every_service_has() {
             "/api/v1/organizations/{org}/jobs",
             "/api/v1/organizations/{org}/usage",
         ];
-        assert_eq!(paths, expected, "{way:?}");
+        assert_eq!(paths, expected, "{deployment:?}");
         assert_eq!(document["components"]["schemas"]["Thing"]["type"], "string");
         assert_eq!(document["components"]["schemas"]["file.Thing"]["type"], "integer");
         assert_eq!(
@@ -56,47 +56,47 @@ async fn the_document_holds_what_every_service_has() {
             })
         );
         assert_eq!(document["security"], json!([{ "api_key": [] }]));
-        assert!(!document["info"]["description"].as_str().unwrap().contains("Not described"));
+        assert!(!document["info"]["description"].as_str().unwrap().contains("not described"));
         serde_json::from_value::<utoipa::openapi::OpenApi>(document).unwrap();
     }
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said() {
-    let mut services = services(Way::Http);
+async fn document_names_missing_services() {
+    let mut services = services(Deployment::Separate);
     services.down.push("file");
     services.documents.remove("billing");
-    let world = services.door().await;
-    let document: Value = world.get("/api/v1/openapi.json").send().await.unwrap().json().await.unwrap();
+    let gateway = services.start().await;
+    let document: Value = gateway.get("/api/v1/openapi.json").send().await.unwrap().json().await.unwrap();
     let description = document["info"]["description"].as_str().unwrap();
     assert!(description.contains("file, billing"), "{description}");
     assert_eq!(document["paths"].as_object().unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn the_page_for_people_loads_from_here_alone() {
-    let world = services(Way::Local).door().await;
-    let moved = world.get("/api/docs").send().await.unwrap();
-    assert_eq!((moved.status().as_u16(), &moved.headers()["location"]), (303, &"/api/docs/".parse().unwrap()));
-    let page = world.get("/api/docs/").send().await.unwrap();
+async fn documentation_loads_only_local_files() {
+    let gateway = services(Deployment::Colocated).start().await;
+    let redirect = gateway.get("/api/docs").send().await.unwrap();
+    assert_eq!((redirect.status().as_u16(), &redirect.headers()["location"]), (303, &"/api/docs/".parse().unwrap()));
+    let page = gateway.get("/api/docs/").send().await.unwrap();
     assert_eq!(page.status(), 200);
     let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
     assert!(!policy.contains("http") && !policy.contains("unsafe-eval"), "{policy}");
     let html = page.text().await.unwrap();
-    assert!(!html.contains("<style") && !html.contains("<script>"), "the policy lets nothing inline run: {html}");
-    let mut parts = Vec::new();
+    assert!(!html.contains("<style") && !html.contains("<script>"), "the policy forbids inline code: {html}");
+    let mut resources = Vec::new();
     for attribute in ["src=\"", "href=\""] {
-        parts.extend(html.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap()));
+        resources.extend(html.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap()));
     }
-    assert!(parts.len() >= 5, "{parts:?}");
-    for part in parts {
-        let relative = part.strip_prefix("./").unwrap_or(part);
-        assert!(!relative.contains("//"), "{part} is elsewhere");
-        let answer = world.get(&format!("/api/docs/{relative}")).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{part}");
+    assert!(resources.len() >= 5, "{resources:?}");
+    for resource in resources {
+        let relative = resource.strip_prefix("./").unwrap_or(resource);
+        assert!(!relative.contains("//"), "{resource} is external");
+        let answer = gateway.get(&format!("/api/docs/{relative}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{resource}");
         let text = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
-        assert!(!text.contains("url(http") && !text.contains("@import"), "{part} loads from elsewhere");
+        assert!(!text.contains("url(http") && !text.contains("@import"), "{resource} loads an external resource");
         if relative == "swagger-initializer.js" {
             assert!(text.contains("\"/api/v1/openapi.json\"") && !text.contains("http"), "{text}");
             assert!(text.contains("\"validatorUrl\": \"none\""), "{text}");

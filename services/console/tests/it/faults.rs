@@ -1,4 +1,4 @@
-//! Services that don't answer, or not all of it.
+//! Services that are unreachable or break off.
 
 use axum::{Router, routing::patch};
 use console::{Console, Settings, Upstream, Upstreams};
@@ -10,26 +10,28 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{ADMIN_KEY, BOTH, Services, UPLOAD, Way, client, echoing, problem, secrets, serving};
+use crate::support::{
+    ADMIN_KEY, DEPLOYMENTS, Deployment, TestServices, UPLOAD, assert_problem, client, echo_service, secrets, serve,
+};
 
 const FILES: &str = "/api/v1/organizations/0198c0de-0000-7000-8000-000000000001/files";
 
 #[tokio::test]
-async fn a_service_that_isn_t_there_is_503_and_the_others_go_on() {
-    let mut services = Services::new(Way::Http);
+async fn unreachable_service_returns_503_alone() {
+    let mut services = TestServices::new(Deployment::Separate);
     services.down.push("file");
-    let world = services.door().await;
-    let key = world.keys.issue("member");
+    let gateway = services.start().await;
+    let key = gateway.keys.issue("member");
     for method in [Method::GET, Method::POST] {
-        let answer = world.request(method, FILES).bearer_auth(&key).body("some").send().await.unwrap();
+        let answer = gateway.request(method, FILES).bearer_auth(&key).body("some").send().await.unwrap();
         assert_eq!(answer.headers()["retry-after"], "1");
-        assert_eq!(problem(answer, 503).await["type"], "/problems/unavailable");
+        assert_eq!(assert_problem(answer, 503).await["type"], "/problems/unavailable");
     }
-    assert_eq!(world.status_with(&key).await, 200);
+    assert_eq!(gateway.status_with(&key).await, 200);
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_doesn_t_look_whole() {
+async fn interrupted_response_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -38,7 +40,7 @@ async fn an_answer_that_breaks_off_doesn_t_look_whole() {
         connection.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n").await.unwrap();
     });
     let broken = Upstream::http(format!("http://{address}").parse().unwrap()).unwrap();
-    let other = || Upstream::local(echoing("other"), Default::default());
+    let other = || Upstream::local(echo_service("other"), Default::default());
     let upstreams = Upstreams { organization: other(), job: other(), file: broken, billing: other(), runner: other() };
     let settings = Settings {
         secrets: secrets(),
@@ -48,31 +50,31 @@ async fn an_answer_that_breaks_off_doesn_t_look_whole() {
         runs_on: Vec::new(),
         max_open_requests: 10,
     };
-    let (address, _server) = serving(server::finish(Console::router(settings))).await;
+    let (address, _server) = serve(server::finish(Console::router(settings))).await;
     let answer = client().get(format!("http://{address}{FILES}")).bearer_auth(ADMIN_KEY).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.bytes().await.is_err());
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_large_body_is_heard() {
+async fn early_rejection_of_large_body_arrives() {
     let refuse = patch(async || Problem::conflict("wrong offset"));
     let refuse = Router::new().route("/api/v1/organizations/{org}/uploads/{upload}", refuse);
-    for way in BOTH {
-        let world = Services::new(way).file(refuse.clone().layer(server::streaming())).door().await;
-        let key = world.keys.issue("member");
+    for deployment in DEPLOYMENTS {
+        let gateway = TestServices::new(deployment).file(refuse.clone().layer(server::streaming())).start().await;
+        let key = gateway.keys.issue("member");
         for mebibytes in [8, 64] {
-            let sending = || world.request(Method::PATCH, UPLOAD).body(vec![7; mebibytes << 20]);
-            problem(sending().bearer_auth(&key).send().await.unwrap(), 409).await;
-            problem(sending().send().await.unwrap(), 401).await;
+            let sending = || gateway.request(Method::PATCH, UPLOAD).body(vec![7; mebibytes << 20]);
+            assert_problem(sending().bearer_auth(&key).send().await.unwrap(), 409).await;
+            assert_problem(sending().send().await.unwrap(), 401).await;
         }
     }
 }
 
 #[tokio::test]
-async fn who_asks_before_sending_is_refused_before_sending() {
-    let world = Services::new(Way::Http).door().await;
-    let mut connection = TcpStream::connect(world.address).await.unwrap();
+async fn expect_continue_is_rejected_before_body() {
+    let gateway = TestServices::new(Deployment::Separate).start().await;
+    let mut connection = TcpStream::connect(gateway.address).await.unwrap();
     let head = format!("PATCH {UPLOAD} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n");
     connection.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! How much at once.
+//! The limit of concurrent requests.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use axum::{
 use futures::{StreamExt, stream};
 use tokio::sync::Notify;
 
-use crate::support::{BOTH, Services, problem};
+use crate::support::{DEPLOYMENTS, TestServices, assert_problem};
 
 const FILES: &str = "/api/v1/organizations/0198c0de-0000-7000-8000-000000000001/files";
 
 #[tokio::test]
-async fn one_request_too_many_is_503_until_another_s_answer_is_sent() {
-    for way in BOTH {
+async fn request_above_limit_returns_503_until_one_ends() {
+    for deployment in DEPLOYMENTS {
         let finish = Arc::new(Notify::new());
         let finishing = finish.clone();
         let download = get(async move || {
@@ -28,17 +28,18 @@ async fn one_request_too_many_is_503_until_another_s_answer_is_sent() {
             });
             Body::from_stream(first.chain(last))
         });
-        let mut services = Services::new(way).file(Router::new().route("/api/v1/organizations/{org}/files", download));
+        let mut services =
+            TestServices::new(deployment).file(Router::new().route("/api/v1/organizations/{org}/files", download));
         services.max_open_requests = 1;
-        let world = services.door().await;
-        let key = world.keys.issue("viewer");
-        // Its headers have come, the end of its body hasn't.
-        let open = world.get(FILES).bearer_auth(&key).send().await.unwrap();
-        let refused = world.get("/api/v1/organizations").bearer_auth(&key).send().await.unwrap();
+        let gateway = services.start().await;
+        let key = gateway.keys.issue("viewer");
+        // The response headers have arrived, the end of the body has not.
+        let open = gateway.get(FILES).bearer_auth(&key).send().await.unwrap();
+        let refused = gateway.get("/api/v1/organizations").bearer_auth(&key).send().await.unwrap();
         assert_eq!(refused.headers()["retry-after"], "1");
-        problem(refused, 503).await;
+        assert_problem(refused, 503).await;
         finish.notify_one();
         assert_eq!(open.bytes().await.unwrap(), "firstlast");
-        assert_eq!(world.status_with(&key).await, 200, "{way:?}");
+        assert_eq!(gateway.status_with(&key).await, 200, "{deployment:?}");
     }
 }

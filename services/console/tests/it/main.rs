@@ -1,12 +1,12 @@
-//! The door, over real sockets, in front of services in other processes and in its own.
+//! Tests of the gateway on real sockets, with services in separate processes and in its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod auth;
+mod authentication;
 mod documents;
 mod faults;
+mod forwarding;
 mod limits;
 mod page;
-mod passing;
 mod streaming;
 mod support;

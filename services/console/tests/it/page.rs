@@ -1,9 +1,9 @@
-//! What people see.
+//! The status page.
 
-use crate::support::{BOTH, Services, Way, World};
+use crate::support::{DEPLOYMENTS, Deployment, TestGateway, TestServices};
 
-async fn html(world: &World) -> String {
-    let answer = world.get("/").send().await.unwrap();
+async fn html(gateway: &TestGateway) -> String {
+    let answer = gateway.get("/").send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
     let policy = answer.headers()["content-security-policy"].to_str().unwrap();
@@ -17,20 +17,20 @@ async fn html(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn the_page_says_what_runs_and_links_to_what_is_there() {
-    for way in BOTH {
-        let world = Services::new(way).door().await;
-        let html = html(&world).await;
-        assert!(html.contains("All services are ready."), "{way:?}: {html}");
+async fn page_shows_services_and_working_links() {
+    for deployment in DEPLOYMENTS {
+        let gateway = TestServices::new(deployment).start().await;
+        let html = html(&gateway).await;
+        assert!(html.contains("All services are ready."), "{deployment:?}: {html}");
         for service in ["organization", "job", "file", "billing", "runner"] {
             assert!(html.contains(&format!("<th scope=\"row\">{service}</th><td class=\"good\">ready</td>")), "{html}");
         }
         assert!(html.contains("<dt>Bus</dt><dd>a &lt;bus&gt; of tests</dd>"), "{html}");
-        assert!(!html.contains("<script") && !html.contains("http"), "nothing from elsewhere, nothing that runs");
+        assert!(!html.contains("<script") && !html.contains("http"), "no external resources and no scripts");
         let links = links(&html);
         assert!(links.contains(&"/api/docs/".to_owned()) && links.contains(&"/api/v1/openapi.json".to_owned()));
         for link in links.iter().filter(|link| !link.starts_with("data:")) {
-            assert_eq!(world.get(link).send().await.unwrap().status(), 200, "{link}");
+            assert_eq!(gateway.get(link).send().await.unwrap().status(), 200, "{link}");
         }
     }
 }
@@ -40,17 +40,17 @@ fn links(html: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_service_that_isn_t_ready_is_shown_without_the_reason() {
-    for way in BOTH {
-        let services = Services::new(way);
+async fn page_shows_failing_check_without_reason() {
+    for deployment in DEPLOYMENTS {
+        let services = TestServices::new(deployment);
         services.health.add_check("job-database", async || Err("no route to 10.0.0.3".to_owned()));
         services.health.add_check("file-database", async || Ok(()));
-        let world = services.door().await;
-        let html = html(&world).await;
+        let gateway = services.start().await;
+        let html = html(&gateway).await;
         let expected = "<th scope=\"row\">job</th><td class=\"bad\">not ready</td>";
-        assert!(html.contains(expected), "{way:?}: {html}");
+        assert!(html.contains(expected), "{deployment:?}: {html}");
         assert!(html.contains("job-database (failing)") && !html.contains("10.0.0.3"), "{html}");
-        if way == Way::Local {
+        if deployment == Deployment::Colocated {
             assert!(html.contains("<th scope=\"row\">file</th><td class=\"good\">ready</td><td>file-database</td>"));
             assert!(html.contains("4 of 5 services are ready."));
         }
@@ -58,10 +58,10 @@ async fn a_service_that_isn_t_ready_is_shown_without_the_reason() {
 }
 
 #[tokio::test]
-async fn a_service_that_isn_t_there_is_shown() {
-    let mut services = Services::new(Way::Http);
+async fn page_shows_unreachable_service() {
+    let mut services = TestServices::new(Deployment::Separate);
     services.down.push("billing");
-    let world = services.door().await;
-    let html = html(&world).await;
+    let gateway = services.start().await;
+    let html = html(&gateway).await;
     assert!(html.contains("<th scope=\"row\">billing</th><td class=\"bad\">no answer</td>"), "{html}");
 }

@@ -1,4 +1,4 @@
-//! Bodies go through as they come.
+//! Streaming of request and response bodies.
 
 use std::{
     sync::{
@@ -25,13 +25,13 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use crate::support::{BOTH, Services, UPLOAD};
+use crate::support::{DEPLOYMENTS, TestServices, UPLOAD};
 
 const MIB: usize = 1024 * 1024;
 const CHUNKS: usize = 32;
 const FILE: &str = "/api/v1/organizations/0198c0de-0000-7000-8000-000000000001/files/1/content";
 
-/// 32 MiB in chunks of one, the second of which waits for `first_arrived`.
+/// Returns 32 MiB in chunks of 1 MiB. The second chunk waits for `first_arrived`.
 fn chunks(first_arrived: Arc<Notify>) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
     stream::iter(0..CHUNKS).then(move |number| {
         let first_arrived = first_arrived.clone();
@@ -55,9 +55,9 @@ fn digest_of_all() -> String {
     hex::encode(digest.finalize())
 }
 
-/// What an upload's handler saw.
+/// Body as the upload handler received it.
 #[derive(Debug, PartialEq, Eq)]
-struct Upload {
+struct ReceivedUpload {
     bytes: usize,
     broken: bool,
     digest: String,
@@ -65,12 +65,12 @@ struct Upload {
 }
 
 struct Receiver {
-    seen: mpsc::UnboundedSender<Upload>,
+    uploads: mpsc::UnboundedSender<ReceivedUpload>,
     bytes: AtomicUsize,
     first_arrived: Arc<Notify>,
 }
 
-fn receiving(receiver: Arc<Receiver>) -> Router {
+fn upload_route(receiver: Arc<Receiver>) -> Router {
     let upload = async move |headers: HeaderMap, request: Request| {
         let mut chunks = request.into_body().into_data_stream();
         let mut digest = Sha256::new();
@@ -86,48 +86,51 @@ fn receiving(receiver: Arc<Receiver>) -> Router {
         }
         let bytes = receiver.bytes.load(Ordering::SeqCst);
         let length = headers.get("content-length").map(|length| length.to_str().unwrap().to_owned());
-        receiver.seen.send(Upload { bytes, broken, digest: hex::encode(digest.finalize()), length }).unwrap();
+        receiver
+            .uploads
+            .send(ReceivedUpload { bytes, broken, digest: hex::encode(digest.finalize()), length })
+            .unwrap();
     };
     let path = "/api/v1/organizations/{org}/uploads/{upload}";
     Router::new().route(path, patch(upload)).layer(server::streaming())
 }
 
-fn receiver() -> (Arc<Receiver>, mpsc::UnboundedReceiver<Upload>) {
-    let (seen, uploads) = mpsc::unbounded_channel();
-    (Arc::new(Receiver { seen, bytes: AtomicUsize::new(0), first_arrived: Arc::default() }), uploads)
+fn receiver() -> (Arc<Receiver>, mpsc::UnboundedReceiver<ReceivedUpload>) {
+    let (sender, uploads) = mpsc::unbounded_channel();
+    (Arc::new(Receiver { uploads: sender, bytes: AtomicUsize::new(0), first_arrived: Arc::default() }), uploads)
 }
 
-async fn next(uploads: &mut mpsc::UnboundedReceiver<Upload>) -> Upload {
+async fn next_upload(uploads: &mut mpsc::UnboundedReceiver<ReceivedUpload>) -> ReceivedUpload {
     tokio::time::timeout(Duration::from_secs(20), uploads.recv()).await.unwrap().unwrap()
 }
 
 #[tokio::test]
-async fn an_upload_arrives_while_it_is_sent() {
-    for way in BOTH {
+async fn upload_is_streamed() {
+    for deployment in DEPLOYMENTS {
         for declared in [true, false] {
             let (receiver, mut uploads) = receiver();
-            let world = Services::new(way).file(receiving(receiver.clone())).door().await;
-            let key = world.keys.issue("member");
+            let gateway = TestServices::new(deployment).file(upload_route(receiver.clone())).start().await;
+            let key = gateway.keys.issue("member");
             let body = reqwest::Body::wrap_stream(chunks(receiver.first_arrived.clone()));
-            let mut sending = world.request(Method::PATCH, UPLOAD).bearer_auth(&key).body(body);
+            let mut sending = gateway.request(Method::PATCH, UPLOAD).bearer_auth(&key).body(body);
             if declared {
                 sending = sending.header("content-length", CHUNKS * MIB);
             }
             assert_eq!(sending.send().await.unwrap().status(), 200);
-            let expected = Upload {
+            let expected = ReceivedUpload {
                 bytes: CHUNKS * MIB,
                 broken: false,
                 digest: digest_of_all(),
                 length: declared.then(|| (CHUNKS * MIB).to_string()),
             };
-            assert_eq!(next(&mut uploads).await, expected, "{way:?}");
+            assert_eq!(next_upload(&mut uploads).await, expected, "{deployment:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_download_arrives_while_it_is_sent() {
-    for way in BOTH {
+async fn download_is_streamed() {
+    for deployment in DEPLOYMENTS {
         let first_arrived = Arc::new(Notify::new());
         let arrived = first_arrived.clone();
         let content = get(async move || {
@@ -135,9 +138,9 @@ async fn a_download_arrives_while_it_is_sent() {
             (length, Body::from_stream(chunks(arrived.clone())))
         });
         let file = Router::new().route("/api/v1/organizations/{org}/files/{file}/content", content);
-        let world = Services::new(way).file(file.layer(server::streaming())).door().await;
-        let key = world.keys.issue("viewer");
-        let answer = world.get(FILE).bearer_auth(&key).send().await.unwrap();
+        let gateway = TestServices::new(deployment).file(file.layer(server::streaming())).start().await;
+        let key = gateway.keys.issue("viewer");
+        let answer = gateway.get(FILE).bearer_auth(&key).send().await.unwrap();
         assert_eq!(answer.headers()["content-length"], (CHUNKS * MIB).to_string().as_str());
         let mut received = answer.bytes_stream();
         let (mut bytes, mut digest) = (0, Sha256::new());
@@ -147,20 +150,20 @@ async fn a_download_arrives_while_it_is_sent() {
             digest.update(&chunk);
             first_arrived.notify_one();
         }
-        assert_eq!(bytes, CHUNKS * MIB, "{way:?}");
+        assert_eq!(bytes, CHUNKS * MIB, "{deployment:?}");
         assert_eq!(hex::encode(digest.finalize()), digest_of_all());
     }
 }
 
 #[tokio::test]
-async fn the_service_sees_all_that_came_of_a_broken_upload_and_that_it_broke() {
-    for way in BOTH {
+async fn service_receives_interrupted_upload_and_error() {
+    for deployment in DEPLOYMENTS {
         for reset in [false, true] {
             for framing in ["content-length: 1000000", "transfer-encoding: chunked"] {
                 let (receiver, mut uploads) = receiver();
-                let world = Services::new(way).file(receiving(receiver.clone())).door().await;
-                let key = world.keys.issue("member");
-                let mut connection = TcpStream::connect(world.address).await.unwrap();
+                let gateway = TestServices::new(deployment).file(upload_route(receiver.clone())).start().await;
+                let key = gateway.keys.issue("member");
+                let mut connection = TcpStream::connect(gateway.address).await.unwrap();
                 let head =
                     format!("PATCH {UPLOAD} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n{framing}\r\n\r\n");
                 connection.write_all(head.as_bytes()).await.unwrap();
@@ -176,36 +179,36 @@ async fn the_service_sees_all_that_came_of_a_broken_upload_and_that_it_broke() {
                     connection.set_zero_linger().unwrap();
                 }
                 drop(connection);
-                let upload = next(&mut uploads).await;
-                assert_eq!((upload.bytes, upload.broken), (70_000, true), "{way:?}, reset: {reset}, {framing}");
+                let upload = next_upload(&mut uploads).await;
+                assert_eq!((upload.bytes, upload.broken), (70_000, true), "{deployment:?}, reset: {reset}, {framing}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_service_stops_working_for_a_client_that_has_gone() {
-    struct Gone(mpsc::UnboundedSender<()>);
-    impl Drop for Gone {
+async fn service_stops_when_client_disconnects() {
+    struct DropSignal(mpsc::UnboundedSender<()>);
+    impl Drop for DropSignal {
         fn drop(&mut self) {
             self.0.send(()).unwrap();
         }
     }
-    for way in BOTH {
-        let (gone, mut noticed) = mpsc::unbounded_channel();
-        let begun = Arc::new(Notify::new());
-        let began = begun.clone();
+    for deployment in DEPLOYMENTS {
+        let (dropped, mut drops) = mpsc::unbounded_channel();
+        let started = Arc::new(Notify::new());
+        let handler_started = started.clone();
         let content = get(async move || {
-            let _gone = Gone(gone.clone());
-            began.notify_one();
+            let _signal = DropSignal(dropped.clone());
+            handler_started.notify_one();
             std::future::pending::<()>().await;
         });
         let file = Router::new().route("/api/v1/organizations/{org}/files/{file}/content", content);
-        let world = Services::new(way).file(file).door().await;
-        let key = world.keys.issue("viewer");
-        let asking = tokio::spawn(world.get(FILE).bearer_auth(&key).send());
-        begun.notified().await;
-        asking.abort();
-        tokio::time::timeout(Duration::from_secs(10), noticed.recv()).await.unwrap().unwrap();
+        let gateway = TestServices::new(deployment).file(file).start().await;
+        let key = gateway.keys.issue("viewer");
+        let request = tokio::spawn(gateway.get(FILE).bearer_auth(&key).send());
+        started.notified().await;
+        request.abort();
+        tokio::time::timeout(Duration::from_secs(10), drops.recv()).await.unwrap().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Services to stand behind the door, and a door to stand before.
+//! Fake services and a gateway in front of them.
 
 use std::{
     collections::HashMap,
@@ -33,35 +33,37 @@ pub(crate) const ADMIN_KEY: &str = "cadm_0123456789abcdef0123456789abcdef";
 pub(crate) const ORGANIZATION: Uuid = Uuid::from_u128(0x0198_c0de_0000_7000_8000_0000_0000_0001);
 pub(crate) const UPLOAD: &str = "/api/v1/organizations/0198c0de-0000-7000-8000-000000000001/uploads/1";
 
-/// Where the services run.
+/// Location of the services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    Http,
-    Local,
+pub(crate) enum Deployment {
+    /// Separate processes, reached over HTTP.
+    Separate,
+    /// The process of the gateway.
+    Colocated,
 }
 
-pub(crate) const BOTH: [Way; 2] = [Way::Http, Way::Local];
+pub(crate) const DEPLOYMENTS: [Deployment; 2] = [Deployment::Separate, Deployment::Colocated];
 
 pub(crate) fn secrets() -> Secrets {
     Secrets::new("a secret for the tests").unwrap()
 }
 
-/// The keys that the organization service knows.
+/// Keys of the fake organization service.
 #[derive(Clone, Default)]
 pub(crate) struct Keys {
     known: Arc<Mutex<HashMap<String, Value>>>,
-    asked: Arc<AtomicUsize>,
+    lookups: Arc<AtomicUsize>,
 }
 
 impl Keys {
-    /// A new key; its text.
+    /// Registers a new key and returns its text.
     pub(crate) fn issue(&self, role: &str) -> String {
         let key = ApiKey::issue(Uuid::now_v7(), &secrets());
-        self.know(&key, role);
+        self.register(&key, role);
         key.reveal()
     }
 
-    pub(crate) fn know(&self, key: &ApiKey, role: &str) {
+    pub(crate) fn register(&self, key: &ApiKey, role: &str) {
         let known = json!({ "organization": ORGANIZATION, "key_id": key.id(), "user_id": null, "role": role });
         self.known.lock().unwrap().insert(hex::encode(key.digest()), known);
     }
@@ -70,29 +72,29 @@ impl Keys {
         self.known.lock().unwrap().clear();
     }
 
-    /// How often the service was asked.
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    /// Returns the number of lookups.
+    pub(crate) fn lookups(&self) -> usize {
+        self.lookups.load(Ordering::SeqCst)
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
+struct LookupRequest {
     key_sha256: String,
 }
 
 async fn authenticate(State(keys): State<Keys>, request: Request) -> Result<Json<Value>, Problem> {
     let (parts, body) = request.into_parts();
     Caller::from_headers(&parts.headers, &secrets())?.at_least(Role::Service)?;
-    keys.asked.fetch_add(1, Ordering::SeqCst);
+    keys.lookups.fetch_add(1, Ordering::SeqCst);
     let body = to_bytes(body, 1024).await.unwrap();
-    let Question { key_sha256 } = serde_json::from_slice(&body).unwrap();
+    let LookupRequest { key_sha256 } = serde_json::from_slice(&body).unwrap();
     let known = keys.known.lock().unwrap().get(&key_sha256).cloned();
     known.map(Json).ok_or_else(|| Problem::not_found("no such key"))
 }
 
-/// Answers with what it was asked.
+/// Returns the request as JSON, in the body and in the header `x-echo`.
 async fn echo(State(service): State<&'static str>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1024 * 1024).await.unwrap();
@@ -101,7 +103,7 @@ async fn echo(State(service): State<&'static str>, request: Request) -> Response
     let caller = Caller::from_headers(&parts.headers, &secrets()).ok();
     let caller =
         caller.map(|caller| json!({ "actor": caller.actor, "role": caller.role, "organization": caller.organization }));
-    let seen = json!({
+    let echoed = json!({
         "service": service,
         "method": parts.method.as_str(),
         "path": parts.uri.path(),
@@ -110,26 +112,26 @@ async fn echo(State(service): State<&'static str>, request: Request) -> Response
         "caller": caller,
         "body": String::from_utf8_lossy(&body),
     });
-    let about = [("x-seen", seen.to_string()), ("keep-alive", "timeout=5".to_owned()), ("etag", "\"7\"".to_owned())];
-    (StatusCode::OK, about, Json(seen)).into_response()
+    let about = [("x-echo", echoed.to_string()), ("keep-alive", "timeout=5".to_owned()), ("etag", "\"7\"".to_owned())];
+    (StatusCode::OK, about, Json(echoed)).into_response()
 }
 
-/// A service that answers with what it was asked, on all paths.
-pub(crate) fn echoing(service: &'static str) -> Router {
+/// Returns a service that echoes each request on all paths.
+pub(crate) fn echo_service(service: &'static str) -> Router {
     Router::new().route("/{*path}", any(echo)).with_state(service)
 }
 
-/// An installation's door.
-pub(crate) struct World {
+/// A running gateway.
+pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) keys: Keys,
     pub(crate) client: Client,
     _servers: Vec<DropGuard>,
 }
 
-/// The services behind a door yet to be made.
-pub(crate) struct Services {
-    pub(crate) way: Way,
+/// Services of a gateway that is not started yet.
+pub(crate) struct TestServices {
+    pub(crate) deployment: Deployment,
     pub(crate) keys: Keys,
     pub(crate) organization: Router,
     pub(crate) job: Router,
@@ -138,22 +140,22 @@ pub(crate) struct Services {
     pub(crate) documents: HashMap<&'static str, Value>,
     pub(crate) health: Health,
     pub(crate) max_open_requests: usize,
-    /// Services that aren't there.
+    /// Unreachable services.
     pub(crate) down: Vec<&'static str>,
 }
 
-impl Services {
-    pub(crate) fn new(way: Way) -> Self {
+impl TestServices {
+    pub(crate) fn new(deployment: Deployment) -> Self {
         let keys = Keys::default();
-        let authenticating =
+        let lookup =
             Router::new().route("/internal/v1/organization/authenticate", post(authenticate)).with_state(keys.clone());
         Self {
-            way,
+            deployment,
             keys,
-            organization: authenticating.merge(echoing("organization")),
-            job: echoing("job"),
-            file: echoing("file"),
-            billing: echoing("billing"),
+            organization: lookup.merge(echo_service("organization")),
+            job: echo_service("job"),
+            file: echo_service("file"),
+            billing: echo_service("billing"),
             documents: HashMap::new(),
             health: Health::new(),
             max_open_requests: 100,
@@ -168,28 +170,28 @@ impl Services {
 
     async fn upstream(&self, name: &'static str, router: Router, servers: &mut Vec<DropGuard>) -> Upstream {
         let document = self.documents.get(name).cloned();
-        if self.way == Way::Local {
+        if self.deployment == Deployment::Colocated {
             let document = document
                 .unwrap_or_else(|| json!({ "openapi": "3.1.0", "info": { "title": "", "version": "" }, "paths": {} }));
             return Upstream::local(router, serde_json::from_value::<OpenApi>(document).unwrap());
         }
         if self.down.contains(&name) {
-            return Upstream::http(format!("http://{}", nobody().await).parse().unwrap()).unwrap();
+            return Upstream::http(format!("http://{}", unused_address().await).parse().unwrap()).unwrap();
         }
-        let describe = async move |headers: HeaderMap| -> Result<Json<Value>, Problem> {
+        let openapi = async move |headers: HeaderMap| -> Result<Json<Value>, Problem> {
             Caller::from_headers(&headers, &secrets())?.at_least(Role::Service)?;
             document.map(Json).ok_or_else(|| Problem::not_found("not described"))
         };
         let health = self.health.clone();
         let ready = get(async move || health.readiness().await);
-        let extra =
-            Router::new().route("/readyz", ready).route(&format!("/internal/v1/{name}/openapi.json"), get(describe));
-        let (address, server) = serving(server::finish(router.merge(extra))).await;
+        let internal =
+            Router::new().route("/readyz", ready).route(&format!("/internal/v1/{name}/openapi.json"), get(openapi));
+        let (address, server) = serve(server::finish(router.merge(internal))).await;
         servers.push(server);
         Upstream::http(format!("http://{address}").parse().unwrap()).unwrap()
     }
 
-    pub(crate) async fn door(self) -> World {
+    pub(crate) async fn start(self) -> TestGateway {
         let log = LogArgs { log: Some("off".to_owned()), ..LogArgs::default() };
         drop(telemetry::init("test", &log).unwrap());
         let mut servers = Vec::new();
@@ -208,9 +210,9 @@ impl Services {
             runs_on: vec![("Bus".to_owned(), "a <bus> of tests".to_owned())],
             max_open_requests: self.max_open_requests,
         };
-        let (address, server) = serving(server::finish(Console::router(settings))).await;
+        let (address, server) = serve(server::finish(Console::router(settings))).await;
         servers.push(server);
-        World { address, keys: self.keys, client: client(), _servers: servers }
+        TestGateway { address, keys: self.keys, client: client(), _servers: servers }
     }
 }
 
@@ -219,7 +221,7 @@ pub(crate) fn client() -> Client {
     Client::builder().no_proxy().redirect(redirect).timeout(Duration::from_secs(60)).build().unwrap()
 }
 
-impl World {
+impl TestGateway {
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
@@ -228,14 +230,14 @@ impl World {
         self.request(Method::GET, path)
     }
 
-    /// The status of a GET with this key.
+    /// Returns the status of a GET with this key.
     pub(crate) async fn status_with(&self, key: &str) -> u16 {
         self.get("/api/v1/organizations").bearer_auth(key).send().await.unwrap().status().as_u16()
     }
 }
 
 /// Serves `router` until the guard is dropped.
-pub(crate) async fn serving(router: Router) -> (SocketAddr, DropGuard) {
+pub(crate) async fn serve(router: Router) -> (SocketAddr, DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -244,13 +246,13 @@ pub(crate) async fn serving(router: Router) -> (SocketAddr, DropGuard) {
     (address, stop.drop_guard())
 }
 
-/// An address where nobody listens.
-async fn nobody() -> SocketAddr {
+/// Returns an address without a listener.
+async fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// The answer is a problem with this status; gives it.
-pub(crate) async fn problem(answer: reqwest::Response, status: u16) -> Value {
+/// Asserts that the response is a problem with this status. Returns the problem.
+pub(crate) async fn assert_problem(answer: reqwest::Response, status: u16) -> Value {
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     assert_eq!(answer.status().as_u16(), status);
     let problem: Value = answer.json().await.unwrap();
@@ -259,11 +261,11 @@ pub(crate) async fn problem(answer: reqwest::Response, status: u16) -> Value {
     problem
 }
 
-/// Asks until `found` says that it is so.
-pub(crate) async fn eventually(limit: Duration, mut found: impl AsyncFnMut() -> bool) {
+/// Waits until `condition` holds.
+pub(crate) async fn eventually(limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + limit;
-    while !found().await {
-        assert!(tokio::time::Instant::now() < deadline, "it didn't become true");
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "the condition does not hold in time");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,9 +1,8 @@
-//! A file, from the start of its upload to its end.
+//! The file aggregate, from the start of an upload to the deletion of the file.
 //!
-//! The problem: several requests may bring bytes for one upload at once, and some come twice.
-//!
-//! The invariant: parts join without gap or overlap, since a part is only recorded where the last one ended; what was
-//! uploaded, less what was discarded, is what is stored; a complete file never changes.
+//! Several requests may send bytes of one upload at once, and a client may send bytes twice. A part is recorded only at
+//! the offset where the previous part ended, so parts are gapless and do not overlap. The stored size is the sum of the
+//! uploaded parts minus the discarded bytes. A completed file never changes.
 
 use contracts::file::{
     AGGREGATE, FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted,
@@ -12,152 +11,137 @@ use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::name::{BadContentType, BadName, content_type, file_name};
+use super::validation::{InvalidContentType, InvalidFileName, validate_content_type, validate_file_name};
 
-/// The largest file: 5 TiB.
+/// Maximum size of a file: 5 TiB.
 pub const MAX_BYTES: u64 = 5 << 40;
 
-/// The most parts of a file. 5 TiB are 81,920 parts of 64 MiB, so only uploads in many small pieces meet it.
+/// Maximum number of parts of a file. 5 TiB are 81,920 parts of 64 MiB, so only an upload in many small requests
+/// reaches it.
 pub const MAX_PARTS: usize = 100_000;
 
-/// What a file can be asked to do.
+/// Commands of a file.
 #[derive(Debug, Clone)]
 pub enum FileCommand {
-    /// Begin an upload.
+    /// Starts an upload.
     Start(StartUpload),
-    /// Take over a part whose bytes are stored.
+    /// Records a part whose bytes are stored.
     RecordPart(RecordPart),
-    /// Give up the upload.
+    /// Aborts the upload.
     Abort,
-    /// Delete the complete file.
+    /// Deletes the completed file.
     Delete,
 }
 
-/// Begins an upload.
+/// Starts an upload.
 #[derive(Debug, Clone)]
 pub struct StartUpload {
-    /// Who owns the file.
+    /// Owner of the file.
     pub organization: Uuid,
-    /// Its name; spaces around it are dropped.
+    /// File name; surrounding whitespace is trimmed.
     pub name: String,
-    /// Its media type.
+    /// Media type.
     pub content_type: String,
-    /// How large it will be.
+    /// Size of the complete file.
     pub declared_bytes: u64,
-    /// The job it is an output of.
+    /// Job that produces the file as an output.
     pub produced_by_job: Option<Uuid>,
 }
 
-/// Takes over a part whose bytes are stored.
+/// Records a part whose bytes are stored.
 #[derive(Debug, Clone)]
 pub struct RecordPart {
-    /// Names the part; the same part again changes nothing.
+    /// Recording the same part again changes nothing.
     pub part_id: Uuid,
-    /// Where it begins in the file.
+    /// Offset of the part in the file.
     pub offset: u64,
-    /// Its size.
+    /// Size of the part.
     pub bytes: u64,
-    /// What its bytes hash to.
     pub sha256: [u8; 32],
 }
 
-/// Why a file says no.
+/// Rejection of a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
-    /// It never was, or is no more.
+    /// The file was never started, or is aborted or deleted.
     #[error("the file does not exist")]
     NotFound,
-    /// Its id is taken.
-    #[error("the upload has already begun")]
+    /// The id is in use.
+    #[error("the upload has already started")]
     AlreadyStarted,
-    /// It can't be called that.
     #[error(transparent)]
-    Name(#[from] BadName),
-    /// It can't be of that type.
+    Name(#[from] InvalidFileName),
     #[error(transparent)]
-    ContentType(#[from] BadContentType),
-    /// It would be larger than any file may be.
-    #[error("a file can have {MAX_BYTES} bytes at most")]
+    ContentType(#[from] InvalidContentType),
+    #[error("a file has at most {MAX_BYTES} bytes")]
     TooLarge,
-    /// The part doesn't begin where the last one ended.
+    /// The part does not start where the previous part ended.
     #[error("the upload is at offset {expected}")]
     OffsetMismatch {
-        /// Where the next part must begin.
+        /// Offset at which the next part must start.
         expected: u64,
     },
-    /// The part goes beyond the declared end.
-    #[error("the upload was declared to have {declared} bytes, this would be more")]
-    ExceedsDeclared {
-        /// The declared size.
-        declared: u64,
-    },
-    /// The upload came in too many pieces.
-    #[error("a file can have {MAX_PARTS} parts at most; send more bytes at once")]
+    /// The part ends after the declared size.
+    #[error("the body exceeds the declared size of {declared} bytes")]
+    ExceedsDeclared { declared: u64 },
+    #[error("a file has at most {MAX_PARTS} parts; send more bytes per request")]
     TooManyParts,
-    /// It is complete, so there is nothing to give up.
     #[error("the upload is complete; delete the file instead")]
     AlreadyComplete,
-    /// It isn't complete, so there is nothing to delete.
     #[error("the upload is not complete; abort it instead")]
     NotComplete,
 }
 
-/// How far a file is.
+/// State of an upload and its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Status {
-    /// Not there.
+    /// The upload has not started.
     #[default]
     Missing,
-    /// Taking parts.
+    /// The upload accepts parts.
     Uploading,
-    /// All there.
+    /// All bytes are stored.
     Complete,
-    /// Given up.
     Aborted,
-    /// Deleted.
     Deleted,
 }
 
-/// A recorded part.
+/// Recorded part of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// Names the part and its object.
+pub struct FilePart {
+    /// Also names the part object in the store.
     pub part_id: Uuid,
-    /// Where it begins in the file.
+    /// Offset of the part in the file.
     pub offset: u64,
-    /// Its size.
+    /// Size of the part.
     pub bytes: u64,
 }
 
-/// A file.
+/// State of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct File {
-    /// Who owns it.
     pub organization: Uuid,
-    /// Its name.
     pub name: String,
-    /// Its media type.
     pub content_type: String,
-    /// How large it is to be.
+    /// Declared size in bytes.
     pub declared: u64,
-    /// How far it is.
     pub status: Status,
-    /// How many bytes are stored.
+    /// Stored bytes.
     pub received: u64,
-    /// What is stored, in the file's order.
-    pub parts: Vec<Part>,
+    /// Stored parts, ordered by offset.
+    pub parts: Vec<FilePart>,
 }
 
 impl File {
-    /// Whether it is there: being uploaded, or complete.
+    /// Returns whether the file is uploading or complete.
     #[must_use]
     pub fn exists(&self) -> bool {
         matches!(self.status, Status::Uploading | Status::Complete)
     }
 
-    /// How many bytes are still to come.
+    /// Returns the number of missing bytes.
     #[must_use]
-    pub fn left(&self) -> u64 {
+    pub fn remaining(&self) -> u64 {
         self.declared.saturating_sub(self.received)
     }
 
@@ -170,8 +154,8 @@ impl File {
         }
         let started = FileUploadStarted {
             organization_id: command.organization,
-            name: file_name(&command.name)?.to_owned(),
-            content_type: content_type(&command.content_type)?.to_owned(),
+            name: validate_file_name(&command.name)?.to_owned(),
+            content_type: validate_content_type(&command.content_type)?.to_owned(),
             declared_bytes: signed(command.declared_bytes),
             produced_by_job: command.produced_by_job,
         };
@@ -186,15 +170,15 @@ impl File {
         if !self.exists() {
             return Err(FileError::NotFound);
         }
-        // A repeated part is one of the last.
-        let recorded_before = self.parts.iter().rev().any(|recorded| recorded.part_id == part.part_id);
-        if recorded_before {
+        // A repeated part is usually one of the last, so the search starts at the end.
+        let already_recorded = self.parts.iter().rev().any(|recorded| recorded.part_id == part.part_id);
+        if already_recorded {
             return Ok(Vec::new());
         }
         if part.offset != self.received {
             return Err(FileError::OffsetMismatch { expected: self.received });
         }
-        if part.bytes > self.left() {
+        if part.bytes > self.remaining() {
             return Err(FileError::ExceedsDeclared { declared: self.declared });
         }
         if part.bytes == 0 {
@@ -212,7 +196,7 @@ impl File {
             sha256: hex::encode(part.sha256),
         };
         let mut events = vec![uploaded.into()];
-        if part.bytes == self.left() {
+        if part.bytes == self.remaining() {
             events.push(FileUploadCompleted { organization_id, bytes: signed(self.declared) }.into());
         }
         Ok(events)
@@ -274,7 +258,7 @@ impl Aggregate for File {
             FileEvent::FilePartUploaded(part) => {
                 let (offset, bytes) = (unsigned(part.offset), unsigned(part.bytes));
                 self.received = self.received.saturating_add(bytes);
-                self.parts.push(Part { part_id: part.part_id, offset, bytes });
+                self.parts.push(FilePart { part_id: part.part_id, offset, bytes });
             }
             FileEvent::FileUploadCompleted(_) => self.status = Status::Complete,
             FileEvent::FileUploadAborted(_) => self.discard(Status::Aborted),
@@ -283,12 +267,12 @@ impl Aggregate for File {
     }
 }
 
-/// A size as events have it. Sizes are checked against [`MAX_BYTES`] before.
+/// Converts a size to its type in events. Callers have checked it against [`MAX_BYTES`].
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// A size from an event; none was ever negative.
+/// Converts a size of an event, which is never negative.
 fn unsigned(bytes: i64) -> u64 {
     u64::try_from(bytes).unwrap_or_default()
 }

@@ -1,10 +1,8 @@
-//! Deletes the part objects of files that are no more.
+//! The handler `part_cleanup`: deletes the part objects of aborted and deleted files.
 //!
-//! The problem: deleting objects can't be undone and isn't part of any transaction.
-//!
-//! The invariant: objects are deleted only after the abort or the deletion was committed, never from the local way; done
-//! again it changes nothing. While the storage is away the events wait. A part that is stored meanwhile is refused by the
-//! aggregate, and deleted by whoever stored it.
+//! Deleting an object cannot be undone and is not part of a transaction. The handler therefore runs only after the
+//! commit of the abort or deletion, never on the fast path, and is idempotent. Its events wait while the storage is
+//! unavailable. A part that an upload stores in the meantime is rejected by the aggregate and deleted by that upload.
 
 use async_trait::async_trait;
 use contracts::file::{AGGREGATE, FileEvent};
@@ -13,7 +11,7 @@ use epoch_postgres::{HandlerError, PgTx};
 
 use crate::storage::PartStore;
 
-/// Deletes what is no longer needed.
+/// Event handler that deletes part objects.
 pub(crate) struct PartCleanup {
     parts: PartStore,
 }
@@ -43,9 +41,10 @@ impl EventHandler<PgTx> for PartCleanup {
     async fn handle(&self, _tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
             if let FileEvent::FileUploadAborted(_) | FileEvent::FileDeleted(_) = event.decode()? {
-                // A storage that is away comes back; parking the file would need somebody to release it.
-                let away = |error| StoreError::Unavailable { detail: format!("storage of parts: {error}") };
-                self.parts.delete_all(event.aggregate_id).await.map_err(away)?;
+                // An outage of the storage is transient. A permanent error would park the file until an operator
+                // releases it.
+                let unavailable = |error| StoreError::Unavailable { detail: format!("part storage: {error}") };
+                self.parts.delete_all(event.aggregate_id).await.map_err(unavailable)?;
             }
         }
         Ok(())

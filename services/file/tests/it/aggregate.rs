@@ -1,4 +1,4 @@
-//! What the aggregate decides, example by example and for whatever order of commands.
+//! Decisions of the file aggregate, by example and for random commands.
 
 use contracts::file::{
     FileDeleted, FileEvent, FilePartUploaded, FileUploadAborted, FileUploadCompleted, FileUploadStarted,
@@ -62,7 +62,7 @@ fn complete() -> Given<File> {
 }
 
 #[test]
-fn the_last_part_completes_the_file() {
+fn last_part_completes_file() {
     let file = given::<File>([]).when(&start(10)).then([started(10)]);
     let file = file.when(&part(1, 0, 4)).then([uploaded(1, 0, 4)]);
     let file = file.when(&part(2, 4, 6)).then([uploaded(2, 4, 6), completed(10)]);
@@ -70,13 +70,13 @@ fn the_last_part_completes_the_file() {
 }
 
 #[test]
-fn an_empty_file_is_complete_at_once() {
+fn empty_file_completes_at_start() {
     let file = given::<File>([]).when(&start(0)).then([started(0), completed(0)]);
     file.when(&FileCommand::Delete).then([deleted(0)]);
 }
 
 #[test]
-fn what_can_not_be_a_file_is_refused() {
+fn invalid_start_is_rejected() {
     given::<File>([]).when(&start(MAX_BYTES + 1)).then_rejected(|error| *error == FileError::TooLarge);
     let _ = given::<File>([]).when(&start(MAX_BYTES)).then([started(5 << 40)]);
     uploading().when(&start(10)).then_rejected(|error| *error == FileError::AlreadyStarted);
@@ -91,7 +91,7 @@ fn what_can_not_be_a_file_is_refused() {
 }
 
 #[test]
-fn a_part_begins_where_the_last_one_ended() {
+fn part_at_wrong_offset_is_rejected() {
     for offset in [0, 3, 5, u64::MAX] {
         uploading()
             .when(&part(2, offset, 1))
@@ -100,7 +100,7 @@ fn a_part_begins_where_the_last_one_ended() {
 }
 
 #[test]
-fn a_part_ends_where_the_file_ends_at_the_latest() {
+fn part_beyond_declared_size_is_rejected() {
     for bytes in [7, u64::MAX] {
         uploading()
             .when(&part(2, 4, bytes))
@@ -110,30 +110,30 @@ fn a_part_ends_where_the_file_ends_at_the_latest() {
 }
 
 #[test]
-fn a_part_without_bytes_or_recorded_before_is_nothing() {
+fn empty_or_repeated_part_is_no_op() {
     uploading().when(&part(2, 4, 0)).then_nothing();
     uploading().when(&part(1, 0, 4)).then_nothing();
     complete().when(&part(2, 4, 6)).then_nothing();
 }
 
 #[test]
-fn an_upload_is_aborted_and_a_file_is_deleted() {
-    let no_more = uploading().when(&FileCommand::Abort).then([aborted(4)]);
-    assert!(no_more.state().parts.is_empty());
+fn abort_needs_upload_and_delete_needs_file() {
+    let aborted_file = uploading().when(&FileCommand::Abort).then([aborted(4)]);
+    assert!(aborted_file.state().parts.is_empty());
     let deleted = complete().when(&FileCommand::Delete).then([deleted(10)]);
     assert!(deleted.state().parts.is_empty());
     uploading().when(&FileCommand::Delete).then_rejected(|error| *error == FileError::NotComplete);
     complete().when(&FileCommand::Abort).then_rejected(|error| *error == FileError::AlreadyComplete);
-    for gone in [given([]), no_more, deleted] {
+    for file in [given([]), aborted_file, deleted] {
         for command in [FileCommand::Abort, FileCommand::Delete, part(9, 0, 1)] {
-            gone.clone().when(&command).then_rejected(|error| *error == FileError::NotFound);
+            file.clone().when(&command).then_rejected(|error| *error == FileError::NotFound);
         }
     }
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A part at where the upload is, moved by `shift`.
+    /// A part at the offset of the upload plus `shift`.
     Part {
         number: u128,
         shift: i64,
@@ -154,7 +154,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn bytes_stored_are_bytes_uploaded_less_bytes_discarded(
+    fn stored_bytes_equal_uploaded_minus_discarded(
         declared in 0_u64..40,
         steps in prop::collection::vec(step(), 0..25),
     ) {
@@ -179,14 +179,14 @@ proptest! {
                     Err(ExecuteError::Rejected(_)) => {}
                     Err(error) => panic!("{error}"),
                 }
-                consistent(&store, &files, id, version).await;
+                assert_consistent(&store, &files, id, version).await;
             }
         });
     }
 }
 
 /// Checks the aggregate against its stream.
-async fn consistent(store: &MemoryStore, files: &Repository<File, MemoryStore>, id: Uuid, version: Version) {
+async fn assert_consistent(store: &MemoryStore, files: &Repository<File, MemoryStore>, id: Uuid, version: Version) {
     let events: Vec<_> = store.stream(File::NAME, id, Version::ZERO).try_collect().await.unwrap();
     let loaded = files.load(id).await.unwrap();
     let fresh = Repository::<File, _>::new(store.clone()).load(id).await.unwrap();
@@ -197,12 +197,12 @@ async fn consistent(store: &MemoryStore, files: &Repository<File, MemoryStore>, 
     for event in events {
         match event.decode::<FileEvent>().unwrap() {
             FileEvent::FilePartUploaded(part) => {
-                assert_eq!(part.offset, stored, "a part begins where the last one ended");
+                assert_eq!(part.offset, stored, "parts are gapless");
                 stored += part.bytes;
             }
             FileEvent::FileUploadAborted(aborted) => stored -= aborted.bytes,
             FileEvent::FileDeleted(deleted) => stored -= deleted.bytes,
-            FileEvent::FileUploadCompleted(completed) => assert_eq!(completed.bytes, stored, "all of it is there"),
+            FileEvent::FileUploadCompleted(completed) => assert_eq!(completed.bytes, stored, "all bytes are stored"),
             FileEvent::FileUploadStarted(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Whatever makes no sense is refused, and nothing is appended.
+//! Invalid requests are rejected and append no event.
 
 use axum::http::Method;
 use http_kit::{Caller, Role};
@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::support::{Uploads, member, metadata};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_creations_create_nothing() {
-    let uploads = Uploads::open().await;
+async fn invalid_creation_appends_nothing() {
+    let uploads = Uploads::start().await;
     let good = [("upload-length", "10"), ("upload-metadata", "filename YQ==")];
     let long_name = metadata(&"x".repeat(201));
     let huge_metadata = format!("filename YQ==,x {}", "YWFh".repeat(3000));
@@ -60,8 +60,8 @@ async fn bad_creations_create_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_patches_change_nothing() {
-    let uploads = Uploads::open().await;
+async fn invalid_patch_changes_nothing() {
+    let uploads = Uploads::start().await;
     let upload = uploads.create("a", 10).await;
     let patch = || uploads.patch(upload, 0, "abc");
     patch().header("content-type", "application/octet-stream").send().await.problem(415);
@@ -83,20 +83,20 @@ async fn bad_patches_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_organizations_things_do_not_exist() {
-    let uploads = Uploads::open().await;
+async fn foreign_files_and_uploads_return_404() {
+    let uploads = Uploads::start().await;
     let (file, upload) = (uploads.upload("a", b"abc").await, uploads.create("b", 10).await);
     uploads.get(&format!("files/{file}?min_version=3")).send().await.is(200);
     let events = uploads.events().await;
     let other = Uuid::now_v7();
-    // A stranger asks for them where they are, and where the stranger is; a service asks for them in the wrong place.
-    let askers = [
+    // A member of another organization asks below both organizations; services ask below the wrong organization.
+    let requests = [
         (member(other), uploads.organization),
         (member(other), other),
         (Caller::service("runner"), other),
         (Caller::operator(), other),
     ];
-    for (caller, organization) in askers {
+    for (caller, organization) in requests {
         let cases = [
             (Method::HEAD, format!("uploads/{upload}")),
             (Method::PATCH, format!("uploads/{upload}")),
@@ -124,8 +124,8 @@ async fn another_organizations_things_do_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn viewers_only_read() {
-    let uploads = Uploads::open().await;
+async fn viewer_may_only_read() {
+    let uploads = Uploads::start().await;
     let (file, upload) = (uploads.upload("a", b"abc").await, uploads.create("b", 10).await);
     let events = uploads.events().await;
     let viewer = Caller::key(Uuid::now_v7(), uploads.organization, Role::Viewer);
@@ -135,7 +135,7 @@ async fn viewers_only_read() {
     assert_eq!(uploads.events().await, events);
     let read = uploads.get(&format!("files/{file}/content")).by(&viewer).send().await.expect(200);
     assert_eq!(read.bytes, "abc");
-    let nobody = uploads.service.get(uploads.path(&format!("files/{file}"))).send().await;
-    nobody.problem(401);
+    let unauthenticated = uploads.service.get(uploads.path(&format!("files/{file}"))).send().await;
+    unauthenticated.problem(401);
     uploads.close().await;
 }

@@ -1,4 +1,4 @@
-//! Connections that break: over a real socket, and as a server that gives up the request in the middle of its body.
+//! Broken connections: on a real socket, and as a request that the server drops in the middle of its body.
 
 use futures::StreamExt;
 use http_kit::server;
@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::support::{FileUnderTest, MIB, Uploads, content};
 
-/// Begins a PATCH of `length` bytes at offset 0 over a real connection, and sends `sent` of them.
-async fn begin(
+/// Starts a PATCH of `length` bytes at offset 0 on a real connection, and sends the bytes `sent`.
+async fn start_patch(
     uploads: &Uploads,
     address: std::net::SocketAddr,
     upload: Uuid,
@@ -43,8 +43,8 @@ async fn begin(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
-    let uploads = Uploads::open().await;
+async fn disconnect_and_shutdown_keep_received_bytes() {
+    let uploads = Uploads::start().await;
     let stop = CancellationToken::new();
     let mut supervisor = Supervisor::new(stop.clone());
     let roles = Roles { serve: true, project: false, relay: false };
@@ -55,37 +55,37 @@ async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
     let router = server::finish(running.router.clone());
     let serving = tokio::spawn(server::serve(listener, router, stop.clone()));
     let bytes = content(8 * MIB);
-    // Enough for the first write, and less than a part: nothing of it is recorded while the connection is open.
+    // More than one write and less than a part: no part is recorded while the connection is open.
     let half = &bytes[..5 * MIB + MIB / 2];
-    let being_written = |upload| {
+    let write_started = |upload| {
         let objects = uploads.objects(upload);
         async move { (!objects.is_empty()).then_some(()) }
     };
 
     let upload = uploads.create("a", bytes.len()).await;
-    let connection = begin(&uploads, address, upload, bytes.len(), half).await;
-    uploads.service.eventually(|| being_written(upload)).await;
+    let connection = start_patch(&uploads, address, upload, bytes.len(), half).await;
+    uploads.service.eventually(|| write_started(upload)).await;
     assert_eq!(uploads.offset(upload).await, 0);
     connection.set_zero_linger().unwrap();
     drop(connection);
     let recorded = || async { Some(uploads.offset(upload).await).filter(|at| *at > 0) };
-    let arrived = uploads.service.eventually(recorded).await;
-    assert!((5 * MIB..=half.len()).contains(&arrived), "{arrived}");
-    uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.is(204);
+    let received = uploads.service.eventually(recorded).await;
+    assert!((5 * MIB..=half.len()).contains(&received), "{received}");
+    uploads.patch(upload, received, bytes[received..].to_vec()).send().await.is(204);
     assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
 
     let upload = uploads.create("b", bytes.len()).await;
-    let mut connection = begin(&uploads, address, upload, bytes.len(), half).await;
-    uploads.service.eventually(|| being_written(upload)).await;
+    let mut connection = start_patch(&uploads, address, upload, bytes.len(), half).await;
+    uploads.service.eventually(|| write_started(upload)).await;
     stop.cancel();
     let mut answer = vec![0; 12];
     connection.read_exact(&mut answer).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 503");
     drop(connection);
     serving.await.unwrap().unwrap();
-    let arrived = uploads.offset(upload).await;
-    assert!((5 * MIB..=half.len()).contains(&arrived), "{arrived}");
-    uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.is(204);
+    let received = uploads.offset(upload).await;
+    assert!((5 * MIB..=half.len()).contains(&received), "{received}");
+    uploads.patch(upload, received, bytes[received..].to_vec()).send().await.is(204);
     assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
     supervisor.shutdown(std::time::Duration::from_secs(5)).await;
     drop(running);
@@ -93,8 +93,8 @@ async fn what_arrived_is_kept_when_the_client_vanishes_or_the_server_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_arrived_is_kept_when_the_server_gives_up_the_request() {
-    let uploads = Uploads::open().await;
+async fn dropped_request_keeps_received_bytes() {
+    let uploads = Uploads::start().await;
     let bytes = content(1000);
     let upload = uploads.create("a", bytes.len()).await;
     let (reached, in_the_middle) = tokio::sync::oneshot::channel::<()>();
@@ -110,7 +110,7 @@ async fn what_arrived_is_kept_when_the_server_gives_up_the_request() {
         answer = request => panic!("answered {} in the middle of its body", answer.status),
         reached = in_the_middle => reached.unwrap(),
     }
-    // The request is dropped by now; its connection breaks.
+    // The request is dropped here, and its connection breaks.
     break_off.send(()).unwrap();
     uploads.service.eventually(|| async { (uploads.offset(upload).await == 400).then_some(()) }).await;
     uploads.patch(upload, 400, bytes[400..].to_vec()).send().await.is(204);

@@ -1,4 +1,4 @@
-//! The read model, and the resource on it.
+//! The read model `files` and its routes.
 
 use axum::http::Method;
 use epoch::{Position, gate::DeliverySource, handler::Subscription, store::Streamer};
@@ -13,32 +13,35 @@ use uuid::Uuid;
 use crate::support::Uploads;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_is_shown_as_far_as_it_is() {
-    let uploads = Uploads::open().await;
+async fn file_response_follows_upload() {
+    let uploads = Uploads::start().await;
     let created = uploads.creation("a.csv", 10).send_unchanged().await.expect(201);
     let upload = crate::support::id(&created);
     let path = |version: u64| format!("files/{upload}?min_version={version}");
     let file = uploads.get(&path(1)).send().await.expect(200);
     assert_eq!(file.header("etag"), "\"1\"");
-    let shown = file.json();
-    assert_eq!((&shown["status"], &shown["bytes"], &shown["version"]), (&"uploading".into(), &0.into(), &1.into()));
-    assert_eq!((&shown["name"], &shown["content_type"]), (&"a.csv".into(), &"text/csv".into()));
-    assert_eq!(shown["completed_at"], Value::Null);
+    let file_json = file.json();
+    assert_eq!(
+        (&file_json["status"], &file_json["bytes"], &file_json["version"]),
+        (&"uploading".into(), &0.into(), &1.into())
+    );
+    assert_eq!((&file_json["name"], &file_json["content_type"]), (&"a.csv".into(), &"text/csv".into()));
+    assert_eq!(file_json["completed_at"], Value::Null);
     let patched = uploads.patch(upload, 0, vec![1; 4]).send().await.expect(204);
     assert_eq!(patched.header("etag"), "\"2\"");
     assert_eq!(uploads.get(&path(2)).send().await.expect(200).json()["bytes"], 4);
     uploads.patch(upload, 4, vec![1; 6]).send().await.is(204);
-    let shown = uploads.get(&path(4)).send().await.expect(200).json();
-    assert_eq!((&shown["status"], &shown["bytes"]), (&"completed".into(), &10.into()));
-    assert!(shown["completed_at"].as_str().unwrap() >= shown["created_at"].as_str().unwrap());
+    let file_json = uploads.get(&path(4)).send().await.expect(200).json();
+    assert_eq!((&file_json["status"], &file_json["bytes"]), (&"completed".into(), &10.into()));
+    assert!(file_json["completed_at"].as_str().unwrap() >= file_json["created_at"].as_str().unwrap());
     let late = uploads.get(&path(5)).send().await;
     assert_eq!(late.problem(503)["type"], "/problems/version-not-reached");
     uploads.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_are_newest_first_by_status_and_organization() {
-    let uploads = Uploads::open().await;
+async fn list_filters_by_status_and_organization() {
+    let uploads = Uploads::start().await;
     let mut ids = Vec::new();
     for number in 0..5 {
         ids.push(uploads.upload(&format!("{number}"), b"x").await);
@@ -47,21 +50,21 @@ async fn lists_are_newest_first_by_status_and_organization() {
     let others = Caller::key(Uuid::now_v7(), Uuid::now_v7(), Role::Member);
     uploads.get(&format!("files/{open}?min_version=1")).send().await.is(200);
     uploads.get(&format!("files/{}?min_version=3", ids[4])).send().await.is(200);
-    let mut seen = Vec::new();
+    let mut listed_ids = Vec::new();
     let mut next = String::new();
     loop {
         let page = uploads.get(&format!("files?limit=2{next}")).send().await.expect(200).json();
-        seen.extend(page["items"].as_array().unwrap().iter().map(|file| file["id"].as_str().unwrap().to_owned()));
+        listed_ids.extend(page["items"].as_array().unwrap().iter().map(|file| file["id"].as_str().unwrap().to_owned()));
         let Some(cursor) = page["next"].as_str() else { break };
         next = format!("&cursor={cursor}");
     }
     let newest_first: Vec<_> = ids.iter().rev().map(Uuid::to_string).collect();
-    assert_eq!(seen, newest_first);
+    assert_eq!(listed_ids, newest_first);
     let uploading = uploads.get("files?status=uploading").send().await.expect(200).json();
     assert_eq!(uploading["items"].as_array().unwrap().len(), 1);
     assert_eq!(uploading["items"][0]["id"], open.to_string());
-    let theirs = format!("/api/v1/organizations/{}/files", others.organization.unwrap());
-    let list = uploads.service.get(theirs).by(&others).send().await.expect(200).json();
+    let foreign_list = format!("/api/v1/organizations/{}/files", others.organization.unwrap());
+    let list = uploads.service.get(foreign_list).by(&others).send().await.expect(200).json();
     assert_eq!(list["items"].as_array().unwrap().len(), 0);
     uploads.get("files?status=lost").send().await.problem(400);
     uploads.get("files?limit=0").send().await.problem(400);
@@ -70,8 +73,8 @@ async fn lists_are_newest_first_by_status_and_organization() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_are_the_streams_folded_however_often_events_come() {
-    let uploads = Uploads::open().await;
+async fn rows_equal_folded_streams_after_redelivery() {
+    let uploads = Uploads::start().await;
     let mut files = Vec::new();
     for number in 0..6 {
         let upload = uploads.create(&format!("{number}"), 10).await;
@@ -99,7 +102,7 @@ async fn rows_are_the_streams_folded_however_often_events_come() {
     }
     uploads.service.eventually(|| async { (rows().await == expected).then_some(()) }).await;
 
-    // The bus brings everything again, through a gate as another process has it.
+    // The bus redelivers all events to the subscriptions of another process.
     let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::FastPath::new());
     let all: Vec<_> = store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap();
     let progress = Progress::new(uploads.service.pool.clone());
@@ -111,7 +114,7 @@ async fn rows_are_the_streams_folded_however_often_events_come() {
     }
     assert_eq!(rows().await, expected);
 
-    // And a read model that begins anew, with all events in one batch, comes to the same.
+    // A rebuild from all events in one batch has the same rows.
     sqlx::raw_sql("truncate files; delete from cursors where subscription = 'files'")
         .execute(&uploads.service.pool)
         .await
@@ -123,7 +126,7 @@ async fn rows_are_the_streams_folded_however_often_events_come() {
     uploads.close().await;
 }
 
-/// The service's handlers, as another process of it would have them.
+/// Returns the service's handlers as in another process.
 fn handlers(uploads: &Uploads) -> Vec<Arc<dyn epoch_postgres::PgHandler>> {
     let (store, _) = PgStore::new(uploads.service.pool.clone(), epoch::FastPath::new());
     let host = service_host::service::ServiceContext {

@@ -1,12 +1,12 @@
-//! The file service through its door, on a real database and real files.
+//! Tests of the file service through its HTTP routes, on a real database and real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod aggregate;
 mod bad_input;
 mod connection;
-mod content;
+mod deletion;
+mod download;
 mod files;
-mod removal;
 mod storage;
 mod support;
 mod uploads;

@@ -1,4 +1,4 @@
-//! The service under test, and a client of tus.
+//! The service under test and a tus client.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ use service_host::{
 use sqlx::migrate::Migrator;
 use uuid::Uuid;
 
-/// Small enough for a test to need several; larger than one write of the storage.
+/// Small enough that tests have several parts, and larger than one write of the storage.
 pub(crate) const PART_BYTES: u64 = 6 * 1024 * 1024;
 
 pub(crate) const MIB: usize = 1024 * 1024;
 
-/// The service, with a directory of its own for each database.
+/// The service with a separate data directory for each database.
 pub(crate) struct FileUnderTest;
 
 impl Service for FileUnderTest {
@@ -47,7 +47,7 @@ fn directory(database: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(database)
 }
 
-/// A running service, and a member of an organization who uses it.
+/// A running service and a member of an organization.
 pub(crate) struct Uploads {
     pub(crate) service: TestService,
     pub(crate) organization: Uuid,
@@ -56,7 +56,7 @@ pub(crate) struct Uploads {
 }
 
 impl Uploads {
-    pub(crate) async fn open() -> Self {
+    pub(crate) async fn start() -> Self {
         let service = TestService::start::<FileUnderTest>().await;
         let directory = directory(service.database.options().get_database().unwrap());
         let organization = Uuid::now_v7();
@@ -72,12 +72,12 @@ impl Uploads {
         format!("/api/v1/organizations/{}/{rest}", self.organization)
     }
 
-    /// A request that speaks tus.
+    /// Returns a request with the tus version header.
     pub(crate) fn tus(&self, method: Method, rest: &str) -> TestRequest<'_> {
         self.service.request(method, self.path(rest)).by(&self.member).header("tus-resumable", "1.0.0")
     }
 
-    /// A request for creating an upload.
+    /// Returns a request that creates an upload.
     pub(crate) fn creation(&self, name: &str, bytes: usize) -> TestRequest<'_> {
         self.tus(Method::POST, "uploads")
             .header("upload-length", &bytes.to_string())
@@ -88,7 +88,7 @@ impl Uploads {
         id(&self.creation(name, bytes).send_unchanged().await.expect(201))
     }
 
-    /// A request that brings bytes.
+    /// Returns a request that appends bytes.
     pub(crate) fn patch(&self, upload: Uuid, offset: usize, body: impl Into<Body>) -> TestRequest<'_> {
         self.tus(Method::PATCH, &format!("uploads/{upload}"))
             .header("content-type", "application/offset+octet-stream")
@@ -96,13 +96,13 @@ impl Uploads {
             .body(body)
     }
 
-    /// Where the upload is, according to HEAD.
+    /// Returns the offset of an upload from HEAD.
     pub(crate) async fn offset(&self, upload: Uuid) -> usize {
         let head = self.tus(Method::HEAD, &format!("uploads/{upload}")).send().await.expect(200);
         head.header("upload-offset").parse().unwrap()
     }
 
-    /// A complete file.
+    /// Uploads a complete file.
     pub(crate) async fn upload(&self, name: &str, content: &[u8]) -> Uuid {
         let upload = self.create(name, content.len()).await;
         self.patch(upload, 0, content.to_vec()).send().await.is(204);
@@ -117,12 +117,12 @@ impl Uploads {
         self.get(&format!("files/{file}/content")).send().await
     }
 
-    /// How many events there are.
+    /// Returns the number of stored events.
     pub(crate) async fn events(&self) -> i64 {
         sqlx::query_scalar("select count(*) from events").fetch_one(&self.service.pool).await.unwrap()
     }
 
-    /// The names of a file's events.
+    /// Returns the event names of a file.
     pub(crate) async fn history(&self, file: Uuid) -> Vec<String> {
         sqlx::query_scalar("select event_name from events where aggregate_id = $1 order by version")
             .bind(file)
@@ -131,7 +131,7 @@ impl Uploads {
             .unwrap()
     }
 
-    /// Everything that lies in a file's directory, half written or not.
+    /// Returns all paths in a file's directory, including incomplete objects.
     pub(crate) fn objects(&self, file: Uuid) -> Vec<PathBuf> {
         match std::fs::read_dir(self.directory.join("parts").join(file.to_string())) {
             Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
@@ -139,7 +139,7 @@ impl Uploads {
         }
     }
 
-    /// The aggregate, read from its stream.
+    /// Returns the aggregate, folded from its stream.
     pub(crate) async fn state(&self, file: Uuid) -> File {
         let (store, _) = PgStore::new(self.service.pool.clone(), epoch::FastPath::new());
         let loaded = Repository::<File, _>::new(store).load(file).await.unwrap();
@@ -155,25 +155,25 @@ pub(crate) fn metadata(name: &str) -> String {
     format!("filename {},filetype {}", STANDARD.encode(name), STANDARD.encode("text/csv"))
 }
 
-/// The id at the end of `Location`.
+/// Returns the id at the end of `Location`.
 pub(crate) fn id(created: &TestResponse) -> Uuid {
     created.header("location").rsplit_once('/').unwrap().1.parse().unwrap()
 }
 
-/// Bytes that differ everywhere, so that a wrong order or offset shows.
+/// Returns bytes without repetition, so that a wrong order or offset is visible.
 pub(crate) fn content(bytes: usize) -> Vec<u8> {
     let words = (0..bytes.div_ceil(8) as u64).flat_map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     words.take(bytes).collect()
 }
 
-/// A body of these chunks.
+/// Returns a body that is sent in chunks of the given size.
 pub(crate) fn chunked(content: &[u8], chunk: usize) -> Body {
     let chunks: Vec<_> = content.chunks(chunk).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
     Body::from_stream(futures::stream::iter(chunks))
 }
 
-/// A body that breaks off after these bytes.
-pub(crate) fn broken(content: &[u8]) -> Body {
+/// Returns a body that fails after the given bytes.
+pub(crate) fn interrupted(content: &[u8]) -> Body {
     let mut chunks: Vec<_> = content.chunks(64 * 1024).map(|chunk| Ok(chunk.to_vec())).collect();
     chunks.push(Err(std::io::Error::other("connection reset by peer")));
     Body::from_stream(futures::stream::iter(chunks))

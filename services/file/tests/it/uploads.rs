@@ -1,4 +1,4 @@
-//! Uploads over tus: the protocol, and what becomes of the bytes.
+//! Uploads over tus: the protocol and the stored bytes.
 
 use axum::http::Method;
 use futures::future::join_all;
@@ -6,28 +6,28 @@ use sha2::{Digest, Sha256};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::support::{MIB, PART_BYTES, Uploads, broken, chunked, content, id};
+use crate::support::{MIB, PART_BYTES, Uploads, chunked, content, id, interrupted};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn says_what_it_offers_to_whoever_asks() {
-    let uploads = Uploads::open().await;
-    let offer = uploads.service.request(Method::OPTIONS, uploads.path("uploads")).send().await.expect(204);
-    assert_eq!(offer.header("tus-version"), "1.0.0");
-    assert_eq!(offer.header("tus-resumable"), "1.0.0");
-    assert_eq!(offer.header("tus-extension"), "creation,creation-with-upload,termination");
-    assert_eq!(offer.header("tus-max-size"), "5497558138880");
+async fn options_returns_capabilities_without_key() {
+    let uploads = Uploads::start().await;
+    let capabilities = uploads.service.request(Method::OPTIONS, uploads.path("uploads")).send().await.expect(204);
+    assert_eq!(capabilities.header("tus-version"), "1.0.0");
+    assert_eq!(capabilities.header("tus-resumable"), "1.0.0");
+    assert_eq!(capabilities.header("tus-extension"), "creation,creation-with-upload,termination");
+    assert_eq!(capabilities.header("tus-max-size"), "5497558138880");
     uploads.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_file_in_several_requests_comes_out_as_it_went_in() {
-    let uploads = Uploads::open().await;
+async fn large_file_survives_upload_in_several_requests() {
+    let uploads = Uploads::start().await;
     let bytes = content(24 * MIB + 5);
     let created = uploads.creation("large.csv", bytes.len()).send_unchanged().await.expect(201);
     assert_eq!(created.header("tus-resumable"), "1.0.0");
     let upload = id(&created);
     assert_eq!(created.header("location"), uploads.path(&format!("uploads/{upload}")));
-    // Pieces that are smaller than a part, larger than one, larger than two, and the rest.
+    // Bodies smaller than a part, larger than one part, larger than two parts, and the rest.
     let mut offset = 0;
     for piece in [MIB, 7 * MIB + 3, 13 * MIB, 3 * MIB + 2] {
         let answer = uploads.patch(upload, offset, chunked(&bytes[offset..offset + piece], 70_001)).send().await;
@@ -53,8 +53,8 @@ async fn a_large_file_in_several_requests_comes_out_as_it_went_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn parts_carry_the_hash_of_their_bytes() {
-    let uploads = Uploads::open().await;
+async fn part_event_has_hash_of_its_bytes() {
+    let uploads = Uploads::start().await;
     let bytes = content(PART_BYTES as usize + 10);
     let upload = uploads.upload("a", &bytes).await;
     let (first, second) = bytes.split_at(PART_BYTES as usize);
@@ -75,37 +75,37 @@ async fn parts_carry_the_hash_of_their_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_upload_goes_on_where_it_broke() {
-    let uploads = Uploads::open().await;
+async fn interrupted_upload_resumes_at_its_offset() {
+    let uploads = Uploads::start().await;
     let bytes = content(16 * MIB);
     let upload = uploads.create("a", bytes.len()).await;
-    let arrived = 8 * MIB + 321;
-    let answer = uploads.patch(upload, 0, broken(&bytes[..arrived])).send().await;
+    let received = 8 * MIB + 321;
+    let answer = uploads.patch(upload, 0, interrupted(&bytes[..received])).send().await;
     assert_eq!(answer.problem(400)["status"], 400);
-    assert_eq!(uploads.offset(upload).await, arrived);
+    assert_eq!(uploads.offset(upload).await, received);
     assert_eq!(uploads.content(upload).await.problem(404)["status"], 404);
-    let again = uploads.patch(upload, arrived, broken(&[])).send().await;
+    let again = uploads.patch(upload, received, interrupted(&[])).send().await;
     again.problem(400);
-    assert_eq!(uploads.offset(upload).await, arrived, "nothing arrived, nothing was recorded");
-    uploads.patch(upload, arrived, bytes[arrived..].to_vec()).send().await.is(204);
+    assert_eq!(uploads.offset(upload).await, received, "an empty body records nothing");
+    uploads.patch(upload, received, bytes[received..].to_vec()).send().await.is(204);
     assert!(uploads.content(upload).await.expect(200).bytes == bytes, "the content differs");
     assert!(uploads.objects(upload).iter().all(|path| !path.to_string_lossy().contains('#')));
     uploads.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_that_breaks_after_its_last_byte_is_complete() {
-    let uploads = Uploads::open().await;
+async fn interruption_after_last_byte_completes_upload() {
+    let uploads = Uploads::start().await;
     let bytes = content(1000);
     let upload = uploads.create("a", bytes.len()).await;
-    uploads.patch(upload, 0, broken(&bytes)).send().await.problem(400);
+    uploads.patch(upload, 0, interrupted(&bytes)).send().await.problem(400);
     assert_eq!(uploads.content(upload).await.expect(200).bytes, bytes);
     uploads.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bytes_at_the_wrong_offset_change_nothing() {
-    let uploads = Uploads::open().await;
+async fn wrong_offset_changes_nothing() {
+    let uploads = Uploads::start().await;
     let bytes = content(100);
     let upload = uploads.create("a", 200).await;
     uploads.patch(upload, 0, bytes.clone()).send().await.is(204);
@@ -122,15 +122,15 @@ async fn bytes_at_the_wrong_offset_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_bodies_for_the_same_offset_one_wins() {
-    let uploads = Uploads::open().await;
+async fn concurrent_bodies_record_one_winner() {
+    let uploads = Uploads::start().await;
     for _ in 0..10 {
         let upload = uploads.create("a", 1000).await;
-        // All are admitted before any of them is recorded: they wait for each other in the middle of their bodies.
+        // The bodies wait for each other in the middle, so all are accepted before one is recorded.
         let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(4));
         let bodies = (0..4_u8).map(|writer| {
             let barrier = barrier.clone();
-            let chunks = async_chunks(writer, barrier);
+            let chunks = synchronized_chunks(writer, barrier);
             uploads.patch(upload, 0, axum::body::Body::from_stream(chunks)).send()
         });
         let answers = join_all(bodies).await;
@@ -140,7 +140,7 @@ async fn of_many_bodies_for_the_same_offset_one_wins() {
         assert_eq!(statuses, [204, 409, 409, 409]);
         assert_eq!(uploads.offset(upload).await, 400);
         assert_eq!(uploads.history(upload).await, ["FileUploadStarted", "FilePartUploaded"]);
-        assert_eq!(uploads.objects(upload).len(), 1, "what lost is deleted");
+        assert_eq!(uploads.objects(upload).len(), 1, "the rejected parts are deleted");
         uploads.patch(upload, 400, vec![9; 600]).send().await.is(204);
         let read = uploads.content(upload).await.expect(200).bytes;
         assert!(read[..400].iter().all(|byte| usize::from(*byte) == winner) && read[400..] == [9; 600]);
@@ -148,8 +148,8 @@ async fn of_many_bodies_for_the_same_offset_one_wins() {
     uploads.close().await;
 }
 
-/// 400 bytes of a writer, with a meeting of all writers in the middle.
-fn async_chunks(
+/// Returns a body of 400 bytes that waits for all other writers in the middle.
+fn synchronized_chunks(
     writer: u8,
     barrier: std::sync::Arc<tokio::sync::Barrier>,
 ) -> impl futures::Stream<Item = Result<Vec<u8>, std::io::Error>> + Send + 'static {
@@ -165,18 +165,18 @@ fn async_chunks(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_beyond_the_declared_end_is_refused() {
-    let uploads = Uploads::open().await;
+async fn body_beyond_declared_size_is_rejected() {
+    let uploads = Uploads::start().await;
     let upload = uploads.create("a", 100).await;
     uploads.patch(upload, 0, vec![1; 60]).send().await.is(204);
     let events = uploads.events().await;
     let too_long = uploads.patch(upload, 60, vec![2; 41]).header("content-length", "41");
     too_long.send().await.problem(413);
-    // The same without Content-Length: seen in the middle, and again exactly after the last byte.
+    // Without Content-Length the excess is found in the middle of the body, or directly after its last valid byte.
     uploads.patch(upload, 60, chunked(&[2; 60], 25)).send().await.problem(413);
     uploads.patch(upload, 60, chunked(&[2; 41], 40)).send().await.problem(413);
     assert_eq!((uploads.offset(upload).await, uploads.events().await), (60, events));
-    assert_eq!(uploads.objects(upload).len(), 1, "the refused bytes are gone");
+    assert_eq!(uploads.objects(upload).len(), 1, "the rejected bytes are deleted");
     uploads.patch(upload, 60, vec![2; 40]).send().await.is(204);
     uploads.patch(upload, 100, vec![3; 1]).send().await.problem(413);
     uploads.patch(upload, 100, Vec::new()).send().await.is(204);
@@ -185,12 +185,12 @@ async fn a_body_beyond_the_declared_end_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_ends_at_a_part_boundary_and_goes_on_completes_nothing() {
-    let uploads = Uploads::open().await;
+async fn too_long_body_at_part_boundary_completes_nothing() {
+    let uploads = Uploads::start().await;
     let bytes = content(2 * PART_BYTES as usize + 1);
     let upload = uploads.create("a", bytes.len() - 1).await;
     uploads.patch(upload, 0, chunked(&bytes, PART_BYTES as usize)).send().await.problem(413);
-    assert_eq!(uploads.offset(upload).await, PART_BYTES as usize, "the first part was full and right");
+    assert_eq!(uploads.offset(upload).await, PART_BYTES as usize, "the first part is valid");
     let rest = bytes[PART_BYTES as usize..bytes.len() - 1].to_vec();
     uploads.patch(upload, PART_BYTES as usize, rest).send().await.is(204);
     assert!(uploads.content(upload).await.expect(200).bytes == bytes[..bytes.len() - 1]);
@@ -198,33 +198,33 @@ async fn a_body_that_ends_at_a_part_boundary_and_goes_on_completes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_can_begin_with_bytes() {
-    let uploads = Uploads::open().await;
+async fn creation_accepts_first_bytes() {
+    let uploads = Uploads::start().await;
     let bytes = content(1000);
-    let piece = |body: Vec<u8>| {
+    let creation_with = |body: Vec<u8>| {
         uploads.creation("a", 1000).header("content-type", "application/offset+octet-stream").body(body)
     };
-    let created = piece(bytes[..300].to_vec()).send_unchanged().await.expect(201);
+    let created = creation_with(bytes[..300].to_vec()).send_unchanged().await.expect(201);
     assert_eq!((created.header("upload-offset"), created.json()["version"].as_u64()), ("300", Some(2)));
     let upload = id(&created);
     uploads.patch(upload, 300, bytes[300..].to_vec()).send().await.is(204);
     assert_eq!(uploads.content(upload).await.expect(200).bytes, bytes);
 
-    let whole = id(&piece(bytes.clone()).send_unchanged().await.expect(201));
+    let whole = id(&creation_with(bytes.clone()).send_unchanged().await.expect(201));
     assert_eq!(uploads.content(whole).await.expect(200).bytes, bytes);
 
     let events = uploads.events().await;
-    piece(content(1001)).header("content-length", "1001").send_unchanged().await.problem(413);
-    assert_eq!(uploads.events().await, events, "nothing begins with too many bytes");
-    // A body of another type isn't the file's.
+    creation_with(content(1001)).header("content-length", "1001").send_unchanged().await.problem(413);
+    assert_eq!(uploads.events().await, events, "a creation with too many bytes appends nothing");
+    // A body of another type is ignored.
     let without = uploads.creation("a", 1000).body("hello").send_unchanged().await.expect(201);
     assert_eq!(without.header("upload-offset"), "0");
     uploads.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_key_gives_the_same_upload() {
-    let uploads = Uploads::open().await;
+async fn idempotency_key_returns_same_upload() {
+    let uploads = Uploads::start().await;
     let create = |bytes, key| uploads.creation("a", bytes).header("idempotency-key", key).send_unchanged();
     let first = create(10, "one").await.expect(201);
     let upload = id(&first);
@@ -235,7 +235,7 @@ async fn the_same_key_gives_the_same_upload() {
     assert_ne!(id(&create(10, "two").await.expect(201)), upload);
     let without = uploads.creation("a", 10).send_unchanged().await.expect(201);
     assert_ne!(id(&without), upload);
-    // With bytes: those that come again are not taken twice.
+    // A repeated creation with bytes stores them once.
     let with_bytes = || {
         let creation = uploads.creation("a", 10).header("idempotency-key", "three");
         creation.header("content-type", "application/offset+octet-stream").body(vec![1; 4]).send_unchanged()
@@ -247,8 +247,8 @@ async fn the_same_key_gives_the_same_upload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_empty_file_needs_no_bytes() {
-    let uploads = Uploads::open().await;
+async fn empty_file_completes_without_body() {
+    let uploads = Uploads::start().await;
     let upload = uploads.create("empty", 0).await;
     assert_eq!(uploads.history(upload).await, ["FileUploadStarted", "FileUploadCompleted"]);
     let read = uploads.content(upload).await.expect(200);
@@ -258,9 +258,9 @@ async fn an_empty_file_needs_no_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_recorded_says_who_and_for_whom() {
-    let uploads = Uploads::open().await;
-    // A service acts for any organization; its commands belong to the organization all the same.
+async fn events_name_actor_and_tenant() {
+    let uploads = Uploads::start().await;
+    // A service may act for any organization; the tenant of its commands is that organization.
     let service = http_kit::Caller::service("runner").acting_for(uploads.organization);
     let job = Uuid::now_v7();
     let metadata = format!("{},produced_by_job {}", crate::support::metadata("out"), base64_of(&job.to_string()));
@@ -273,8 +273,8 @@ async fn what_is_recorded_says_who_and_for_whom() {
             .fetch_all(&uploads.service.pool)
             .await
             .unwrap();
-    let seen: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    assert_eq!(seen, [(uploads.organization.to_string(), "service:runner".to_owned())]);
+    let metadata_rows: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(metadata_rows, [(uploads.organization.to_string(), "service:runner".to_owned())]);
     let file = uploads.get(&format!("files/{upload}?min_version=3")).send().await.expect(200).json();
     assert_eq!(file["produced_by_job"], job.to_string());
     uploads.close().await;

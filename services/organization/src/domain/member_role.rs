@@ -1,34 +1,32 @@
-//! What a member may do.
+//! Roles of members and API keys.
 //!
-//! The problem: whoever manages members could otherwise make themselves, or a key, more than they are.
-//!
-//! The invariant: roles are ordered, and nobody gives or takes a role above their own authority. Platform roles can't be
-//! written as one of these at all.
+//! Roles are ordered. A caller grants and revokes only roles up to its own authority, so that an admin cannot promote
+//! itself or create a stronger key. The platform roles (operator, service) are not member roles and cannot be granted.
 
 use contracts::organization as contract;
 use http_kit::Role;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a member, or a key, may do in its organization; each role may do all that the ones before it may.
+/// Role in an organization. Each role includes the rights of all lower ones: `viewer`, `member`, `admin`, `owner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberRole {
-    /// Looks at jobs and files.
+    /// Reads jobs and files.
     Viewer,
-    /// Works with them.
+    /// Uploads files and runs jobs.
     Member,
     /// Manages members, keys and job configurations.
     Admin,
-    /// Owns the organization.
+    /// Renames the organization and manages its owners.
     Owner,
 }
 
 impl MemberRole {
-    /// All roles, from least to most.
+    /// All roles, lowest first.
     pub const ALL: [MemberRole; 4] = [MemberRole::Viewer, MemberRole::Member, MemberRole::Admin, MemberRole::Owner];
 
-    /// The highest role that a caller with `role` may give or take.
+    /// Returns the highest role that a caller with `role` may grant or revoke.
     #[must_use]
     pub const fn authority_of(role: Role) -> Self {
         match role {
@@ -39,7 +37,7 @@ impl MemberRole {
         }
     }
 
-    /// The role as it is stored and written in JSON.
+    /// Returns the stored and serialized name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,9 +49,9 @@ impl MemberRole {
     }
 }
 
-/// Text that is no member's role.
+/// Text that names no member role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text} is not a member's role")]
+#[error("{text} is not a member role")]
 pub struct UnknownRole {
     text: String,
 }
@@ -96,7 +94,7 @@ mod tests {
     use super::MemberRole;
 
     #[test]
-    fn is_written_as_everywhere_else() {
+    fn role_name_matches_json_contract_and_platform() {
         assert!(MemberRole::ALL.is_sorted());
         for role in MemberRole::ALL {
             assert_eq!(MemberRole::try_from(role.as_str().to_owned()), Ok(role));

@@ -1,40 +1,36 @@
-//! Names that people give.
+//! Display names of organizations, people and API keys.
 //!
-//! The problem: a name is shown in lists, logs and invoices, and must fit there.
-//!
-//! The invariant: a [`Name`] has 1 to 200 characters, no control characters, and no space around it.
+//! A [`Name`] has 1 to 200 characters, no control characters and no surrounding whitespace, so that lists, logs and
+//! invoices can print it without further checks.
 
 use std::fmt;
 
-/// A name that can be shown anywhere.
+/// Validated display name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
 
-/// Why text is not a name.
+/// Rejection of a text as a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// There is nothing in it.
+    /// The text is empty or whitespace.
     #[error("a name must not be empty")]
     Empty,
-    /// It is too long.
+    /// The text has more than [`Name::MAX_CHARACTERS`] characters.
     #[error("a name has at most {} characters, not {characters}", Name::MAX_CHARACTERS)]
-    TooLong {
-        /// How long it is.
-        characters: usize,
-    },
-    /// It has characters that aren't shown.
+    TooLong { characters: usize },
+    /// The text contains a control character.
     #[error("a name must not contain control characters")]
     ControlCharacter,
 }
 
 impl Name {
-    /// The longest name.
+    /// Maximum length in characters.
     pub const MAX_CHARACTERS: usize = 200;
 
-    /// The name in `text`, without the space around it.
+    /// Parses a name and trims surrounding whitespace.
     ///
     /// # Errors
-    /// [`NameError`] when it is not a name.
+    /// [`NameError`] for any other text.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let name = text.trim();
         if name.is_empty() {
@@ -50,7 +46,7 @@ impl Name {
         Ok(Self(name.to_owned()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,16 +64,16 @@ mod tests {
     use super::{Name, NameError};
 
     #[test]
-    fn takes_what_can_be_shown() {
+    fn parse_trims_and_counts_characters() {
         for (text, name) in [("A", "A"), ("  Müller & Söhne \n", "Müller & Söhne"), ("株式会社", "株式会社")]
         {
             assert_eq!(Name::parse(text).unwrap().as_str(), name);
         }
-        assert!(Name::parse(&"ü".repeat(200)).is_ok(), "characters count, not bytes");
+        assert!(Name::parse(&"ü".repeat(200)).is_ok(), "the limit counts characters, not bytes");
     }
 
     #[test]
-    fn refuses_what_cannot() {
+    fn parse_rejects_empty_long_and_control_texts() {
         assert_eq!(Name::parse(" \t"), Err(NameError::Empty));
         assert_eq!(Name::parse(&"x".repeat(201)), Err(NameError::TooLong { characters: 201 }));
         for text in ["a\nb", "a\0b", "a\u{7f}b", "a\u{85}b"] {

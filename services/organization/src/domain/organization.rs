@@ -1,10 +1,8 @@
-//! The organization: its members, and how much it stores.
+//! The organization aggregate: members, roles, and the storage total.
 //!
-//! The problem: people come and go, and files of one organization are stored and deleted by many at once.
-//!
-//! The invariants: an organization that exists has at least one owner; nobody gives or takes a role above their own
-//! authority; the total is the sum of all changes. The total is not clamped: should the events say that less than nothing is
-//! stored, then so it is counted.
+//! Invariants: an existing organization has at least one owner; a command grants and revokes only roles up to its
+//! authority; the storage total is the sum of all changes. The total is not clamped: a negative sum is an anomaly of
+//! the file events, and clamping would hide it and corrupt every later total.
 
 use std::collections::BTreeMap;
 
@@ -16,131 +14,77 @@ use epoch::Aggregate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::{MemberRole, Name};
+use super::{member_role::MemberRole, name::Name};
 
-/// The most members an organization can have.
+/// Maximum number of members of an organization.
 pub const MAX_MEMBERS: usize = 1_000;
 
-/// An organization.
+/// State of an organization.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organization {
-    /// None before it is created.
+    /// `None` until the organization is created.
     name: Option<String>,
     members: BTreeMap<Uuid, MemberRole>,
     storage_bytes: i64,
 }
 
-/// What an organization can be asked to do. `authority` is the highest role that whoever asks may give or take.
+/// Commands of an organization. `authority` is the highest role that the caller may grant or revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrganizationCommand {
-    /// Come to be.
-    Create {
-        /// What people call it.
-        name: Name,
-        /// Its first member.
-        owner: Uuid,
-    },
-    /// Take another name.
-    Rename {
-        /// The new name.
-        name: Name,
-    },
-    /// Take a member in.
-    AddMember {
-        /// The user.
-        user_id: Uuid,
-        /// What the member may do.
-        role: MemberRole,
-        /// The asker's.
-        authority: MemberRole,
-    },
-    /// Give a member another role.
-    ChangeMemberRole {
-        /// The member.
-        user_id: Uuid,
-        /// What the member may do from now on.
-        role: MemberRole,
-        /// The asker's.
-        authority: MemberRole,
-    },
-    /// Let a member go.
-    RemoveMember {
-        /// The member.
-        user_id: Uuid,
-        /// The asker's.
-        authority: MemberRole,
-    },
-    /// Count what was stored or freed.
-    ChangeStorageUsage {
-        /// The change, in bytes.
-        delta_bytes: i64,
-    },
+    /// Creates the organization with `owner` as its first member.
+    Create { name: Name, owner: Uuid },
+    /// Changes the display name.
+    Rename { name: Name },
+    /// Adds a user as a member.
+    AddMember { user_id: Uuid, role: MemberRole, authority: MemberRole },
+    /// Changes a member's role.
+    ChangeMemberRole { user_id: Uuid, role: MemberRole, authority: MemberRole },
+    /// Removes a member.
+    RemoveMember { user_id: Uuid, authority: MemberRole },
+    /// Adds a positive or negative number of bytes to the storage total.
+    ChangeStorageUsage { delta_bytes: i64 },
 }
 
-/// Why an organization says no.
+/// Rejection of a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrganizationError {
-    /// There is no such organization.
     #[error("the organization does not exist")]
     NotFound,
-    /// There is one already.
-    #[error("the organization exists already")]
+    #[error("the organization already exists")]
     AlreadyExists,
-    /// The user is a member already.
-    #[error("user {user_id} is a member already")]
-    AlreadyMember {
-        /// Who.
-        user_id: Uuid,
-    },
-    /// The user is no member.
+    #[error("user {user_id} is already a member")]
+    AlreadyMember { user_id: Uuid },
     #[error("user {user_id} is not a member")]
-    NotMember {
-        /// Who.
-        user_id: Uuid,
-    },
-    /// Nobody would own the organization any more.
+    NotMember { user_id: Uuid },
+    /// The command would leave the organization without an owner.
     #[error("user {user_id} is the last owner")]
-    LastOwner {
-        /// Who.
-        user_id: Uuid,
-    },
-    /// Whoever asks may not give or take this role.
-    #[error("the role {} is above {}", role.as_str(), authority.as_str())]
-    AboveAuthority {
-        /// The role.
-        role: MemberRole,
-        /// The asker's.
-        authority: MemberRole,
-    },
-    /// No more members fit.
+    LastOwner { user_id: Uuid },
+    /// The command grants or revokes a role above the caller's authority.
+    #[error("the role {} is above the caller's role {}", role.as_str(), authority.as_str())]
+    AboveAuthority { role: MemberRole, authority: MemberRole },
     #[error("an organization has at most {MAX_MEMBERS} members")]
     TooManyMembers,
-    /// The total can't be counted.
-    #[error("{total_bytes} bytes can't be changed by {delta_bytes} bytes")]
-    StorageOutOfRange {
-        /// What is stored.
-        total_bytes: i64,
-        /// What should come to it.
-        delta_bytes: i64,
-    },
+    /// The new total does not fit into 64 bits.
+    #[error("storage total out of range: {total_bytes} bytes changed by {delta_bytes} bytes")]
+    StorageOutOfRange { total_bytes: i64, delta_bytes: i64 },
 }
 
 type Decision = Result<Vec<OrganizationEvent>, OrganizationError>;
 
 impl Organization {
-    /// Whether it was created.
+    /// Returns whether the organization was created.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.name.is_some()
     }
 
-    /// Its members and their roles.
+    /// Returns the roles of all members by user id.
     #[must_use]
     pub fn members(&self) -> &BTreeMap<Uuid, MemberRole> {
         &self.members
     }
 
-    /// What it stores, in bytes.
+    /// Returns the storage total in bytes; negative for an anomaly.
     #[must_use]
     pub fn storage_bytes(&self) -> i64 {
         self.storage_bytes
@@ -215,7 +159,7 @@ impl Organization {
         self.members.get(&user_id).copied().ok_or(OrganizationError::NotMember { user_id })
     }
 
-    /// Somebody else must own the organization, if this member does.
+    /// Checks that another owner remains if this member is an owner.
     fn require_another_owner(&self, user_id: Uuid) -> Result<(), OrganizationError> {
         if self.members.get(&user_id) != Some(&MemberRole::Owner) {
             return Ok(());

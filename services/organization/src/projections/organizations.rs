@@ -1,9 +1,7 @@
-//! The read model `organizations`: a row for each organization, and a row for each member.
+//! The projection `organizations`: one row per organization and one row per member.
 //!
-//! The problem: a batch may have hundreds of events, mostly of storage, and one statement for each would be slow.
-//!
-//! The invariant: a batch is folded in memory first, later events over earlier ones, and then written by a few statements,
-//! however many events it has; the tables are as if the events had been written one by one.
+//! A batch has up to hundreds of events, most of them storage changes. The projection therefore folds a batch in memory
+//! and writes it with four statements at most. The result equals writing the events one by one.
 
 use std::collections::BTreeMap;
 
@@ -16,53 +14,39 @@ use uuid::Uuid;
 
 use crate::domain::MemberRole;
 
-const INSERT: &str = "insert into organizations (id, name, storage_bytes, created_at, version) \
-     select id, name, coalesce(storage_bytes, 0), created_at, version \
-     from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) \
-     as k (id, name, storage_bytes, created_at, version) where created_at is not null";
+const INSERT_ORGANIZATIONS: &str = include_str!("insert_organizations.sql");
+const UPDATE_ORGANIZATIONS: &str = include_str!("update_organizations.sql");
+const UPSERT_MEMBERS: &str = include_str!("upsert_members.sql");
+const DELETE_MEMBERS: &str = include_str!("delete_members.sql");
 
-const UPDATE: &str = "update organizations o set name = coalesce(k.name, o.name), \
-     storage_bytes = coalesce(k.storage_bytes, o.storage_bytes), version = k.version \
-     from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) \
-     as k (id, name, storage_bytes, created_at, version) where o.id = k.id and k.created_at is null";
-
-const PUT_MEMBERS: &str = "insert into members (organization_id, user_id, role) \
-     select organization_id, user_id, role from unnest($1::uuid[], $2::uuid[], $3::text[]) \
-     as k (organization_id, user_id, role) where role is not null \
-     on conflict (organization_id, user_id) do update set role = excluded.role";
-
-const REMOVE_MEMBERS: &str = "delete from members m using unnest($1::uuid[], $2::uuid[], $3::text[]) \
-     as k (organization_id, user_id, role) \
-     where m.organization_id = k.organization_id and m.user_id = k.user_id and k.role is null";
-
-/// The read model `organizations`.
+/// Event handler of the projection.
 pub struct Organizations;
 
 impl Organizations {
-    /// The subscription's name.
+    /// Subscription name; a key of stored cursors.
     pub const NAME: &'static str = "organizations";
 }
 
-/// What a batch changes.
+/// Changes of one batch.
 #[derive(Default)]
 struct Changes {
-    organizations: BTreeMap<Uuid, Row>,
-    /// By organization and user; no role when the member is gone.
+    organizations: BTreeMap<Uuid, OrganizationChange>,
+    /// Roles by organization and user; `None` removes the member.
     members: BTreeMap<(Uuid, Uuid), Option<MemberRole>>,
 }
 
-/// What a batch changes about one organization; `None` is left as it is.
+/// Changes of one organization row. `None` keeps the present value.
 #[derive(Default)]
-struct Row {
+struct OrganizationChange {
     name: Option<String>,
     storage_bytes: Option<i64>,
-    /// Set when the batch creates it.
+    /// UTC milliseconds; set if the batch creates the organization.
     created_at: Option<i64>,
     version: i64,
 }
 
 impl Changes {
-    fn of(events: &Batch) -> Result<Self, HandlerError> {
+    fn fold(events: &Batch) -> Result<Self, HandlerError> {
         let mut changes = Self::default();
         for event in events {
             let id = event.aggregate_id;
@@ -99,7 +83,7 @@ impl Changes {
             created.push(row.created_at);
             versions.push(row.version);
         }
-        for statement in [INSERT, UPDATE] {
+        for statement in [INSERT_ORGANIZATIONS, UPDATE_ORGANIZATIONS] {
             sqlx::query(statement)
                 .bind(&ids)
                 .bind(&names)
@@ -122,7 +106,7 @@ impl Changes {
             users.push(*user);
             roles.push(role.map(MemberRole::as_str));
         }
-        for statement in [PUT_MEMBERS, REMOVE_MEMBERS] {
+        for statement in [UPSERT_MEMBERS, DELETE_MEMBERS] {
             sqlx::query(statement).bind(&organizations).bind(&users).bind(&roles).execute(&mut *connection).await?;
         }
         Ok(())
@@ -146,7 +130,7 @@ impl EventHandler<PgTx> for Organizations {
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
-        let changes = Changes::of(events)?;
+        let changes = Changes::fold(events)?;
         changes.write_organizations(tx.connection()).await?;
         changes.write_members(tx.connection()).await?;
         Ok(())

@@ -1,14 +1,10 @@
-//! The saga `storage_usage`: what files store is counted in their organization.
+//! The handler `storage_usage`: adds the bytes of file events to the storage total of their organization.
 //!
-//! The problem: the file service says what was stored and freed, many times and in many parts, over a bus that delivers at
-//! least once; an organization's total must be right to the byte.
+//! Each file event changes the total exactly once, although the bus delivers at least once: the command commits in the
+//! transaction that advances the subscription's cursor. A batch sends one command per organization.
 //!
-//! The invariant: each event of a file changes its organization's total by its bytes, exactly once. The command commits
-//! with the cursor that says the event was taken. A batch makes one command an organization.
-//!
-//! An event of an organization that doesn't exist is refused, so its file is parked until somebody releases it: nothing is
-//! lost, and nothing is counted for nobody. It doesn't happen by itself: files belong to organizations that were
-//! authenticated, hence created, before.
+//! The event of an unknown organization is rejected. Its file is then parked until an operator releases it, so no bytes
+//! are lost or counted elsewhere. This needs a fault: the gateway accepts files only for organizations that exist.
 
 use std::collections::BTreeMap;
 
@@ -20,41 +16,42 @@ use uuid::Uuid;
 
 use crate::domain::{Organization, OrganizationCommand};
 
-/// Who changed the total, as its events remember.
+/// Actor in the metadata of the resulting events.
 const ACTOR: &str = "service:organization";
 
-/// The saga `storage_usage`.
+/// Event handler that sends the storage changes.
 pub struct StorageUsage {
     organizations: Repository<Organization, PgStore>,
 }
 
-/// What a batch changes for one organization.
-struct Change<'a> {
-    /// Wide enough for any sum of a batch.
+/// Sum of a batch for one organization.
+struct UsageChange<'a> {
+    /// 128 bits hold the sum of any batch.
     delta_bytes: i128,
     last: &'a Envelope,
 }
 
 impl StorageUsage {
-    /// The subscription's name.
+    /// Subscription name; a key of stored cursors.
     pub const NAME: &'static str = "storage_usage";
 
-    /// The saga that commands these organizations.
+    /// Creates the handler on the repository of organizations.
     #[must_use]
     pub fn new(organizations: Repository<Organization, PgStore>) -> Self {
         Self { organizations }
     }
 
-    async fn change(&self, tx: &mut PgTx, organization: Uuid, change: &Change<'_>) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, organization: Uuid, change: &UsageChange<'_>) -> Result<(), HandlerError> {
         let mut context = CommandContext::caused_by(change.last, ACTOR).for_tenant(organization);
         context.occurred_at = change.last.occurred_at;
-        let delta_bytes = i64::try_from(change.delta_bytes)
-            .map_err(|_| HandlerError::refused(format_args!("{} bytes are out of range", change.delta_bytes)))?;
+        let delta_bytes = i64::try_from(change.delta_bytes).map_err(|_| {
+            HandlerError::refused(format_args!("storage change out of range: {} bytes", change.delta_bytes))
+        })?;
         let command = OrganizationCommand::ChangeStorageUsage { delta_bytes };
         tx.execute(&self.organizations, organization, &command, &context).await?;
         let total_bytes = tx.load(&self.organizations, organization).await?.state.storage_bytes();
         if total_bytes < 0 {
-            tracing::warn!(%organization, total_bytes, "organization stores less than nothing");
+            tracing::warn!(%organization, total_bytes, "storage total is negative");
         }
         Ok(())
     }
@@ -73,22 +70,22 @@ impl EventHandler<PgTx> for StorageUsage {
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
-        let mut changes: BTreeMap<Uuid, Change<'_>> = BTreeMap::new();
+        let mut changes: BTreeMap<Uuid, UsageChange<'_>> = BTreeMap::new();
         for event in events {
-            let Some((organization, bytes)) = stored(&event.decode()?) else { continue };
-            let change = changes.entry(organization).or_insert(Change { delta_bytes: 0, last: event });
+            let Some((organization, bytes)) = storage_change(&event.decode()?) else { continue };
+            let change = changes.entry(organization).or_insert(UsageChange { delta_bytes: 0, last: event });
             change.last = event;
             change.delta_bytes += bytes;
         }
         for (organization, change) in &changes {
-            self.change(tx, *organization, change).await?;
+            self.apply(tx, *organization, change).await?;
         }
         Ok(())
     }
 }
 
-/// By how many bytes an event changes what an organization stores.
-fn stored(event: &FileEvent) -> Option<(Uuid, i128)> {
+/// Returns the organization and the number of bytes that an event adds to its total, or `None` for other events.
+fn storage_change(event: &FileEvent) -> Option<(Uuid, i128)> {
     match event {
         FileEvent::FilePartUploaded(part) => Some((part.organization_id, part.bytes.into())),
         FileEvent::FileUploadAborted(aborted) => Some((aborted.organization_id, -i128::from(aborted.bytes))),

@@ -1,9 +1,7 @@
-//! API keys.
+//! The table `api_keys`.
 //!
-//! The problem: each request at the door is checked against this table, and a key that was revoked must not open it again.
-//!
-//! The invariant: a key is found by the SHA-256 of its text only, which is all that is stored of it; a key's organization,
-//! role and user never change; once revoked, it stays revoked.
+//! The table stores the SHA-256 of a key, never its text. The organization, role and user of a key never change, and a
+//! revoked key stays revoked; the gateway may therefore cache a valid key for a few seconds.
 
 use epoch::Timestamp;
 use sqlx::{FromRow, PgConnection, PgPool};
@@ -27,10 +25,9 @@ const REVOKE: &str =
 const REVOKE_OF_USER: &str =
     "update api_keys set revoked_at = $3 where organization_id = $1 and user_id = $2 and revoked_at is null";
 
-const AUTHENTICATE: &str =
+const FIND_VALID_BY_DIGEST: &str =
     "select id, organization_id, user_id, role from api_keys where sha256 = $1 and revoked_at is null";
 
-/// A key to be.
 #[derive(Debug)]
 pub(crate) struct NewApiKey<'a> {
     pub(crate) id: Uuid,
@@ -39,11 +36,12 @@ pub(crate) struct NewApiKey<'a> {
     pub(crate) name: &'a Name,
     pub(crate) role: MemberRole,
     pub(crate) sha256: [u8; 32],
+    /// Fingerprint of the creating request.
     pub(crate) fingerprint: &'a [u8],
     pub(crate) created_at: Timestamp,
 }
 
-/// A key, as its organization may see it.
+/// Row of a key without its digest.
 #[derive(Debug, FromRow)]
 pub(crate) struct ApiKeyRow {
     pub(crate) id: Uuid,
@@ -52,13 +50,15 @@ pub(crate) struct ApiKeyRow {
     #[sqlx(try_from = "String")]
     pub(crate) role: MemberRole,
     pub(crate) fingerprint: Vec<u8>,
+    /// UTC milliseconds.
     pub(crate) created_at: i64,
+    /// UTC milliseconds.
     pub(crate) revoked_at: Option<i64>,
 }
 
-/// Whom a key that was shown stands for.
+/// Identity of a valid key.
 #[derive(Debug, FromRow)]
-pub(crate) struct Authenticated {
+pub(crate) struct KeyIdentity {
     pub(crate) id: Uuid,
     pub(crate) organization_id: Uuid,
     pub(crate) user_id: Option<Uuid>,
@@ -66,7 +66,7 @@ pub(crate) struct Authenticated {
     pub(crate) role: MemberRole,
 }
 
-/// Stores a key, unless one with its id is there.
+/// Inserts a key, unless a key with its id exists.
 pub(crate) async fn insert(pool: &PgPool, key: &NewApiKey<'_>) -> Result<(), sqlx::Error> {
     sqlx::query(INSERT)
         .bind(key.id)
@@ -82,12 +82,12 @@ pub(crate) async fn insert(pool: &PgPool, key: &NewApiKey<'_>) -> Result<(), sql
     Ok(())
 }
 
-/// The key with this id, revoked or not.
+/// Returns a key of the organization, valid or revoked.
 pub(crate) async fn find(pool: &PgPool, organization: Uuid, id: Uuid) -> Result<Option<ApiKeyRow>, sqlx::Error> {
     sqlx::query_as(FIND).bind(organization).bind(id).fetch_optional(pool).await
 }
 
-/// Up to `limit` keys made before the one with this time and id, newest first.
+/// Returns up to `limit` keys older than the given creation time and id, newest first.
 pub(crate) async fn list(
     pool: &PgPool,
     organization: Uuid,
@@ -97,13 +97,13 @@ pub(crate) async fn list(
     sqlx::query_as(LIST).bind(organization).bind(created_at).bind(id).bind(limit).fetch_all(pool).await
 }
 
-/// From now on the key opens nothing.
+/// Revokes a key. A revoked key keeps its time of revocation.
 pub(crate) async fn revoke(pool: &PgPool, organization: Uuid, id: Uuid, now: Timestamp) -> Result<(), sqlx::Error> {
     sqlx::query(REVOKE).bind(organization).bind(id).bind(now.as_millis()).execute(pool).await?;
     Ok(())
 }
 
-/// From now on no key of this user opens anything in the organization.
+/// Revokes all valid keys that act for the user in the organization.
 pub(crate) async fn revoke_of_user(
     connection: &mut PgConnection,
     organization: Uuid,
@@ -114,7 +114,7 @@ pub(crate) async fn revoke_of_user(
     Ok(())
 }
 
-/// The key with this SHA-256, unless it was revoked.
-pub(crate) async fn authenticate(pool: &PgPool, sha256: &[u8; 32]) -> Result<Option<Authenticated>, sqlx::Error> {
-    sqlx::query_as(AUTHENTICATE).bind(sha256).fetch_optional(pool).await
+/// Returns the valid key with this SHA-256.
+pub(crate) async fn find_valid_by_digest(pool: &PgPool, sha256: &[u8; 32]) -> Result<Option<KeyIdentity>, sqlx::Error> {
+    sqlx::query_as(FIND_VALID_BY_DIGEST).bind(sha256).fetch_optional(pool).await
 }

@@ -1,9 +1,8 @@
-//! People.
+//! The table `users`.
 //!
-//! The problem: the same person is added to several organizations, perhaps at the same moment.
-//!
-//! The invariant: an e-mail address, in whatever case, belongs to one user. A user's row commits with the event that first
-//! names the user, so every member of every organization has one.
+//! An e-mail address belongs to one user, in any spelling. A person may be added to several organizations at the same
+//! moment; the unique index decides, and both commands use the same row. The row commits with the event that first
+//! names the user, so every member has one.
 
 use epoch::Timestamp;
 use sqlx::PgConnection;
@@ -11,18 +10,20 @@ use uuid::Uuid;
 
 use crate::domain::{Email, Name};
 
-/// Updates nothing: it makes the row that is there come back, also when another transaction has just made it.
+/// The update changes nothing. It makes `returning` return the existing row, even one that a concurrent transaction
+/// inserted.
 const REGISTER: &str = "insert into users (id, email, name, created_at) values ($1, $2, $3, $4) \
      on conflict (lower(email)) do update set email = users.email returning id";
 
-/// A person, as somebody else names them.
+/// E-mail address and name of a person to register.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
     pub(crate) email: Email,
     pub(crate) name: Name,
 }
 
-/// The user with this address; a new one when there is none. Who is known keeps their name.
+/// Returns the id of the user with this address, and inserts the user if there is none. An existing user keeps the
+/// name.
 pub(crate) async fn register(
     connection: &mut PgConnection,
     person: &Person,

@@ -1,4 +1,4 @@
-//! Every bad input is a problem, and changes nothing.
+//! Invalid requests return a problem and change nothing.
 
 use axum::http::Method;
 use http_kit::{Caller, Role};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{Acme, ORGANIZATIONS, create, path, read};
 
 struct Case {
-    what: &'static str,
+    name: &'static str,
     method: Method,
     path: String,
     caller: Caller,
@@ -19,30 +19,30 @@ struct Case {
 }
 
 fn case(
-    what: &'static str,
+    name: &'static str,
     (method, path): (Method, String),
     caller: &Caller,
     body: impl ToString,
     status: u16,
 ) -> Case {
-    Case { what, method, path, caller: caller.clone(), body: body.to_string(), status }
+    Case { name, method, path, caller: caller.clone(), body: body.to_string(), status }
 }
 
-fn good() -> Value {
+fn valid_organization() -> Value {
     json!({ "name": "Acme", "owner": { "email": "new@example.org", "name": "New" } })
 }
 
-fn good_member() -> Value {
+fn valid_member() -> Value {
     json!({ "email": "new@example.org", "name": "New", "role": "viewer" })
 }
 
-/// A good body with one field replaced.
+/// Returns `body` with one value replaced.
 fn with(mut body: Value, pointer: &str, value: Value) -> Value {
     *body.pointer_mut(pointer).unwrap() = value;
     body
 }
 
-fn bodies(acme: &Acme) -> Vec<Case> {
+fn invalid_bodies(acme: &Acme) -> Vec<Case> {
     let (operator, owner) = (Caller::operator(), acme.caller(Role::Owner));
     let all = || (Method::POST, ORGANIZATIONS.to_owned());
     let one = || (Method::PATCH, acme.path(""));
@@ -55,90 +55,90 @@ fn bodies(acme: &Acme) -> Vec<Case> {
         case("malformed", members(), &owner, "{\"email\"", 400),
         case("malformed", keys(), &owner, "nope", 400),
         case("malformed", one(), &owner, "", 400),
-        case("a missing field", all(), &operator, json!({ "name": "Acme" }), 422),
+        case("missing field", all(), &operator, json!({ "name": "Acme" }), 422),
         case(
-            "an unknown field",
+            "unknown field",
             all(),
             &operator,
-            with(good(), "/owner", json!({ "email": "a@b", "name": "A", "x": 1 })),
+            with(valid_organization(), "/owner", json!({ "email": "a@b", "name": "A", "x": 1 })),
             422,
         ),
-        case("an unknown field", one(), &owner, json!({ "name": "A", "x": 1 }), 422),
-        case(
-            "an unknown field",
-            members(),
-            &owner,
-            json!({ "email": "a@b", "name": "A", "role": "viewer", "x": 1 }),
-            422,
-        ),
-        case("an unknown field", keys(), &owner, json!({ "name": "A", "x": 1 }), 422),
-        case("a wrong type", all(), &operator, with(good(), "/name", json!(7)), 422),
-        case("a wrong type", members(), &owner, with(good_member(), "/email", json!([])), 422),
-        case("a wrong type", keys(), &owner, json!({ "name": null }), 422),
-        case("an empty name", all(), &operator, with(good(), "/name", json!("  ")), 422),
-        case("a long name", all(), &operator, with(good(), "/name", json!(long)), 422),
-        case("a name with control characters", one(), &owner, json!({ "name": "a\u{0}b" }), 422),
-        case("a long name", members(), &owner, with(good_member(), "/name", json!(long)), 422),
-        case("a long name", keys(), &owner, json!({ "name": long }), 422),
-        case("not an address", all(), &operator, with(good(), "/owner/email", json!("ada")), 422),
-        case("not an address", members(), &owner, with(good_member(), "/email", json!("a b@c")), 422),
-        case("no such role", members(), &owner, with(good_member(), "/role", json!("root")), 422),
-        case("a platform's role", members(), &operator, with(good_member(), "/role", json!("operator")), 422),
-        case("a platform's role", member(), &operator, json!({ "role": "service" }), 422),
-        case("a platform's role", keys(), &operator, json!({ "name": "A", "role": "operator" }), 422),
-        case("too large", all(), &operator, with(good(), "/name", json!("x".repeat(1024 * 1024))), 413),
+        case("unknown field", one(), &owner, json!({ "name": "A", "x": 1 }), 422),
+        case("unknown field", members(), &owner, json!({ "email": "a@b", "name": "A", "role": "viewer", "x": 1 }), 422),
+        case("unknown field", keys(), &owner, json!({ "name": "A", "x": 1 }), 422),
+        case("wrong type", all(), &operator, with(valid_organization(), "/name", json!(7)), 422),
+        case("wrong type", members(), &owner, with(valid_member(), "/email", json!([])), 422),
+        case("wrong type", keys(), &owner, json!({ "name": null }), 422),
+        case("empty name", all(), &operator, with(valid_organization(), "/name", json!("  ")), 422),
+        case("long name", all(), &operator, with(valid_organization(), "/name", json!(long)), 422),
+        case("name with control characters", one(), &owner, json!({ "name": "a\u{0}b" }), 422),
+        case("long name", members(), &owner, with(valid_member(), "/name", json!(long)), 422),
+        case("long name", keys(), &owner, json!({ "name": long }), 422),
+        case("invalid address", all(), &operator, with(valid_organization(), "/owner/email", json!("ada")), 422),
+        case("invalid address", members(), &owner, with(valid_member(), "/email", json!("a b@c")), 422),
+        case("unknown role", members(), &owner, with(valid_member(), "/role", json!("root")), 422),
+        case("platform role", members(), &operator, with(valid_member(), "/role", json!("operator")), 422),
+        case("platform role", member(), &operator, json!({ "role": "service" }), 422),
+        case("platform role", keys(), &operator, json!({ "name": "A", "role": "operator" }), 422),
+        case("too large", all(), &operator, with(valid_organization(), "/name", json!("x".repeat(1024 * 1024))), 413),
         case("too large", keys(), &owner, json!({ "name": "x".repeat(1024 * 1024) }), 413),
     ]
 }
 
-fn places(acme: &Acme, other: Uuid) -> Vec<Case> {
+fn missing_resources(acme: &Acme, other: Uuid) -> Vec<Case> {
     let (operator, owner) = (Caller::operator(), acme.caller(Role::Owner));
-    let (nobody, nowhere) = (Uuid::now_v7(), Uuid::now_v7());
+    let (unknown, missing) = (Uuid::now_v7(), Uuid::now_v7());
     let (rename, role, none) = (json!({ "name": "Apex" }), json!({ "role": "viewer" }), "");
     let key = json!({ "name": "CI" });
     let at = |method: Method, organization: Uuid, rest: &str| (method, path(organization, rest));
-    let of_nobody = format!("/members/{nobody}");
+    let unknown_member = format!("/members/{unknown}");
     let mut cases = vec![
         case("not an id", (Method::GET, format!("{ORGANIZATIONS}/1")), &operator, none, 400),
-        case("no such member", at(Method::PATCH, acme.id, &of_nobody), &owner, &role, 404),
-        case("no such member", at(Method::DELETE, acme.id, &of_nobody), &owner, none, 404),
-        case("no such key", at(Method::DELETE, acme.id, &format!("/api-keys/{nobody}")), &owner, none, 404),
+        case("unknown member", at(Method::PATCH, acme.id, &unknown_member), &owner, &role, 404),
+        case("unknown member", at(Method::DELETE, acme.id, &unknown_member), &owner, none, 404),
+        case("unknown key", at(Method::DELETE, acme.id, &format!("/api-keys/{unknown}")), &owner, none, 404),
     ];
-    // What isn't there for operators, and what is another's for everybody else.
-    for (organization, caller) in [(nowhere, &operator), (other, &owner)] {
+    // A missing organization for the operator, and another organization for all others.
+    for (organization, caller) in [(missing, &operator), (other, &owner)] {
         cases.extend([
-            case("elsewhere", at(Method::GET, organization, ""), caller, none, 404),
-            case("elsewhere", at(Method::PATCH, organization, ""), caller, &rename, 404),
-            case("elsewhere", at(Method::POST, organization, "/members"), caller, good_member(), 404),
-            case("elsewhere", at(Method::PATCH, organization, &of_nobody), caller, &role, 404),
-            case("elsewhere", at(Method::DELETE, organization, &of_nobody), caller, none, 404),
-            case("elsewhere", at(Method::POST, organization, "/api-keys"), caller, &key, 404),
-            case("elsewhere", at(Method::GET, organization, "/api-keys"), caller, none, 404),
-            case("elsewhere", at(Method::DELETE, organization, &format!("/api-keys/{nobody}")), caller, none, 404),
+            case("inaccessible organization", at(Method::GET, organization, ""), caller, none, 404),
+            case("inaccessible organization", at(Method::PATCH, organization, ""), caller, &rename, 404),
+            case("inaccessible organization", at(Method::POST, organization, "/members"), caller, valid_member(), 404),
+            case("inaccessible organization", at(Method::PATCH, organization, &unknown_member), caller, &role, 404),
+            case("inaccessible organization", at(Method::DELETE, organization, &unknown_member), caller, none, 404),
+            case("inaccessible organization", at(Method::POST, organization, "/api-keys"), caller, &key, 404),
+            case("inaccessible organization", at(Method::GET, organization, "/api-keys"), caller, none, 404),
+            case(
+                "inaccessible organization",
+                at(Method::DELETE, organization, &format!("/api-keys/{unknown}")),
+                caller,
+                none,
+                404,
+            ),
         ]);
     }
     cases
 }
 
-fn roles(acme: &Acme) -> Vec<Case> {
+fn insufficient_roles(acme: &Acme) -> Vec<Case> {
     let (member, admin, owner) = (acme.caller(Role::Member), acme.caller(Role::Admin), acme.caller(Role::Owner));
     let of_owner = acme.path(&format!("/members/{}", acme.owner));
     vec![
-        case("a member", (Method::POST, acme.path("/members")), &member, good_member(), 403),
+        case("a member", (Method::POST, acme.path("/members")), &member, valid_member(), 403),
         case("a member", (Method::PATCH, of_owner.clone()), &member, json!({ "role": "viewer" }), 403),
         case("a member", (Method::DELETE, of_owner.clone()), &member, "", 403),
         case("a member", (Method::POST, acme.path("/api-keys")), &member, json!({ "name": "CI" }), 403),
         case("a member", (Method::GET, acme.path("/api-keys")), &member, "", 403),
         case("an admin", (Method::PATCH, acme.path("")), &admin, json!({ "name": "Apex" }), 403),
         case("an admin", (Method::DELETE, of_owner.clone()), &admin, "", 403),
-        case("an owner", (Method::POST, ORGANIZATIONS.to_owned()), &owner, good(), 403),
+        case("an owner", (Method::POST, ORGANIZATIONS.to_owned()), &owner, valid_organization(), 403),
         case("the last owner", (Method::DELETE, of_owner.clone()), &owner, "", 409),
         case("the last owner", (Method::PATCH, of_owner), &owner, json!({ "role": "admin" }), 409),
     ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn is_a_problem_and_changes_nothing() {
+async fn invalid_request_changes_nothing() {
     let acme = Acme::start().await;
     let other = create(&acme.service, "Other", "other@example.org").await;
     read(&acme.service, other, 2).await;
@@ -147,9 +147,11 @@ async fn is_a_problem_and_changes_nothing() {
     for table in tables {
         before.push(acme.count(table).await);
     }
-    for case in bodies(&acme).into_iter().chain(places(&acme, other)).chain(roles(&acme)) {
-        let Case { what, method, path, caller, body, status } = case;
-        println!("{what}: {method} {path} by {} {}", caller.role.as_str(), body.chars().take(200).collect::<String>());
+    for case in
+        invalid_bodies(&acme).into_iter().chain(missing_resources(&acme, other)).chain(insufficient_roles(&acme))
+    {
+        let Case { name, method, path, caller, body, status } = case;
+        println!("{name}: {method} {path} by {} {}", caller.role.as_str(), body.chars().take(200).collect::<String>());
         let mut request = acme.service.request(method.clone(), path).by(&caller).body(body);
         if matches!(method, Method::POST | Method::PATCH) {
             request = request.header("content-type", "application/json");
@@ -163,13 +165,13 @@ async fn is_a_problem_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_headers_are_problems_and_change_nothing() {
+async fn invalid_headers_change_nothing() {
     let acme = Acme::start().await;
     let owner = acme.caller(Role::Owner);
     let before = acme.count("events").await;
     for (path, caller, body) in [
-        (ORGANIZATIONS.to_owned(), &Caller::operator(), good()),
-        (acme.path("/members"), &owner, good_member()),
+        (ORGANIZATIONS.to_owned(), &Caller::operator(), valid_organization()),
+        (acme.path("/members"), &owner, valid_member()),
         (acme.path("/api-keys"), &owner, json!({ "name": "CI" })),
     ] {
         let unkeyed = acme.service.post(&path).by(caller).json(&body).send_unchanged().await;
@@ -179,7 +181,7 @@ async fn wrong_headers_are_problems_and_change_nothing() {
     }
     for (method, rest, body) in [
         (Method::PATCH, String::new(), json!({ "name": "Apex" })),
-        (Method::POST, "/members".to_owned(), good_member()),
+        (Method::POST, "/members".to_owned(), valid_member()),
         (Method::DELETE, format!("/members/{}", acme.owner), Value::Null),
     ] {
         let request = acme.service.request(method, acme.path(&rest)).by(&owner).header("if-match", "\"1\"");
@@ -192,10 +194,10 @@ async fn wrong_headers_are_problems_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_pointed_at() {
+async fn problem_points_to_invalid_field() {
     let service = TestService::start::<OrganizationService>().await;
     for (pointer, value) in [("/name", json!("")), ("/owner/email", json!("ada")), ("/owner/name", json!("a\nb"))] {
-        let body = with(good(), pointer, value);
+        let body = with(valid_organization(), pointer, value);
         let problem = service.post(ORGANIZATIONS).by(&Caller::operator()).json(&body).send().await.problem(422);
         assert_eq!(problem["errors"][0]["pointer"], pointer);
     }

@@ -1,4 +1,4 @@
-//! What an organization decides.
+//! Decisions of the organization aggregate.
 
 use std::collections::BTreeMap;
 
@@ -53,14 +53,14 @@ fn store(delta_bytes: i64) -> OrganizationCommand {
 }
 
 #[test]
-fn it_is_created_once_with_its_owner() {
+fn create_adds_owner_once() {
     let create = OrganizationCommand::Create { name: name(" Acme "), owner: ADA };
     let acme = given::<Organization>([]).when(&create).then(created());
     acme.when(&create).then_rejected(|error| *error == OrganizationError::AlreadyExists);
 }
 
 #[test]
-fn nothing_happens_to_one_that_does_not_exist() {
+fn missing_organization_rejects_commands() {
     let commands = [
         OrganizationCommand::Rename { name: name("Acme") },
         add(BOB, MemberRole::Viewer, MemberRole::Owner),
@@ -75,7 +75,7 @@ fn nothing_happens_to_one_that_does_not_exist() {
 }
 
 #[test]
-fn it_is_renamed_unless_it_has_that_name() {
+fn rename_to_present_name_is_no_op() {
     let acme = acme([]).when(&OrganizationCommand::Rename { name: name("Acme") }).then_nothing();
     let rename = OrganizationCommand::Rename { name: name("Acme & Daughters") };
     acme.when(&rename)
@@ -85,7 +85,7 @@ fn it_is_renamed_unless_it_has_that_name() {
 }
 
 #[test]
-fn members_come_change_and_go() {
+fn member_is_added_changed_and_removed() {
     acme([])
         .when(&add(BOB, MemberRole::Viewer, MemberRole::Admin))
         .then([bob(ContractRole::Viewer)])
@@ -100,14 +100,14 @@ fn members_come_change_and_go() {
 }
 
 #[test]
-fn nobody_is_a_member_twice() {
+fn duplicate_member_is_rejected() {
     acme([])
         .when(&add(ADA, MemberRole::Viewer, MemberRole::Owner))
         .then_rejected(|error| *error == OrganizationError::AlreadyMember { user_id: ADA });
 }
 
 #[test]
-fn the_last_owner_stays() {
+fn last_owner_cannot_leave() {
     let last = |error: &OrganizationError| *error == OrganizationError::LastOwner { user_id: ADA };
     let admin = || bob(ContractRole::Admin);
     acme([admin()]).when(&remove(ADA, MemberRole::Owner)).then_rejected(last);
@@ -121,7 +121,7 @@ fn the_last_owner_stays() {
 }
 
 #[test]
-fn nobody_gives_or_takes_more_than_they_are() {
+fn role_above_authority_is_rejected() {
     let above = |error: &OrganizationError| {
         *error == OrganizationError::AboveAuthority { role: MemberRole::Owner, authority: MemberRole::Admin }
     };
@@ -132,7 +132,7 @@ fn nobody_gives_or_takes_more_than_they_are() {
 }
 
 #[test]
-fn members_are_bounded() {
+fn member_limit_is_enforced() {
     let member = |number: usize| MemberAdded { user_id: Uuid::from_u128(number as u128), role: ContractRole::Viewer };
     let full = acme((2..=MAX_MEMBERS).map(|number| member(number).into()));
     assert_eq!(full.state().members().len(), MAX_MEMBERS);
@@ -141,7 +141,7 @@ fn members_are_bounded() {
 }
 
 #[test]
-fn storage_is_counted_also_below_nothing() {
+fn storage_total_may_be_negative() {
     let changed = |delta_bytes, total_bytes| StorageUsageChanged { delta_bytes, total_bytes }.into();
     acme([])
         .when(&store(0))
@@ -173,8 +173,11 @@ fn command() -> impl Strategy<Value = OrganizationCommand> {
     ]
 }
 
-/// The roles a command gives and takes, and on whose authority.
-fn moved(before: &BTreeMap<Uuid, MemberRole>, command: &OrganizationCommand) -> Option<(Vec<MemberRole>, MemberRole)> {
+/// Returns the roles that a command grants and revokes, and its authority.
+fn affected_roles(
+    before: &BTreeMap<Uuid, MemberRole>,
+    command: &OrganizationCommand,
+) -> Option<(Vec<MemberRole>, MemberRole)> {
     let present = |user: &Uuid| before.get(user).copied().into_iter().collect::<Vec<_>>();
     match command {
         OrganizationCommand::AddMember { role, authority, .. } => Some((vec![*role], *authority)),
@@ -188,7 +191,7 @@ fn moved(before: &BTreeMap<Uuid, MemberRole>, command: &OrganizationCommand) -> 
 
 proptest! {
     #[test]
-    fn whatever_is_asked_it_has_an_owner_and_counts_right(commands in prop::collection::vec(command(), 0..60)) {
+    fn random_commands_keep_owner_and_storage_total(commands in prop::collection::vec(command(), 0..60)) {
         let mut state = Organization::default();
         let mut stored = 0_i128;
         for command in &commands {
@@ -200,7 +203,7 @@ proptest! {
                 }
                 state.evolve(event);
             }
-            if let Some((roles, authority)) = moved(&before, command) && !events.is_empty() {
+            if let Some((roles, authority)) = affected_roles(&before, command) && !events.is_empty() {
                 prop_assert!(roles.iter().all(|role| *role <= authority), "{command:?}");
             }
             if !state.exists() {

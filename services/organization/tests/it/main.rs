@@ -1,4 +1,4 @@
-//! The organization service, through its door and on its tables.
+//! Tests of the organization service through its HTTP routes and on its tables.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod api_keys;

@@ -1,4 +1,4 @@
-//! Members through the door.
+//! Member routes.
 
 use axum::http::Method;
 use http_kit::{Caller, Role};
@@ -13,7 +13,7 @@ fn role_of(view: &Value, user: uuid::Uuid) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_is_added_changed_and_removed() {
+async fn member_is_added_changed_and_removed() {
     let acme = Acme::start().await;
     let admin = acme.caller(Role::Admin);
     let body = json!({ "email": "bob@example.org", "name": "Bob", "role": "viewer" });
@@ -37,19 +37,19 @@ async fn one_is_added_changed_and_removed() {
     acme.send(Method::DELETE, &of_bob, &admin, &Value::Null).await.problem(404);
 
     let (again, version) = acme.add("BOB@example.org", "member").await;
-    assert_eq!((again, version), (bob, 6), "the same person");
+    assert_eq!((again, version), (bob, 6), "the same user");
     assert_eq!(role_of(&acme.read(6).await, bob).as_deref(), Some("member"));
     acme.service.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_member_becomes_no_user() {
+async fn rejected_member_is_not_registered() {
     let acme = Acme::start().await;
     let (admin, operator) = (acme.caller(Role::Admin), Caller::operator());
     let body = json!({ "email": "new@example.org", "name": "New", "role": "owner" });
     assert_eq!(acme.post("/members", &admin, &body).await.problem(403)["type"], "/problems/forbidden");
-    let nowhere = crate::support::path(uuid::Uuid::now_v7(), "/members");
-    acme.service.post(nowhere).by(&operator).json(&body).send().await.problem(404);
+    let missing = crate::support::path(uuid::Uuid::now_v7(), "/members");
+    acme.service.post(missing).by(&operator).json(&body).send().await.problem(404);
     let twice = json!({ "email": "ADA@example.org", "name": "Ada", "role": "viewer" });
     assert_eq!(acme.post("/members", &operator, &twice).await.problem(409)["type"], "/problems/already-member");
     assert_eq!((acme.count("users").await, acme.count("events").await), (1, 2));
@@ -57,7 +57,7 @@ async fn a_refused_member_becomes_no_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_request_adds_and_removes_once() {
+async fn repeated_requests_add_and_remove_once() {
     let acme = Acme::start().await;
     let admin = acme.caller(Role::Admin);
     let body = json!({ "email": "bob@example.org", "name": "Bob", "role": "viewer" });
@@ -66,14 +66,14 @@ async fn the_same_request_adds_and_removes_once() {
     let of_bob = acme.path(&format!("/members/{}", uuid(&first["user_id"])));
     let remove = || acme.service.request(Method::DELETE, &of_bob).by(&admin).header("idempotency-key", "k").send();
     let removed = remove().await.expect(200).json();
-    assert_eq!(add().await.expect(201).json(), first, "also after the member went");
+    assert_eq!(add().await.expect(201).json(), first, "also after the removal");
     assert_eq!(remove().await.expect(200).json(), removed);
     assert_eq!(acme.count("events").await, 4);
     acme.service.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_at_once_are_all_added() {
+async fn concurrent_additions_all_succeed() {
     let acme = Acme::start().await;
     let emails: Vec<String> = (0..32).map(|number| format!("member{number}@example.org")).collect();
     let mut versions = Vec::new();
@@ -87,7 +87,7 @@ async fn many_at_once_are_all_added() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_owners_who_remove_each_other_leave_one() {
+async fn concurrent_owner_removals_leave_one_owner() {
     let acme = Acme::start().await;
     for round in 0..10 {
         let (other, _) = acme.add(&format!("owner{round}@example.org"), "owner").await;
@@ -101,7 +101,7 @@ async fn two_owners_who_remove_each_other_leave_one() {
         let mut statuses = [first.status.as_u16(), second.status.as_u16()];
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 409]);
-        // Ada owns it again, alone.
+        // Makes Ada the only owner again.
         if first.status == 200 {
             acme.add("ada@example.org", "owner").await;
         }
@@ -111,25 +111,25 @@ async fn two_owners_who_remove_each_other_leave_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_of_a_member_who_goes_go_too() {
+async fn member_removal_revokes_own_keys() {
     let acme = Acme::start().await;
     let (bob, _) = acme.add("bob@example.org", "admin").await;
     let as_bob = Caller::user(bob, Some(acme.id), Role::Admin);
     assert_eq!(acme.post("/api-keys", &as_bob, &json!({ "name": "Bob's" })).await.status, 201);
-    assert_eq!(acme.post("/api-keys", &acme.caller(Role::Admin), &json!({ "name": "everybody's" })).await.status, 201);
+    assert_eq!(acme.post("/api-keys", &acme.caller(Role::Admin), &json!({ "name": "shared" })).await.status, 201);
     let of_bob = acme.path(&format!("/members/{bob}"));
     let admin = acme.caller(Role::Admin);
     let remove = || acme.service.request(Method::DELETE, &of_bob).by(&admin).header("idempotency-key", "k").send();
     assert_eq!(remove().await.status, 200);
 
     acme.add("bob@example.org", "admin").await;
-    assert_eq!(acme.post("/api-keys", &as_bob, &json!({ "name": "Bob's new one" })).await.status, 201);
+    assert_eq!(acme.post("/api-keys", &as_bob, &json!({ "name": "Bob's new key" })).await.status, 201);
     assert_eq!(remove().await.status, 200);
     let keys = acme.send(Method::GET, "/api-keys", &admin, &Value::Null).await.expect(200).json();
     let mut valid: Vec<_> =
         keys["items"].as_array().unwrap().iter().filter(|key| key["revoked_at"].is_null()).collect();
     valid.sort_by_key(|key| key["name"].as_str());
     let names: Vec<_> = valid.iter().map(|key| key["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["Bob's new one", "everybody's"], "a repeated removal revokes nothing");
+    assert_eq!(names, ["Bob's new key", "shared"], "a repeated removal revokes nothing");
     acme.service.close().await;
 }

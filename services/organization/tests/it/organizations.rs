@@ -1,4 +1,4 @@
-//! Organizations through the door.
+//! Organization routes.
 
 use axum::http::Method;
 use http_kit::{Caller, Role};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{Acme, ORGANIZATIONS, create, key, read, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_is_created_read_and_renamed() {
+async fn organization_is_created_read_and_renamed() {
     let service = TestService::start::<OrganizationService>().await;
     let body = json!({ "name": "  Acme ", "owner": { "email": "Ada@Example.org", "name": "Ada Lovelace" } });
     let created = service.post(ORGANIZATIONS).by(&Caller::operator()).json(&body).send().await.expect(201);
@@ -41,7 +41,7 @@ async fn one_is_created_read_and_renamed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_request_creates_once_however_often_it_comes() {
+async fn repeated_creation_returns_first_organization() {
     let acme = Acme::start().await;
     let operator = Caller::operator();
     let body = json!({ "name": "Once", "owner": { "email": "once@example.org", "name": "Once" } });
@@ -54,18 +54,18 @@ async fn the_same_request_creates_once_however_often_it_comes() {
         assert_eq!(answer.json(), first);
         assert_eq!(answer.header("location"), format!("{ORGANIZATIONS}/{}", uuid(&first["id"])));
     }
-    assert_eq!(acme.count("users").await, 2, "Ada and one more");
+    assert_eq!(acme.count("users").await, 2, "Ada and the new owner");
     assert_eq!(acme.count("events").await, 4);
 
     let other = json!({ "name": "Twice", "owner": { "email": "twice@example.org", "name": "Twice" } });
     let reused = acme.service.post(ORGANIZATIONS).by(&operator).header("idempotency-key", "once").json(&other);
     assert_eq!(reused.send().await.problem(422)["type"], "/problems/idempotency-key-reused");
-    assert_eq!(acme.count("users").await, 2, "the user went with the refused command");
+    assert_eq!(acme.count("users").await, 2, "the rejected command registered no user");
     acme.service.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_address_is_the_same_person_in_any_case() {
+async fn address_identifies_one_user_in_any_case() {
     let service = TestService::start::<OrganizationService>().await;
     let spellings = ["ada@example.org", "Ada@example.org", "ADA@EXAMPLE.ORG", "ada@Example.Org"];
     let created = spellings.map(|email| create(&service, "Acme", email));
@@ -81,7 +81,7 @@ async fn a_known_address_is_the_same_person_in_any_case() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_list_all_page_by_page_and_others_their_own() {
+async fn list_shows_all_to_operator_and_own_to_others() {
     let service = TestService::start::<OrganizationService>().await;
     let mut ids = Vec::new();
     for number in 0..5 {
@@ -90,29 +90,29 @@ async fn operators_list_all_page_by_page_and_others_their_own() {
     for id in &ids {
         read(&service, *id, 2).await;
     }
-    let (mut seen, mut path) = (Vec::new(), format!("{ORGANIZATIONS}?limit=2"));
+    let (mut listed_ids, mut path) = (Vec::new(), format!("{ORGANIZATIONS}?limit=2"));
     loop {
         let page = service.get(&path).by(&Caller::operator()).send().await.expect(200).json();
         let items = page["items"].as_array().unwrap();
         assert!(items.len() <= 2);
-        seen.extend(items.iter().map(|item| uuid(&item["id"])));
+        listed_ids.extend(items.iter().map(|item| uuid(&item["id"])));
         let Some(next) = page["next"].as_str() else { break };
         path = format!("{ORGANIZATIONS}?limit=2&cursor={next}");
     }
     ids.reverse();
-    assert_eq!(seen, ids, "newest first");
+    assert_eq!(listed_ids, ids, "newest first");
 
     let own = service.get(ORGANIZATIONS).by(&key(ids[2], Role::Viewer)).send().await.expect(200).json();
     assert_eq!(own["items"].as_array().unwrap().len(), 1);
     assert_eq!(uuid(&own["items"][0]["id"]), ids[2]);
-    let nobody = Caller::user(Uuid::now_v7(), None, Role::Owner);
-    let none = service.get(ORGANIZATIONS).by(&nobody).send().await.expect(200).json();
+    let without_organization = Caller::user(Uuid::now_v7(), None, Role::Owner);
+    let none = service.get(ORGANIZATIONS).by(&without_organization).send().await.expect(200).json();
     assert_eq!(none, json!({ "items": [] }));
     service.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_is_not_there_yet_is_503() {
+async fn unreached_min_version_returns_503() {
     let acme = Acme::start().await;
     let late = acme.service.get(acme.path("?min_version=3")).by(&acme.caller(Role::Viewer)).send().await;
     assert_eq!(late.header("retry-after"), "1");
@@ -121,13 +121,13 @@ async fn a_version_that_is_not_there_yet_is_503() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_shows_what_can_be_reached_from_outside() {
+async fn openapi_document_lists_public_routes() {
     let acme = Acme::start().await;
     let document = acme.service.get("/internal/v1/organization/openapi.json").by(&Caller::service("console"));
     let document = document.send().await.expect(200).json();
     assert_eq!(document["info"]["title"], "Catacloud organization");
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    let of_one = "/api/v1/organizations/{organization}";
+    let of_one = "/api/v1/organizations/{org}";
     let expected = [
         ORGANIZATIONS.to_owned(),
         of_one.to_owned(),

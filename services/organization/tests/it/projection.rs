@@ -1,4 +1,4 @@
-//! The read model equals what the streams say, whatever happened and in whatever pieces it came.
+//! The read model equals the folded streams, for any commands and any partition into batches.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -63,7 +63,7 @@ async fn folded(process: &Process, ids: &[Uuid]) -> (Model, Vec<String>) {
     (model, names)
 }
 
-async fn try_it(commands: Vec<(usize, OrganizationCommand)>, pieces: Vec<(usize, usize)>) {
+async fn check_read_model(commands: Vec<(usize, OrganizationCommand)>, pieces: Vec<(usize, usize)>) {
     let (database, pool) = tables().await;
     let process = Process::on(&pool);
     let ids: Vec<Uuid> = (0..ORGANIZATIONS).map(|_| Uuid::now_v7()).collect();
@@ -88,13 +88,13 @@ async fn try_it(commands: Vec<(usize, OrganizationCommand)>, pieces: Vec<(usize,
 }
 
 #[test]
-fn it_equals_the_streams() {
+fn read_model_equals_folded_streams() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let commands = prop::collection::vec((0..ORGANIZATIONS, command()), 0..60);
     let pieces = prop::collection::vec((0..80_usize, 1..30_usize), 0..6);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(16));
     let result = runner.run(&(commands, pieces), |(commands, pieces)| {
-        runtime.block_on(try_it(commands, pieces));
+        runtime.block_on(check_read_model(commands, pieces));
         Ok(())
     });
     result.unwrap();

@@ -1,4 +1,4 @@
-//! The saga: an organization's total is the sum of its files' bytes, to the byte.
+//! The handler `storage_usage`: an organization's total is the exact sum of its files' bytes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ fn aborted(organization_id: Uuid, bytes: i64) -> FileEvent {
     FileUploadAborted { organization_id, bytes }.into()
 }
 
-/// By how many bytes an event changes the total.
+/// Returns the number of bytes that an event adds to the total.
 fn bytes(event: &FileEvent) -> i64 {
     match event {
         FileEvent::FilePartUploaded(part) => part.bytes,
@@ -56,20 +56,20 @@ fn bytes(event: &FileEvent) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_files_store_is_counted_once_though_the_bus_delivers_twice() {
+async fn redelivered_file_events_count_once() {
     let acme = Acme::start().await;
     let at = Timestamp::from_millis(1_761_442_200_500);
     let file = Uuid::now_v7();
     let first = [started(acme.id), part(acme.id, 40), part(acme.id, 60), completed(acme.id, 100)];
     acme.service.publish(file::AGGREGATE, file, acme.id, at, &first).await;
     acme.service.republish().await;
-    let given_up = [started(acme.id), part(acme.id, 7), aborted(acme.id, 7)];
-    acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &given_up).await;
+    let abandoned = [started(acme.id), part(acme.id, 7), aborted(acme.id, 7)];
+    acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &abandoned).await;
     acme.service.republish().await;
     acme.service.publish(file::AGGREGATE, file, acme.id, at, &[deleted(acme.id, 100)]).await;
     acme.service.publish(file::AGGREGATE, Uuid::now_v7(), acme.id, at, &[part(acme.id, 5)]).await;
     acme.service.republish().await;
-    // The last file of all was counted, so everything before it was delivered as often as it was published.
+    // The handler has applied this file, so all earlier deliveries have arrived too.
     let done = Uuid::now_v7();
     acme.service.publish(file::AGGREGATE, done, acme.id, at, &[part(acme.id, 1_000)]).await;
     let progress = epoch_postgres::Progress::new(acme.service.pool.clone());
@@ -86,12 +86,12 @@ async fn what_files_store_is_counted_once_though_the_bus_delivers_twice() {
             .fetch_all(&acme.service.pool)
             .await
             .unwrap();
-    assert_eq!(occurred, [at.as_millis()], "it happened when the files say so");
+    assert_eq!(occurred, [at.as_millis()], "the change has the time of the file events");
     acme.service.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_makes_one_command_an_organization_and_none_for_nothing() {
+async fn batch_sends_one_command_per_changed_organization() {
     let (database, pool) = tables().await;
     let process = Process::on(&pool);
     let ids = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
@@ -99,11 +99,12 @@ async fn a_batch_makes_one_command_an_organization_and_none_for_nothing() {
         process.create(id).await;
     }
     let mut batch = Vec::new();
-    let others = MemoryStore::new();
+    let file_store = MemoryStore::new();
     for _ in 0..4 {
-        batch.extend(append(&others, Uuid::now_v7(), &[started(ids[0]), part(ids[0], 3), part(ids[0], 4)]).await);
-        batch.extend(append(&others, Uuid::now_v7(), &[started(ids[1]), part(ids[1], 5), deleted(ids[1], 7)]).await);
-        batch.extend(append(&others, Uuid::now_v7(), &[part(ids[2], 9), aborted(ids[2], 9)]).await);
+        batch.extend(append(&file_store, Uuid::now_v7(), &[started(ids[0]), part(ids[0], 3), part(ids[0], 4)]).await);
+        batch
+            .extend(append(&file_store, Uuid::now_v7(), &[started(ids[1]), part(ids[1], 5), deleted(ids[1], 7)]).await);
+        batch.extend(append(&file_store, Uuid::now_v7(), &[part(ids[2], 9), aborted(ids[2], 9)]).await);
     }
     let gate = process.subscription(StorageUsage::new(process.organizations.clone()));
     assert_eq!(gate.deliver(&batch, DeliverySource::Bus).await.unwrap().applied, batch.len());
@@ -115,31 +116,31 @@ async fn a_batch_makes_one_command_an_organization_and_none_for_nothing() {
     .unwrap();
     assert_eq!(changes, [(ids[0], 1), (ids[1], 1)]);
     assert_eq!(process.total(ids[0]).await, 28);
-    assert_eq!(process.total(ids[1]).await, -8, "less than nothing is counted as it is");
+    assert_eq!(process.total(ids[1]).await, -8, "a negative total is not clamped");
     assert_eq!(process.total(ids[2]).await, 0);
     database.drop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_is_refused_in_its_middle_counts_nothing_twice() {
+async fn partly_rejected_batch_counts_nothing_twice() {
     let (database, pool) = tables().await;
     let process = Process::on(&pool);
-    // Organizations are commanded in the order of their ids: this one before and after the one that isn't there.
+    // Commands follow the order of ids: one organization before the unknown one, and one after it.
     let [first, unknown, last] = [1, 2, 3].map(Uuid::from_u128);
     process.create(first).await;
     process.create(last).await;
-    let others = MemoryStore::new();
+    let file_store = MemoryStore::new();
     let mut batch = Vec::new();
     for organization in [unknown, last, first] {
-        batch.extend(append(&others, Uuid::now_v7(), &[started(organization), part(organization, 5)]).await);
-        batch.extend(append(&others, Uuid::now_v7(), &[started(organization), part(organization, 6)]).await);
+        batch.extend(append(&file_store, Uuid::now_v7(), &[started(organization), part(organization, 5)]).await);
+        batch.extend(append(&file_store, Uuid::now_v7(), &[started(organization), part(organization, 6)]).await);
     }
     let quick = RetryPolicy { attempts: 3, first: Duration::from_millis(1), limit: Duration::from_millis(2) };
     let gate = process.subscription(StorageUsage::new(process.organizations.clone())).with_retry(quick);
     let local = gate.deliver(&batch, DeliverySource::FastPath).await.unwrap();
-    assert_eq!(local.gap, batch.len(), "the local way leaves it to the bus");
-    let brought = gate.deliver(&batch, DeliverySource::Bus).await.unwrap();
-    assert_eq!((brought.applied, brought.queued), (10, 2));
+    assert_eq!(local.gap, batch.len(), "the fast path leaves the batch to the bus");
+    let from_bus = gate.deliver(&batch, DeliverySource::Bus).await.unwrap();
+    assert_eq!((from_bus.applied, from_bus.queued), (10, 2));
     for (organization, total) in [(first, 11), (unknown, 0), (last, 11)] {
         assert_eq!(process.total(organization).await, total);
     }
@@ -147,7 +148,7 @@ async fn a_batch_that_is_refused_in_its_middle_counts_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_of_an_unknown_organization_wait_and_nobody_else_does() {
+async fn files_of_unknown_organization_are_parked_alone() {
     let acme = Acme::start().await;
     let (unknown, waiting, at) = (Uuid::now_v7(), Uuid::now_v7(), Timestamp::now());
     let early = [started(unknown), part(unknown, 11), part(unknown, 12)];
@@ -161,18 +162,18 @@ async fn files_of_an_unknown_organization_wait_and_nobody_else_does() {
         (letters.len() == 2).then_some(letters)
     };
     let letters = acme.service.eventually(parked).await;
-    let seen: Vec<_> = letters.iter().map(|letter| (letter.stream.id, letter.version.get())).collect();
-    assert_eq!(seen, [(waiting, 2), (waiting, 3)]);
+    let parked_events: Vec<_> = letters.iter().map(|letter| (letter.stream.id, letter.version.get())).collect();
+    assert_eq!(parked_events, [(waiting, 2), (waiting, 3)]);
     assert_eq!(letters[0].error.as_deref(), Some("the organization does not exist"));
     let counted = || async { (process.total(acme.id).await == 5).then_some(()) };
     acme.service.eventually(counted).await;
-    assert_eq!(process.total(unknown).await, 0, "nothing is counted for nobody");
+    assert_eq!(process.total(unknown).await, 0, "an unknown organization has no total");
 
     let stream = StreamKey { aggregate: file::AGGREGATE.into(), id: waiting };
-    assert!(dead_letters::retry(&gate, &stream).await.is_err(), "as long as there is no such organization");
+    assert!(dead_letters::retry(&gate, &stream).await.is_err(), "the organization is still unknown");
     process.create(unknown).await;
     assert_eq!(dead_letters::retry(&gate, &stream).await.unwrap(), 2);
-    assert_eq!(process.total(unknown).await, 23, "nothing was lost");
+    assert_eq!(process.total(unknown).await, 23, "no bytes were lost");
     acme.service.publish(file::AGGREGATE, waiting, unknown, at, &[deleted(unknown, 23)]).await;
     acme.service.republish().await;
     let freed = || async { (process.total(unknown).await == 0).then_some(()) };
@@ -180,8 +181,8 @@ async fn files_of_an_unknown_organization_wait_and_nobody_else_does() {
     acme.service.close().await;
 }
 
-/// Events of a file, as its own service would commit them.
-async fn append(others: &MemoryStore, file: Uuid, events: &[FileEvent]) -> Events {
+/// Returns events of a file, as the file service commits them.
+async fn append(file_store: &MemoryStore, file: Uuid, events: &[FileEvent]) -> Events {
     let append = Append {
         aggregate: file::AGGREGATE,
         aggregate_id: file,
@@ -190,14 +191,14 @@ async fn append(others: &MemoryStore, file: Uuid, events: &[FileEvent]) -> Event
         events: events.iter().map(|event| NewEvent::encode(event).unwrap()).collect(),
         context: CommandContext::new(),
     };
-    let Ok(AppendOutcome::Committed { events, .. }) = others.append(append).await else { panic!("not appended") };
+    let Ok(AppendOutcome::Committed { events, .. }) = file_store.append(append).await else { panic!("not appended") };
     events
 }
 
-/// What happens to one file: its organization, its parts, and how it ends.
+/// One file: its organization, its parts, and its end.
 type History = (usize, Vec<i64>, u8);
 
-/// A piece of all that happened, how it comes, and to which of two processes.
+/// A slice of the log: start, length, delivery source, and the second process if `true`.
 type Delivery = (usize, usize, u8, bool);
 
 const ORGANIZATIONS: usize = 3;
@@ -210,14 +211,14 @@ fn events(organization: Uuid, parts: &[i64], end: u8) -> Vec<FileEvent> {
         0 => {}
         1 => events.push(completed(organization, total)),
         2 => events.push(aborted(organization, total)),
-        // More is freed than was stored: counted all the same.
+        // Frees more bytes than the file stored. The total still follows the events.
         3 => events.push(deleted(organization, total + 1)),
         _ => events.extend([completed(organization, total), deleted(organization, total)]),
     }
     events
 }
 
-/// Files are written by many at once: takes an event of each in turn.
+/// Interleaves the events of concurrently written files.
 fn interleaved(files: Vec<Events>) -> Events {
     let mut files: Vec<_> = files.into_iter().map(Vec::into_iter).collect();
     let mut log = Vec::new();
@@ -248,14 +249,14 @@ async fn deliver_in_pieces(processes: &[Process; 2], log: &[Arc<Envelope>], deli
             arrival.unwrap().unwrap();
         }
     }
-    // At last the bus brings everything, to both at once.
+    // Finally the bus delivers the whole log to both processes at once.
     let [one, other] = processes.each_ref().map(gate);
     let (one, other) = futures::join!(one.deliver(log, DeliverySource::Bus), other.deliver(log, DeliverySource::Bus));
     one.unwrap();
     other.unwrap();
 }
 
-/// The sum of all changes, and whether each total is the sum of the changes up to it.
+/// Returns the sum of all changes, and whether each total is the sum of the changes up to it.
 async fn changes(process: &Process, organization: Uuid) -> (i64, bool) {
     let (mut sum, mut totals_follow) = (0, true);
     let mut stream = process.store.stream(contract::AGGREGATE, organization, Version::ZERO);
@@ -268,19 +269,19 @@ async fn changes(process: &Process, organization: Uuid) -> (i64, bool) {
     (sum, totals_follow)
 }
 
-async fn try_it(histories: Vec<History>, deliveries: Vec<Delivery>) {
+async fn check_totals(histories: Vec<History>, deliveries: Vec<Delivery>) {
     let (database, own) = tables().await;
     let processes = [Process::on(&own), Process::on(&pool(&database).await)];
     let ids: Vec<Uuid> = (0..ORGANIZATIONS).map(|_| Uuid::now_v7()).collect();
     for id in &ids {
         processes[0].create(*id).await;
     }
-    let others = MemoryStore::new();
+    let file_store = MemoryStore::new();
     let (mut files, mut expected) = (Vec::new(), BTreeMap::new());
     for (organization, parts, end) in histories {
         let events = events(ids[organization], &parts, end);
         *expected.entry(ids[organization]).or_insert(0) += events.iter().map(bytes).sum::<i64>();
-        files.push(append(&others, Uuid::now_v7(), &events).await);
+        files.push(append(&file_store, Uuid::now_v7(), &events).await);
     }
     deliver_in_pieces(&processes, &interleaved(files), &deliveries).await;
     for id in ids {
@@ -292,7 +293,7 @@ async fn try_it(histories: Vec<History>, deliveries: Vec<Delivery>) {
 }
 
 #[test]
-fn the_total_is_the_sum_of_the_events_however_they_come() {
+fn total_equals_sum_of_events_in_any_delivery() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     let history = (0..ORGANIZATIONS, prop::collection::vec(0..1_000_i64, 0..5), 0..5_u8);
     let histories = prop::collection::vec(history, 1..12);
@@ -300,7 +301,7 @@ fn the_total_is_the_sum_of_the_events_however_they_come() {
     let deliveries = prop::collection::vec(delivery, 0..30);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(16));
     let result = runner.run(&(histories, deliveries), |(histories, deliveries)| {
-        runtime.block_on(try_it(histories, deliveries));
+        runtime.block_on(check_totals(histories, deliveries));
         Ok(())
     });
     result.unwrap();

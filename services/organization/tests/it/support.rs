@@ -1,4 +1,4 @@
-//! An organization to try things on, and another process beside the service.
+//! An organization under test, and a second process on the same tables.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) fn path(organization: Uuid, rest: &str) -> String {
     format!("{ORGANIZATIONS}/{organization}{rest}")
 }
 
-/// A key of `organization` with `role`.
+/// Returns an API key caller of `organization` with `role`.
 pub(crate) fn key(organization: Uuid, role: Role) -> Caller {
     Caller::key(Uuid::now_v7(), organization, role)
 }
@@ -71,19 +71,19 @@ impl Acme {
         request.send().await
     }
 
-    /// Adds a member; gives the user and the organization's version.
+    /// Adds a member. Returns the user id and the version of the organization.
     pub(crate) async fn add(&self, email: &str, role: &str) -> (Uuid, u64) {
-        let body = json!({ "email": email, "name": "Somebody", "role": role });
+        let body = json!({ "email": email, "name": "Member", "role": role });
         let added = self.post("/members", &Caller::operator(), &body).await.expect(201).json();
         (uuid(&added["user_id"]), added["version"].as_u64().unwrap())
     }
 
-    /// Another process beside the service, with connections of its own.
+    /// Returns a second process on the same database, with its own connections.
     pub(crate) async fn process(&self) -> Process {
         Process::on(&pool(&self.service.database).await)
     }
 
-    /// How many rows `table` has.
+    /// Returns the number of rows of `table`.
     pub(crate) async fn count(&self, table: &'static str) -> i64 {
         let query = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
         sqlx::query_scalar(query).fetch_one(&self.service.pool).await.unwrap()
@@ -101,7 +101,7 @@ pub(crate) async fn read(service: &TestService, organization: Uuid, min_version:
     service.get(path).by(&Caller::operator()).send().await.expect(200).json()
 }
 
-/// A process on the service's tables, beside the service or without one.
+/// Stands for another process of the service on the same tables.
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) store: PgStore,
@@ -126,21 +126,21 @@ impl Process {
         self.organizations.create(id, &command, &CommandContext::new()).await.unwrap();
     }
 
-    /// What an organization stores, folded from its stream.
+    /// Returns the storage total of an organization, folded from its stream.
     pub(crate) async fn total(&self, id: Uuid) -> i64 {
         let fresh = Repository::<Organization, _>::new(self.store.clone()).with_cache(0);
         fresh.load(id).await.unwrap().state.storage_bytes()
     }
 }
 
-/// The service's tables without the service.
+/// Creates a database with the service's tables, without a running service.
 pub(crate) async fn tables() -> (TestDatabase, PgPool) {
     let database = TestDatabase::create().await;
     let pool = pool(&database).await;
     (database, pool)
 }
 
-/// A process's connections to the service's tables.
+/// Connects to the service's tables.
 pub(crate) async fn pool(database: &TestDatabase) -> PgPool {
     database.pool(OrganizationService::NAME, OrganizationService::migrations()).await
 }

@@ -1,0 +1,3 @@
+//! Queries on the read models.
+
+pub(crate) mod organizations;
