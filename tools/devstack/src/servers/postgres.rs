@@ -1,0 +1,351 @@
+//! Postgres from installed binaries.
+//!
+//! ```text
+//! DIR/data        the cluster          DIR/server.log  its log
+//! DIR/elsewhere   a link to the directory that holds both, if Postgres' user can't reach DIR
+//! DIR/port        the port of the last start
+//! ```
+
+use std::{
+    env, fs,
+    io::Write,
+    os::unix::fs::{chown, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use super::{Server, name_with_directory, record_port, require_same_port, server_directory};
+use crate::{
+    Error, checkout, console,
+    packages::{apt_install, as_root, is_root},
+    ports,
+    process::{PidFile, any_works_in, wait_until},
+    random,
+    scope::{RecordedServer, Scope},
+    subprocess::{discard_output, find_program, is_executable, output_of, succeeds, write_output},
+};
+
+const NAME: &str = "Postgres";
+const USER: &str = "catacloud";
+/// A socket's path has at most 107 characters, and Postgres adds its own file name.
+const SOCKET_DIRECTORY_LIMIT: usize = 90;
+
+/// A private Postgres cluster.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    directory: PathBuf,
+    shared_buffers: String,
+    scope: Option<Scope>,
+}
+
+impl Postgres {
+    /// Creates a handle of the cluster in `directory`, with `CATACLOUD_DEV_SHARED_BUFFERS` (default: 128MB) and the
+    /// scope of this process.
+    ///
+    /// # Errors
+    /// If the path can't be resolved.
+    pub fn new(directory: impl AsRef<Path>) -> Result<Self, Error> {
+        let shared_buffers = env::var("CATACLOUD_DEV_SHARED_BUFFERS").ok().filter(|size| !size.is_empty());
+        Ok(Self {
+            directory: server_directory(directory)?,
+            shared_buffers: shared_buffers.unwrap_or_else(|| "128MB".to_owned()),
+            scope: Scope::current(),
+        })
+    }
+
+    /// Makes the server part of a scope.
+    #[must_use]
+    pub fn with_scope(mut self, scope: &Scope) -> Self {
+        self.scope = Some(scope.clone());
+        self
+    }
+
+    /// Sets `shared_buffers` for the next start, as in `512MB`.
+    #[must_use]
+    pub fn with_shared_buffers(mut self, size: impl Into<String>) -> Self {
+        self.shared_buffers = size.into();
+        self
+    }
+
+    fn home(&self) -> PathBuf {
+        let link = self.directory.join("elsewhere");
+        if link.is_dir() { fs::canonicalize(&link).unwrap_or(link) } else { self.directory.clone() }
+    }
+
+    fn init(&self, binaries: &Binaries, home: &Path) -> Result<(), Error> {
+        let (data, new, log) = (home.join("data"), home.join("data.new"), home.join("initdb.log"));
+        if data.is_dir() {
+            return Ok(());
+        }
+        // Renamed when complete, so that an interrupted run leaves no partial cluster.
+        checkout::delete(&new)?;
+        let mut initdb = binaries.command("initdb");
+        initdb.arg("-D").arg(&new).args(["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
+        if !succeeds(write_output(&mut initdb, &log)?)? {
+            console::report_log_tail(&log);
+            return Err(Error::Failed(format!("initdb failed in {}", home.display())));
+        }
+        let settings = new.join("postgresql.conf");
+        let file = fs::OpenOptions::new().append(true).open(&settings);
+        file.and_then(|mut file| file.write_all(b"include_if_exists = 'catacloud.conf'\n"))
+            .and_then(|()| fs::rename(&new, &data))
+            .map_err(Error::io("write", settings))
+    }
+
+    fn configure(&self, binaries: &Binaries, home: &Path, port: u16) -> Result<(), Error> {
+        let mut sockets = home.display().to_string();
+        if sockets.chars().count() + port.to_string().len() > SOCKET_DIRECTORY_LIMIT {
+            // The server would not start: without a directory it listens on TCP only.
+            sockets.clear();
+        }
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nmax_connections = 300\n\
+             shared_buffers = '{}'\nfsync = on\n",
+            sockets.replace('\'', "''"),
+            self.shared_buffers,
+        );
+        let path = home.join("data/catacloud.conf");
+        checkout::write(&path, settings)?;
+        binaries.give_to_user(&path)
+    }
+
+    fn end(&self, mode: &str) -> Result<(), Error> {
+        let home = self.home();
+        if !is_running(&home) {
+            return Ok(());
+        }
+        let binaries = Binaries::require()?;
+        for mode in [mode, "immediate"] {
+            let mut stop = binaries.command("pg_ctl");
+            stop.args(["stop", "-w", "-t", "30", "-m", mode, "-D"]).arg(home.join("data"));
+            if succeeds(discard_output(&mut stop))? {
+                return Ok(());
+            }
+        }
+        Err(Error::StopFailed { server: NAME, directory: self.directory.clone() })
+    }
+}
+
+impl Server for Postgres {
+    fn start(&self, port: u16) -> Result<String, Error> {
+        let url = format!("postgres://{USER}@127.0.0.1:{port}/postgres");
+        let binaries = Binaries::require()?;
+        let home = binaries.make_home(self)?;
+        if let Some(scope) = &self.scope {
+            let directory = self.directory.clone();
+            scope.record(&RecordedServer { kind: "postgres".to_owned(), directory, home: home.clone() })?;
+        }
+        if is_running(&home) {
+            require_same_port(NAME, &self.directory, port)?;
+            return Ok(url);
+        }
+        ports::require_closed(port, &name_with_directory(NAME, &self.directory))?;
+        self.init(&binaries, &home)?;
+        self.configure(&binaries, &home, port)?;
+        delete_lock_files_of_crash(&home)?;
+        record_port(&self.directory, port)?;
+        let log = home.join("server.log");
+        let mut start = binaries.command("pg_ctl");
+        start.args(["start", "-w", "-t", "60", "-D"]).arg(home.join("data")).arg("-l").arg(&log);
+        if let Some(scope) = &self.scope {
+            scope.mark(&mut start);
+        }
+        if !succeeds(discard_output(&mut start))? {
+            console::report_log_tail(&log);
+            return Err(Error::StartFailed { server: NAME, directory: self.directory.clone() });
+        }
+        Ok(url)
+    }
+
+    fn stop(&self) -> Result<(), Error> {
+        self.end("fast")
+    }
+
+    fn kill(&self) -> Result<(), Error> {
+        self.end("immediate")
+    }
+
+    fn remove(&self) -> Result<(), Error> {
+        let home = self.home();
+        self.kill()?;
+        checkout::delete(&home)?;
+        checkout::delete(&self.directory)
+    }
+}
+
+/// Returns the version of the installed server, as in `PostgreSQL 15.4`.
+pub(crate) fn version() -> String {
+    let version = find_binaries().and_then(|directory| output_of(Command::new(directory.join("postgres")).arg("-V")));
+    let number = version.as_deref().and_then(|text| text.split(' ').nth(2)).unwrap_or("of unknown version");
+    format!("PostgreSQL {number}")
+}
+
+/// Returns the path of pgbench, which measures the server itself.
+pub(crate) fn find_pgbench() -> Result<PathBuf, Error> {
+    let with_server = find_binaries().map(|directory| directory.join("pgbench")).filter(|path| is_executable(path));
+    with_server
+        .or_else(|| find_program("pgbench"))
+        .ok_or(Error::ProgramMissing { program: "pgbench".into(), remedy: "apt-get install postgresql-contrib" })
+}
+
+/// The server's programs and the user that runs them: Postgres refuses to run as root.
+struct Binaries {
+    directory: PathBuf,
+    user: Option<User>,
+}
+
+struct User {
+    name: &'static str,
+    uid: u32,
+    gid: u32,
+}
+
+impl Binaries {
+    fn require() -> Result<Self, Error> {
+        let directory = match find_binaries() {
+            Some(directory) => directory,
+            None => {
+                install()?;
+                find_binaries().ok_or(Error::ServerMissing {
+                    server: NAME,
+                    remedy: "apt-get install postgresql, or set DATABASE_URL",
+                })?
+            }
+        };
+        let user = if is_root() { User::find("postgres").or_else(|| User::find("nobody")) } else { None };
+        Ok(Self { directory, user })
+    }
+
+    /// Returns a command that runs one of the server's programs as the server's user.
+    fn command(&self, program: &str) -> Command {
+        self.as_user(self.directory.join(program))
+    }
+
+    fn as_user(&self, program: impl AsRef<Path>) -> Command {
+        let Some(user) = &self.user else { return Command::new(program.as_ref()) };
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={}", user.name)).arg(format!("--regid={}", user.gid));
+        // The user may not be allowed into the current directory.
+        command.args(["--init-groups", "--"]).arg(program.as_ref()).current_dir("/");
+        command
+    }
+
+    /// Makes a file or directory the property of the server's user.
+    fn give_to_user(&self, path: &Path) -> Result<(), Error> {
+        match &self.user {
+            Some(user) => chown(path, Some(user.uid), None).map_err(Error::io("change the owner of", path)),
+            None => Ok(()),
+        }
+    }
+
+    fn may_write(&self, directory: &Path) -> Result<bool, Error> {
+        succeeds(discard_output(self.as_user("test").arg("-w").arg(directory)))
+    }
+
+    /// Returns a directory for the cluster that the server's user can write to: the handle's own if possible.
+    fn make_home(&self, server: &Postgres) -> Result<PathBuf, Error> {
+        checkout::create_directory(&server.directory)?;
+        let home = server.home();
+        let Some(user) = &self.user else { return Ok(home) };
+        self.give_to_user(&home)?;
+        if self.may_write(&home)? {
+            return Ok(home);
+        }
+        for base in [env::temp_dir(), PathBuf::from("/tmp")] {
+            let home = base.join(format!("catacloud-postgres.{}", random::hex::<6>()?));
+            checkout::create_directory(&home)?;
+            self.give_to_user(&home)?;
+            if self.may_write(&home)? {
+                let link = server.directory.join("elsewhere");
+                checkout::delete(&link)?;
+                symlink(&home, &link).map_err(Error::io("create", link))?;
+                return Ok(home);
+            }
+            checkout::delete(&home)?;
+        }
+        Err(Error::NotWritable { user: user.name, directory: server.directory.clone() })
+    }
+}
+
+impl User {
+    fn find(name: &'static str) -> Option<Self> {
+        let id = |option: &str| output_of(Command::new("id").args([option, name]))?.parse().ok();
+        Some(Self { name, uid: id("-u")?, gid: id("-g")? })
+    }
+}
+
+/// Returns the directory of the newest server programs. Debian keeps them out of `PATH`.
+fn find_binaries() -> Option<PathBuf> {
+    if let (Some(pg_ctl), Some(_)) = (find_program("pg_ctl"), find_program("initdb")) {
+        return fs::canonicalize(pg_ctl).ok()?.parent().map(Path::to_owned);
+    }
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path());
+    let complete = versions.filter(|version| {
+        let binaries = version.join("bin");
+        is_executable(&binaries.join("pg_ctl")) && is_executable(&binaries.join("initdb"))
+    });
+    complete.max_by_key(|version| version_numbers(version)).map(|version| version.join("bin"))
+}
+
+/// Parses the name of a directory like `9.6` or `15`.
+fn version_numbers(directory: &Path) -> Vec<u32> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').map(|number| number.parse().unwrap_or_default()).collect()
+}
+
+fn install() -> Result<(), Error> {
+    // Debian would create a cluster and start it on 5432. The file matters only during the installation.
+    let drop_in = "/etc/postgresql-common/createcluster.d/catacloud.conf";
+    let write = format!("mkdir -p \"${{0%/*}}\" && echo 'create_main_cluster = false' > {drop_in}");
+    let mut forbid_cluster = as_root("sh");
+    forbid_cluster.args(["-c", &write, drop_in]);
+    // Without the file, an installation would occupy a port of the machine: leave it to the user.
+    if is_root() || find_program("sudo").is_some() {
+        if !succeeds(discard_output(&mut forbid_cluster))? {
+            return Ok(());
+        }
+        let installed = apt_install(&["postgresql"]);
+        succeeds(discard_output(as_root("rm").args(["-f", drop_in])))?;
+        installed?;
+    }
+    Ok(())
+}
+
+fn is_running(home: &Path) -> bool {
+    let data = home.join("data");
+    PidFile::new(data.join("postmaster.pid"), format!("-D {}", data.display())).running().is_some()
+}
+
+/// Deletes the lock files of a server that crashed: Postgres doesn't start if the process in them lives, which by now
+/// may be any program of the same user. The locks protect the cluster from two servers, so no process may work in it.
+fn delete_lock_files_of_crash(home: &Path) -> Result<(), Error> {
+    let data = home.join("data");
+    let pid_file = data.join("postmaster.pid");
+    if !pid_file.is_file() {
+        return Ok(());
+    }
+    if !wait_until(Duration::from_secs(20), || !any_works_in(&data))? {
+        return Err(Error::Failed(format!("processes of a crashed Postgres do not end in {}", home.display())));
+    }
+    checkout::delete(&pid_file)?;
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(".s.PGSQL.") {
+            checkout::delete(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::version_numbers;
+
+    #[test]
+    fn versions_are_ordered_by_number() {
+        let newer = version_numbers(Path::new("/usr/lib/postgresql/15"));
+        assert!(newer > version_numbers(Path::new("/usr/lib/postgresql/9.6")));
+    }
+}

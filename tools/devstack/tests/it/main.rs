@@ -1,0 +1,4 @@
+//! The development stack from outside: the command and the servers.
+
+mod command;
+mod postgres;
