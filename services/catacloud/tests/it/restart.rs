@@ -3,13 +3,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use devstack::servers::{Postgres, Server};
 use epoch::testkit::free_ports;
 use serde_json::json;
 
-use crate::{
-    broker::dev,
-    stack::{Site, Stack, test_kafka, within},
-};
+use crate::stack::{Site, Stack, test_kafka, within};
 
 const COMMANDS: usize = 300;
 
@@ -17,10 +15,10 @@ const COMMANDS: usize = 300;
 async fn commands_are_whole_or_told_503_while_postgres_restarts() {
     let directory = tempfile::TempDir::new().unwrap();
     let postgres = directory.path().join("postgres");
-    let (server, port) = (postgres.to_str().unwrap().to_owned(), free_ports());
+    let (server, port) = (Postgres::new(&postgres).unwrap(), free_ports());
     let restart = {
-        let (server, port) = (server.clone(), port.to_string());
-        move || dev(&["postgres", "start", &server, &port])
+        let server = server.clone();
+        move || server.start(port).unwrap()
     };
     let url = restart();
     let stack = Stack::colocated_at(Site::new(url, test_kafka())).await;
@@ -39,7 +37,7 @@ async fn commands_are_whole_or_told_503_while_postgres_restarts() {
     let under_way = futures::future::join_all((100..200).map(command));
     let crash = async {
         let server = server.clone();
-        tokio::task::spawn_blocking(move || dev(&["postgres", "kill", &server])).await.unwrap();
+        tokio::task::spawn_blocking(move || server.kill()).await.unwrap().unwrap();
         command(0).await.unwrap()
     };
     let (answers, while_it_is_away) = tokio::join!(under_way, crash);
@@ -75,7 +73,7 @@ async fn commands_are_whole_or_told_503_while_postgres_restarts() {
     assert_eq!(names.len(), COMMANDS);
     assert_eq!(names.into_iter().collect::<BTreeSet<_>>().len(), COMMANDS, "each once");
     stack.close().await;
-    dev(&["postgres", "remove", &server]);
+    server.remove().unwrap();
 }
 
 /// Either accepted, or told 503 and when to come back.
