@@ -12,14 +12,14 @@ use std::ffi::OsString;
 use crate::{Error, checkout, console, interrupt, scope};
 use scope::Scope;
 
-/// Runs a command in a scope that ends with it, however the command ends.
+/// Runs a command in a scope, and closes the scope also when the command fails or is interrupted.
 fn run_in_scope(command: &str, run: impl FnOnce(&Scope) -> Result<(), Error>) -> Result<(), Error> {
     let scope = Scope::open(checkout::dev().join(format!("{command}-{}", std::process::id())))?;
     let result = checkout::create_directory(&temporary_directory(&scope)).and_then(|()| run(&scope));
     interrupt::disable();
     let closed = scope.close();
     if matches!(result, Err(Error::Interrupted(_))) {
-        console::report("dev: interrupted; everything it had started is stopped and deleted");
+        console::report("dev: interrupted; all its servers are stopped and deleted");
     }
     result.and(closed)
 }

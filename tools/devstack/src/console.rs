@@ -14,7 +14,7 @@ pub(crate) fn report(line: impl AsRef<str>) {
     let _ = writeln!(stderr(), "{}", line.as_ref());
 }
 
-/// Writes a line of the result to stdout. A closed stdout is no reason to fail: what runs must still be stopped.
+/// Writes a line of the result to stdout. A closed stdout is no reason to fail: started servers must still be stopped.
 pub(crate) fn print(line: impl AsRef<str>) {
     let _ = writeln!(stdout(), "{}", line.as_ref());
 }

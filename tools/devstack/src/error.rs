@@ -88,14 +88,12 @@ pub enum Error {
     #[error("process {0} survived SIGKILL")]
     Unkillable(u32),
     /// Neither the directory nor the temporary directory is writable for Postgres' user.
-    #[error("user {user} can write neither to {directory} nor to /tmp")]
+    #[error("Postgres' user can write neither to {directory} nor to /tmp")]
     NotWritable {
-        /// The user that Postgres runs as.
-        user: &'static str,
         /// The directory.
         directory: PathBuf,
     },
-    /// A step failed whose own output says why.
+    /// A step failed and has printed its own output.
     #[error("{0}")]
     Failed(String),
     /// A gate of `test` or `lint` failed.

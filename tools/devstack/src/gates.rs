@@ -109,7 +109,7 @@ impl Gates {
         self.run("docker-compose.yml", &mut docker)
     }
 
-    /// Checks licences, sources, bans and security advisories of all dependencies. Returns a line that says which.
+    /// Checks licences, sources, bans and security advisories of all dependencies. Returns the list of performed checks.
     pub(crate) fn dependencies(&self) -> Result<&'static str, Error> {
         let deny = tools::require(tools::CARGO_DENY)?;
         let deny = || {
@@ -152,7 +152,7 @@ fn print_time(heading: &str, elapsed: Duration) {
     console::print(format!("── {heading}: {} s", console::tenths(elapsed)));
 }
 
-/// Returns the tracked files whose first line names a shell.
+/// Returns the tracked files that start with the name of a shell, as in `#!/bin/sh`.
 fn shell_scripts(root: &Path) -> Vec<String> {
     let listing = output_of(Command::new("git").arg("ls-files").current_dir(root));
     // Without git, as in an archive of the sources, only the known scripts are checked.

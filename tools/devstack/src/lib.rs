@@ -15,7 +15,7 @@ mod http;
 mod interrupt;
 mod packages;
 pub mod ports;
-pub mod process;
+mod process;
 mod random;
 pub mod scope;
 pub mod servers;

@@ -18,16 +18,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The kernel may have given the id to another program since the file was written, so the process is only ours if its
 /// command line contains the words.
 #[derive(Debug, Clone)]
-pub struct PidFile {
+pub(crate) struct PidFile {
     path: PathBuf,
     words: String,
 }
 
 impl PidFile {
-    /// Identifies the process whose id is in the first line of `path` and whose command line, with its arguments
-    /// separated by blanks, contains `words`.
-    #[must_use]
-    pub fn new(path: impl Into<PathBuf>, words: impl Into<String>) -> Self {
+    /// Identifies a process by the id in the first line of `path` and by `words`, which its command line contains when
+    /// the arguments are separated by blanks.
+    pub(crate) fn new(path: impl Into<PathBuf>, words: impl Into<String>) -> Self {
         Self { path: path.into(), words: words.into() }
     }
 
@@ -35,13 +34,12 @@ impl PidFile {
     ///
     /// # Errors
     /// If the file can't be written.
-    pub fn record(&self, id: u32) -> Result<(), Error> {
+    pub(crate) fn record(&self, id: u32) -> Result<(), Error> {
         checkout::write(&self.path, format!("{id}\n"))
     }
 
     /// Returns the id of the process if it runs.
-    #[must_use]
-    pub fn running(&self) -> Option<u32> {
+    pub(crate) fn running(&self) -> Option<u32> {
         let text = fs::read_to_string(&self.path).ok()?;
         let id = text.lines().next()?.trim().parse().ok()?;
         // A zombie has an empty command line.
@@ -52,7 +50,7 @@ impl PidFile {
     ///
     /// # Errors
     /// If the process survives SIGKILL.
-    pub fn terminate(&self, grace: Duration) -> Result<(), Error> {
+    pub(crate) fn terminate(&self, grace: Duration) -> Result<(), Error> {
         if let Some(id) = self.running() {
             send(id, Signal::TERM);
             if !wait_until(grace, || self.running() != Some(id))? {
@@ -67,7 +65,7 @@ impl PidFile {
     ///
     /// # Errors
     /// If the process survives for ten seconds.
-    pub fn kill(&self) -> Result<(), Error> {
+    pub(crate) fn kill(&self) -> Result<(), Error> {
         if let Some(id) = self.running() {
             send(id, Signal::KILL);
             if !wait_until(Duration::from_secs(10), || self.running() != Some(id))? {
@@ -104,10 +102,9 @@ fn command_line(id: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
 }
 
-/// Returns when a process started, in clock ticks since boot. Together with its id this tells it from every other
-/// process since boot.
-#[must_use]
-pub fn start_time(id: u32) -> Option<u64> {
+/// Returns when a process started, in clock ticks since boot. Id and start time together identify a
+/// process until the next boot.
+pub(crate) fn start_time(id: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The second field, the program's name in parentheses, may contain blanks and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;

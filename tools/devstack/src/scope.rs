@@ -1,7 +1,7 @@
 //! Scopes: everything that one run has started.
 //!
 //! The directory of the run is in `CATACLOUD_DEV_SCOPE` of every process that it starts, directly or not. The end of the
-//! run finds them by it, also those that a killed test left: in a session of their own, or without their parent.
+//! run finds them by it, also the leftovers of a killed test: in a session of their own, or without their parent.
 
 use std::{
     env, fs,

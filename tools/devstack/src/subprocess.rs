@@ -46,7 +46,7 @@ pub(crate) fn succeeds_in_group(command: &mut Command) -> Result<bool, Error> {
     Ok(status.is_some_and(|status| status.success()))
 }
 
-/// Returns what a short program writes to stdout, without trailing white space, or `None` if it fails.
+/// Returns the output of a short program on stdout, without trailing white space, or `None` if it fails.
 pub(crate) fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())

@@ -1,4 +1,4 @@
-//! Servers for `test` and `bench`: the ones of the environment, else private ones in the scope of the run.
+//! Servers for `test` and `bench`: named by the environment, else private and part of the run's scope.
 
 use std::{env, process::Command};
 

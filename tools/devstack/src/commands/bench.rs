@@ -1,4 +1,4 @@
-//! `./dev bench`: the benchmarks of `bench/`, and beside other event stores of `bench/peers/`.
+//! `./dev bench`: the benchmarks of `bench/`, and the comparison with other event stores of `bench/peers/`.
 
 use std::{env, ffi::OsString, fs, path::PathBuf};
 
@@ -48,7 +48,7 @@ fn target_directory() -> PathBuf {
     chosen.map_or_else(|| checkout::root().join("bench/target"), PathBuf::from)
 }
 
-/// Returns a quarter of the memory, as PostgreSQL's manual recommends for a server that has the machine to itself.
+/// Returns a quarter of the memory, as PostgreSQL's manual recommends for a dedicated server.
 fn shared_buffers() -> Option<String> {
     let memory = fs::read_to_string("/proc/meminfo").ok()?;
     Some(format!("{}MB", total_kb(&memory)? / 4096))

@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let started = start(port);
     if started.is_err() {
         interrupt::disable();
-        console::report("dev: stopping what was started");
+        console::report("dev: stopping the started servers");
         down::stop()?;
     }
     console::print(started?.trim_end_matches('\n'));
@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
 /// Starts the stack and returns its summary.
 fn start(port: u16) -> Result<String, Error> {
     let scope = Scope::open(checkout::up())?;
-    let program = build::catacloud()?;
+    let program = build::catacloud(&scope)?;
     let (database_url, database) = start_postgres(&scope)?;
     let bus = Bus::start(&scope)?;
     let secrets = Secrets::load_or_create(&checkout::up().join("secrets"))?;

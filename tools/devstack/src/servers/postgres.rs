@@ -6,24 +6,25 @@
 //! DIR/port        the port of the last start
 //! ```
 
+mod binaries;
+
 use std::{
     env, fs,
     io::Write,
-    os::unix::fs::{chown, symlink},
+    os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
+use self::binaries::Binaries;
+pub(crate) use self::binaries::{find_pgbench, version};
 use super::{Server, name_with_directory, record_port, require_same_port, server_directory};
 use crate::{
-    Error, checkout, console,
-    packages::{apt_install, as_root, is_root},
-    ports,
+    Error, checkout, console, ports,
     process::{PidFile, any_works_in, wait_until},
     random,
     scope::{RecordedServer, Scope},
-    subprocess::{discard_output, find_program, is_executable, output_of, succeeds, write_output},
+    subprocess::{discard_output, succeeds, write_output},
 };
 
 const NAME: &str = "Postgres";
@@ -71,6 +72,27 @@ impl Postgres {
     fn home(&self) -> PathBuf {
         let link = self.directory.join("elsewhere");
         if link.is_dir() { fs::canonicalize(&link).unwrap_or(link) } else { self.directory.clone() }
+    }
+
+    /// Returns a directory for the cluster that the server's user can write to: the handle's own if possible.
+    fn make_home(&self, binaries: &Binaries) -> Result<PathBuf, Error> {
+        checkout::create_directory(&self.directory)?;
+        let home = self.home();
+        if binaries.claim(&home)? {
+            return Ok(home);
+        }
+        for base in [env::temp_dir(), PathBuf::from("/tmp")] {
+            let home = base.join(format!("catacloud-postgres.{}", random::hex::<6>()?));
+            fs::DirBuilder::new().mode(0o700).create(&home).map_err(Error::io("create", &home))?;
+            if binaries.claim(&home)? {
+                let link = self.directory.join("elsewhere");
+                checkout::delete(&link)?;
+                symlink(&home, &link).map_err(Error::io("create", link))?;
+                return Ok(home);
+            }
+            checkout::delete(&home)?;
+        }
+        Err(Error::NotWritable { directory: self.directory.clone() })
     }
 
     fn init(&self, binaries: &Binaries, home: &Path) -> Result<(), Error> {
@@ -131,7 +153,7 @@ impl Server for Postgres {
     fn start(&self, port: u16) -> Result<String, Error> {
         let url = format!("postgres://{USER}@127.0.0.1:{port}/postgres");
         let binaries = Binaries::require()?;
-        let home = binaries.make_home(self)?;
+        let home = self.make_home(&binaries)?;
         if let Some(scope) = &self.scope {
             let directory = self.directory.clone();
             scope.record(&RecordedServer { kind: "postgres".to_owned(), directory, home: home.clone() })?;
@@ -174,144 +196,6 @@ impl Server for Postgres {
     }
 }
 
-/// Returns the version of the installed server, as in `PostgreSQL 15.4`.
-pub(crate) fn version() -> String {
-    let version = find_binaries().and_then(|directory| output_of(Command::new(directory.join("postgres")).arg("-V")));
-    let number = version.as_deref().and_then(|text| text.split(' ').nth(2)).unwrap_or("of unknown version");
-    format!("PostgreSQL {number}")
-}
-
-/// Returns the path of pgbench, which measures the server itself.
-pub(crate) fn find_pgbench() -> Result<PathBuf, Error> {
-    let with_server = find_binaries().map(|directory| directory.join("pgbench")).filter(|path| is_executable(path));
-    with_server
-        .or_else(|| find_program("pgbench"))
-        .ok_or(Error::ProgramMissing { program: "pgbench".into(), remedy: "apt-get install postgresql-contrib" })
-}
-
-/// The server's programs and the user that runs them: Postgres refuses to run as root.
-struct Binaries {
-    directory: PathBuf,
-    user: Option<User>,
-}
-
-struct User {
-    name: &'static str,
-    uid: u32,
-    gid: u32,
-}
-
-impl Binaries {
-    fn require() -> Result<Self, Error> {
-        let directory = match find_binaries() {
-            Some(directory) => directory,
-            None => {
-                install()?;
-                find_binaries().ok_or(Error::ServerMissing {
-                    server: NAME,
-                    remedy: "apt-get install postgresql, or set DATABASE_URL",
-                })?
-            }
-        };
-        let user = if is_root() { User::find("postgres").or_else(|| User::find("nobody")) } else { None };
-        Ok(Self { directory, user })
-    }
-
-    /// Returns a command that runs one of the server's programs as the server's user.
-    fn command(&self, program: &str) -> Command {
-        self.as_user(self.directory.join(program))
-    }
-
-    fn as_user(&self, program: impl AsRef<Path>) -> Command {
-        let Some(user) = &self.user else { return Command::new(program.as_ref()) };
-        let mut command = Command::new("setpriv");
-        command.arg(format!("--reuid={}", user.name)).arg(format!("--regid={}", user.gid));
-        // The user may not be allowed into the current directory.
-        command.args(["--init-groups", "--"]).arg(program.as_ref()).current_dir("/");
-        command
-    }
-
-    /// Makes a file or directory the property of the server's user.
-    fn give_to_user(&self, path: &Path) -> Result<(), Error> {
-        match &self.user {
-            Some(user) => chown(path, Some(user.uid), None).map_err(Error::io("change the owner of", path)),
-            None => Ok(()),
-        }
-    }
-
-    fn may_write(&self, directory: &Path) -> Result<bool, Error> {
-        succeeds(discard_output(self.as_user("test").arg("-w").arg(directory)))
-    }
-
-    /// Returns a directory for the cluster that the server's user can write to: the handle's own if possible.
-    fn make_home(&self, server: &Postgres) -> Result<PathBuf, Error> {
-        checkout::create_directory(&server.directory)?;
-        let home = server.home();
-        let Some(user) = &self.user else { return Ok(home) };
-        self.give_to_user(&home)?;
-        if self.may_write(&home)? {
-            return Ok(home);
-        }
-        for base in [env::temp_dir(), PathBuf::from("/tmp")] {
-            let home = base.join(format!("catacloud-postgres.{}", random::hex::<6>()?));
-            checkout::create_directory(&home)?;
-            self.give_to_user(&home)?;
-            if self.may_write(&home)? {
-                let link = server.directory.join("elsewhere");
-                checkout::delete(&link)?;
-                symlink(&home, &link).map_err(Error::io("create", link))?;
-                return Ok(home);
-            }
-            checkout::delete(&home)?;
-        }
-        Err(Error::NotWritable { user: user.name, directory: server.directory.clone() })
-    }
-}
-
-impl User {
-    fn find(name: &'static str) -> Option<Self> {
-        let id = |option: &str| output_of(Command::new("id").args([option, name]))?.parse().ok();
-        Some(Self { name, uid: id("-u")?, gid: id("-g")? })
-    }
-}
-
-/// Returns the directory of the newest server programs. Debian keeps them out of `PATH`.
-fn find_binaries() -> Option<PathBuf> {
-    if let (Some(pg_ctl), Some(_)) = (find_program("pg_ctl"), find_program("initdb")) {
-        return fs::canonicalize(pg_ctl).ok()?.parent().map(Path::to_owned);
-    }
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path());
-    let complete = versions.filter(|version| {
-        let binaries = version.join("bin");
-        is_executable(&binaries.join("pg_ctl")) && is_executable(&binaries.join("initdb"))
-    });
-    complete.max_by_key(|version| version_numbers(version)).map(|version| version.join("bin"))
-}
-
-/// Parses the name of a directory like `9.6` or `15`.
-fn version_numbers(directory: &Path) -> Vec<u32> {
-    let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    name.split('.').map(|number| number.parse().unwrap_or_default()).collect()
-}
-
-fn install() -> Result<(), Error> {
-    // Debian would create a cluster and start it on 5432. The file matters only during the installation.
-    let drop_in = "/etc/postgresql-common/createcluster.d/catacloud.conf";
-    let write = format!("mkdir -p \"${{0%/*}}\" && echo 'create_main_cluster = false' > {drop_in}");
-    let mut forbid_cluster = as_root("sh");
-    forbid_cluster.args(["-c", &write, drop_in]);
-    // Without the file, an installation would occupy a port of the machine: leave it to the user.
-    if is_root() || find_program("sudo").is_some() {
-        if !succeeds(discard_output(&mut forbid_cluster))? {
-            return Ok(());
-        }
-        let installed = apt_install(&["postgresql"]);
-        succeeds(discard_output(as_root("rm").args(["-f", drop_in])))?;
-        installed?;
-    }
-    Ok(())
-}
-
 fn is_running(home: &Path) -> bool {
     let data = home.join("data");
     PidFile::new(data.join("postmaster.pid"), format!("-D {}", data.display())).running().is_some()
@@ -335,17 +219,4 @@ fn delete_lock_files_of_crash(home: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::version_numbers;
-
-    #[test]
-    fn versions_are_ordered_by_number() {
-        let newer = version_numbers(Path::new("/usr/lib/postgresql/15"));
-        assert!(newer > version_numbers(Path::new("/usr/lib/postgresql/9.6")));
-    }
 }

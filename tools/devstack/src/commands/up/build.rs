@@ -4,6 +4,7 @@ use std::{num::NonZero, path::PathBuf, thread};
 
 use crate::{
     Error, console,
+    scope::Scope,
     subprocess::{is_executable, succeeds_in_group},
     toolchain::{cargo, target_directory},
 };
@@ -13,7 +14,7 @@ const PROFILE: &str = "release";
 const FIRST_BUILD_CORE_MINUTES: usize = 20;
 
 /// Builds Catacloud with optimization and returns the path of the program.
-pub(super) fn catacloud() -> Result<PathBuf, Error> {
+pub(super) fn catacloud(scope: &Scope) -> Result<PathBuf, Error> {
     let program = target_directory().join(PROFILE).join("catacloud");
     if is_executable(&program) {
         console::report("building Catacloud");
@@ -21,9 +22,9 @@ pub(super) fn catacloud() -> Result<PathBuf, Error> {
         let minutes = first_build_minutes(thread::available_parallelism().map_or(1, NonZero::get));
         console::report(format!("building Catacloud (the first build takes about {minutes} minutes)"));
     }
-    if !succeeds_in_group(
-        cargo().args(["build", "--profile", PROFILE, "--bin", "catacloud"]).stdout(std::io::stderr()),
-    )? {
+    let mut build = cargo();
+    build.args(["build", "--profile", PROFILE, "--bin", "catacloud"]).stdout(std::io::stderr());
+    if !succeeds_in_group(scope.mark(&mut build))? {
         return Err(Error::Failed("the build failed".to_owned()));
     }
     match is_executable(&program) {

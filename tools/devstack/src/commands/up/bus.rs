@@ -1,4 +1,4 @@
-//! The bus of `up`: the one of the environment, else Redpanda in Docker, Apache Kafka, or Postgres.
+//! The bus of `up`: named by the environment, else Redpanda in Docker, Apache Kafka, or Postgres.
 
 use std::env;
 
