@@ -6,12 +6,9 @@ use rustix::fs::Mode;
 
 use crate::{
     Error,
-    commands::{
-        bench, down, lint,
-        server::{self, ServerKind},
-        test, up,
-    },
+    commands::{bench, down, lint, server, test, up},
     console, interrupt,
+    servers::ServerKind,
 };
 
 /// The text of `./dev help`.

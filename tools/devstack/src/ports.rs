@@ -64,9 +64,10 @@ pub(crate) fn last(directory: &Path) -> Option<u16> {
 
 /// Waits up to three seconds for a port to be free: a killed process closes its ports a moment later.
 pub(crate) fn require_closed(port: u16, server: &str) -> Result<(), Error> {
-    match wait_until(Duration::from_secs(3), || !is_open(port))? {
-        true => Ok(()),
-        false => Err(Error::PortInUse { port, server: server.to_owned() }),
+    if wait_until(Duration::from_secs(3), || !is_open(port))? {
+        Ok(())
+    } else {
+        Err(Error::PortInUse { port, server: server.to_owned() })
     }
 }
 

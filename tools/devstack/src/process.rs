@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Child,
     thread,
     time::{Duration, Instant},
 };
@@ -136,6 +137,23 @@ pub(crate) fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -
         thread::sleep(POLL_INTERVAL);
     }
     Ok(true)
+}
+
+/// Polls `condition` until it holds; returns false when the child ends before, or it doesn't hold within `limit`.
+///
+/// # Errors
+/// If a signal arrives, for commands that handle signals.
+pub(crate) fn wait_while_running(
+    child: &mut Child,
+    limit: Duration,
+    mut condition: impl FnMut() -> bool,
+) -> Result<bool, Error> {
+    let mut holds = false;
+    wait_until(limit, || {
+        holds = condition();
+        holds || !matches!(child.try_wait(), Ok(None))
+    })?;
+    Ok(holds)
 }
 
 #[cfg(test)]

@@ -14,10 +14,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::{
-    Error, checkout, process,
-    servers::{Kafka, Postgres, RabbitMq, Server},
-};
+use crate::{Error, checkout, process, servers::ServerKind};
 
 /// The environment variable that holds the directory of the scope.
 pub const VARIABLE: &str = "CATACLOUD_DEV_SCOPE";
@@ -70,14 +67,16 @@ impl Scope {
     }
 
     /// Records a server for [`Scope::close`], as the directory that a test chose may be deleted before the server ends.
-    pub(crate) fn record(&self, server: &RecordedServer) -> Result<(), Error> {
+    /// `home` is the directory of its data, which differs if Postgres' user can't write to `directory`.
+    pub(crate) fn record(&self, kind: ServerKind, directory: &Path, home: &Path) -> Result<(), Error> {
         if !self.directory.is_dir() {
             return Ok(());
         }
         let path = self.directory.join("servers");
+        let line = format!("{}\t{}\t{}\n", kind.name(), directory.display(), home.display());
         let file = fs::OpenOptions::new().create(true).append(true).open(&path);
         // One write, as tests record servers at the same time.
-        file.and_then(|mut file| file.write_all(server.to_line().as_bytes())).map_err(Error::io("write", path))
+        file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(Error::io("write", path))
     }
 
     /// Returns whether the process that opened the scope still runs.
@@ -138,36 +137,24 @@ impl Scope {
     }
 }
 
-/// A server that was started in a scope.
+/// A line of [`Scope::record`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RecordedServer {
-    /// `postgres`, `kafka` or `rabbitmq`.
-    pub(crate) kind: String,
-    /// The directory that the caller chose.
-    pub(crate) directory: PathBuf,
-    /// The directory of its data, which differs if Postgres' user can't write to `directory`.
-    pub(crate) home: PathBuf,
+struct RecordedServer {
+    kind: ServerKind,
+    directory: PathBuf,
+    home: PathBuf,
 }
 
 impl RecordedServer {
-    fn to_line(&self) -> String {
-        format!("{}\t{}\t{}\n", self.kind, self.directory.display(), self.home.display())
-    }
-
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split('\t');
-        let (kind, directory, home) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Self { kind: kind.to_owned(), directory: directory.into(), home: home.into() })
+        let (kind, directory, home) = (ServerKind::parse(fields.next()?)?, fields.next()?, fields.next()?);
+        Some(Self { kind, directory: directory.into(), home: home.into() })
     }
 
     /// Stops the server and deletes its data. A failure isn't reported: [`Scope::close`] kills the rest.
     fn remove(&self) {
-        let _ = match self.kind.as_str() {
-            "postgres" => Postgres::new(&self.home).and_then(|server| server.kill()),
-            "kafka" => Kafka::new(&self.directory).and_then(|server| server.kill()),
-            "rabbitmq" => RabbitMq::new(&self.directory).and_then(|server| server.kill()),
-            _ => Ok(()),
-        };
+        let _ = self.kind.open(&self.home).and_then(|server| server.kill());
         let _ = checkout::delete(&self.home);
         let _ = checkout::delete(&self.directory);
     }
@@ -177,11 +164,13 @@ impl RecordedServer {
 mod tests {
     use std::{
         fs,
+        path::Path,
         process::{Child, Command},
         time::{Duration, Instant},
     };
 
     use super::{RecordedServer, Scope};
+    use crate::servers::ServerKind;
 
     fn wait_for(child: &mut Child) -> bool {
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -239,10 +228,11 @@ mod tests {
     fn recorded_servers_are_read_once_each() {
         let directory = tempfile::tempdir().unwrap();
         let scope = Scope::open(directory.path()).unwrap();
-        let server = RecordedServer { kind: "kafka".into(), directory: "/tmp/a b".into(), home: "/tmp/a b".into() };
-        scope.record(&server).unwrap();
-        scope.record(&server).unwrap();
-        assert_eq!(scope.recorded_servers(), [server]);
+        let (path, home) = (Path::new("/tmp/a b"), Path::new("/tmp/c"));
+        scope.record(ServerKind::Postgres, path, home).unwrap();
+        scope.record(ServerKind::Postgres, path, home).unwrap();
+        let expected = RecordedServer { kind: ServerKind::Postgres, directory: path.into(), home: home.into() };
+        assert_eq!(scope.recorded_servers(), [expected]);
     }
 
     #[test]
@@ -251,7 +241,7 @@ mod tests {
         let scope = Scope::open(parent.path().join("test-1")).unwrap();
         let data = parent.path().join("elsewhere");
         fs::create_dir(&data).unwrap();
-        scope.record(&RecordedServer { kind: "rabbitmq".into(), directory: data.clone(), home: data.clone() }).unwrap();
+        scope.record(ServerKind::RabbitMq, &data, &data).unwrap();
         scope.close().unwrap();
         assert!(!data.exists());
     }

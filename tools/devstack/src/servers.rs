@@ -43,6 +43,39 @@ pub trait Server {
     fn remove(&self) -> Result<(), Error>;
 }
 
+/// The kind of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ServerKind {
+    Postgres,
+    Kafka,
+    RabbitMq,
+}
+
+impl ServerKind {
+    /// Parses a name as returned by [`name`](Self::name).
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Postgres, Self::Kafka, Self::RabbitMq].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Returns the name of the command that controls such a server.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            Self::RabbitMq => "rabbitmq",
+        }
+    }
+
+    /// Creates a handle of the server in `directory`.
+    pub(crate) fn open(self, directory: &Path) -> Result<Box<dyn Server>, Error> {
+        Ok(match self {
+            Self::Postgres => Box::new(Postgres::new(directory)?),
+            Self::Kafka => Box::new(Kafka::new(directory)?),
+            Self::RabbitMq => Box::new(RabbitMq::new(directory)?),
+        })
+    }
+}
+
 /// The port file of a server, which holds the port of its last start.
 fn record_port(directory: &Path, port: u16) -> Result<(), Error> {
     checkout::write(&directory.join("port"), format!("{port}\n"))

@@ -21,11 +21,7 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    fn of_environment(address: String, description: String) -> Self {
-        Self { address: Some(address), description }
-    }
-
-    fn private(address: String, description: String) -> Self {
+    fn at(address: String, description: String) -> Self {
         Self { address: Some(address), description }
     }
 
@@ -38,14 +34,14 @@ impl TestServer {
 /// default.
 pub(crate) fn postgres(scope: &Scope, shared_buffers: Option<String>) -> Result<TestServer, Error> {
     if let Some(url) = variable("EPOCH_TEST_DATABASE_URL") {
-        return Ok(TestServer::of_environment(url, "the Postgres of EPOCH_TEST_DATABASE_URL".to_owned()));
+        return Ok(TestServer::at(url, "the Postgres of EPOCH_TEST_DATABASE_URL".to_owned()));
     }
     let mut server = Postgres::new(scope.directory().join("postgres"))?.with_scope(scope);
     if let Some(size) = shared_buffers {
         server = server.with_shared_buffers(size);
     }
     let url = server.start(ports::choose()?)?;
-    Ok(TestServer::private(url, format!("{}, private, fsync on", servers::postgres::version())))
+    Ok(TestServer::at(url, format!("{}, private, fsync on", servers::postgres::version())))
 }
 
 /// Returns the Kafka of `EPOCH_TEST_KAFKA` or `KAFKA_BOOTSTRAP_SERVERS`, else starts one; no server if Java or Maven
@@ -53,7 +49,7 @@ pub(crate) fn postgres(scope: &Scope, shared_buffers: Option<String>) -> Result<
 pub(crate) fn kafka(scope: &Scope, full_jit: bool) -> Result<TestServer, Error> {
     if let Some(address) = variable("EPOCH_TEST_KAFKA").or_else(|| variable("KAFKA_BOOTSTRAP_SERVERS")) {
         let description = format!("the Kafka at {address}");
-        return Ok(TestServer::of_environment(address, description));
+        return Ok(TestServer::at(address, description));
     }
     if !servers::kafka::is_available() {
         return Ok(TestServer::missing("librdkafka's mock cluster (Java 17+ with Maven is not installed)"));
@@ -65,7 +61,7 @@ pub(crate) fn kafka(scope: &Scope, full_jit: bool) -> Result<TestServer, Error> 
     match server.start(ports::choose()?) {
         Ok(address) => {
             let description = format!("Apache Kafka {}, private, KRaft", servers::kafka::VERSION);
-            Ok(TestServer::private(address, description))
+            Ok(TestServer::at(address, description))
         }
         Err(error) => fall_back(error, "librdkafka's mock cluster (Apache Kafka did not start)"),
     }
@@ -75,12 +71,12 @@ pub(crate) fn kafka(scope: &Scope, full_jit: bool) -> Result<TestServer, Error> 
 pub(crate) fn rabbitmq(scope: &Scope) -> Result<TestServer, Error> {
     if let Some(url) = variable("EPOCH_TEST_AMQP") {
         let description = format!("the RabbitMQ at {}", without_password(&url));
-        return Ok(TestServer::of_environment(url, description));
+        return Ok(TestServer::at(url, description));
     }
     let missing = "none: its suites were left out (apt-get install rabbitmq-server)";
     let server = RabbitMq::new(scope.directory().join("rabbitmq"))?.with_scope(scope);
     match server.start(ports::choose()?) {
-        Ok(url) => Ok(TestServer::private(url, format!("{}, private", servers::rabbitmq::version()))),
+        Ok(url) => Ok(TestServer::at(url, format!("{}, private", servers::rabbitmq::version()))),
         Err(error) => fall_back(error, missing),
     }
 }

@@ -69,10 +69,7 @@ fn require(program: &str, remedy: &'static str) -> Result<(), Error> {
     // As in CC=/usr/bin/clang or CC="ccache gcc".
     let name = program.split(' ').next().unwrap_or(program);
     let is_there = if name.contains('/') { PathBuf::from(name).exists() } else { find_program(name).is_some() };
-    match is_there {
-        true => Ok(()),
-        false => Err(Error::ProgramMissing { program: program.to_owned(), remedy }),
-    }
+    if is_there { Ok(()) } else { Err(Error::ProgramMissing { program: program.to_owned(), remedy }) }
 }
 
 #[cfg(test)]

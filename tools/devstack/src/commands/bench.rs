@@ -36,10 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         let mut command = cargo();
         command.args(["run", "--release", "--manifest-path", manifest, "--locked", "--"]).args(arguments);
         command.envs(environment);
-        match succeeds_in_group(&mut command)? {
-            true => Ok(()),
-            false => Err(Error::Failed("the benchmark failed".to_owned())),
-        }
+        if succeeds_in_group(&mut command)? { Ok(()) } else { Err(Error::Failed("the benchmark failed".to_owned())) }
     })
 }
 

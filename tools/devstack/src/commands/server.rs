@@ -1,45 +1,6 @@
 //! `./dev postgres|kafka|rabbitmq VERB DIR [PORT]`: a single server, for work on one test.
 
-use crate::{
-    Error, console, ports,
-    servers::{Kafka, Postgres, RabbitMq, Server},
-};
-
-/// The kind of a server.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum ServerKind {
-    Postgres,
-    Kafka,
-    RabbitMq,
-}
-
-impl ServerKind {
-    /// Parses the name of a command.
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        match name {
-            "postgres" => Some(Self::Postgres),
-            "kafka" => Some(Self::Kafka),
-            "rabbitmq" => Some(Self::RabbitMq),
-            _ => None,
-        }
-    }
-
-    fn usage(self) -> &'static str {
-        match self {
-            Self::Postgres => "./dev postgres start DIR PORT | stop DIR | kill DIR | remove DIR",
-            Self::Kafka => "./dev kafka start DIR PORT | stop DIR | kill DIR | remove DIR",
-            Self::RabbitMq => "./dev rabbitmq start DIR PORT | stop DIR | kill DIR | remove DIR",
-        }
-    }
-
-    fn open(self, directory: &str) -> Result<Box<dyn Server>, Error> {
-        Ok(match self {
-            Self::Postgres => Box::new(Postgres::new(directory)?),
-            Self::Kafka => Box::new(Kafka::new(directory)?),
-            Self::RabbitMq => Box::new(RabbitMq::new(directory)?),
-        })
-    }
-}
+use crate::{Error, console, ports, servers::ServerKind};
 
 /// Runs a verb. The only line on stdout is the address of a started server.
 pub(crate) fn run(kind: ServerKind, arguments: &[String]) -> Result<(), Error> {
@@ -47,12 +8,20 @@ pub(crate) fn run(kind: ServerKind, arguments: &[String]) -> Result<(), Error> {
     match arguments.as_slice() {
         ["start", directory, port] => {
             let port = ports::parse(port)?;
-            console::print(kind.open(directory)?.start(port)?);
+            console::print(kind.open(directory.as_ref())?.start(port)?);
             Ok(())
         }
-        ["stop", directory] => kind.open(directory)?.stop(),
-        ["kill", directory] => kind.open(directory)?.kill(),
-        ["remove", directory] => kind.open(directory)?.remove(),
-        _ => Err(Error::Usage(kind.usage())),
+        ["stop", directory] => kind.open(directory.as_ref())?.stop(),
+        ["kill", directory] => kind.open(directory.as_ref())?.kill(),
+        ["remove", directory] => kind.open(directory.as_ref())?.remove(),
+        _ => Err(Error::Usage(usage(kind))),
+    }
+}
+
+fn usage(kind: ServerKind) -> &'static str {
+    match kind {
+        ServerKind::Postgres => "./dev postgres start DIR PORT | stop DIR | kill DIR | remove DIR",
+        ServerKind::Kafka => "./dev kafka start DIR PORT | stop DIR | kill DIR | remove DIR",
+        ServerKind::RabbitMq => "./dev rabbitmq start DIR PORT | stop DIR | kill DIR | remove DIR",
     }
 }

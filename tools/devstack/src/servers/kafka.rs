@@ -10,16 +10,16 @@ use std::{
     env, fs,
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
     time::Duration,
 };
 
-use super::{Server, name_with_directory, record_port, require_same_port, server_directory};
+use super::{Server, ServerKind, name_with_directory, record_port, require_same_port, server_directory};
 use crate::{
     Error, checkout, console, ports,
-    process::{PidFile, wait_until},
+    process::{PidFile, wait_until, wait_while_running},
     random,
-    scope::{RecordedServer, Scope},
+    scope::Scope,
     subprocess::{append_output, find_program, in_own_session, start, succeeds, write_output},
 };
 
@@ -105,22 +105,12 @@ impl Kafka {
         checkout::write(&formatted, "")
     }
 
-    /// Waits until the broker has reported its start in the log and listens. Returns false if it doesn't.
-    fn wait_until_ready(&self, broker: &mut Child, port: u16, log: &Path, log_end: u64) -> Result<bool, Error> {
-        let mut ended = false;
-        let ready = wait_until(START_LIMIT, || {
-            let started = contains_since(log, log_end, "Kafka Server started") && ports::is_open(port);
-            ended = !started && !matches!(broker.try_wait(), Ok(None));
-            started || ended
-        })?;
-        Ok(ready && !ended)
-    }
-
     fn wait_for_closed_port(&self) -> Result<(), Error> {
         let Some(port) = ports::last(&self.directory) else { return Ok(()) };
-        match wait_until(Duration::from_secs(5), || !ports::is_open(port))? {
-            true => Ok(()),
-            false => Err(Error::StopFailed { server: NAME, directory: self.directory.clone() }),
+        if wait_until(Duration::from_secs(5), || !ports::is_open(port))? {
+            Ok(())
+        } else {
+            Err(Error::StopFailed { server: NAME, directory: self.directory.clone() })
         }
     }
 }
@@ -131,8 +121,7 @@ impl Server for Kafka {
         download::require()?;
         checkout::create_directory(directory)?;
         if let Some(scope) = &self.scope {
-            let kind = "kafka".to_owned();
-            scope.record(&RecordedServer { kind, directory: directory.clone(), home: directory.clone() })?;
+            scope.record(ServerKind::Kafka, directory, directory)?;
         }
         if self.pid_file().running().is_some() {
             require_same_port(NAME, directory, port)?;
@@ -155,7 +144,8 @@ impl Server for Kafka {
         }
         let mut broker = start(append_output(&mut command, &log)?)?;
         self.pid_file().record(broker.id())?;
-        if !self.wait_until_ready(&mut broker, port, &log, log_end)? {
+        let is_ready = || contains_since(&log, log_end, "Kafka Server started") && ports::is_open(port);
+        if !wait_while_running(&mut broker, START_LIMIT, is_ready)? {
             console::report_log_tail(&log);
             self.pid_file().kill()?;
             return Err(Error::StartFailed { server: NAME, directory: directory.clone() });

@@ -18,12 +18,12 @@ use std::{
 
 use self::binaries::Binaries;
 pub(crate) use self::binaries::{find_pgbench, version};
-use super::{Server, name_with_directory, record_port, require_same_port, server_directory};
+use super::{Server, ServerKind, name_with_directory, record_port, require_same_port, server_directory};
 use crate::{
     Error, checkout, console, ports,
     process::{PidFile, any_works_in, wait_until},
     random,
-    scope::{RecordedServer, Scope},
+    scope::Scope,
     subprocess::{discard_output, succeeds, write_output},
 };
 
@@ -155,8 +155,7 @@ impl Server for Postgres {
         let binaries = Binaries::require()?;
         let home = self.make_home(&binaries)?;
         if let Some(scope) = &self.scope {
-            let directory = self.directory.clone();
-            scope.record(&RecordedServer { kind: "postgres".to_owned(), directory, home: home.clone() })?;
+            scope.record(ServerKind::Postgres, &self.directory, &home)?;
         }
         if is_running(&home) {
             require_same_port(NAME, &self.directory, port)?;

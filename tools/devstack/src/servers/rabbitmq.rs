@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Server, name_with_directory, record_port, require_same_port, server_directory};
+use super::{Server, ServerKind, name_with_directory, record_port, require_same_port, server_directory};
 use crate::{
     Error, checkout, console,
     packages::{apt_install, as_root},
     ports,
-    process::{PidFile, wait_until},
-    scope::{RecordedServer, Scope},
+    process::{PidFile, wait_until, wait_while_running},
+    scope::Scope,
     subprocess::write_output,
     subprocess::{append_output, discard_output, find_program, in_own_session, is_executable, start, succeeds},
 };
@@ -112,9 +112,10 @@ impl RabbitMq {
         }
         let epmd = start(write_output(&mut command, &self.directory.join("epmd.log"))?)?;
         self.epmd_pid_file(port).record(epmd.id())?;
-        match wait_until(Duration::from_secs(5), || ports::is_open(port))? {
-            true => Ok(()),
-            false => Err(Error::StartFailed { server: "epmd", directory: self.directory.clone() }),
+        if wait_until(Duration::from_secs(5), || ports::is_open(port))? {
+            Ok(())
+        } else {
+            Err(Error::StartFailed { server: "epmd", directory: self.directory.clone() })
         }
     }
 
@@ -139,17 +140,6 @@ impl RabbitMq {
         }
         start(append_output(&mut command, &directory.join("server.log"))?)
     }
-
-    /// Waits until the node listens, which it does last. Returns false if it ends or takes too long.
-    fn wait_until_ready(&self, node: &mut Child, port: u16) -> Result<bool, Error> {
-        let mut ended = false;
-        let ready = wait_until(START_LIMIT, || {
-            let open = ports::is_open(port);
-            ended = !open && !matches!(node.try_wait(), Ok(None));
-            open || ended
-        })?;
-        Ok(ready && !ended)
-    }
 }
 
 impl Server for RabbitMq {
@@ -160,8 +150,7 @@ impl Server for RabbitMq {
         checkout::create_directory(&directory.join("home"))?;
         checkout::create_directory(&directory.join("log"))?;
         if let Some(scope) = &self.scope {
-            let kind = "rabbitmq".to_owned();
-            scope.record(&RecordedServer { kind, directory: directory.clone(), home: directory.clone() })?;
+            scope.record(ServerKind::RabbitMq, directory, directory)?;
         }
         if self.pid_file().running().is_some() {
             require_same_port(NAME, directory, port)?;
@@ -177,7 +166,8 @@ impl Server for RabbitMq {
         self.start_epmd(port + 1)?;
         let mut node = self.start_node(&binaries, port)?;
         self.pid_file().record(node.id())?;
-        if !self.wait_until_ready(&mut node, port)? {
+        // The node opens its port last.
+        if !wait_while_running(&mut node, START_LIMIT, || ports::is_open(port))? {
             console::report_log_tail(&directory.join("server.log"));
             self.kill()?;
             return Err(Error::StartFailed { server: NAME, directory: directory.clone() });

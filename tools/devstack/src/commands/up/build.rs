@@ -11,7 +11,7 @@ use crate::{
 
 const PROFILE: &str = "release";
 /// How long the first build keeps one core busy, measured on two cores.
-const FIRST_BUILD_CORE_MINUTES: usize = 20;
+const FIRST_BUILD_CORE_MINUTES: usize = 21;
 
 /// Builds Catacloud with optimization and returns the path of the program.
 pub(super) fn catacloud(scope: &Scope) -> Result<PathBuf, Error> {
@@ -27,9 +27,10 @@ pub(super) fn catacloud(scope: &Scope) -> Result<PathBuf, Error> {
     if !succeeds_in_group(scope.mark(&mut build))? {
         return Err(Error::Failed("the build failed".to_owned()));
     }
-    match is_executable(&program) {
-        true => Ok(program),
-        false => Err(Error::Failed(format!("cargo built no {}", program.display()))),
+    if is_executable(&program) {
+        Ok(program)
+    } else {
+        Err(Error::Failed(format!("cargo built no {}", program.display())))
     }
 }
 

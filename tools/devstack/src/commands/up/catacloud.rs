@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Child,
     time::Duration,
 };
 
@@ -13,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, checkout, console, http, ports,
-    process::{PidFile, wait_until},
+    process::{PidFile, wait_while_running},
     scope::Scope,
     subprocess::{append_output, in_own_session, start},
 };
@@ -91,24 +90,16 @@ impl Catacloud {
         scope.mark(&mut command);
         let mut process = start(append_output(&mut command, &log)?)?;
         checkout::write(&file("pid"), format!("{}\n", process.id()))?;
-        if self.wait_until_ready(&mut process)? {
+        if wait_while_running(&mut process, START_LIMIT, || self.is_ready())? {
             return Ok(());
         }
         console::report_log_tail(&log);
         let log = checkout::relative(&log);
-        Err(Error::Failed(match self.is_running() {
-            true => format!("Catacloud was not ready within {} s; its log: {log}", START_LIMIT.as_secs()),
-            false => format!("Catacloud ended before it was ready; its log: {log}"),
+        Err(Error::Failed(if self.is_running() {
+            format!("Catacloud was not ready within {} s; its log: {log}", START_LIMIT.as_secs())
+        } else {
+            format!("Catacloud ended before it was ready; its log: {log}")
         }))
-    }
-
-    fn wait_until_ready(&self, process: &mut Child) -> Result<bool, Error> {
-        let mut ended = false;
-        let ready = wait_until(START_LIMIT, || {
-            ended = !matches!(process.try_wait(), Ok(None));
-            ended || self.is_ready()
-        })?;
-        Ok(ready && !ended)
     }
 
     fn is_running(&self) -> bool {
