@@ -4,8 +4,11 @@
 //! run finds them by it, also the leftovers of a killed test: in a session of their own, or without their parent.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::Write,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -122,10 +125,14 @@ impl Scope {
         process::all().into_iter().filter(|id| *id != own && self.contains(*id)).collect()
     }
 
+    /// Returns whether a process belongs to this scope, or to one in its directory, which a test may have opened.
     fn contains(&self, id: u32) -> bool {
         let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-        let entry = format!("{VARIABLE}={}", self.directory.display());
-        environment.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
+        let prefix = format!("{VARIABLE}=");
+        environment.split(|byte| *byte == 0).any(|variable| {
+            let directory = variable.strip_prefix(prefix.as_bytes());
+            directory.is_some_and(|directory| Path::new(OsStr::from_bytes(directory)).starts_with(&self.directory))
+        })
     }
 
     fn recorded_servers(&self) -> Vec<RecordedServer> {
@@ -208,6 +215,22 @@ mod tests {
         assert!(outsider.try_wait().unwrap().is_none(), "a process outside the scope was ended");
         outsider.kill().unwrap();
         assert!(wait_for(&mut outsider));
+    }
+
+    #[test]
+    fn scope_contains_processes_of_nested_scopes() {
+        let parent = tempfile::tempdir().unwrap();
+        let scope = Scope::open(parent.path().join("test-1")).unwrap();
+        let sibling = Scope::open(parent.path().join("test-11")).unwrap();
+        let nested = Scope::open(scope.directory().join("tmp/test-2")).unwrap();
+        let mut child = nested.mark(Command::new("sleep").arg("60")).spawn().unwrap();
+        // The kernel sets the environment a moment after the start.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !nested.contains(child.id()) && Instant::now() < deadline {}
+        assert!(scope.contains(child.id()));
+        assert!(!sibling.contains(child.id()));
+        scope.close().unwrap();
+        assert!(wait_for(&mut child));
     }
 
     #[test]

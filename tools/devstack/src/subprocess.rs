@@ -15,7 +15,7 @@ use rustix::process::{Signal, kill_process_group, test_kill_process_group};
 use crate::{Error, checkout, interrupt, process};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Between SIGTERM and SIGKILL for a program that was interrupted.
+/// The time between SIGTERM and SIGKILL for an interrupted program.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs a program without input to its end and returns whether it succeeded.
@@ -28,7 +28,7 @@ pub(crate) fn succeeds(command: &mut Command) -> Result<bool, Error> {
     Ok(status.is_some_and(|status| status.success()))
 }
 
-/// Like [`succeeds`], but ends a program that runs longer than `limit`, which then has failed.
+/// Like [`succeeds`], but ends a program that runs longer than `limit` and returns false for it.
 pub(crate) fn succeeds_within(limit: Duration, command: &mut Command) -> Result<bool, Error> {
     let mut child = spawn(command)?;
     let status = wait(&mut child, Some(Instant::now() + limit), terminate_child)?;
@@ -52,8 +52,8 @@ pub(crate) fn output_of(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
-/// Returns a command that runs `program` in a session of its own, so that a terminal's signals don't reach it.
-/// With the same id: `setsid` only forks when it leads a process group.
+/// Returns a command that runs `program` in a session of its own, so that a terminal's signals don't reach it. The
+/// process keeps its id, because `setsid` forks only if it leads a process group.
 pub(crate) fn in_own_session(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new("setsid");
     command.arg(program.as_ref()).stdin(Stdio::null());
@@ -106,7 +106,7 @@ fn wait(
 ) -> Result<Option<ExitStatus>, Error> {
     loop {
         let status = child.try_wait().map_err(Error::io("wait for", "a program"))?;
-        // A terminal sends Ctrl-C to the program too, which may have ended by it before this process looks.
+        // A terminal sends Ctrl-C to the program too, and may have ended it already.
         if let Err(interrupted) = interrupt::check() {
             terminate(child);
             return Err(interrupted);

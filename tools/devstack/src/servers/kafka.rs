@@ -53,8 +53,8 @@ impl Kafka {
         self
     }
 
-    /// Lets the JVM compile with full optimization, for measurements. A broker that lives for seconds starts faster
-    /// without (default, unless `CATACLOUD_DEV_KAFKA_FULL_JIT` is set).
+    /// Lets the JVM compile with full optimization, for measurements. Default: only
+    /// if `CATACLOUD_DEV_KAFKA_FULL_JIT` is set, because a broker that runs for seconds starts faster without.
     #[must_use]
     pub fn with_full_jit(mut self) -> Self {
         self.full_jit = true;
