@@ -3,13 +3,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use devstack::servers::{Postgres, Server};
 use epoch::testkit::free_ports;
 use serde_json::json;
 
-use crate::{
-    broker::dev,
-    installation::{Environment, Installation, test_kafka, within},
-};
+use crate::installation::{Environment, Installation, test_kafka, within};
 
 const COMMANDS: usize = 300;
 
@@ -17,10 +15,10 @@ const COMMANDS: usize = 300;
 async fn commands_apply_fully_or_get_503_while_postgres_restarts() {
     let directory = tempfile::TempDir::new().unwrap();
     let postgres = directory.path().join("postgres");
-    let (server, port) = (postgres.to_str().unwrap().to_owned(), free_ports());
+    let (server, port) = (Postgres::new(&postgres).unwrap(), free_ports());
     let restart = {
-        let (server, port) = (server.clone(), port.to_string());
-        move || dev(&["postgres", "start", &server, &port])
+        let server = server.clone();
+        move || server.start(port).unwrap()
     };
     let url = restart();
     let installation = Installation::colocated_in(Environment::new(url, test_kafka())).await;
@@ -39,7 +37,7 @@ async fn commands_apply_fully_or_get_503_while_postgres_restarts() {
     let in_flight = futures::future::join_all((100..200).map(command));
     let crash = async {
         let server = server.clone();
-        tokio::task::spawn_blocking(move || dev(&["postgres", "kill", &server])).await.unwrap();
+        tokio::task::spawn_blocking(move || server.kill()).await.unwrap().unwrap();
         command(0).await.unwrap()
     };
     let (responses, response_during_crash) = tokio::join!(in_flight, crash);
@@ -75,7 +73,7 @@ async fn commands_apply_fully_or_get_503_while_postgres_restarts() {
     assert_eq!(names.len(), COMMANDS);
     assert_eq!(names.into_iter().collect::<BTreeSet<_>>().len(), COMMANDS, "each once");
     installation.close().await;
-    dev(&["postgres", "remove", &server]);
+    server.remove().unwrap();
 }
 
 /// Records an accepted command; any other response must be a 503 with `Retry-After`.

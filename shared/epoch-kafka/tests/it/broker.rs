@@ -1,10 +1,8 @@
 //! A broker that a test may kill.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::PathBuf;
 
+use devstack::servers::{Kafka, Server};
 use epoch::testkit::free_ports;
 use epoch_kafka::KafkaConfig;
 
@@ -12,25 +10,19 @@ use crate::support::MockBroker;
 
 /// A broker that belongs to one test: Apache Kafka, or the mock cluster where Kafka is not installed.
 pub(crate) enum PrivateBroker {
-    Kafka { dev: PathBuf, directory: PathBuf, port: String },
+    Kafka { server: Kafka, directory: PathBuf, port: u16 },
     Mock(MockBroker),
-}
-
-fn dev(dev: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(dev).arg("kafka").args(arguments).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 impl PrivateBroker {
     pub(crate) fn start() -> (Self, String) {
-        let path = std::env::var_os("CATACLOUD_DEV")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev"), PathBuf::from);
         let directory = std::env::temp_dir().join(format!("epoch-kafka-{}", uuid::Uuid::now_v7()));
-        let port = free_ports().to_string();
-        match dev(&path, &["start", &directory.to_string_lossy(), &port]) {
-            Some(servers) => (Self::Kafka { dev: path, directory, port }, servers),
-            None => {
-                eprintln!("no private Kafka available: the mock cluster drops its connections instead");
+        let port = free_ports();
+        let server = Kafka::new(&directory).unwrap();
+        match server.start(port) {
+            Ok(servers) => (Self::Kafka { server, directory, port }, servers),
+            Err(error) => {
+                eprintln!("no private Kafka available: the mock cluster drops its connections instead: {error}");
                 let mock = MockBroker::start();
                 let servers = mock.servers.clone();
                 (Self::Mock(mock), servers)
@@ -46,9 +38,7 @@ impl PrivateBroker {
 
     pub(crate) fn kill(&self) {
         match self {
-            Self::Kafka { dev: path, directory, .. } => {
-                dev(path, &["kill", &directory.to_string_lossy()]).expect("killed");
-            }
+            Self::Kafka { server, .. } => server.kill().expect("killed"),
             Self::Mock(mock) => mock.run(|cluster| cluster.broker_down(-1).unwrap()),
         }
     }
@@ -63,8 +53,8 @@ impl PrivateBroker {
 
     pub(crate) fn restart(&self) {
         match self {
-            Self::Kafka { dev: path, directory, port } => {
-                dev(path, &["start", &directory.to_string_lossy(), port]).expect("restarted");
+            Self::Kafka { server, port, .. } => {
+                server.start(*port).expect("restarted");
             }
             Self::Mock(mock) => mock.run(|cluster| cluster.broker_up(-1).unwrap()),
         }
@@ -73,8 +63,8 @@ impl PrivateBroker {
 
 impl Drop for PrivateBroker {
     fn drop(&mut self) {
-        if let Self::Kafka { dev: path, directory, .. } = self {
-            dev(path, &["remove", &directory.to_string_lossy()]);
+        if let Self::Kafka { server, .. } = self {
+            let _ = server.remove();
         }
     }
 }

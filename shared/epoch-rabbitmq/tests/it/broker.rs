@@ -1,15 +1,12 @@
 //! A broker that a test may kill.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
+use devstack::servers::{RabbitMq, Server};
 use epoch::testkit::free_ports;
 
 /// A broker that belongs to one test.
 pub(crate) struct PrivateBroker {
-    dev: PathBuf,
     directory: PathBuf,
     port: u16,
     tls: Option<PathBuf>,
@@ -17,10 +14,8 @@ pub(crate) struct PrivateBroker {
 
 impl PrivateBroker {
     pub(crate) fn new() -> Self {
-        let dev = std::env::var_os("CATACLOUD_DEV")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev"), PathBuf::from);
         let directory = std::env::temp_dir().join(format!("epoch-rabbitmq-{}", uuid::Uuid::now_v7()));
-        Self { dev, directory, port: free_ports(), tls: None }
+        Self { directory, port: free_ports(), tls: None }
     }
 
     /// Returns a broker that accepts only TLS, with `certificate.pem` and `key.pem` of this directory.
@@ -30,17 +25,16 @@ impl PrivateBroker {
         broker
     }
 
-    fn dev(&self, verb: &str, port: Option<u16>) -> String {
-        let mut command = Command::new(&self.dev);
-        command.envs(self.tls.iter().map(|tls| ("CATACLOUD_DEV_RABBITMQ_TLS", tls)));
-        command.args(["rabbitmq", verb]).arg(&self.directory).args(port.map(|port| port.to_string()));
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "dev rabbitmq {verb}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    fn server(&self) -> RabbitMq {
+        let server = RabbitMq::new(&self.directory).unwrap();
+        match &self.tls {
+            Some(certificates) => server.with_tls(certificates),
+            None => server,
+        }
     }
 
     pub(crate) fn start(&self) -> String {
-        self.dev("start", Some(self.port))
+        self.server().start(self.port).unwrap()
     }
 
     /// Returns whether the broker has persisted that it has streams.
@@ -55,12 +49,12 @@ impl PrivateBroker {
 
     /// Kills the broker without a shutdown.
     pub(crate) fn kill(&self) {
-        self.dev("kill", None);
+        self.server().kill().unwrap();
     }
 }
 
 impl Drop for PrivateBroker {
     fn drop(&mut self) {
-        self.dev("remove", None);
+        self.server().remove().unwrap();
     }
 }

@@ -1,0 +1,84 @@
+//! `./dev down`: stops the stack of `up`, and removes runs that were killed.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use super::up::{Catacloud, UpLock, summary_file};
+use crate::{
+    Error, checkout, console,
+    scope::Scope,
+    servers::{Kafka, Postgres, Server, redpanda},
+};
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
+    let wipe = match arguments {
+        [] => false,
+        [option] if option == "--wipe" => true,
+        _ => return Err(Error::Usage("./dev down [--wipe]")),
+    };
+    let _lock = UpLock::acquire()?;
+    stop()?;
+    close_abandoned_scopes()?;
+    let up = checkout::up();
+    if wipe {
+        delete_data()?;
+        console::report("Catacloud is down, and its data is deleted");
+    } else if up.is_dir() {
+        let up = checkout::relative(&up);
+        console::report(format!("Catacloud is down; its data is kept in {up} (./dev down --wipe deletes it)"));
+    } else {
+        console::report("Catacloud is down");
+    }
+    Ok(())
+}
+
+/// Stops everything that `up` started and keeps its data. Catacloud stops first, so that it can finish its work.
+pub(crate) fn stop() -> Result<(), Error> {
+    let up = checkout::up();
+    if !up.is_dir() {
+        return Ok(());
+    }
+    Catacloud::installed().stop(Duration::from_secs(20))?;
+    Kafka::new(up.join("kafka"))?.stop()?;
+    redpanda::stop()?;
+    Postgres::new(up.join("postgres"))?.stop()?;
+    Scope::of(&up).end_processes();
+    checkout::delete(&summary_file())?;
+    checkout::delete(&up.join("env"))
+}
+
+fn delete_data() -> Result<(), Error> {
+    redpanda::remove()?;
+    let postgres = checkout::up().join("postgres");
+    if postgres.is_dir() {
+        Postgres::new(postgres)?.remove()?;
+    }
+    checkout::delete(&checkout::up())
+}
+
+fn close_abandoned_scopes() -> Result<(), Error> {
+    for directory in scope_directories() {
+        let (scope, name) = (Scope::of(&directory), checkout::relative(&directory));
+        if scope.is_owned() {
+            console::report(format!("left alone: {name}, which is still running"));
+        } else {
+            console::report(format!("removing {name}, which a killed run left"));
+            scope.close()?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the directories of all runs of `test` and `bench`.
+fn scope_directories() -> Vec<PathBuf> {
+    let entries = fs::read_dir(checkout::dev()).into_iter().flatten().flatten();
+    let mut directories: Vec<PathBuf> = entries
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with("test-") || name.starts_with("bench-")
+        })
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    directories.sort();
+    directories
+}
