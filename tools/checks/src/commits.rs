@@ -18,7 +18,7 @@ pub(crate) fn check(root: &Path) -> Result<bool, CheckError> {
         println!("commits: skipped, the clone is too shallow to have {RULE_BEGINS_AFTER}");
         return Ok(true);
     };
-    let form = Regex::new(r"^[a-z0-9][a-z0-9 /_.-]*: (?<verb>[a-z]+)")?;
+    let form = Regex::new(r"^[a-z0-9][a-z0-9 ,/_.-]*: (?<verb>[a-z]+)")?;
     let mut findings = 0;
     for commit in &commits {
         if let Some(fault) = fault(&form, &commit.subject) {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     fn fault_of(subject: &str) -> Option<&'static str> {
-        fault(&Regex::new(r"^[a-z0-9][a-z0-9 /_.-]*: (?<verb>[a-z]+)").unwrap(), subject)
+        fault(&Regex::new(r"^[a-z0-9][a-z0-9 ,/_.-]*: (?<verb>[a-z]+)").unwrap(), subject)
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod down;
 pub(crate) mod lint;
 pub(crate) mod server;
+mod stack;
 pub(crate) mod test;
 pub(crate) mod up;
 

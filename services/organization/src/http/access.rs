@@ -2,7 +2,6 @@
 
 pub(super) use http_kit::access::require;
 use http_kit::{IntoProblem, Problem};
-use uuid::Uuid;
 
 use crate::domain::{MemberRole, OrganizationError};
 

@@ -1,12 +1,12 @@
 //! `./dev down`: stops the stack of `up`, and removes runs that were killed.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
-use super::up::{Catacloud, UpLock, summary_file};
+use super::stack::{self, UpLock};
 use crate::{
     Error, checkout, console,
     scope::Scope,
-    servers::{Kafka, Postgres, Server, redpanda},
+    servers::{Postgres, Server, redpanda},
 };
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         _ => return Err(Error::Usage("./dev down [--wipe]")),
     };
     let _lock = UpLock::acquire()?;
-    stop()?;
+    stack::stop()?;
     close_abandoned_scopes()?;
     let up = checkout::up();
     if wipe {
@@ -29,21 +29,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         console::report("Catacloud is down");
     }
     Ok(())
-}
-
-/// Stops everything that `up` started and keeps its data. Catacloud stops first, so that it can finish its work.
-pub(crate) fn stop() -> Result<(), Error> {
-    let up = checkout::up();
-    if !up.is_dir() {
-        return Ok(());
-    }
-    Catacloud::installed().stop(Duration::from_secs(20))?;
-    Kafka::new(up.join("kafka"))?.stop()?;
-    redpanda::stop()?;
-    Postgres::new(up.join("postgres"))?.stop()?;
-    Scope::of(&up).end_processes();
-    checkout::delete(&summary_file())?;
-    checkout::delete(&up.join("env"))
 }
 
 fn delete_data() -> Result<(), Error> {

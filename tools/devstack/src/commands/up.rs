@@ -6,15 +6,14 @@ mod catacloud;
 mod demo;
 mod secrets;
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fs};
 
 pub(crate) use catacloud::Catacloud;
 
 use self::{bus::Bus, demo::Demo, secrets::Secrets};
-use super::down;
+use super::stack::{self, UpLock, environment_file, summary_file};
 use crate::{
     Error, checkout, console, interrupt, ports,
-    process::wait_until,
     scope::Scope,
     servers::{self, Postgres, Server},
     test_servers::without_password,
@@ -22,34 +21,6 @@ use crate::{
 };
 
 const DEFAULT_PORT: &str = "8080";
-
-/// Excludes other runs of `up` and `down` while it lives.
-pub(crate) struct UpLock {
-    _file: fs::File,
-}
-
-impl UpLock {
-    pub(crate) fn acquire() -> Result<Self, Error> {
-        checkout::create_directory(&checkout::dev())?;
-        let path = checkout::dev().join("up.lock");
-        let file = fs::File::create(&path).map_err(Error::io("create", path))?;
-        if file.try_lock().is_err() {
-            console::report("another ./dev is bringing Catacloud up or down: waiting for it");
-            while !wait_until(std::time::Duration::from_secs(3_600), || file.try_lock().is_ok())? {}
-        }
-        Ok(Self { _file: file })
-    }
-}
-
-/// Returns the file with the last lines of a successful `up`.
-pub(crate) fn summary_file() -> PathBuf {
-    checkout::up().join("summary")
-}
-
-/// Returns the file with the address and the keys, for scripts.
-fn environment_file() -> PathBuf {
-    checkout::up().join("env")
-}
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     if !arguments.is_empty() {
@@ -67,7 +38,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     toolchain::require_rust()?;
     let port = ports::parse(port.as_deref().unwrap_or(DEFAULT_PORT))?;
     // The processes of an unhealthy `up` end first: a clean start is simpler than a repair.
-    down::stop()?;
+    stack::stop()?;
     if ports::is_open(port) {
         return Err(Error::ConsolePortInUse(port));
     }
@@ -75,7 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     if started.is_err() {
         interrupt::disable();
         console::report("dev: stopping the started servers");
-        down::stop()?;
+        stack::stop()?;
     }
     console::print(started?.trim_end_matches('\n'));
     Ok(())

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::download::VERSION;
 use super::{Server, ServerKind, name_with_directory, record_port, require_same_port, server_directory};
 use crate::{
     Error, checkout, console, ports,
@@ -23,8 +24,6 @@ use crate::{
     subprocess::{append_output, find_program, in_own_session, start, succeeds, write_output},
 };
 
-/// The version that is downloaded.
-pub(crate) const VERSION: &str = "4.1.0";
 const NAME: &str = "Kafka";
 const START_LIMIT: Duration = Duration::from_secs(90);
 

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use self::binaries::Binaries;
+use self::binaries::{Binaries, NAME};
 pub(crate) use self::binaries::{find_pgbench, version};
 use super::{Server, ServerKind, name_with_directory, record_port, require_same_port, server_directory};
 use crate::{
@@ -27,7 +27,6 @@ use crate::{
     subprocess::{discard_output, succeeds, write_output},
 };
 
-const NAME: &str = "Postgres";
 const USER: &str = "catacloud";
 /// A socket's path has at most 107 characters, and Postgres adds its own file name.
 const SOCKET_DIRECTORY_LIMIT: usize = 90;

@@ -2,13 +2,15 @@
 
 use std::{env, fs, path::PathBuf, process::Command};
 
-use super::VERSION;
 use crate::{
     Error, checkout, console,
     process::wait_until,
     random,
     subprocess::{find_program, succeeds, write_output},
 };
+
+/// The version that is downloaded.
+pub(crate) const VERSION: &str = "4.1.0";
 
 const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies";
 /// Another process may download the jars first.

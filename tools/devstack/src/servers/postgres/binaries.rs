@@ -13,6 +13,8 @@ use crate::{
     subprocess::{discard_output, find_program, is_executable, output_of, succeeds},
 };
 
+pub(super) const NAME: &str = "Postgres";
+
 /// The server's programs and the user that runs them: Postgres refuses to run as root.
 pub(super) struct Binaries {
     directory: PathBuf,
@@ -32,7 +34,7 @@ impl Binaries {
             None => {
                 install()?;
                 find_binaries().ok_or(Error::ServerMissing {
-                    server: super::NAME,
+                    server: NAME,
                     remedy: "apt-get install postgresql, or set DATABASE_URL",
                 })?
             }
