@@ -6,6 +6,7 @@
 
 mod cache;
 mod conflict_queue;
+mod decision;
 mod execute;
 mod load;
 mod outcome;
@@ -14,6 +15,7 @@ mod point_in_time;
 #[allow(clippy::module_inception, reason = "the file is named after its main type")]
 mod repository;
 
+pub use decision::Decision;
 pub use outcome::{ExecuteError, ExecutionOutcome};
 pub use point_in_time::PointInTime;
 pub use repository::Repository;

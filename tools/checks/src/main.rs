@@ -1,6 +1,6 @@
 //! Checks of the repository that no published linter offers.
 //!
-//! `checks all` runs every check; `checks prose`, `checks circles` and `checks commits` run one. Each prints its
+//! `checks all` runs every check, the name of one of [`CHECKS`] runs that. Each prints its
 //! findings and ends with status 1 if there are any.
 
 mod circles;
@@ -8,17 +8,19 @@ mod commits;
 mod crates;
 mod error;
 mod git;
+mod links;
 mod prose;
 
 use std::{path::Path, process::ExitCode};
 
 use crate::error::CheckError;
 
-const USAGE: &str = "usage: checks all | prose | circles | commits";
+const USAGE: &str = "usage: checks all | prose | circles | links | commits";
 
 type Check = fn(&Path) -> Result<bool, CheckError>;
 
-const CHECKS: [(&str, Check); 3] = [("prose", prose::check), ("circles", circles::check), ("commits", commits::check)];
+const CHECKS: [(&str, Check); 4] =
+    [("prose", prose::check), ("circles", circles::check), ("links", links::check), ("commits", commits::check)];
 
 fn main() -> ExitCode {
     let chosen = std::env::args().nth(1).unwrap_or_default();

@@ -77,6 +77,25 @@ impl Gates {
         self.run("shell scripts", &mut shellcheck)
     }
 
+    /// Lints `docs/openapi.json` and compiles a TypeScript client against its types.
+    pub(crate) fn api_contract(&self) -> Result<(), Error> {
+        if find_program("npm").is_none() && !apt_install(&["nodejs", "npm"])? {
+            if is_ci() {
+                return Err(Error::ProgramMissing { program: "npm".to_owned(), remedy: "apt-get install nodejs npm" });
+            }
+            console::print("\n── API contract: not checked (apt-get install nodejs npm)");
+            return Ok(());
+        }
+        let directory = checkout::root().join("tools/openapi");
+        let npm = || {
+            let mut npm = Command::new("npm");
+            npm.current_dir(&directory).env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
+            npm
+        };
+        self.run("API contract: packages", npm().args(["ci", "--no-audit", "--no-fund"]))?;
+        self.run("API contract", npm().args(["run", "--silent", "check"]))
+    }
+
     pub(crate) fn unused_dependencies(&self) -> Result<(), Error> {
         let machete = tools::require(tools::CARGO_MACHETE)?;
         self.run("unused dependencies", Command::new(machete).arg(".").current_dir(checkout::root()))

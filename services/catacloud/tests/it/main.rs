@@ -11,5 +11,7 @@ mod foreign_client;
 mod gateway_routes;
 mod installation;
 mod metrics;
+mod openapi_document;
 mod operations;
 mod postgres_restart;
+mod public_api;

@@ -15,8 +15,9 @@ use epoch::{
     VersionedState,
     fast_path::Receipt,
     fold::Fold,
+    repository::Decision,
     state::Change,
-    store::{Append, CommandLookup, CommandRecord, NewEvent, StoreError},
+    store::{Append, StoreError},
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
@@ -112,13 +113,9 @@ impl PgTx {
         context: &CommandContext,
     ) -> Result<Option<ExecutionOutcome>, ExecuteError<E>> {
         let Some(idempotency) = &context.idempotency else { return Ok(None) };
-        match find_command(self.inner.connection(), context.command_id, &idempotency.fingerprint).await? {
-            None => Ok(None),
-            Some(CommandLookup::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
-            Some(CommandLookup::Same(CommandRecord { aggregate_id, version })) => {
-                Ok(Some(ExecutionOutcome { aggregate_id, version, appended: 0, repeated: true }))
-            }
-        }
+        let connection = self.inner.connection();
+        let lookup = find_command(connection, context.command_id, &idempotency.fingerprint).await?;
+        ExecutionOutcome::of_lookup(lookup, context.command_id)
     }
 
     /// Decides a command on the committed state and the earlier decisions of this transaction. The events are appended
@@ -138,7 +135,7 @@ impl PgTx {
             return Ok(executed);
         }
         let loaded = self.load(repository, id).await?;
-        let Decision { append, change } = decide(id, loaded, command, context)?;
+        let Decision { append, change } = Decision::on_state(id, loaded, None, command, context)?;
         let after = change.after.clone();
         let appended = append.as_ref().map_or(0, |append| append.events.len());
         if let Some(append) = append {
@@ -237,41 +234,6 @@ impl PgTx {
     pub async fn rollback(self) -> Result<(), TxError> {
         Ok(self.inner.rollback().await?)
     }
-}
-
-/// A decided command.
-struct Decision<A> {
-    /// `None` when there is nothing to append: no event, and no idempotency record.
-    append: Option<Append>,
-    change: Change<A>,
-}
-
-/// Decides a command on a loaded state, after checking the version that the caller expects.
-fn decide<A: Aggregate>(
-    id: Uuid,
-    loaded: VersionedState<A>,
-    command: &A::Command,
-    context: &CommandContext,
-) -> Result<Decision<A>, ExecuteError<A::Error>> {
-    if let Some(expected) = context.expected
-        && expected != loaded.version
-    {
-        return Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: loaded.version });
-    }
-    let events = loaded.state.decide(command).map_err(ExecuteError::Rejected)?;
-    let change = Change::new(id, loaded, &events);
-    if events.is_empty() && context.idempotency.is_none() {
-        return Ok(Decision { append: None, change });
-    }
-    let append = Append {
-        aggregate: A::NAME,
-        aggregate_id: id,
-        expected: change.before,
-        previous: None,
-        events: events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?,
-        context: context.clone(),
-    };
-    Ok(Decision { append: Some(append), change })
 }
 
 fn committed_events(outcome: AppendResult, append: &Append) -> Result<Vec<Arc<Envelope>>, TxError> {

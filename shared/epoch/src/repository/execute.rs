@@ -16,15 +16,16 @@ use uuid::Uuid;
 
 use super::{
     conflict_queue::Turn,
+    decision::Decision,
     outcome::{ExecuteError, ExecutionOutcome},
-    pending_states::{Attempt, BaseState, Decision, InFlightAppend},
+    pending_states::{Attempt, InFlightAppend},
     repository::Repository,
 };
 use crate::{
     aggregate::{Aggregate, VersionedState, context::CommandContext, id::AggregateId},
     event::version::Version,
     store::{
-        Append, AppendOutcome, CommandLookup, EventStore, NewEvent, StoreError,
+        Append, AppendOutcome, EventStore, StoreError,
         state::{Change, StateStore},
     },
 };
@@ -121,11 +122,8 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
         context: &CommandContext,
     ) -> Result<Option<ExecutionOutcome>, ExecuteError<A::Error>> {
         let Some(idempotency) = &context.idempotency else { return Ok(None) };
-        match self.store.find_command(context.command_id, &idempotency.fingerprint).await? {
-            None => Ok(None),
-            Some(CommandLookup::Same(record)) => Ok(Some(ExecutionOutcome::repeated(record))),
-            Some(CommandLookup::Other) => Err(ExecuteError::CommandReused { command_id: context.command_id }),
-        }
+        let lookup = self.store.find_command(context.command_id, &idempotency.fingerprint).await?;
+        ExecutionOutcome::of_lookup(lookup, context.command_id)
     }
 
     /// Decides and appends until the command has an outcome or attempts run out.
@@ -145,7 +143,7 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
                 id,
                 &state,
                 committed_only,
-                |base| Self::decide(id, base, command, context),
+                |base| Decision::on_state(id, base.state.clone(), base.previous, command, context),
                 |append| match &self.states {
                     None => Appending::Enqueued(self.store.append(append)),
                     Some(states) => Appending::WithState(Box::new(append), states),
@@ -184,34 +182,6 @@ impl<A: Aggregate, S: EventStore> Repository<A, S> {
             state = self.catch_up(id, state, actual).await?;
             phase = ExecutionPhase::Queued { turn };
         }
-    }
-
-    fn decide(
-        id: Uuid,
-        base: &BaseState<A>,
-        command: &A::Command,
-        context: &CommandContext,
-    ) -> Result<Decision<A>, ExecuteError<A::Error>> {
-        let BaseState { state, previous } = base;
-        if let Some(expected) = context.expected
-            && expected != state.version
-        {
-            return Err(ExecuteError::Stale { aggregate: A::NAME, id, expected, actual: state.version });
-        }
-        let events = state.state.decide(command).map_err(ExecuteError::Rejected)?;
-        let change = Change::new(id, state.clone(), &events);
-        if events.is_empty() && context.idempotency.is_none() {
-            return Ok(Decision { append: None, change });
-        }
-        let append = Append {
-            aggregate: A::NAME,
-            aggregate_id: id,
-            expected: state.version,
-            previous: *previous,
-            events: events.iter().map(NewEvent::encode).collect::<Result<_, _>>().map_err(StoreError::from)?,
-            context: context.clone(),
-        };
-        Ok(Decision { append: Some(append), change })
     }
 
     /// Completes an append. After a commit the state is cached before the pending state is removed, so that the next

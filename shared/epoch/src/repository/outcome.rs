@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{
     event::version::Version,
-    store::{CommandRecord, StoreError},
+    store::{CommandLookup, CommandRecord, StoreError},
 };
 
 /// The outcome of a command.
@@ -23,6 +23,21 @@ pub struct ExecutionOutcome {
 impl ExecutionOutcome {
     pub(super) fn repeated(record: CommandRecord) -> Self {
         Self { aggregate_id: record.aggregate_id, version: record.version, appended: 0, repeated: true }
+    }
+
+    /// Returns the outcome of a repeated command from the store's look-up of its id; `None` for a new command.
+    ///
+    /// # Errors
+    /// [`ExecuteError::CommandReused`] when the id belongs to another command.
+    pub fn of_lookup<E: std::error::Error>(
+        lookup: Option<CommandLookup>,
+        command_id: Uuid,
+    ) -> Result<Option<Self>, ExecuteError<E>> {
+        match lookup {
+            None => Ok(None),
+            Some(CommandLookup::Same(record)) => Ok(Some(Self::repeated(record))),
+            Some(CommandLookup::Other) => Err(ExecuteError::CommandReused { command_id }),
+        }
     }
 }
 

@@ -17,10 +17,11 @@ use std::{
 
 use uuid::Uuid;
 
+use super::decision::Decision;
 use crate::{
     aggregate::{Aggregate, VersionedState},
     event::version::Version,
-    store::{Append, state::Change},
+    store::Append,
 };
 
 /// How many locks the aggregates share.
@@ -50,14 +51,6 @@ pub(super) struct BaseState<A> {
     pub(super) state: VersionedState<A>,
     /// The event that produced the state, if it is not committed yet.
     pub(super) previous: Option<Uuid>,
-}
-
-/// A command's decision.
-pub(super) struct Decision<A> {
-    /// The append to send to the store; `None` for a no-op that is not repeatable.
-    pub(super) append: Option<Append>,
-    /// The effect on the aggregate.
-    pub(super) change: Change<A>,
 }
 
 /// A decision, its base, and the append that was started if it has events.

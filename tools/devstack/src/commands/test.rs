@@ -67,6 +67,7 @@ fn run_all(gates: &Gates) -> Result<&'static str, Error> {
     gates.shell_scripts()?;
     gates.compose_file()?;
     gates.checks()?;
+    gates.api_contract()?;
     gates.lints()?;
     gates.documentation()?;
     gates.build()?;
