@@ -106,7 +106,24 @@ impl MergedDocument {
         }
     }
 
+    /// Drops components that no operation reaches, such as those of internal paths.
+    fn drop_unused_components(&mut self) {
+        let mut used: BTreeSet<Component> = BTreeSet::new();
+        let mut open: Vec<Component> = self.paths.values().flat_map(references_of).collect();
+        while let Some(component) = open.pop() {
+            let value = self.components.get(&component.0).and_then(|section| section.get(&component.1));
+            if let Some(value) = value.filter(|_| !used.contains(&component)) {
+                open.extend(references_of(value));
+                used.insert(component);
+            }
+        }
+        for (section, components) in &mut self.components {
+            components.retain(|name, _| used.contains(&(section.clone(), name.clone())));
+        }
+    }
+
     fn finish(mut self, missing: &[&str]) -> Value {
+        self.drop_unused_components();
         let scheme = json!({
             "type": "http",
             "scheme": "bearer",
@@ -163,6 +180,20 @@ fn operations_of(path_item: &mut Value) -> impl Iterator<Item = &mut Map<String,
     const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
     let items = path_item.as_object_mut().into_iter().flatten();
     items.filter(|(key, _)| METHODS.contains(&key.as_str())).filter_map(|(_, operation)| operation.as_object_mut())
+}
+
+/// Returns the components that `value` refers to, directly.
+fn references_of(value: &Value) -> Vec<Component> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(references_of).collect(),
+        Value::Object(map) => map.values().flat_map(references_of).collect(),
+        // Any string, because a discriminator's mapping holds references outside of `$ref`.
+        Value::String(text) => {
+            let place = text.strip_prefix("#/components/").and_then(|place| place.split_once('/'));
+            place.into_iter().map(|(section, name)| (section.to_owned(), name.to_owned())).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Replaces the references to renamed components in `value`.
@@ -250,6 +281,19 @@ mod tests {
         let items = &merged["components"]["schemas"]["file.Answer"]["items"]["$ref"];
         assert_eq!(items, "#/components/schemas/file.Item");
         assert_eq!(merged["components"]["schemas"]["Answer"]["items"]["$ref"], "#/components/schemas/Item");
+    }
+
+    #[test]
+    fn unreachable_components_are_dropped() {
+        let schemas = json!({
+            "Answer": { "items": { "$ref": "#/components/schemas/Item" } },
+            "Item": { "type": "string" },
+            "Unused": { "items": { "$ref": "#/components/schemas/AlsoUnused" } },
+            "AlsoUnused": { "type": "string" },
+        });
+        let merged = merge(vec![("job", service("/a", "a", schemas))], &[]);
+        let names: Vec<_> = merged["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(names, ["Answer", "Item"]);
     }
 
     #[test]
