@@ -1,7 +1,7 @@
 //! The event bus of a process: its settings, its name and its client.
 //!
 //! To support another bus, add a variant to [`BusKind`] and [`BusConfig`], its settings to [`BusArgs`], and its client to
-//! [`BusOpener`].
+//! `BusOpener`.
 
 use std::{convert::Infallible, fmt, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
