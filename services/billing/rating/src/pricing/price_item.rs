@@ -1,9 +1,8 @@
-//! A price as quantities at single prices.
+//! Price items: a price as quantities at single unit prices, such as a cost export lists them.
 //!
-//! The problem: who reads costs row by row wants each row to be a quantity times one price, and a day's usage may lie in several tiers,
-//! be partly free, or begin a package.
-//!
-//! The invariant: the pieces between two totals sum to what the charge says is between them, and each is its quantity times its price.
+//! The usage of a day may fall in several tiers, be partly free, or start a package, but each exported row
+//! must be one quantity at one price. Invariant: the items between two totals sum to the price difference of
+//! the charge, and the amount of each item is its quantity times its price.
 
 use std::collections::BTreeMap;
 
@@ -11,85 +10,83 @@ use crate::{
     money::{decimal::Decimal, exact::Exact},
     pricing::{
         meter::Quantity,
-        price_model::{Charge, Model, Tier},
+        price_model::{Charge, PriceModel, Tier},
     },
 };
 
-/// What is counted in a piece.
+/// The kind of a price item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Counted {
-    /// Units that cost nothing since they come first.
+pub enum PriceItemKind {
+    /// Free units, which come first.
     Free,
-    /// Units.
+    /// Priced units.
     Units,
-    /// Packages that were begun.
+    /// Started packages.
     Packages,
-    /// What is due once.
+    /// A fee due once.
     Fee,
 }
 
-/// So much at one price.
+/// A quantity at one price.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    /// Which tier, from 0.
+pub struct PriceItem {
+    /// The index of the tier.
     pub tier: usize,
-    /// Of what.
-    pub counted: Counted,
-    /// How much of it.
+    pub kind: PriceItemKind,
     pub quantity: Exact,
-    /// What one costs.
+    /// The price of one.
     pub unit_price: Decimal,
     /// The quantity times the price.
     pub amount: Exact,
 }
 
-type Pieces = BTreeMap<(usize, Counted), (Exact, Decimal)>;
+type ItemsByKind = BTreeMap<(usize, PriceItemKind), (Exact, Decimal)>;
 
-/// What there is between two totals, piece by piece.
+/// Lists the price items between two totals.
 #[must_use]
-pub fn pieces_between(charge: &Charge, before: i128, after: i128) -> Vec<Piece> {
-    let mut pieces = pieces(charge, after);
-    for (key, (quantity, price)) in self::pieces(charge, before) {
-        let known = pieces.entry(key).or_insert_with(|| (Exact::zero(), price));
+pub fn price_items_between(charge: &Charge, before: i128, after: i128) -> Vec<PriceItem> {
+    let mut items = items(charge, after);
+    for (key, (quantity, price)) in self::items(charge, before) {
+        let known = items.entry(key).or_insert_with(|| (Exact::zero(), price));
         known.0 = known.0.minus(&quantity);
     }
-    let piece = |((tier, counted), (quantity, unit_price)): ((usize, Counted), (Exact, Decimal))| {
+    let item = |((tier, kind), (quantity, unit_price)): ((usize, PriceItemKind), (Exact, Decimal))| {
         let amount = quantity.times(&(&unit_price).into());
-        Piece { tier, counted, quantity, unit_price, amount }
+        PriceItem { tier, kind, quantity, unit_price, amount }
     };
-    pieces.into_iter().map(piece).filter(|piece| !piece.quantity.is_zero()).collect()
+    items.into_iter().map(item).filter(|item| !item.quantity.is_zero()).collect()
 }
 
-fn pieces(charge: &Charge, metered: i128) -> Pieces {
+fn items(charge: &Charge, metered: i128) -> ItemsByKind {
     let quantity = Exact::from(Quantity { metered, unit: charge.unit });
-    let mut pieces = Pieces::new();
+    let mut items = ItemsByKind::new();
     if !quantity.is_positive() {
-        return pieces;
+        return items;
     }
     match &charge.model {
-        Model::Graduated(tiers) | Model::Volume(tiers) => {
-            for part in charge.parts(metered) {
-                tier_of(&mut pieces, tiers, part.tier, part.quantity);
+        PriceModel::Graduated(tiers) | PriceModel::Volume(tiers) => {
+            for part in charge.priced_tiers(metered) {
+                insert_tier(&mut items, tiers, part.tier, part.quantity);
             }
         }
-        Model::Package { free, size, price } => {
+        PriceModel::Package { free, size, price } => {
             let packages = quantity.minus(&free.into()).portions(&size.into());
-            pieces.insert((0, Counted::Packages), (packages, price.clone()));
+            items.insert((0, PriceItemKind::Packages), (packages, price.clone()));
         }
-        Model::Flat { free, unit_price } => {
+        PriceModel::Flat { free, unit_price } => {
             let paid = quantity.minus(&free.into()).max(Exact::zero());
-            pieces.insert((0, Counted::Free), (quantity.minus(&paid), Decimal::zero()));
-            pieces.insert((0, Counted::Units), (paid, unit_price.clone()));
+            items.insert((0, PriceItemKind::Free), (quantity.minus(&paid), Decimal::zero()));
+            items.insert((0, PriceItemKind::Units), (paid, unit_price.clone()));
         }
     }
-    pieces
+    items
 }
 
-fn tier_of(pieces: &mut Pieces, tiers: &[Tier], index: usize, quantity: Exact) {
+fn insert_tier(items: &mut ItemsByKind, tiers: &[Tier], index: usize, quantity: Exact) {
     let Some(tier) = tiers.get(index) else { return };
-    pieces.insert((index, Counted::Units), (quantity, tier.unit_price.clone()));
+    items.insert((index, PriceItemKind::Units), (quantity, tier.unit_price.clone()));
     if !Exact::from(&tier.flat_fee).is_zero() {
-        pieces.insert((index, Counted::Fee), (Exact::of_digits(1.into(), 0), tier.flat_fee.clone()));
+        items.insert((index, PriceItemKind::Fee), (Exact::of_digits(1.into(), 0), tier.flat_fee.clone()));
     }
 }
 
@@ -97,12 +94,12 @@ fn tier_of(pieces: &mut Pieces, tiers: &[Tier], index: usize, quantity: Exact) {
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
-    use super::{Counted, pieces_between};
+    use super::{PriceItemKind, price_items_between};
     use crate::{
         money::exact::Exact,
         pricing::{
             meter::Unit,
-            price_model::{Charge, Model, Tier},
+            price_model::{Charge, PriceModel, Tier},
         },
     };
 
@@ -115,38 +112,39 @@ mod tests {
         };
         let tiers = tiers.iter().enumerate().map(tier).collect();
         let model = match model {
-            0 => Model::Graduated(tiers),
-            1 => Model::Volume(tiers),
-            2 => Model::Package { free: 7_u32.into(), size: 11_u32.into(), price: 3_u32.into() },
-            _ => Model::Flat { free: 7_u32.into(), unit_price: 3_u32.into() },
+            0 => PriceModel::Graduated(tiers),
+            1 => PriceModel::Volume(tiers),
+            2 => PriceModel::Package { free: 7_u32.into(), size: 11_u32.into(), price: 3_u32.into() },
+            _ => PriceModel::Flat { free: 7_u32.into(), unit_price: 3_u32.into() },
         };
         Charge { unit: Unit::Second, model }
     }
 
     #[test]
-    fn a_day_is_told_by_what_it_costs() {
-        let told = |charge: &Charge, before, after| {
-            let pieces = pieces_between(charge, before, after);
-            let told =
-                |piece: &super::Piece| (piece.tier, piece.counted, piece.quantity.cut(3), piece.unit_price.to_string());
-            pieces.iter().map(told).collect::<Vec<_>>()
+    fn items_split_usage_by_tier_and_kind() {
+        let items_of = |charge: &Charge, before, after| {
+            let items = price_items_between(charge, before, after);
+            let shown = |item: &super::PriceItem| {
+                (item.tier, item.kind, item.quantity.truncated(3), item.unit_price.to_string())
+            };
+            items.iter().map(shown).collect::<Vec<_>>()
         };
-        let piece = |tier, counted, quantity: &str, price: &str| (tier, counted, quantity.to_owned(), price.to_owned());
+        let item = |tier, kind, quantity: &str, price: &str| (tier, kind, quantity.to_owned(), price.to_owned());
         let tiers = [(10, 5, 0), (10, 3, 2), (1, 1, 0)];
         assert_eq!(
-            told(&charge(0, &tiers), 8_000, 12_500),
+            items_of(&charge(0, &tiers), 8_000, 12_500),
             [
-                piece(0, Counted::Units, "2", "5"),
-                piece(1, Counted::Units, "2.5", "3"),
-                piece(1, Counted::Fee, "1", "2")
+                item(0, PriceItemKind::Units, "2", "5"),
+                item(1, PriceItemKind::Units, "2.5", "3"),
+                item(1, PriceItemKind::Fee, "1", "2")
             ]
         );
         assert_eq!(
-            told(&charge(3, &tiers), 5_000, 9_000),
-            [piece(0, Counted::Free, "2", "0"), piece(0, Counted::Units, "2", "3")]
+            items_of(&charge(3, &tiers), 5_000, 9_000),
+            [item(0, PriceItemKind::Free, "2", "0"), item(0, PriceItemKind::Units, "2", "3")]
         );
-        assert_eq!(told(&charge(2, &tiers), 7_000, 7_001), [piece(0, Counted::Packages, "1", "3")]);
-        assert_eq!(told(&charge(2, &tiers), 7_001, 9_000), []);
+        assert_eq!(items_of(&charge(2, &tiers), 7_000, 7_001), [item(0, PriceItemKind::Packages, "1", "3")]);
+        assert_eq!(items_of(&charge(2, &tiers), 7_001, 9_000), []);
     }
 
     proptest! {
@@ -156,11 +154,11 @@ mod tests {
             before in 0..300_000_i128, after in 0..300_000_i128,
         ) {
             let charge = charge(model, &tiers);
-            let pieces = pieces_between(&charge, before, after);
-            let sum = pieces.iter().fold(Exact::zero(), |sum, piece| sum.plus(&piece.amount));
+            let items = price_items_between(&charge, before, after);
+            let sum = items.iter().fold(Exact::zero(), |sum, item| sum.plus(&item.amount));
             prop_assert_eq!(sum, charge.price(after).minus(&charge.price(before)));
-            for piece in pieces {
-                prop_assert_eq!(piece.amount, piece.quantity.times(&(&piece.unit_price).into()));
+            for item in items {
+                prop_assert_eq!(item.amount, item.quantity.times(&(&item.unit_price).into()));
             }
         }
     }

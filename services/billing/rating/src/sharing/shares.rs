@@ -1,4 +1,4 @@
-//! A file's shares over spans.
+//! The shares of jobs in a file, over contiguous spans.
 
 use epoch::Timestamp;
 
@@ -6,25 +6,25 @@ use crate::{
     calendar::span::Span,
     sharing::{
         file_change::{Change, FileChange},
-        rule::{Rule, Rules},
+        rule::{SharingRule, SharingRules},
         tree::Tree,
     },
 };
 
-/// How jobs share a file, in spans that follow each other.
+/// The storage of a file and the shares of its jobs, over contiguous spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shares<J> {
-    /// The file itself, in each span.
-    pub spans: Vec<InSpan>,
-    /// The jobs that used it while it held something, by id, and their shares in each span.
+    /// The storage of the file in each span.
+    pub spans: Vec<FileSpanUsage>,
+    /// Jobs that used the file while it was not empty, by id, with their shares in each span.
     pub jobs: Vec<(J, Vec<i128>)>,
 }
 
 impl<J> Shares<J> {
-    /// The same of all spans together.
+    /// Sums up all spans.
     #[must_use]
-    pub fn together(self) -> (InSpan, Vec<(J, i128)>) {
-        let file = self.spans.into_iter().fold(InSpan::default(), |sum, span| InSpan {
+    pub fn total(self) -> (FileSpanUsage, Vec<(J, i128)>) {
+        let file = self.spans.into_iter().fold(FileSpanUsage::default(), |sum, span| FileSpanUsage {
             byte_ms: sum.byte_ms + span.byte_ms,
             unattributed_byte_ms: sum.unattributed_byte_ms + span.unattributed_byte_ms,
             stored: sum.stored || span.stored,
@@ -34,34 +34,35 @@ impl<J> Shares<J> {
     }
 }
 
-/// A file in a span.
+/// The storage of a file in a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct InSpan {
-    /// Its area.
+pub struct FileSpanUsage {
+    /// Stored byte-milliseconds.
     pub byte_ms: i128,
-    /// What of it is no job's.
+    /// The part of it that is attributed to no job.
     pub unattributed_byte_ms: i128,
-    /// Whether it held something at any time.
+    /// Whether the file was not empty at some time.
     pub stored: bool,
-    /// Whether it held less than nothing at any time.
+    /// Whether the level was negative at some time.
     pub negative: bool,
 }
 
-/// A job's cumulative share of an area: `⌊(area + k − 1 − rank) / k⌋` for `jobs` = k jobs.
+/// Returns the cumulative share of a job in an area: `⌊(area + k − 1 − rank) / k⌋` for k = `jobs`.
 #[must_use]
 pub fn cumulative_share(area: i128, jobs: u32, rank: u32) -> i128 {
     let (jobs, rank) = (i128::from(jobs.max(1)), i128::from(rank));
     (area + jobs - 1 - rank).div_euclid(jobs)
 }
 
-/// A file's shares in spans that follow each other. Changes come in the order in which they apply; `user` says whose a job is.
+/// Computes the shares over contiguous spans. Changes come in the order in which they apply; `user` returns
+/// the user of a job.
 pub fn shares<J: Ord + Clone, U: Ord>(
     changes: &[FileChange<J>],
     spans: &[Span],
-    rules: &Rules,
+    rules: &SharingRules,
     user: impl Fn(&J) -> U,
 ) -> Shares<J> {
-    let mut file = File::new(changes, spans.len(), user);
+    let mut file = FileState::new(changes, spans.len(), user);
     let mut coming = changes.chunk_by(|left, right| left.at == right.at).peekable();
     let mut rules = rules.0.iter().peekable();
     for span in spans {
@@ -85,49 +86,50 @@ pub fn shares<J: Ord + Clone, U: Ord>(
         }
         file.end_span();
     }
-    file.answer()
+    file.finish()
 }
 
-/// A job that the file is linked to at some time, at its place among them by id.
-struct Place {
+/// The state of a job that is linked at some time. Jobs are indexed by rank of their id.
+struct JobState {
     linked: bool,
-    /// What every linked job had together when this one was looked at last, and what this place alone had.
+    /// The sum of q, and the extra ones of this job, when it was settled last.
     since: (i128, i128),
-    /// In how many spans of time something had been shared by then.
+    /// The number of shared intervals when the job was settled last.
     since_shared: u64,
-    /// What it has of each span.
+    /// The share of the job in each span.
     shares: Vec<i128>,
     shared: bool,
 }
 
-struct File<J> {
-    /// The one that applies now.
-    rule: Rule,
+struct FileState<J> {
+    /// The sharing rule that applies now.
+    rule: SharingRule,
     jobs: Vec<J>,
-    places: Vec<Place>,
-    /// 1 for each linked job, by place.
+    places: Vec<JobState>,
+    /// 1 for each linked job, by index.
     linked: Tree,
     linked_count: i128,
-    /// Whose job each is: the place of the user's first job stands for the user.
+    /// The user of each job, represented by the index of the user's first job.
     user_of: Vec<usize>,
-    /// How many linked jobs each user has, by the place that stands for the user; and how many users have one.
+    /// The number of linked jobs of each user, by the index that represents the user, and the number of users
+    /// with a linked job.
     jobs_of_user: Vec<usize>,
     users: usize,
     level: i128,
     segment_start: Timestamp,
-    /// What every linked job has got: the sum of all q.
+    /// The sum of q of every linked job.
     together: i128,
-    /// Ones more, for all places up to the one they are noted at.
+    /// Extra ones, noted at the last index that gets them.
     more: Tree,
     more_count: i128,
     shared: u64,
-    /// How much was shared when the present span began.
+    /// The number of shared intervals when the current span started.
     shared_before: u64,
-    present: InSpan,
-    spans: Vec<InSpan>,
+    present: FileSpanUsage,
+    spans: Vec<FileSpanUsage>,
 }
 
-impl<J: Ord + Clone> File<J> {
+impl<J: Ord + Clone> FileState<J> {
     fn new<U: Ord>(changes: &[FileChange<J>], spans: usize, user: impl Fn(&J) -> U) -> Self {
         let mut jobs = Vec::new();
         for change in changes {
@@ -148,9 +150,10 @@ impl<J: Ord + Clone> File<J> {
                 }
             }
         }
-        let place = |_| Place { linked: false, since: (0, 0), since_shared: 0, shares: vec![0; spans], shared: false };
+        let place =
+            |_| JobState { linked: false, since: (0, 0), since_shared: 0, shares: vec![0; spans], shared: false };
         Self {
-            rule: Rule::Split,
+            rule: SharingRule::Split,
             jobs,
             places: (0..count).map(place).collect(),
             linked: Tree::new(count),
@@ -165,7 +168,7 @@ impl<J: Ord + Clone> File<J> {
             more_count: 0,
             shared: 0,
             shared_before: 0,
-            present: InSpan::default(),
+            present: FileSpanUsage::default(),
             spans: Vec::with_capacity(spans),
         }
     }
@@ -178,7 +181,7 @@ impl<J: Ord + Clone> File<J> {
             match &change.change {
                 Change::Level(delta) => self.level += i128::from(*delta),
                 Change::Link(job) | Change::Unlink(job) => {
-                    // A job that is never linked has no place, and unlinking it changes nothing.
+                    // A job that is never linked has no index, and unlinking it has no effect.
                     if let Ok(place) = self.jobs.binary_search(job) {
                         touched.push((place, matches!(change.change, Change::Link(_))));
                     }
@@ -186,7 +189,7 @@ impl<J: Ord + Clone> File<J> {
             }
         }
         let mut changed = self.level != level_before;
-        // Of what is said of a job, the last counts.
+        // The last change of a job at an instant applies.
         touched.sort_by_key(|(place, _)| *place);
         for of_place in touched.chunk_by(|(left, _), (right, _)| left == right) {
             if let Some((place, linked)) = of_place.last() {
@@ -198,7 +201,7 @@ impl<J: Ord + Clone> File<J> {
         }
     }
 
-    /// Links or unlinks a job; says whether that changed anything.
+    /// Links or unlinks a job, and returns whether that changed its state.
     fn set(&mut self, index: usize, linked: bool) -> bool {
         if self.places.get(index).is_none_or(|place| place.linked == linked) {
             return false;
@@ -218,7 +221,7 @@ impl<J: Ord + Clone> File<J> {
         true
     }
 
-    /// Credits a job with what it got since the last time, if it is linked, and remembers where it is now.
+    /// Adds to a linked job its share since it was settled last, and notes the current sums.
     fn settle(&mut self, index: usize) {
         let now = (self.together, self.more_count - self.more.before(index));
         let shared = self.shared;
@@ -233,7 +236,7 @@ impl<J: Ord + Clone> File<J> {
         (place.since, place.since_shared) = (now, shared);
     }
 
-    /// Time passes in which nothing changes.
+    /// Advances time over an interval without changes.
     fn pass(&mut self, from: Timestamp, until: Timestamp) {
         if until <= from || self.level == 0 {
             return;
@@ -243,7 +246,7 @@ impl<J: Ord + Clone> File<J> {
         self.present.byte_ms += after - before;
         self.present.stored = true;
         self.present.negative |= self.level < 0;
-        let attributed = self.linked_count > 0 && (self.rule == Rule::Split || self.users == 1);
+        let attributed = self.linked_count > 0 && (self.rule == SharingRule::Split || self.users == 1);
         if !attributed {
             self.present.unattributed_byte_ms += after - before;
             return;
@@ -255,19 +258,19 @@ impl<J: Ord + Clone> File<J> {
             return;
         }
         self.together += after.div_euclid(jobs) - before.div_euclid(jobs);
-        self.one_more(after.rem_euclid(jobs), 1);
-        self.one_more(before.rem_euclid(jobs), -1);
+        self.add_ones(after.rem_euclid(jobs), 1);
+        self.add_ones(before.rem_euclid(jobs), -1);
     }
 
-    /// The first `jobs` of the linked ones get one more.
-    fn one_more(&mut self, jobs: i128, one: i128) {
+    /// Gives `one` to the first `jobs` linked jobs.
+    fn add_ones(&mut self, jobs: i128, one: i128) {
         if jobs > 0 {
             self.more.add(self.linked.reaching(jobs), one);
             self.more_count += one;
         }
     }
 
-    /// The present span ends; what is linked has its share of it.
+    /// Ends the current span and settles all jobs.
     fn end_span(&mut self) {
         if self.shared > self.shared_before {
             for index in 0..self.places.len() {
@@ -278,7 +281,7 @@ impl<J: Ord + Clone> File<J> {
         self.spans.push(std::mem::take(&mut self.present));
     }
 
-    fn answer(self) -> Shares<J> {
+    fn finish(self) -> Shares<J> {
         let of_jobs = self.jobs.into_iter().zip(self.places).filter(|(_, place)| place.shared);
         Shares { spans: self.spans, jobs: of_jobs.map(|(job, place)| (job, place.shares)).collect() }
     }
@@ -291,12 +294,12 @@ mod tests {
     use epoch::Timestamp;
     use proptest::{collection::vec, prelude::*};
 
-    use super::{InSpan, cumulative_share, shares};
+    use super::{FileSpanUsage, cumulative_share, shares};
     use crate::{
         calendar::span::Span,
         sharing::{
             file_change::{Change, FileChange},
-            rule::{Rule, Rules},
+            rule::{SharingRule, SharingRules},
         },
     };
 
@@ -308,24 +311,25 @@ mod tests {
         FileChange { at: at(millis), change }
     }
 
-    /// Jobs 0 and 1 are of one user, 2 and 3 of another, and so on.
+    /// Jobs 0 and 1 belong to one user, 2 and 3 to another, and so on.
     fn user(job: &u8) -> u8 {
         job / 2
     }
 
-    type Whole = (InSpan, Vec<(u8, i128)>);
+    type Whole = (FileSpanUsage, Vec<(u8, i128)>);
 
-    fn whole(changes: &[FileChange<u8>], span: Span, rules: &Rules) -> Whole {
-        shares(changes, &[span], rules, user).together()
+    fn whole(changes: &[FileChange<u8>], span: Span, rules: &SharingRules) -> Whole {
+        shares(changes, &[span], rules, user).total()
     }
 
-    /// From these instants on, in order; the last of one instant counts.
-    fn rules(changes: &[(i64, Rule)]) -> Rules {
+    /// Rules by the instants they apply from, in order; the last one of an instant counts.
+    fn rules(changes: &[(i64, SharingRule)]) -> SharingRules {
         changes.iter().map(|(from, rule)| (at(*from), *rule)).collect()
     }
 
-    /// The rule, word for word: maximal segments, and each linked job's share of each, a millisecond at a time by the rule of it.
-    fn naive(changes: &[FileChange<u8>], span: Span, rules: &[(i64, Rule)]) -> Whole {
+    /// The rule of the module documentation, literally: maximal segments, and the share of each linked job
+    /// millisecond by millisecond.
+    fn shares_by_millisecond(changes: &[FileChange<u8>], span: Span, rules: &[(i64, SharingRule)]) -> Whole {
         let mut segments: Vec<(i64, i64, BTreeSet<u8>)> = Vec::new();
         let (mut level, mut jobs) = (0_i64, BTreeSet::new());
         for change in changes {
@@ -356,9 +360,12 @@ mod tests {
                 let area = |until: i64| i128::from(*level) * i128::from(until - start);
                 let (before, after) = (area(millisecond), area(millisecond + 1));
                 byte_ms += after - before;
-                let rule =
-                    rules.iter().rev().find(|(from, _)| *from <= millisecond).map_or(Rule::Split, |(_, rule)| *rule);
-                if jobs.is_empty() || (rule == Rule::UnsharedOnly && users.len() > 1) {
+                let rule = rules
+                    .iter()
+                    .rev()
+                    .find(|(from, _)| *from <= millisecond)
+                    .map_or(SharingRule::Split, |(_, rule)| *rule);
+                if jobs.is_empty() || (rule == SharingRule::UnsharedOnly && users.len() > 1) {
                     unattributed_byte_ms += after - before;
                     continue;
                 }
@@ -368,11 +375,11 @@ mod tests {
                 }
             }
         }
-        (InSpan { byte_ms, unattributed_byte_ms, stored, negative }, of_jobs.into_iter().collect())
+        (FileSpanUsage { byte_ms, unattributed_byte_ms, stored, negative }, of_jobs.into_iter().collect())
     }
 
     #[test]
-    fn a_link_outlives_the_file_and_may_come_before_it() {
+    fn link_may_precede_and_outlive_the_file() {
         let changes = [
             change(0, Change::Link(1)),
             change(10, Change::Level(7)),
@@ -381,17 +388,17 @@ mod tests {
             change(35, Change::Unlink(2)),
             change(40, Change::Unlink(1)),
         ];
-        let file = InSpan { byte_ms: 70 + 100, unattributed_byte_ms: 50, stored: true, negative: false };
-        assert_eq!(whole(&changes, Span::new(at(0), at(50)), &Rule::Split.into()), (file, vec![(1, 120)]));
+        let file = FileSpanUsage { byte_ms: 70 + 100, unattributed_byte_ms: 50, stored: true, negative: false };
+        assert_eq!(whole(&changes, Span::new(at(0), at(50)), &SharingRule::Split.into()), (file, vec![(1, 120)]));
     }
 
     #[test]
-    fn linking_twice_is_linking_once_and_an_instant_is_one_change() {
+    fn repeated_link_and_one_instant_start_no_segment() {
         let changes = [
             change(0, Change::Level(1)),
             change(0, Change::Link(1)),
             change(0, Change::Link(2)),
-            // Neither of these begins a new segment, in which job 1 would have the odd byte-millisecond again.
+            // None of these starts a new segment, in which job 1 would get the extra byte-millisecond again.
             change(1, Change::Unlink(1)),
             change(1, Change::Link(2)),
             change(1, Change::Link(1)),
@@ -400,12 +407,12 @@ mod tests {
             change(2, Change::Unlink(2)),
             change(2, Change::Unlink(1)),
         ];
-        let (_, jobs) = whole(&changes, Span::new(at(0), at(3)), &Rule::Split.into());
+        let (_, jobs) = whole(&changes, Span::new(at(0), at(3)), &SharingRule::Split.into());
         assert_eq!(jobs, [(1, 1), (2, 1)]);
     }
 
     #[test]
-    fn a_file_that_users_share_may_be_nobodys() {
+    fn file_shared_by_users_may_be_unattributed() {
         let changes = [
             change(0, Change::Level(1)),
             change(0, Change::Link(0)),
@@ -413,12 +420,12 @@ mod tests {
             change(20, Change::Link(2)),
         ];
         let month = Span::new(at(0), at(30));
-        let (file, jobs) = whole(&changes, month, &Rule::UnsharedOnly.into());
+        let (file, jobs) = whole(&changes, month, &SharingRule::UnsharedOnly.into());
         assert_eq!((file.unattributed_byte_ms, jobs), (10, vec![(0, 15), (1, 5)]));
-        // From the middle of a segment on.
-        let (file, jobs) = whole(&changes, month, &rules(&[(26, Rule::UnsharedOnly)]));
+        // The rule changes in the middle of a segment.
+        let (file, jobs) = whole(&changes, month, &rules(&[(26, SharingRule::UnsharedOnly)]));
         assert_eq!((file.unattributed_byte_ms, jobs), (4, vec![(0, 17), (1, 7), (2, 2)]));
-        let (file, jobs) = whole(&changes, month, &rules(&[(0, Rule::UnsharedOnly), (26, Rule::Split)]));
+        let (file, jobs) = whole(&changes, month, &rules(&[(0, SharingRule::UnsharedOnly), (26, SharingRule::Split)]));
         assert_eq!((file.unattributed_byte_ms, jobs), (6, vec![(0, 17), (1, 6), (2, 1)]));
     }
 
@@ -428,7 +435,7 @@ mod tests {
         let any = prop_oneof![level, job.clone().prop_map(Change::Link), job.prop_map(Change::Unlink)];
         vec((0..60_i64, any), 0..40).prop_map(|mut changes| {
             changes.sort_by_key(|(at, _)| *at);
-            // The level itself stays within what a size can be.
+            // The level itself stays within the range of a size.
             let mut level = 0_i64;
             for (_, change) in &mut changes {
                 if let Change::Level(delta) = change {
@@ -440,9 +447,9 @@ mod tests {
         })
     }
 
-    /// Up to three changes of the rule; often none within the changes of the file.
-    fn any_rules() -> impl Strategy<Value = Vec<(i64, Rule)>> {
-        let rule = prop_oneof![Just(Rule::Split), Just(Rule::UnsharedOnly)];
+    /// Up to three changes of the rule, often none within the changes of the file.
+    fn any_rules() -> impl Strategy<Value = Vec<(i64, SharingRule)>> {
+        let rule = prop_oneof![Just(SharingRule::Split), Just(SharingRule::UnsharedOnly)];
         vec((prop_oneof![Just(-10), -5..60_i64], rule), 0..4).prop_map(|mut rules| {
             rules.sort_by_key(|(from, _)| *from);
             rules
@@ -451,19 +458,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_the_rule_word_for_word(
+        fn shares_match_the_literal_rule(
             changes in any_changes(), start in -5..40_i64, length in 0..50_i64, of_terms in any_rules(),
         ) {
             let span = Span::new(at(start), at(start + length));
             let (file, jobs) = whole(&changes, span, &rules(&of_terms));
-            prop_assert_eq!((file, jobs.clone()), naive(&changes, span, &of_terms));
+            prop_assert_eq!((file, jobs.clone()), shares_by_millisecond(&changes, span, &of_terms));
             let of_jobs: i128 = jobs.iter().map(|(_, share)| share).sum();
             prop_assert_eq!(of_jobs + file.unattributed_byte_ms, file.byte_ms);
         }
 
-        /// And in every span, so that days sum to the whole, for every job.
+        /// Each span equals a separate computation, so days sum to the total of every job.
         #[test]
-        fn each_span_is_as_if_it_were_asked_for_alone(
+        fn each_span_matches_a_separate_computation(
             changes in any_changes(), cuts in vec(-5..80_i64, 2..8), of_terms in any_rules(),
         ) {
             let mut cuts = cuts;
@@ -471,7 +478,7 @@ mod tests {
             let spans: Vec<_> = cuts.windows(2).map(|ends| Span::new(at(ends[0]), at(ends[1]))).collect();
             let found = shares(&changes, &spans, &rules(&of_terms), user);
             for (index, span) in spans.iter().enumerate() {
-                let (file, jobs) = naive(&changes, *span, &of_terms);
+                let (file, jobs) = shares_by_millisecond(&changes, *span, &of_terms);
                 prop_assert_eq!(found.spans[index], file);
                 let of_jobs: BTreeMap<u8, i128> = jobs.into_iter().collect();
                 for (job, shares) in &found.jobs {
@@ -482,7 +489,7 @@ mod tests {
                 }
             }
             let over_all = Span::new(at(cuts[0]), at(*cuts.last().unwrap()));
-            prop_assert_eq!(found.together(), naive(&changes, over_all, &of_terms));
+            prop_assert_eq!(found.total(), shares_by_millisecond(&changes, over_all, &of_terms));
         }
     }
 }

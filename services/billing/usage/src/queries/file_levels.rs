@@ -1,104 +1,121 @@
-//! How files' levels changed, by what is the least to read.
+//! The levels of files, read from the cheaper of two sources.
 //!
-//! The problem: an upload of ten thousand parts is ten thousand changes, and most files have two.
-//!
-//! The invariant: a file of few changes is told by all of them. One of more has sums of its own, the rows of `metering_file_sums`, which
-//! with the changes of the hours that a question cuts are as exact. So a file costs days, and never more than a few changes.
+//! Most files have two changes, but an upload of ten thousand parts has ten thousand. A file with few changes is
+//! read by all of them. A file with many has a rollup of its own, in `metering_file_sums`, which is exact together
+//! with the changes of partial hours. So a file costs as many rows as there are days, or few changes.
 
 use epoch::Timestamp;
 use rating::{
     calendar::span::Span,
     metering::level::{LevelChange, LevelSums},
 };
-use sqlx::{PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    read_error::{ReadError, bounded},
+    read_error::{ReadError, check_limit},
     read_models::storage_changes::Changes,
-    rollup::sums::{Pieces, Read, Scope},
-    row::whole,
+    rollup::{ranges::RollupRanges, scope::Scope, span_sums::RollupSums},
+    usage_row::integer,
 };
 
-/// The statement.
-pub const STATEMENT: &str = include_str!("file_sums.sql");
+/// Reads changes and rollups of files.
+pub const STATEMENT: &str = include_str!("file_levels.sql");
 
-/// Its columns, by place.
-const PART: usize = 0;
-const FILE: usize = 1;
-const PLACE: usize = 2;
-const AT: usize = 3;
-const DELTA: usize = 4;
-const S0: usize = 5;
-const S1: usize = 6;
-
-/// Which files, and when.
+/// The files and spans to read.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Whose files.
+pub struct FileLevelQuery<'a> {
+    /// The organization.
     pub organization: Uuid,
-    /// Which.
+    /// The files to read.
     pub files: &'a [Uuid],
-    /// The last instant that matters.
+    /// The last relevant instant.
     pub last: Timestamp,
-    /// Changes that were recorded later aren't known; sums have them all the same.
+    /// Changes recorded later are ignored; rollups include them.
     pub known_at: Option<Timestamp>,
-    /// Before when, beside those in the spans.
+    /// The start of the spans; rollups also cover all time before.
     pub from: Timestamp,
-    /// Spans that follow each other from there on.
+    /// Contiguous spans, starting at `from`.
     pub spans: &'a [Span],
-    /// The most changes of files that have no sums.
+    /// The maximum number of changes of files without a rollup.
     pub max_changes: i64,
 }
 
-/// Each file is in one of the two, if it changed.
+/// The levels of files. A file with changes is in exactly one of the two fields.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// All changes up to and with the last instant, of files that have few.
+pub struct FileLevels {
+    /// All changes up to and including the last instant, of files without a rollup.
     pub changes: Changes,
-    /// The sums of the others: of [`Scope::Storage`], by file.
-    pub sums: Read,
+    /// The rollups of the other files, in [`Scope::Storage`], by file.
+    pub sums: RollupSums,
 }
 
-/// Reads what is wanted.
+/// A row of the statement: `at` and `delta_bytes` of a change, or `span_index`, `s0` and `s1` of a rollup.
+struct FileLevelRow {
+    file: Uuid,
+    level: FileLevel,
+}
+
+enum FileLevel {
+    Change(LevelChange),
+    Rollup { span_index: i32, sums: LevelSums },
+}
+
+impl FromRow<'_, PgRow> for FileLevelRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let level = match row.try_get::<Option<i64>, _>("at")? {
+            Some(at) => {
+                let at = Timestamp::from_millis(at);
+                FileLevel::Change(LevelChange { at, delta: row.try_get("delta_bytes")? })
+            }
+            None => {
+                let sums = LevelSums::new(integer(row, "s0")?, integer(row, "s1")?);
+                FileLevel::Rollup { span_index: row.try_get("span_index")?, sums }
+            }
+        };
+        Ok(Self { file: row.try_get("file_id")?, level })
+    }
+}
+
+/// Reads the levels of files.
 ///
 /// # Errors
-/// [`ReadError`], also when there is more than may be read.
-pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<Found, ReadError> {
-    let mut pieces = Pieces::within(wanted.spans);
-    pieces.add(&[Scope::Storage], wanted.from, wanted.spans);
-    let Pieces { edges, buckets, changes: cut, at_edges } = pieces;
+/// [`ReadError`], also when a limit is exceeded.
+pub async fn read(connection: &mut PgConnection, query: &FileLevelQuery<'_>) -> Result<FileLevels, ReadError> {
+    let mut ranges = RollupRanges::within(query.spans);
+    ranges.add(&[Scope::Storage], query.from, query.spans);
+    let RollupRanges { edges, buckets, changes: partial_hours, edge_hours } = ranges;
     let rows = sqlx::query(STATEMENT)
-        .bind(wanted.organization)
-        .bind(wanted.files)
-        .bind(wanted.last.as_millis())
-        .bind(wanted.known_at.map(Timestamp::as_millis))
-        .bind(wanted.max_changes.saturating_add(1))
+        .bind(query.organization)
+        .bind(query.files)
+        .bind(query.last.as_millis())
+        .bind(query.known_at.map(Timestamp::as_millis))
+        .bind(query.max_changes.saturating_add(1))
         .bind(edges)
         .bind(buckets.widths)
         .bind(buckets.millis)
         .bind(buckets.shifts)
         .bind(buckets.firsts)
         .bind(buckets.ends)
-        .bind(cut.firsts)
-        .bind(cut.ends)
-        .bind(cut.at_edges)
-        .bind(at_edges.hours)
+        .bind(partial_hours.firsts)
+        .bind(partial_hours.ends)
+        .bind(partial_hours.at_edges)
+        .bind(edge_hours.hours)
         .fetch_all(connection)
         .await?;
-    let (mut found, mut count) = (Found::default(), 0);
+    let (mut levels, mut changes) = (FileLevels::default(), 0);
     for row in &rows {
-        let file: Uuid = row.try_get(FILE)?;
-        if row.try_get::<i32, _>(PART)? == 1 {
-            let at = Timestamp::from_millis(row.try_get(AT)?);
-            let change = LevelChange { at, delta: row.try_get(DELTA)? };
-            found.changes.entry(file).or_default().push(change);
-            count += 1;
-        } else {
-            let sums = LevelSums::of(whole(row, S0)?, whole(row, S1)?);
-            found.sums.add(Scope::Storage, file, row.try_get(PLACE)?, sums, wanted.spans.len());
+        let FileLevelRow { file, level } = FileLevelRow::from_row(row)?;
+        match level {
+            FileLevel::Change(change) => {
+                levels.changes.entry(file).or_default().push(change);
+                changes += 1;
+            }
+            FileLevel::Rollup { span_index, sums } => {
+                levels.sums.add(Scope::Storage, file, span_index, sums, query.spans.len());
+            }
         }
     }
-    bounded(count, wanted.max_changes, "changes of files")?;
-    Ok(found)
+    check_limit(changes, query.max_changes, "changes of files")?;
+    Ok(levels)
 }

@@ -1,4 +1,4 @@
-//! Questions about usage, and the bounds of their answers.
+//! Usage queries, their results, and the limits of both.
 
 use epoch::Timestamp;
 use rating::calendar::span::Window;
@@ -6,49 +6,47 @@ use uuid::Uuid;
 
 use crate::page::Page;
 
-/// The most changes of single files, links and runs that one answer reads.
+/// The maximum number of file changes, links and runs that one query reads individually.
 pub const MAX_CHANGES: i64 = 200_000;
-/// The most flags of files, and of jobs, in one answer; those after them are left out, and the answer says so.
-pub const MAX_FLAGS: usize = 10_000;
-/// The most sums that one answer is put together from: subjects, or files and the jobs that share each, times parts of the period.
-/// They take up to 160 MB, and some two seconds.
-pub const MAX_PARTS: i64 = 5_000_000;
+/// The maximum number of anomalies of files, and of jobs, in one report. The report indicates whether there are
+/// more.
+pub const MAX_ANOMALIES: usize = 10_000;
+/// The maximum number of cells of a result: subjects, or files and the jobs that share each, times spans.
+/// This many take up to 160 MB and about two seconds.
+pub const MAX_CELLS: i64 = 5_000_000;
 
-/// The most files that jobs share which one answer reads.
+/// The maximum number of shared files that one query reads.
 pub const MAX_SHARED_FILES: usize = 20_000;
 
-/// Whose usage, of when, and as far as it was known when.
+/// The organization, the window and the state of knowledge of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
-    /// The organization.
+pub struct UsageQuery {
     pub organization: Uuid,
-    /// The period, and as of when.
     pub window: Window,
-    /// What was recorded later is not known yet; everything is known if it isn't said.
+    /// Records after this instant are ignored; `None` uses everything known.
     pub known_at: Option<Timestamp>,
 }
 
-/// Usage in spans that follow each other.
+/// Usage in contiguous spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Totals {
-    /// Stored byte-milliseconds, by span.
+pub struct UsageBySpan {
+    /// Stored byte-milliseconds by span.
     pub byte_ms: Vec<i128>,
-    /// Run milliseconds, by span.
+    /// Run milliseconds by span.
     pub run_ms: Vec<i128>,
-    /// Run milliseconds of all spans together by user, where there are any; nobody comes first.
+    /// Run milliseconds over all spans by user, for users with run time; runs without a user come first.
     pub users: Vec<(Option<Uuid>, i128)>,
-    /// Whether something is still stored that counts only up to `as_of`.
+    /// Whether a stored file counts only up to `as_of`.
     pub storage_provisional: bool,
-    /// Whether something still runs that counts only up to `as_of`.
+    /// Whether a running job counts only up to `as_of`.
     pub compute_provisional: bool,
 }
 
-/// A part of a list, and after which id it goes on.
+/// A page of results.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part<T> {
-    /// By id.
+pub struct UsagePage<T> {
     pub items: Vec<T>,
-    /// After which id there are more.
+    /// The id to continue after, if there are more items.
     pub next: Option<Uuid>,
 }
 

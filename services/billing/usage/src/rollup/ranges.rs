@@ -1,348 +1,131 @@
-//! Level changes summed up by time: what answers read instead of single events.
+//! Ranges of rollup buckets to read, as arguments of the rollup statement.
 //!
-//! The problem: a month's answer must cost as much as a month has days, however many events there are, and however many there
-//! were before.
-//!
-//! The invariant: the tables `metering_storage_sums` and `metering_run_sums` have, for each [`Scope`] and each bucket of each
-//! [width](Width), the sums of exactly the changes that lie in it. Each is written by one projection alone, in the transaction that
-//! keeps the changes themselves, so it can be rebuilt with them. Sums that are read together with the changes of the hours that a
-//! question cuts are exact at every millisecond.
-
-use std::collections::BTreeMap;
+//! A report on a month must cost as much as a month has days, however many events there are, and however many
+//! there were before. The tables `metering_storage_sums` and `metering_run_sums` hold, for each [`Scope`] and
+//! each bucket of each [width](Width), the sums of exactly the changes in it. One projection writes each
+//! table, in the transaction that stores the changes, so both are rebuilt together. Rollups plus the changes
+//! of the partial hours at the ends of spans are exact at every millisecond.
 
 use epoch::Timestamp;
-use rating::{
-    calendar::span::Span,
-    metering::level::{LevelChange, LevelSums},
-};
-use sqlx::{
-    PgConnection, Postgres, Row,
-    postgres::{PgArguments, PgRow},
-    query::Query,
-};
+use rating::calendar::span::Span;
+use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
-use crate::{
-    read_error::{ReadError, bounded},
-    rollup::bucket::{MIDDLE_OF_DAY, Piece, Width, areas, before, by_days, within},
-    row::{A, B, ID, PLACE, X, Y, whole},
+use crate::rollup::{
+    bucket::{MIDDLE_OF_DAY, Piece, Width, before, by_days, within},
+    scope::Scope,
 };
 
-/// The statement that reads sums. Others begin before it.
-pub const STATEMENT: &str = include_str!("../queries/sums.sql");
+/// Reads rollups. Other statements append it by `union all`.
+pub const STATEMENT: &str = include_str!("../queries/rollup_sums.sql");
 
-/// Of what level, and by whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Bytes stored by the organization.
-    Storage,
-    /// Jobs running.
-    Running,
-    /// Jobs running, by user.
-    RunningByUser,
-    /// Jobs running, by the configuration they were created from.
-    RunningByConfiguration,
-    /// Jobs running, by machine.
-    RunningByMachine,
-    /// Jobs running, by the type of the machine.
-    RunningByMachineType,
-}
-
-impl Scope {
-    /// All that a run counts in.
-    pub const OF_RUNS: [Self; 5] = [
-        Self::Running,
-        Self::RunningByUser,
-        Self::RunningByConfiguration,
-        Self::RunningByMachine,
-        Self::RunningByMachineType,
-    ];
-
-    /// The meter and the scope as they are kept.
-    pub(crate) const fn numbers(self) -> (i16, i16) {
-        match self {
-            Self::Storage => (1, 0),
-            Self::Running => (2, 0),
-            Self::RunningByUser => (2, 1),
-            Self::RunningByConfiguration => (2, 2),
-            Self::RunningByMachine => (2, 3),
-            Self::RunningByMachineType => (2, 4),
-        }
-    }
-
-    /// The scope that is kept under these numbers.
-    pub(crate) fn of_numbers(meter: i64, scope: i64) -> Option<Self> {
-        let mut all = std::iter::once(Self::Storage).chain(Self::OF_RUNS);
-        all.find(|of| {
-            let numbers = of.numbers();
-            (i64::from(numbers.0), i64::from(numbers.1)) == (meter, scope)
-        })
-    }
-}
-
-/// Changes of how many jobs run that are to be taken in, each once.
-#[derive(Debug, Default)]
-pub(crate) struct RunChanges {
-    organizations: Vec<Uuid>,
-    scopes: Vec<i16>,
-    subjects: Vec<Uuid>,
-    instants: Vec<i64>,
-    deltas: Vec<i64>,
-}
-
-impl RunChanges {
-    /// A change of a subject's level; nobody's without one.
-    pub(crate) fn push(&mut self, organization: Uuid, scope: Scope, subject: Option<Uuid>, change: LevelChange) {
-        self.organizations.push(organization);
-        self.scopes.push(scope.numbers().1);
-        self.subjects.push(subject.unwrap_or_default());
-        self.instants.push(change.at.as_millis());
-        self.deltas.push(change.delta);
-    }
-
-    pub(crate) async fn write(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if self.instants.is_empty() {
-            return Ok(());
-        }
-        sqlx::query("select metering_run_sums_add($1, $2, $3, $4, $5)")
-            .bind(self.organizations)
-            .bind(self.scopes)
-            .bind(self.subjects)
-            .bind(self.instants)
-            .bind(self.deltas)
-            .execute(connection)
-            .await?;
-        Ok(())
-    }
-}
-
-/// A subject's sums around spans that follow each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sums {
-    /// Of all changes before the first span.
-    pub before: LevelSums,
-    /// Of the changes in each span.
-    pub within: Vec<LevelSums>,
-}
-
-impl Sums {
-    fn none(spans: usize) -> Self {
-        Self { before: LevelSums::default(), within: vec![LevelSums::default(); spans] }
-    }
-
-    /// The level when the last span ends.
-    #[must_use]
-    pub fn level(&self) -> i128 {
-        self.within.iter().fold(self.before, |sums, span| sums.merge(*span)).level()
-    }
-
-    /// The area from `from` to `end`, when the first span begins and the last one ends.
-    #[must_use]
-    pub fn area(&self, from: Timestamp, end: Timestamp) -> i128 {
-        let at_end = self.within.iter().fold(self.before, |sums, span| sums.merge(*span));
-        at_end.area_until(end) - self.before.area_until(from)
-    }
-
-    /// The area over each span; they are those that were read, or the first of them.
-    #[must_use]
-    pub fn areas(&self, spans: &[Span]) -> Vec<i128> {
-        areas(self.before, spans, &self.within)
-    }
-
-    /// Takes a change out.
-    fn forget(&mut self, change: LevelChange, from: Timestamp, spans: &[Span]) {
-        let mut sums = LevelSums::default();
-        sums.add(change);
-        if change.at < from {
-            self.before = self.before.without(sums);
-            return;
-        }
-        let index = spans.partition_point(|span| span.end() <= change.at);
-        if spans.get(index).is_some_and(|span| span.start() <= change.at)
-            && let Some(kept) = self.within.get_mut(index)
-        {
-            *kept = kept.without(sums);
-        }
-    }
-}
-
-/// The sums of several scopes, by subject; nobody is the nil id, and the organization too.
-#[derive(Debug, Clone, Default)]
-pub struct Read(BTreeMap<(Scope, Uuid), Sums>);
-
-impl Read {
-    /// How many subjects there are, in all scopes.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// A scope's sums, where it has only one subject.
-    #[must_use]
-    pub fn only(&self, scope: Scope, spans: usize) -> Sums {
-        self.0.get(&(scope, Uuid::nil())).cloned().unwrap_or_else(|| Sums::none(spans))
-    }
-
-    /// Takes in a row of the statement of sums, of at most so many sums in all.
-    pub(crate) fn take_in(&mut self, row: &PgRow, spans: usize, max_sums: i64) -> Result<(), ReadError> {
-        let sums = LevelSums::of(whole(row, X)?, whole(row, Y)?);
-        if let Some(scope) = Scope::of_numbers(row.try_get(A)?, row.try_get(B)?) {
-            self.add(scope, row.try_get(ID)?, row.try_get(PLACE)?, sums, spans);
-            bounded(self.len().saturating_mul(spans), max_sums, "sums by subject")?;
-        }
-        Ok(())
-    }
-
-    /// Takes a subject's sums, without changes that are among them.
-    pub(crate) fn take(
-        &mut self,
-        scope: Scope,
-        subject: Uuid,
-        without: &[LevelChange],
-        from: Timestamp,
-        spans: &[Span],
-    ) -> Option<Sums> {
-        let mut sums = self.0.remove(&(scope, subject))?;
-        for change in without {
-            sums.forget(*change, from, spans);
-        }
-        Some(sums)
-    }
-
-    /// A scope's subjects and their sums, by id; nobody comes first.
-    pub fn of(&self, scope: Scope) -> impl Iterator<Item = (Option<Uuid>, &Sums)> {
-        let all = self.0.range((scope, Uuid::nil())..=(scope, Uuid::max()));
-        all.map(|((_, subject), sums)| ((!subject.is_nil()).then_some(*subject), sums))
-    }
-
-    /// Takes changes out of what was read with this `from` and these spans; what is to be among them instead is given with its sign
-    /// turned round.
-    pub fn forget(&mut self, changes: &[(Scope, Option<Uuid>, LevelChange)], from: Timestamp, spans: &[Span]) {
-        for (scope, subject, change) in changes {
-            let key = (*scope, subject.unwrap_or_default());
-            self.0.entry(key).or_insert_with(|| Sums::none(spans.len())).forget(*change, from, spans);
-        }
-    }
-
-    /// Takes in sums of a subject: those before the first of so many spans (place 0), or those in a span, counted from 1.
-    pub(crate) fn add(&mut self, scope: Scope, subject: Uuid, place: i32, sums: LevelSums, spans: usize) {
-        let kept = self.0.entry((scope, subject)).or_insert_with(|| Sums::none(spans));
-        let place = match usize::try_from(place) {
-            Ok(0) => Some(&mut kept.before),
-            Ok(span) => kept.within.get_mut(span - 1),
-            Err(_) => None,
-        };
-        if let Some(place) = place {
-            *place = place.merge(sums);
-        }
-    }
-}
-
-/// What is read of the sums, as the statement of an answer takes it.
+/// Ranges of rollups to read, in columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Pieces {
-    /// Where spans start, and where the last one ends.
+pub(crate) struct RollupRanges {
+    /// The starts of spans, and the end of the last one.
     pub(crate) edges: Vec<i64>,
-    pub(crate) buckets: Buckets,
-    pub(crate) changes: Changes,
-    pub(crate) at_edges: AtEdges,
+    pub(crate) buckets: BucketRanges,
+    pub(crate) changes: ChangeRanges,
+    pub(crate) edge_hours: EdgeHours,
 }
 
-/// Ranges of buckets.
+/// Ranges of buckets, in columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Buckets {
+pub(crate) struct BucketRanges {
     pub(crate) meters: Vec<i16>,
     pub(crate) scopes: Vec<i16>,
     pub(crate) widths: Vec<i16>,
     pub(crate) millis: Vec<i64>,
-    /// How long after its start the instant is that says in which span a bucket counts.
+    /// The offset from the start of a bucket to the instant that determines its span.
     pub(crate) shifts: Vec<i64>,
     pub(crate) firsts: Vec<i64>,
     pub(crate) ends: Vec<i64>,
-    /// Where they count, if it isn't where they lie.
-    pub(crate) places: Vec<Option<i32>>,
+    /// The index of the span that the range counts in, if it is fixed.
+    pub(crate) fixed_spans: Vec<Option<i32>>,
 }
 
-/// The changes themselves, of hours that are cut.
+/// Spans within hours for which changes are read, in columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Changes {
+pub(crate) struct ChangeRanges {
     pub(crate) meters: Vec<i16>,
     pub(crate) scopes: Vec<i16>,
     pub(crate) firsts: Vec<i64>,
     pub(crate) ends: Vec<i64>,
-    /// Where they count, if it isn't where they lie.
-    pub(crate) places: Vec<Option<i32>>,
-    /// Whether they lie between an edge and its midnight, and so count in another span than their day.
+    /// The index of the span that the range counts in, if it is fixed.
+    pub(crate) fixed_spans: Vec<Option<i32>>,
+    /// Whether the span lies between an edge and its nearest midnight, so that it counts in another span than its
+    /// day.
     pub(crate) at_edges: Vec<bool>,
 }
 
-/// The hours between edges and their midnights, which count in another span than their day.
+/// Hours between edges and their nearest midnights, which count in another span than their day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct AtEdges {
+pub(crate) struct EdgeHours {
     pub(crate) hours: Vec<i64>,
-    /// Whether storage is read.
+    /// Whether to read storage.
     pub(crate) storage: bool,
-    /// What of runs is read.
+    /// The scopes of runs to read.
     pub(crate) scopes: Vec<i16>,
 }
 
-/// Where what a piece has counts.
+/// The span that a piece counts in.
 #[derive(Debug, Clone, Copy)]
-enum Counts {
-    /// Where it lies, as far as this instant after its start says so.
+enum Placement {
+    /// The span that contains the start of the bucket plus this offset.
     Within(i64),
-    /// There.
+    /// The span with this index.
     In(i32),
-    /// Where it lies, instead of where its day does.
+    /// The span that contains the change, instead of the span of its day.
     AtEdge,
 }
 
-impl Pieces {
-    /// For spans that follow each other; no sums yet.
+impl RollupRanges {
+    /// Starts with contiguous spans and no ranges.
     pub(crate) fn within(spans: &[Span]) -> Self {
         let ends = spans.iter().map(|span| span.start()).chain(spans.last().map(|last| last.end()));
         Self { edges: ends.map(Timestamp::as_millis).collect(), ..Self::default() }
     }
 
-    /// Adds sums of these scopes, in each of the spans, which begin at `from`, and of all before.
+    /// Adds these scopes, for each of the spans, which start at `from`, and for all time before.
     pub(crate) fn add(&mut self, scopes: &[Scope], from: Timestamp, spans: &[Span]) {
         let Some(by_days) = by_days(spans) else {
-            for piece in side_by_side(from, spans) {
-                self.push(scopes, piece, Counts::Within(0));
+            for piece in merged_pieces(from, spans) {
+                self.push(scopes, piece, Placement::Within(0));
             }
             return;
         };
         for piece in before(from) {
-            self.push(scopes, piece, Counts::Within(0));
+            self.push(scopes, piece, Placement::Within(0));
         }
         let days = Piece::Buckets { width: Width::Day, first: by_days.days.0, end: by_days.days.1 };
-        self.push(scopes, days, Counts::Within(MIDDLE_OF_DAY));
+        self.push(scopes, days, Placement::Within(MIDDLE_OF_DAY));
         for piece in by_days.at_edges {
             match piece {
-                Piece::Buckets { first, end, .. } => self.at_edges.hours.extend(first..end),
-                Piece::Changes(_) => self.push(scopes, piece, Counts::AtEdge),
+                Piece::Buckets { first, end, .. } => self.edge_hours.hours.extend(first..end),
+                Piece::Changes(_) => self.push(scopes, piece, Placement::AtEdge),
             }
         }
         for (meter, scope) in scopes.iter().map(|scope| scope.numbers()) {
             match meter {
-                1 => self.at_edges.storage = true,
-                _ => self.at_edges.scopes.push(scope),
+                1 => self.edge_hours.storage = true,
+                _ => self.edge_hours.scopes.push(scope),
             }
         }
     }
 
-    /// Adds sums of these scopes: all before `from`, and all from there to `end`, as if they lay in the first span.
+    /// Adds these scopes for all time before `from`, and from `from` to `end` as if it were one span.
     pub(crate) fn add_whole(&mut self, scopes: &[Scope], from: Timestamp, end: Timestamp) {
         for piece in before(from) {
-            self.push(scopes, piece, Counts::In(0));
+            self.push(scopes, piece, Placement::In(0));
         }
         for piece in within(Span::new(from, end)) {
-            self.push(scopes, piece, Counts::In(1));
+            self.push(scopes, piece, Placement::In(1));
         }
     }
 
-    /// The first arguments of a statement that has the statement of sums in it.
+    /// Binds the arguments of the rollup statement, which come first in every statement that contains it.
     pub(crate) fn bind<'q>(self, statement: &'static str, organization: Uuid) -> Query<'q, Postgres, PgArguments> {
-        let Self { edges, buckets, changes, at_edges } = self;
+        let Self { edges, buckets, changes, edge_hours } = self;
         sqlx::query(statement)
             .bind(organization)
             .bind(edges)
@@ -353,23 +136,23 @@ impl Pieces {
             .bind(buckets.shifts)
             .bind(buckets.firsts)
             .bind(buckets.ends)
-            .bind(buckets.places)
+            .bind(buckets.fixed_spans)
             .bind(changes.meters)
             .bind(changes.scopes)
             .bind(changes.firsts)
             .bind(changes.ends)
-            .bind(changes.places)
+            .bind(changes.fixed_spans)
             .bind(changes.at_edges)
-            .bind(at_edges.hours)
-            .bind(at_edges.storage)
-            .bind(at_edges.scopes)
+            .bind(edge_hours.hours)
+            .bind(edge_hours.storage)
+            .bind(edge_hours.scopes)
     }
 
-    fn push(&mut self, scopes: &[Scope], piece: Piece, counts: Counts) {
-        let (shift, place) = match counts {
-            Counts::Within(shift) => (shift, None),
-            Counts::In(place) => (0, Some(place)),
-            Counts::AtEdge => (0, None),
+    fn push(&mut self, scopes: &[Scope], piece: Piece, placement: Placement) {
+        let (shift, fixed_span) = match placement {
+            Placement::Within(shift) => (shift, None),
+            Placement::In(span) => (0, Some(span)),
+            Placement::AtEdge => (0, None),
         };
         for (meter, scope) in scopes.iter().map(|scope| scope.numbers()) {
             match piece {
@@ -382,7 +165,7 @@ impl Pieces {
                     to.shifts.push(shift);
                     to.firsts.push(first);
                     to.ends.push(end);
-                    to.places.push(place);
+                    to.fixed_spans.push(fixed_span);
                 }
                 Piece::Changes(span) => {
                     let to = &mut self.changes;
@@ -390,18 +173,18 @@ impl Pieces {
                     to.scopes.push(scope);
                     to.firsts.push(span.start().as_millis());
                     to.ends.push(span.end().as_millis());
-                    to.places.push(place);
-                    to.at_edges.push(matches!(counts, Counts::AtEdge));
+                    to.fixed_spans.push(fixed_span);
+                    to.at_edges.push(matches!(placement, Placement::AtEdge));
                 }
             }
         }
     }
 }
 
-/// The pieces of all time before `from`, and of spans that follow each other from there on.
+/// Returns the pieces of all time before `from`, and of contiguous spans from there on.
 ///
-/// What lies side by side is read as one range, of whichever span it is: where the spans start tells what belongs to which.
-fn side_by_side(from: Timestamp, spans: &[Span]) -> Vec<Piece> {
+/// Adjacent pieces of one width are merged across spans: the starts of the spans tell which bucket belongs to which.
+fn merged_pieces(from: Timestamp, spans: &[Span]) -> Vec<Piece> {
     let mut pieces = before(from);
     for piece in spans.iter().flat_map(|span| within(*span)) {
         match (pieces.last_mut(), piece) {
@@ -423,30 +206,31 @@ fn side_by_side(from: Timestamp, spans: &[Span]) -> Vec<Piece> {
 mod tests {
     use epoch::Timestamp;
 
-    use super::{Pieces, Scope};
+    use super::RollupRanges;
+    use crate::rollup::scope::Scope;
     use rating::calendar::span::Span;
 
     const HOUR: i64 = 3_600_000;
 
     #[test]
-    fn a_month_is_its_days_and_few_hours_in_every_zone() {
-        // October 2025, beginning on the hour, on the half, beyond noon and in the middle of nowhere.
+    fn month_reads_its_days_and_few_hours_in_every_zone() {
+        // October 2025, starting on the hour, on the half hour, after noon and a millisecond before the hour.
         for (shift, hours, cuts) in
             [(0, 0, 0), (-2 * HOUR, 2, 0), (-11 * HOUR / 2, 5, 32), (14 * HOUR, 10, 0), (-1, 0, 32)]
         {
             let day = |number: i64| Timestamp::from_millis(1_759_276_800_000 + shift + number * 24 * HOUR);
             let days: Vec<_> = (0..31).map(|number| Span::new(day(number), day(number + 1))).collect();
-            let mut pieces = Pieces::within(&days);
-            pieces.add(&[Scope::Storage], day(0), &days);
-            assert_eq!(pieces.at_edges.hours.len(), 32 * hours, "{shift}");
-            let ranges = pieces.buckets.firsts.iter().zip(&pieces.buckets.ends);
-            let buckets: i64 = ranges.map(|(first, end)| end.saturating_sub((*first).max(0))).sum();
+            let mut ranges = RollupRanges::within(&days);
+            ranges.add(&[Scope::Storage], day(0), &days);
+            assert_eq!(ranges.edge_hours.hours.len(), 32 * hours, "{shift}");
+            let bucket_ranges = ranges.buckets.firsts.iter().zip(&ranges.buckets.ends);
+            let buckets: i64 = bucket_ranges.map(|(first, end)| end.saturating_sub((*first).max(0))).sum();
             assert!(buckets < 31 + 100, "{shift}: {buckets} buckets");
-            assert_eq!((pieces.edges.len(), pieces.changes.firsts.len() / 32 * 32), (32, cuts), "{shift}");
-            let mut pieces = Pieces::within(&days);
-            pieces.add_whole(&[Scope::RunningByUser], day(0), day(31));
-            assert!(pieces.buckets.firsts.len() <= 9, "{shift}: {} ranges", pieces.buckets.firsts.len());
-            assert!(pieces.changes.firsts.len() <= 3, "{shift}");
+            assert_eq!((ranges.edges.len(), ranges.changes.firsts.len() / 32 * 32), (32, cuts), "{shift}");
+            let mut ranges = RollupRanges::within(&days);
+            ranges.add_whole(&[Scope::RunningByUser], day(0), day(31));
+            assert!(ranges.buckets.firsts.len() <= 9, "{shift}: {} ranges", ranges.buckets.firsts.len());
+            assert!(ranges.changes.firsts.len() <= 3, "{shift}");
         }
     }
 }
