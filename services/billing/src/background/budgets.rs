@@ -14,19 +14,20 @@ use epoch::CommandContext;
 use rating::{
     account::{Account, AccountCommand},
     calendar::{
-        day::{DaysError, beginning_of_day, zone},
+        day::{CalendarError, start_of_day, zone},
         month::Month,
     },
     money::amount::Amount,
+    pricing::meter::Meter,
     rating::{
-        forecast::{TooMuch, forecast},
+        forecast::{ForecastOverflow, forecast},
         rate::{RatingError, rate},
     },
 };
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 use usage::{
-    queries::usage_by_term::{Ever, ever},
+    queries::usage_by_term::{LifetimeUsage, lifetime_usage},
     read_error::ReadError,
 };
 use uuid::Uuid;
@@ -50,7 +51,7 @@ enum LookError {
     Ledger(#[from] LedgerError),
     /// Its usage can't be forecast.
     #[error(transparent)]
-    Forecast(#[from] TooMuch),
+    Forecast(#[from] ForecastOverflow),
     /// More is stored than an event can tell, or less.
     #[error("{bytes} bytes are stored, which no event can tell")]
     Stored {
@@ -59,8 +60,8 @@ enum LookError {
     },
 }
 
-impl From<DaysError> for LookError {
-    fn from(error: DaysError) -> Self {
+impl From<CalendarError> for LookError {
+    fn from(error: CalendarError) -> Self {
         Self::Ledger(error.into())
     }
 }
@@ -170,16 +171,17 @@ async fn say(
 async fn record_usage(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), LookError> {
     let now = ledger.now();
     let zone = zone(account.time_zone(ledger.current_month(account)?))?;
-    let through = beginning_of_day(now, &zone)?;
+    let through = start_of_day(now, &zone)?;
     if account.metered().is_some_and(|known| through <= known.through_at) {
         return Ok(());
     }
-    let Ever { used, stored_bytes: bytes } = ever(ledger.store().pool(), organization, through).await?;
+    let LifetimeUsage { used, stored_bytes: bytes } =
+        lifetime_usage(ledger.store().pool(), organization, through).await?;
     let usage = UsageMetered {
         through_at: through,
         stored_bytes: i64::try_from(bytes).map_err(|_| LookError::Stored { bytes })?,
-        byte_milliseconds: used.byte_ms.to_string(),
-        run_milliseconds: used.run_ms.to_string(),
+        byte_milliseconds: used.get(Meter::Storage).to_string(),
+        run_milliseconds: used.get(Meter::Compute).to_string(),
     };
     let context = CommandContext::at(now).by(ACTOR).for_tenant(organization);
     let record = AccountCommand::RecordUsage(usage);

@@ -17,14 +17,14 @@ use std::collections::BTreeMap;
 
 use rating::{
     calendar::{slot::Slot, span::Span},
-    rating::{term::Term, usage_amounts::Metered},
+    rating::{term::Term, usage_amounts::UsageAmounts},
 };
 use sqlx::PgPool;
 use usage::{
     queries::{
-        groups::{GroupBy, Usage},
-        question::{Asked, Part},
+        groups::{GroupBy, GroupUsage},
         snapshot::Snapshot,
+        usage_query::{UsagePage, UsageQuery},
     },
     read_error::ReadError,
 };
@@ -48,7 +48,7 @@ const KEYS: usize = 200;
 pub(crate) async fn export(
     ledger: &Ledger,
     pool: &PgPool,
-    asked: Asked,
+    asked: UsageQuery,
     slots: &[Slot],
     group_by: Option<GroupBy>,
     limit: Option<usize>,
@@ -60,15 +60,15 @@ pub(crate) async fn export(
         None => ledger.period_frozen_at(organization, period).await?,
         said => said,
     };
-    let asked = Asked { known_at, ..asked };
-    let mut snapshot = Snapshot::of(pool, asked).await?.sharing_by(rule_of(&terms));
+    let asked = UsageQuery { known_at, ..asked };
+    let mut snapshot = Snapshot::of(pool, asked).await?.with_sharing_rules(rule_of(&terms));
     let months = ledger.months(organization, period).await?;
     let pieces = pieces(slots, &months, &terms);
     let counted = snapshot.counted();
     let spans: Vec<Span> = pieces.iter().map(|piece| piece.span.intersect(counted)).collect();
     let totals = snapshot.totals(&spans).await?;
     let both = totals.byte_ms.into_iter().zip(totals.run_ms);
-    let whole: Vec<Metered> = both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
+    let whole: Vec<UsageAmounts> = both.map(|(byte_ms, run_ms)| UsageAmounts::of(byte_ms, run_ms)).collect();
     let most = limit.unwrap_or_else(|| MAX_ROWS / pieces.len().max(1));
     let told = match group_by {
         Some(group_by) => told(&mut snapshot, group_by, &spans, most).await?,
@@ -103,17 +103,16 @@ async fn told(snapshot: &mut Snapshot, group_by: GroupBy, spans: &[Span], most: 
     let (mut told, mut after) = (Vec::new(), None);
     while told.len() < most {
         let limit = KEYS.min(most - told.len());
-        let Part { items, next } = snapshot.groups(group_by, spans, after, limit).await?;
+        let UsagePage { items, next } = snapshot.groups(group_by, spans, after, limit).await?;
         let names = match group_by {
             GroupBy::MachineType => snapshot.machine_types(&items).await?,
             _ => BTreeMap::new(),
         };
-        for (key, Usage { byte_ms, run_ms }) in items {
+        for (key, GroupUsage { byte_ms, run_ms }) in items {
             // What is nobody's is part of the rest.
             let Some(key) = key else { continue };
             let of = |metered: &[i128], index| metered.get(index).copied().unwrap_or(0);
-            let metered =
-                (0..spans.len()).map(|index| Metered { byte_ms: of(&byte_ms, index), run_ms: of(&run_ms, index) });
+            let metered = (0..spans.len()).map(|index| UsageAmounts::of(of(&byte_ms, index), of(&run_ms, index)));
             let name = names.get(&key).cloned().unwrap_or_else(|| key.to_string());
             told.push(Used { key: Some(name), metered: metered.collect() });
         }
@@ -124,12 +123,11 @@ async fn told(snapshot: &mut Snapshot, group_by: GroupBy, spans: &[Span], most: 
 }
 
 /// What is told, and before it what is not, so that both sum to the whole.
-fn with_the_rest(told: Vec<Used>, whole: &[Metered]) -> Vec<Used> {
+fn with_the_rest(told: Vec<Used>, whole: &[UsageAmounts]) -> Vec<Used> {
     let mut rest = whole.to_vec();
     for used in &told {
         for (rest, metered) in rest.iter_mut().zip(&used.metered) {
-            rest.byte_ms -= metered.byte_ms;
-            rest.run_ms -= metered.run_ms;
+            *rest = rest.minus(metered);
         }
     }
     let mut all = vec![Used { key: None, metered: rest }];
@@ -137,11 +135,11 @@ fn with_the_rest(told: Vec<Used>, whole: &[Metered]) -> Vec<Used> {
     all
 }
 
-fn by_term(terms: &[Term], pieces: &[Piece], whole: &[Metered]) -> Vec<(Term, Metered)> {
-    let mut usage: Vec<_> = terms.iter().map(|term| (term.clone(), Metered::default())).collect();
+fn by_term(terms: &[Term], pieces: &[Piece], whole: &[UsageAmounts]) -> Vec<(Term, UsageAmounts)> {
+    let mut usage: Vec<_> = terms.iter().map(|term| (term.clone(), UsageAmounts::default())).collect();
     for (piece, metered) in pieces.iter().zip(whole) {
         if let Some((_, sum)) = usage.get_mut(piece.term) {
-            *sum = sum.plus(*metered);
+            *sum = sum.plus(metered);
         }
     }
     usage

@@ -7,7 +7,7 @@ use rating::{
     pricing::meter::{Quantity, Unit},
 };
 use serde::Serialize;
-use usage::queries::groups::Usage;
+use usage::queries::groups::GroupUsage;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ pub(crate) struct RowAnswer {
 /// One row for each key and each slot; of grouped usage, rows of nothing are left out.
 pub(crate) fn in_rows(
     slots: &[Slot],
-    groups: &[(Option<Uuid>, Usage)],
+    groups: &[(Option<Uuid>, GroupUsage)],
     names: &BTreeMap<Uuid, String>,
     grouped: bool,
 ) -> Vec<RowAnswer> {

@@ -10,7 +10,7 @@ use axum::{
     http::request::Parts,
 };
 use http_kit::{ApiPath, Caller, Command, Problem, Role};
-use rating::calendar::month::{Month, NotAMonth};
+use rating::calendar::month::{InvalidMonth, Month};
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ impl FromRequestParts<Api> for Monthly {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let ApiPath(MonthPath { month }) = ApiPath::from_request_parts(parts, api).await?;
-        month.parse().map(Self).map_err(|error: NotAMonth| Problem::unprocessable(error.to_string()))
+        month.parse().map(Self).map_err(|error: InvalidMonth| Problem::unprocessable(error.to_string()))
     }
 }
 
@@ -86,6 +86,6 @@ impl FromRequestParts<Api> for Invoiced {
         if let Ok(id) = month.parse() {
             return Ok(Self::Id(id));
         }
-        month.parse().map(Self::Of).map_err(|error: NotAMonth| Problem::unprocessable(error.to_string()))
+        month.parse().map(Self::Of).map_err(|error: InvalidMonth| Problem::unprocessable(error.to_string()))
     }
 }

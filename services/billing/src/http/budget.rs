@@ -46,7 +46,7 @@ pub async fn read(State(api): State<Api>, Viewed(organization): Viewed) -> Resul
         "amount": budget.and_then(|budget| budget.amount.clone()),
         "thresholds": budget.map(|budget| budget.thresholds.clone()).unwrap_or_default(),
         "hard_stop": budget.is_some_and(|budget| budget.hard_stop),
-        "alerts": account.said().map(alert).collect::<Vec<_>>(),
+        "alerts": account.alerts().map(alert).collect::<Vec<_>>(),
         "jobs_allowed": account.jobs_allowed(month),
     })))
 }

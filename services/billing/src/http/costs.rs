@@ -10,19 +10,24 @@ use rating::{
     calendar::span::Span,
     pricing::{
         meter::{Meter, Quantity},
-        price_model::{Charge, Model},
+        price_model::{Charge, PriceModel},
     },
     rating::{
-        allocation::{Cost, breakdown, is_of},
-        rate::{Adjustments, Invoice, Line, rate},
+        allocation::{Cost, allocate_costs, is_of},
+        rate::{Adjustments, Invoice, InvoiceLine, rate},
         term::Term,
-        usage_amounts::Metered,
+        usage_amounts::UsageAmounts,
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 use serde::Serialize;
 use usage::{
-    queries::{groups::GroupBy, question::Part, snapshot::Snapshot, usage_by_term::Charged},
+    queries::{
+        groups::GroupBy,
+        snapshot::Snapshot,
+        usage_by_term::{UsageByTerm, UsageSpans},
+        usage_query::UsagePage,
+    },
     read_error::ReadError,
 };
 use utoipa::ToSchema;
@@ -155,8 +160,9 @@ pub async fn costs(
     let terms = api.ledger.terms(organization, period).await?;
     let rules = rule_of(&terms);
     let rule = rules.last();
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rules);
-    let Charged { lists: [metered], provisional } = snapshot.charged([&spans(&terms)]).await?;
+    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.with_sharing_rules(rules);
+    let of_terms = UsageSpans { terms: &spans(&terms), ..UsageSpans::default() };
+    let UsageByTerm { by_term: metered, provisional, .. } = snapshot.usage_by_term(of_terms).await?;
     let usage: Vec<_> = terms.into_iter().zip(metered).collect();
     let invoice = rate(&usage, &Adjustments::default()).map_err(LedgerError::from)?.ok_or(LedgerError::EmptyPeriod)?;
     let parts = Parts::read(&mut snapshot, &usage).await?;
@@ -164,7 +170,7 @@ pub async fn costs(
 }
 
 /// What was used in each term.
-type ByTerm = Vec<Metered>;
+type ByTerm = Vec<UsageAmounts>;
 
 /// Usage in parts, which sum to the whole.
 struct Parts {
@@ -176,25 +182,25 @@ struct Parts {
 }
 
 impl Parts {
-    async fn read(snapshot: &mut Snapshot, usage: &[(Term, Metered)]) -> Result<Self, ReadError> {
-        let whole: ByTerm = usage.iter().map(|(_, metered)| *metered).collect();
+    async fn read(snapshot: &mut Snapshot, usage: &[(Term, UsageAmounts)]) -> Result<Self, ReadError> {
+        let whole: ByTerm = usage.iter().map(|(_, metered)| metered.clone()).collect();
         let counted = snapshot.counted();
         let spans: Vec<Span> = usage.iter().map(|(term, _)| term.span.intersect(counted)).collect();
         let mut parts = Self { unattributed: None, jobs: Vec::new(), more_jobs: true, others: whole };
-        let Part { items, next } = match snapshot.groups(GroupBy::Job, &spans, None, LISTED).await {
+        let UsagePage { items, next } = match snapshot.groups(GroupBy::Job, &spans, None, LISTED).await {
             // What all of it costs can be told all the same.
-            Err(ReadError::TooMuch { .. }) => return Ok(parts),
+            Err(ReadError::LimitExceeded { .. }) => return Ok(parts),
             groups => groups?,
         };
         let jobs: Vec<_> = items.iter().filter_map(|(job, _)| *job).collect();
-        let users = snapshot.ran_by(&jobs).await?;
-        parts.unattributed = Some(vec![Metered::default(); spans.len()]);
+        let users = snapshot.first_users(&jobs).await?;
+        parts.unattributed = Some(vec![UsageAmounts::default(); spans.len()]);
         parts.more_jobs = next.is_some();
         for (job, usage) in items {
             let both = usage.byte_ms.into_iter().zip(usage.run_ms);
-            let by_term: ByTerm = both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
+            let by_term: ByTerm = both.map(|(byte_ms, run_ms)| UsageAmounts::of(byte_ms, run_ms)).collect();
             for (other, told) in parts.others.iter_mut().zip(&by_term) {
-                *other = Metered { byte_ms: other.byte_ms - told.byte_ms, run_ms: other.run_ms - told.run_ms };
+                *other = other.minus(told);
             }
             match job {
                 None => parts.unattributed = Some(by_term),
@@ -208,17 +214,17 @@ impl Parts {
         self,
         organization: Uuid,
         question: Question,
-        usage: &[(Term, Metered)],
+        usage: &[(Term, UsageAmounts)],
         invoice: &Invoice,
-        rule: Rule,
+        rule: SharingRule,
         provisional: bool,
     ) -> CostsAnswer {
         let has_unattributed = self.unattributed.is_some();
-        let has_others = self.others.iter().any(|metered| *metered != Metered::default());
+        let has_others = self.others.iter().any(|metered| *metered != UsageAmounts::default());
         let (of_jobs, by_term): (Vec<_>, Vec<_>) =
             self.jobs.into_iter().map(|(job, user, by_term)| ((job, user), by_term)).unzip();
         let all: Vec<ByTerm> = self.unattributed.into_iter().chain(by_term).chain([self.others]).collect();
-        let costs = breakdown(invoice, usage, &all);
+        let costs = allocate_costs(invoice, usage, &all);
         let mut costs = all.iter().zip(&costs).map(|(by_term, cost)| PartCost::new(by_term, cost));
         let unattributed = if has_unattributed { costs.next() } else { None };
         let mut jobs = Vec::with_capacity(of_jobs.len());
@@ -248,24 +254,24 @@ impl Parts {
 }
 
 impl PartCost {
-    fn new(by_term: &[Metered], cost: &Cost) -> Self {
-        let metered = by_term.iter().fold(Metered::default(), |sum, metered| sum.plus(*metered));
+    fn new(by_term: &[UsageAmounts], cost: &Cost) -> Self {
+        let metered = by_term.iter().fold(UsageAmounts::default(), |sum, metered| sum.plus(metered));
         Self {
-            byte_ms: metered.byte_ms.to_string(),
-            run_ms: metered.run_ms.to_string(),
-            amount: cost.exact.cut(DIGITS),
+            byte_ms: metered.get(Meter::Storage).to_string(),
+            run_ms: metered.get(Meter::Compute).to_string(),
+            amount: cost.exact.truncated(DIGITS),
             share: cost.share.to_string(),
         }
     }
 }
 
 /// The lines of an invoice; of a meter that wasn't used, what it would be charged by.
-fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
+fn lines(usage: &[(Term, UsageAmounts)], invoice: &Invoice) -> Vec<LineAnswer> {
     let mut lines = Vec::new();
     for meter in [Meter::Storage, Meter::Compute] {
         let used = lines.len();
         for line in invoice.lines.iter().filter(|line| line.meter == meter) {
-            let its_terms = usage.iter().filter(|(term, metered)| metered.of(meter) != 0 && is_of(line, term));
+            let its_terms = usage.iter().filter(|(term, metered)| metered.get(meter) != 0 && is_of(line, term));
             let mut prices = its_terms.map(|(term, _)| term.plan.charges.get(&meter).and_then(unit_price));
             let first = prices.next().flatten();
             lines.push(LineAnswer::new(line, first.filter(|first| prices.all(|other| other.as_ref() == Some(first)))));
@@ -287,7 +293,7 @@ fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
 }
 
 impl LineAnswer {
-    fn new(line: &Line, unit_price: Option<String>) -> Self {
+    fn new(line: &InvoiceLine, unit_price: Option<String>) -> Self {
         Self {
             meter: line.meter.as_str(),
             unit: line.quantity.unit.symbol(),
@@ -303,7 +309,7 @@ impl LineAnswer {
 /// The price of every unit, if all have the same.
 fn unit_price(charge: &Charge) -> Option<String> {
     match &charge.model {
-        Model::Flat { free, unit_price } if free.is_zero() => Some(unit_price.to_string()),
+        PriceModel::Flat { free, unit_price } if free.is_zero() => Some(unit_price.to_string()),
         _ => None,
     }
 }

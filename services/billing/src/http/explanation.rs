@@ -17,14 +17,14 @@ use rating::{
     calendar::span::Span,
     metering::level::{LevelChange, segments},
     money::{amount::Amount, exact::Exact},
-    pricing::price_model::Part as ChargePart,
+    pricing::{meter::Meter, price_model::PricedTier},
     rating::explain::steps,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use usage::queries::{
-    origins::{Origin, RunOrigin, Told},
-    question::Part,
+    origins::{EventOrigin, Origin, RunOrigin},
+    usage_query::UsagePage,
 };
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -113,7 +113,7 @@ pub async fn explain(
         "lines": explained.lines(),
         "sums": explained.sums(),
         "subtotal": explained.statement.invoice.subtotal.to_string(),
-        "rounding": explained.statement.invoice.rounding.cut(DIGITS),
+        "rounding": explained.statement.invoice.rounding.truncated(DIGITS),
         "unexplained": explained.unexplained(),
         "corrections": corrections.iter().map(|one| explained.correction(one, corrected_at)).collect::<Vec<_>>(),
         "adjustments": document.adjustments(),
@@ -135,17 +135,17 @@ impl Explained<'_> {
         let Statement { used, invoice, .. } = &self.statement;
         let mut lines = Vec::new();
         for line in &invoice.lines {
-            let parts = used.parts.iter().map(|part| (part.term, part.metered));
+            let parts = used.parts.iter().map(|part| (part.term, part.metered.clone()));
             let mut days = Vec::new();
             for step in steps(line, &used.terms, parts) {
-                let Some(part) = used.parts.get(step.part) else { continue };
+                let Some(part) = used.parts.get(step.interval) else { continue };
                 let amount = step.tiers.iter().fold(Exact::zero(), |sum, tier| sum.plus(&tier.amount));
                 days.push(json!({
                     "date": used.days.get(part.day).map(|(day, _)| day.date.to_string()),
                     "start": part.span.start().to_string(),
                     "end": part.span.end().to_string(),
                     "metered": step.metered.to_string(),
-                    "exact_amount": amount.cut(DIGITS),
+                    "exact_amount": amount.truncated(DIGITS),
                     "tiers": tiers(&step.tiers),
                 }));
             }
@@ -153,13 +153,13 @@ impl Explained<'_> {
                 "meter": line.meter.as_str(),
                 "plan": line.plan.plan,
                 "plan_version": line.plan.version,
-                "own_price": line.own,
+                "own_price": line.overridden,
                 "unit": line.quantity.unit.symbol(),
                 "metered": line.quantity.metered.to_string(),
                 "quantity": line.quantity.to_string(),
-                "exact_amount": line.exact.cut(DIGITS),
+                "exact_amount": line.exact.truncated(DIGITS),
                 "amount": line.amount.to_string(),
-                "tiers": tiers(&line.parts),
+                "tiers": tiers(&line.tiers),
                 "days": days,
             }));
         }
@@ -215,9 +215,9 @@ impl Explained<'_> {
             let frozen = frozen.get(date.as_str());
             days.push(json!({
                 "date": date, "start": day.span.start().to_string(), "end": day.span.end().to_string(),
-                "byte_ms": metered.byte_ms.to_string(), "run_ms": metered.run_ms.to_string(),
-                "late_byte_ms": frozen.map(|frozen| later(metered.byte_ms, &frozen.byte_milliseconds)),
-                "late_run_ms": frozen.map(|frozen| later(metered.run_ms, &frozen.run_milliseconds)),
+                "byte_ms": metered.get(Meter::Storage).to_string(), "run_ms": metered.get(Meter::Compute).to_string(),
+                "late_byte_ms": frozen.map(|frozen| later(metered.get(Meter::Storage), &frozen.byte_milliseconds)),
+                "late_run_ms": frozen.map(|frozen| later(metered.get(Meter::Compute), &frozen.run_milliseconds)),
             }));
         }
         days
@@ -233,7 +233,7 @@ impl Explained<'_> {
             let (metered, amount) = differences.entry(key).or_insert_with(zero);
             *metered += line.metered.parse().unwrap_or(0_i128);
             // What a frozen line says was written here.
-            *amount = amount.plus(&Amount::read(&line.amount, invoice.currency).unwrap_or_else(|_| zero().1));
+            *amount = amount.plus(&Amount::parse(&line.amount, invoice.currency).unwrap_or_else(|_| zero().1));
         }
         for line in &invoice.lines {
             let key = (line.meter.as_str(), line.plan.plan.as_str(), line.plan.version.to_string());
@@ -252,10 +252,10 @@ impl Explained<'_> {
     }
 }
 
-fn tiers(parts: &[ChargePart]) -> Vec<Value> {
+fn tiers(parts: &[PricedTier]) -> Vec<Value> {
     let mut tiers = Vec::new();
     for part in parts {
-        let (quantity, amount) = (part.quantity.cut(DIGITS), part.amount.cut(DIGITS));
+        let (quantity, amount) = (part.quantity.truncated(DIGITS), part.amount.truncated(DIGITS));
         tiers.push(json!({ "tier": part.tier, "quantity": quantity, "amount": amount }));
     }
     tiers
@@ -273,8 +273,8 @@ async fn intervals(
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(Value::Null) };
     let day = Span::new(first.start(), last.end());
     let mut snapshot = ledger.snapshot(organization, day, when).await?;
-    let Part { items: files, next: next_file } = snapshot.origins_of_files(query.after_file, LISTED).await?;
-    let Part { items: runs, next: next_job } = snapshot.origins_of_runs(query.after_job, LISTED).await?;
+    let UsagePage { items: files, next: next_file } = snapshot.origins_of_files(query.after_file, LISTED).await?;
+    let UsagePage { items: runs, next: next_job } = snapshot.origins_of_runs(query.after_job, LISTED).await?;
     let counted: Vec<_> = parts.iter().map(|part| part.intersect(snapshot.counted())).collect();
     let of_file = |(file, origins): &(Uuid, Vec<Origin>)| -> Vec<Value> {
         counted.iter().flat_map(|part| stored(*file, origins, *part)).collect()
@@ -316,7 +316,7 @@ fn stored(file: Uuid, origins: &[Origin], counted: Span) -> Vec<Value> {
 fn ran(origin: &RunOrigin, counted: Span, as_of: Timestamp) -> Option<Value> {
     let run = &origin.run;
     let millis = run.run.millis_within(counted, as_of);
-    let event = |told: Told, at: Option<Timestamp>| {
+    let event = |told: EventOrigin, at: Option<Timestamp>| {
         let recorded_at = told.recorded_at.map(|at| at.to_string());
         at.map(|at| json!({ "id": told.event, "occurred_at": at.to_string(), "recorded_at": recorded_at }))
     };

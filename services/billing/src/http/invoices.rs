@@ -10,7 +10,7 @@ use axum::{
 };
 use http_kit::{ApiQuery, Page, PageQuery, Problem};
 use rating::{
-    calendar::month::{Month, NotAMonth},
+    calendar::month::{InvalidMonth, Month},
     invoice::InvoiceState,
 };
 use serde::{Deserialize, Serialize};
@@ -151,7 +151,7 @@ pub(super) async fn found(ledger: &Ledger, organization: Uuid, invoiced: Invoice
             let state = ledger.invoices.load(id).await?.state;
             let drafted = state.drafted().filter(|drafted| drafted.organization_id == organization);
             let drafted = drafted.ok_or_else(|| Problem::not_found("there is no such invoice"))?;
-            let month = drafted.month.parse().map_err(|error: NotAMonth| Problem::internal(error.to_string()))?;
+            let month = drafted.month.parse().map_err(|error: InvalidMonth| Problem::internal(error.to_string()))?;
             Ok(Found { id, month, state })
         }
     }

@@ -7,11 +7,11 @@ use epoch::Timestamp;
 use http_kit::Problem;
 use jiff::tz::TimeZone;
 use rating::calendar::{
-    day::{Day, DaysError, beginning_of_month, days, zone},
+    day::{CalendarError, Day, days, start_of_month, zone},
     span::{Span, Window},
 };
 use serde::Deserialize;
-use usage::queries::question::Asked;
+use usage::queries::usage_query::UsageQuery;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ impl QuestionQuery {
         let to = said("to", self.to.as_deref())?.unwrap_or(as_of);
         let from = match said("from", self.from.as_deref())? {
             Some(from) => from,
-            None => beginning_of_month(to).map_err(unprocessable)?,
+            None => start_of_month(to).map_err(unprocessable)?,
         };
         if from >= to {
             return Err(Problem::unprocessable(format!("the period from {from} to {to} is empty")));
@@ -92,13 +92,13 @@ impl QuestionQuery {
 impl Question {
     /// The question to the read models about an organization.
     #[must_use]
-    pub fn of(&self, organization: Uuid) -> Asked {
-        Asked { organization, window: self.window, known_at: self.known_at }
+    pub fn of(&self, organization: Uuid) -> UsageQuery {
+        UsageQuery { organization, window: self.window, known_at: self.known_at }
     }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-pub(super) fn unprocessable(error: DaysError) -> Problem {
+pub(super) fn unprocessable(error: CalendarError) -> Problem {
     Problem::unprocessable(error.to_string())
 }
 

@@ -4,17 +4,17 @@ use axum::{Json, extract::State};
 use http_kit::{ApiQuery, Problem};
 use rating::{
     calendar::day::Day,
-    metering::{anomaly::Flagged, compute::JobUsage as JobUsed, storage::FileUsage as FileUsed},
+    metering::{anomaly::Anomaly, compute::JobUsage as JobUsed, storage::FileUsage as FileUsed},
     pricing::meter::{Quantity, Unit},
-    sharing::rule::Rules,
+    sharing::rule::SharingRules,
 };
 use serde::Serialize;
 use sqlx::PgPool;
 use usage::{
     page::Page,
     queries::{
-        question::{Part, Totals},
         usage as usage_query,
+        usage_query::{UsageBySpan, UsagePage},
     },
 };
 use utoipa::ToSchema;
@@ -197,23 +197,36 @@ pub(super) const LISTED: usize = 200;
 
 /// An organization's usage of both kinds.
 struct Usage {
-    totals: Totals,
-    jobs: Part<JobUsed<Uuid, Uuid>>,
-    files: Part<FileUsed<Uuid, Uuid>>,
-    odd_files: Vec<Flagged<Uuid>>,
-    more_odd_files: bool,
-    odd_jobs: Vec<Flagged<Uuid>>,
-    more_odd_jobs: bool,
+    totals: UsageBySpan,
+    jobs: UsagePage<JobUsed<Uuid, Uuid>>,
+    files: UsagePage<FileUsed<Uuid, Uuid>>,
+    file_anomalies: Vec<Anomaly<Uuid>>,
+    more_file_anomalies: bool,
+    job_anomalies: Vec<Anomaly<Uuid>>,
+    more_job_anomalies: bool,
 }
 
 impl Usage {
-    async fn read(pool: &PgPool, organization: Uuid, question: &Question, rules: Rules) -> Result<Self, Problem> {
+    async fn read(
+        pool: &PgPool,
+        organization: Uuid,
+        question: &Question,
+        rules: SharingRules,
+    ) -> Result<Self, Problem> {
         let counted = question.window.counted();
         let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
         let first = Page { after: None, limit: LISTED };
         let usage = usage_query::usage(pool, question.of(organization), rules, &spans, first, first).await?;
-        let usage_query::Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs } = usage;
-        Ok(Self { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs })
+        let usage_query::UsageReport {
+            totals,
+            jobs,
+            files,
+            file_anomalies,
+            more_file_anomalies,
+            job_anomalies,
+            more_job_anomalies,
+        } = usage;
+        Ok(Self { totals, jobs, files, file_anomalies, more_file_anomalies, job_anomalies, more_job_anomalies })
     }
 
     fn byte_ms(&self) -> i128 {
@@ -242,8 +255,8 @@ impl Usage {
             byte_ms: byte_ms.to_string(),
             gb_hours: Quantity { metered: byte_ms, unit: Unit::GbHour }.to_string(),
             provisional: self.totals.storage_provisional,
-            flags: flags(self.odd_files),
-            more_flags: self.more_odd_files,
+            flags: flags(self.file_anomalies),
+            more_flags: self.more_file_anomalies,
             days: storage_days,
             files: self.files.items.into_iter().map(FileUsage::from).collect(),
             more_files: self.files.next.is_some(),
@@ -251,8 +264,8 @@ impl Usage {
         let compute = ComputeAnswer {
             run_ms: run_ms.to_string(),
             provisional: self.totals.compute_provisional,
-            flags: flags(self.odd_jobs),
-            more_flags: self.more_odd_jobs,
+            flags: flags(self.job_anomalies),
+            more_flags: self.more_job_anomalies,
             days: compute_days,
             jobs: self.jobs.items.into_iter().map(JobUsage::from).collect(),
             more_jobs: self.jobs.next.is_some(),
@@ -281,6 +294,6 @@ impl From<JobUsed<Uuid, Uuid>> for JobUsage {
     }
 }
 
-fn flags(flags: Vec<Flagged<Uuid>>) -> Vec<FlagAnswer> {
-    flags.into_iter().map(|flagged| FlagAnswer { flag: flagged.flag.as_str(), id: flagged.id }).collect()
+fn flags(flags: Vec<Anomaly<Uuid>>) -> Vec<FlagAnswer> {
+    flags.into_iter().map(|flagged| FlagAnswer { flag: flagged.kind.as_str(), id: flagged.id }).collect()
 }

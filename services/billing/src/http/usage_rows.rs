@@ -12,14 +12,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_kit::{ApiQuery, PageQuery, Problem};
-use rating::calendar::slot::{Every, slots};
+use rating::calendar::slot::{Granularity, slots};
 use serde::{Deserialize, Serialize};
 use usage::{
     page::Page,
     queries::{
-        groups::{self, GroupBy, Usage},
-        question::Part,
+        groups::{self, GroupBy, GroupUsage},
         snapshot::Snapshot,
+        usage_query::UsagePage,
     },
 };
 use utoipa::{IntoParams, ToSchema};
@@ -199,7 +199,7 @@ pub async fn rows(
     let (asked, window) = (question.of(organization), question.window);
     let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(window.counted())).collect();
     // Of a period that is over nothing counts only in part, and only names of machine types take another look.
-    let alone = group_by.filter(|by| !window.is_cut() && *by != GroupByName::MachineType);
+    let alone = group_by.filter(|by| !window.may_be_provisional() && *by != GroupByName::MachineType);
     let (groups, provisional, names) = match alone {
         Some(by) => {
             let page = Page { after: cursor, limit };
@@ -207,14 +207,14 @@ pub async fn rows(
             (groups, false, BTreeMap::new())
         }
         None => {
-            let mut snapshot = Snapshot::of(&api.pool, asked).await?.sharing_by(rules);
+            let mut snapshot = Snapshot::of(&api.pool, asked).await?.with_sharing_rules(rules);
             let totals = snapshot.totals(&spans).await?;
             let provisional = totals.storage_provisional || totals.compute_provisional;
             let groups = match group_by {
                 Some(by) => snapshot.groups(by.into(), &spans, cursor, limit).await?,
                 None => {
-                    let whole = Usage { byte_ms: totals.byte_ms, run_ms: totals.run_ms };
-                    Part { items: vec![(None, whole)], next: None }
+                    let whole = GroupUsage { byte_ms: totals.byte_ms, run_ms: totals.run_ms };
+                    UsagePage { items: vec![(None, whole)], next: None }
                 }
             };
             let names = match group_by {
@@ -276,7 +276,7 @@ impl RowsQuery {
     }
 }
 
-impl From<EveryName> for Every {
+impl From<EveryName> for Granularity {
     fn from(name: EveryName) -> Self {
         match name {
             EveryName::Hour => Self::Hour,

@@ -9,14 +9,15 @@ use futures::TryStreamExt;
 use rating::{
     account::Account,
     calendar::{month::Month, span::Span},
-    invoice::{InvoiceState, LineNow},
+    invoice::{InvoiceState, LineAmount},
     money::{amount::Amount, currency::Currency},
+    pricing::meter::Meter,
     rating::{
         rate::{self, Adjustments},
         term::Term,
-        usage_amounts::Metered,
+        usage_amounts::UsageAmounts,
     },
-    validation::Refused,
+    validation::InvalidInput,
 };
 use uuid::Uuid;
 
@@ -86,7 +87,7 @@ impl Ledger {
         &self,
         organization: Uuid,
         period: Span,
-        usage: &[(Term, Metered)],
+        usage: &[(Term, UsageAmounts)],
     ) -> Result<(rate::Invoice, Vec<Correction>), LedgerError> {
         let account = self.accounts.load(organization).await?.state;
         if let (Ok(currency), Some(month)) = (account.currency(), self.month_of(&account, period)?) {
@@ -98,7 +99,7 @@ impl Ledger {
             };
             let corrected = sum(&frozen.corrections, currency)?;
             let invoice = invoice(&account, usage, &corrected)?;
-            let read = |text: &str| Amount::read(text, currency);
+            let read = |text: &str| Amount::parse(text, currency);
             let invoice = rate::Invoice {
                 discount: read(&frozen.discount)?,
                 minimum_true_up: read(&frozen.minimum_true_up)?,
@@ -143,7 +144,7 @@ impl Ledger {
         for id in account.invoices().keys() {
             let invoice = self.invoices.load(*id).await?.state;
             let Some(drafted) = invoice.drafted() else { continue };
-            let month = drafted.month.parse().map_err(|error| Refused::new("month", error))?;
+            let month = drafted.month.parse().map_err(|error| InvalidInput::new("month", error))?;
             months.insert(*id, self.used(organization, account, month, when).await?);
         }
         Ok(months)
@@ -162,7 +163,7 @@ impl Ledger {
         let mut corrections = Vec::new();
         for (id, used) in self.invoiced_months(organization, account, when).await? {
             let invoice = self.invoices.load(id).await?.state;
-            for LineNow { key, amount, .. } in invoice.differences(&known_now(account, &invoice, &used)?)? {
+            for LineAmount { key, amount, .. } in invoice.differences(&known_now(account, &invoice, &used)?)? {
                 corrections.push(Correction {
                     invoice_id: id,
                     month: used.month.to_string(),
@@ -192,15 +193,19 @@ impl Ledger {
 }
 
 /// What the month of an invoice comes to by what is known now, at the discount it was frozen with.
-pub(super) fn known_now(account: &Account, invoice: &InvoiceState, used: &Used) -> Result<Vec<LineNow>, LedgerError> {
+pub(super) fn known_now(
+    account: &Account,
+    invoice: &InvoiceState,
+    used: &Used,
+) -> Result<Vec<LineAmount>, LedgerError> {
     let frozen =
         invoice.finalized().map(|frozen| frozen.discount_percent.as_str()).filter(|percent| !percent.is_empty());
     let mut adjustments = adjustments(account, &used.terms)?;
     if let Some(percent) = frozen {
-        adjustments.discount_percent = percent.parse().map_err(|error| Refused::new("discount_percent", error))?;
+        adjustments.discount_percent = percent.parse().map_err(|error| InvalidInput::new("discount_percent", error))?;
     }
     let now = rate::rate(&used.terms, &adjustments)?.ok_or(LedgerError::EmptyPeriod)?;
-    Ok(LineNow::all_of(&now))
+    Ok(LineAmount::all_of(&now))
 }
 
 /// The adjustments of an invoice that are settled with another one.
@@ -222,7 +227,7 @@ pub(super) fn corrections_of(id: Uuid, invoice: &InvoiceState, settled_in: Uuid)
 pub(super) fn sum(corrections: &[Correction], currency: Currency) -> Result<BigInt, LedgerError> {
     let mut sum = Amount::zero(currency);
     for correction in corrections {
-        sum = sum.plus(&Amount::read(&correction.amount, currency)?);
+        sum = sum.plus(&Amount::parse(&correction.amount, currency)?);
     }
     Ok(sum.minor().clone())
 }
@@ -235,7 +240,7 @@ pub(super) fn document(
     corrections: Vec<Correction>,
 ) -> InvoiceFinalized {
     let invoice = &statement.invoice;
-    let line = |line: &rate::Line| Line {
+    let line = |line: &rate::InvoiceLine| Line {
         meter: line.meter.as_str().to_owned(),
         unit: line.quantity.unit.symbol().to_owned(),
         plan: line.plan.plan.clone(),
@@ -250,8 +255,8 @@ pub(super) fn document(
             date: day.date.to_string(),
             start_at: day.span.start(),
             end_at: day.span.end(),
-            byte_milliseconds: metered.byte_ms.to_string(),
-            run_milliseconds: metered.run_ms.to_string(),
+            byte_milliseconds: metered.get(Meter::Storage).to_string(),
+            run_milliseconds: metered.get(Meter::Compute).to_string(),
         });
     }
     InvoiceFinalized {
@@ -261,7 +266,7 @@ pub(super) fn document(
         lines: invoice.lines.iter().map(line).collect(),
         corrections,
         days,
-        rounding: invoice.rounding.cut(DIGITS),
+        rounding: invoice.rounding.truncated(DIGITS),
         subtotal: invoice.subtotal.to_string(),
         discount: invoice.discount.to_string(),
         minimum_true_up: invoice.minimum_true_up.to_string(),

@@ -5,12 +5,12 @@ use epoch_postgres::TxError;
 use http_kit::{IntoProblem, Problem};
 use rating::{
     account::AccountError,
-    calendar::{day::DaysError, month::Month},
+    calendar::{day::CalendarError, month::Month},
     invoice::InvoiceError,
-    money::amount::NotAnAmount,
+    money::amount::InvalidAmount,
     pricing::plan_aggregate::PlanError,
-    rating::{rate::RatingError, term::ChargingError},
-    validation::Refused,
+    rating::{rate::RatingError, term::TermError},
+    validation::InvalidInput,
 };
 use usage::read_error::ReadError;
 
@@ -28,19 +28,19 @@ pub enum LedgerError {
     Invoice(#[from] InvoiceError),
     /// What an account is charged by can't be said.
     #[error(transparent)]
-    Charging(#[from] ChargingError),
+    Charging(#[from] TermError),
     /// Something that was written can't be read.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] InvalidInput),
     /// An amount that was written can't be read.
     #[error(transparent)]
-    Amount(#[from] NotAnAmount),
+    Amount(#[from] InvalidAmount),
     /// Usage can't be priced.
     #[error(transparent)]
     Rating(#[from] RatingError),
     /// Days can't be told.
     #[error(transparent)]
-    Days(#[from] DaysError),
+    Days(#[from] CalendarError),
     /// The period has no instant.
     #[error("the period is empty")]
     EmptyPeriod,
@@ -132,7 +132,7 @@ impl From<LedgerError> for Problem {
             LedgerError::Account(error) => account_problem(error),
             LedgerError::Plan(error) => plan_problem(error),
             LedgerError::Invoice(error) => invoice_problem(error),
-            LedgerError::Charging(ChargingError::OtherCurrency { .. }) => {
+            LedgerError::Charging(TermError::OtherCurrency { .. }) => {
                 Problem::conflict(detail).of_kind("/problems/no-plan", "the account has no plan in its currency")
             }
             LedgerError::NotOver { .. } => {
@@ -163,13 +163,13 @@ fn account_problem(error: AccountError) -> Problem {
     match error {
         AccountError::NotFound => Problem::not_found(detail),
         AccountError::AlreadyExists => Problem::conflict(detail),
-        AccountError::Invoiced { .. } => {
+        AccountError::PeriodInvoiced { .. } => {
             Problem::conflict(detail).of_kind("/problems/invoiced-already", "the period was invoiced")
         }
         AccountError::OtherCurrency { .. } => {
             Problem::unprocessable(detail).of_kind("/problems/other-currency", "another currency")
         }
-        AccountError::Refused(refused) => refused_at(&refused),
+        AccountError::InvalidInput(refused) => refused_at(&refused),
     }
 }
 
@@ -182,7 +182,7 @@ fn plan_problem(error: PlanError) -> Problem {
             Problem::conflict(detail).of_kind("/problems/standard-plan", "the standard plan follows the settings")
         }
         PlanError::TooManyVersions => Problem::conflict(detail),
-        PlanError::Refused(refused) => refused_at(&refused),
+        PlanError::InvalidInput(refused) => refused_at(&refused),
     }
 }
 
@@ -195,13 +195,13 @@ fn invoice_problem(error: InvoiceError) -> Problem {
         }
         InvoiceError::Draft => Problem::conflict(detail).of_kind("/problems/invoice-draft", "the invoice is a draft"),
         InvoiceError::Void { .. } => Problem::conflict(detail).of_kind("/problems/invoice-void", "the invoice is void"),
-        InvoiceError::Refused(refused) => refused_at(&refused),
+        InvoiceError::InvalidInput(refused) => refused_at(&refused),
         InvoiceError::Currency(_) | InvoiceError::Amount(_) => Problem::internal(detail),
     }
 }
 
 /// 422 that points at the place, `charges[1].tiers` being `/charges/1/tiers`.
-pub(crate) fn refused_at(refused: &Refused) -> Problem {
+pub(crate) fn refused_at(refused: &InvalidInput) -> Problem {
     let pointer = refused.place.replace(['.', '['], "/").replace(']', "");
     let pointer = format!("/{}", pointer.trim_start_matches('/'));
     Problem::unprocessable(refused.to_string()).at(pointer, refused.reason.clone())

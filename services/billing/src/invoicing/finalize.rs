@@ -155,7 +155,8 @@ impl Ledger {
         let number = take_number(tx).await?;
         let frozen = document(organization, number, &statement, corrections);
         let executed = tx.execute(&self.invoices, id, &InvoiceCommand::Finalize(Box::new(frozen)), context).await?;
-        let invoiced = AccountCommand::Invoiced { invoice: id, end, credit_used: statement.invoice.credit_applied };
+        let invoiced =
+            AccountCommand::RecordInvoice { invoice: id, end, credit_used: statement.invoice.credit_applied };
         tx.execute(&self.accounts, organization, &invoiced, &aside).await?;
         Ok(Some(executed))
     }
@@ -204,7 +205,7 @@ impl Ledger {
         }
         let void = InvoiceCommand::Void { reason, credit_note, void };
         let executed = tx.execute(&self.invoices, id, &void, context).await?;
-        let voided = AccountCommand::InvoiceVoided { invoice: id };
+        let voided = AccountCommand::RecordVoid { invoice: id };
         tx.execute(&self.accounts, organization, &voided, &aside).await?;
         Ok(executed)
     }

@@ -15,11 +15,15 @@ use rating::{
     rating::{
         rate::{Adjustments, Invoice, rate_with},
         term::{Term, terms_of},
-        usage_amounts::Metered,
+        usage_amounts::UsageAmounts,
     },
-    sharing::rule::Rules,
+    sharing::rule::SharingRules,
 };
-use usage::queries::{question::Asked, snapshot::Snapshot, usage_by_term::Charged};
+use usage::queries::{
+    snapshot::Snapshot,
+    usage_by_term::{UsageByTerm, UsageSpans},
+    usage_query::UsageQuery,
+};
 use uuid::Uuid;
 
 use crate::invoicing::{error::LedgerError, ledger::Ledger};
@@ -53,9 +57,9 @@ pub struct Used {
     /// The IANA time zone of its days.
     pub time_zone: String,
     /// What was charged by and what was metered, in order of time.
-    pub terms: Vec<(Term, Metered)>,
+    pub terms: Vec<(Term, UsageAmounts)>,
     /// What was metered, day by day.
-    pub days: Vec<(Day, Metered)>,
+    pub days: Vec<(Day, UsageAmounts)>,
     /// The days cut where another term begins, in order of time.
     pub parts: Vec<UsedPart>,
     /// Whether something still runs or is still stored that counts only up to `as_of`.
@@ -83,7 +87,7 @@ pub struct UsedPart {
     /// From when to when.
     pub span: Span,
     /// What was metered.
-    pub metered: Metered,
+    pub metered: UsageAmounts,
 }
 
 impl Used {
@@ -117,8 +121,8 @@ impl Ledger {
         let cut = cut(&of_days, &of_terms);
         let of_parts: Vec<_> = cut.iter().map(|(.., span)| *span).collect();
         let mut snapshot = self.snapshot(organization, period, when).await?;
-        let charged = snapshot.charged([&of_terms, &of_days, &of_parts]).await?;
-        let Charged { lists: [by_term, by_day, by_part], provisional } = charged;
+        let spans = UsageSpans { terms: &of_terms, days: &of_days, intervals: &of_parts };
+        let UsageByTerm { by_term, by_day, by_interval, provisional } = snapshot.usage_by_term(spans).await?;
         let part = |((day, term, span), metered)| UsedPart { day, term, span, metered };
         Ok(Used {
             month,
@@ -127,7 +131,7 @@ impl Ledger {
             time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
             terms: terms.into_iter().zip(by_term).collect(),
             days: days.into_iter().zip(by_day).collect(),
-            parts: cut.into_iter().zip(by_part).map(part).collect(),
+            parts: cut.into_iter().zip(by_interval).map(part).collect(),
             provisional,
         })
     }
@@ -145,7 +149,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn rules(&self, organization: Uuid, period: Span) -> Result<Rules, LedgerError> {
+    pub async fn rules(&self, organization: Uuid, period: Span) -> Result<SharingRules, LedgerError> {
         Ok(rule_of(&self.terms(organization, period).await?))
     }
 
@@ -155,7 +159,7 @@ impl Ledger {
     /// [`LedgerError`].
     pub async fn snapshot(&self, organization: Uuid, period: Span, when: When) -> Result<Snapshot, LedgerError> {
         let window = Window { period, as_of: when.as_of };
-        Ok(Snapshot::of(self.store.pool(), Asked { organization, window, known_at: when.known_at }).await?)
+        Ok(Snapshot::of(self.store.pool(), UsageQuery { organization, window, known_at: when.known_at }).await?)
     }
 }
 
@@ -179,25 +183,25 @@ pub(crate) fn spans(terms: &[Term]) -> Vec<Span> {
 }
 
 /// How files are shared in a period: as the plan says that applies at each instant.
-pub(crate) fn rule_of(terms: &[Term]) -> Rules {
-    Rules::of(terms)
+pub(crate) fn rule_of(terms: &[Term]) -> SharingRules {
+    SharingRules::of(terms)
 }
 
 /// What is done with the sum of the lines. The minimum and the tax are those of the last plan of the period.
-pub(super) fn adjustments(account: &Account, usage: &[(Term, Metered)]) -> Result<Adjustments, LedgerError> {
+pub(super) fn adjustments(account: &Account, usage: &[(Term, UsageAmounts)]) -> Result<Adjustments, LedgerError> {
     let Some((last, _)) = usage.last() else { return Err(LedgerError::EmptyPeriod) };
     Ok(Adjustments {
         discount_percent: account.discount_percent(),
         minimum: last.plan.minimum.clone(),
         tax_percent: last.plan.tax_percent.clone(),
-        credit: account.credit()?.at_least_nothing().decimal(),
+        credit: account.credit()?.non_negative().decimal(),
     })
 }
 
 /// Lines and sums of what was used.
 pub(super) fn invoice(
     account: &Account,
-    usage: &[(Term, Metered)],
+    usage: &[(Term, UsageAmounts)],
     corrections: &BigInt,
 ) -> Result<Invoice, LedgerError> {
     rate_with(usage, &adjustments(account, usage)?, corrections)?.ok_or(LedgerError::EmptyPeriod)

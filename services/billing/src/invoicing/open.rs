@@ -15,7 +15,7 @@ use rating::{
     account::{AccountCommand, AccountError, Pin},
     money::currency::Currency,
     pricing::plan_aggregate::{PlanCommand, PlanError, standard},
-    validation::Refused,
+    validation::InvalidInput,
 };
 use uuid::Uuid;
 
@@ -82,7 +82,7 @@ impl Ledger {
         let plan = catalogue.version(pin.plan, pin.version)?.currency;
         if plan != currency {
             let reason = format!("{} is not the plan's, which is {}", currency.code(), plan.code());
-            return Err(AccountError::from(Refused::new("currency", reason)).into());
+            return Err(AccountError::from(InvalidInput::new("currency", reason)).into());
         }
         Ok(pin)
     }
@@ -93,11 +93,11 @@ impl Ledger {
         if ours != currency {
             let (ours, currency) = (ours.code(), currency.code());
             let reason = format!("the standard plan is in {ours}: an account in {currency} needs a plan in {currency}");
-            return Err(AccountError::from(Refused::new("currency", reason)).into());
+            return Err(AccountError::from(InvalidInput::new("currency", reason)).into());
         }
         // Plans are no organization's.
         let of_plan = CommandContext { tenant: None, ..aside(context) };
-        let offer = PlanCommand::Offer(self.offered.as_ref().clone());
+        let offer = PlanCommand::PublishIfChanged(self.offered.as_ref().clone());
         tx.execute(&self.plans, standard(), &offer, &of_plan).await?;
         let versions = tx.load(&self.plans, standard()).await?.state.versions().len();
         let version = u32::try_from(versions).map_err(|_| PlanError::TooManyVersions)?;

@@ -15,9 +15,10 @@ use rating::{
     calendar::span::Span,
     money::{amount::Amount, currency::Currency},
     pricing::plan::Plan,
-    rating::term::{ChargingError, Term, terms_of},
+    rating::term::{Term, TermError, terms_of},
 };
 use sqlx::Row;
+use usage::queries::usage_by_term::UsageSpans;
 use uuid::Uuid;
 
 use crate::invoicing::{
@@ -138,19 +139,21 @@ impl Ledger {
         let mut months = Vec::new();
         for month in self.months_of(&account, period)? {
             match terms_of(&account, &plans, &self.standard, month.intersect(period)) {
-                Err(ChargingError::OtherCurrency { .. }) => return Ok(None),
+                Err(TermError::OtherCurrency { .. }) => return Ok(None),
                 terms => months.push(terms?),
             }
         }
         let mut snapshot = self.snapshot(organization, period, When::as_of(as_of)).await?;
-        let [metered] = snapshot.charged([&spans(&months.concat())]).await?.lists;
+        let of_terms = UsageSpans { terms: &spans(&months.concat()), ..UsageSpans::default() };
+        let metered = snapshot.usage_by_term(of_terms).await?.by_term;
         drop(snapshot);
         let (mut metered, none) = (metered.into_iter(), BigInt::from(0));
         let zero = Amount::zero(plan.currency);
         let mut effect = Effect { organization, actual: zero.clone(), simulated: zero };
         for terms in months {
             let actual: Vec<_> = terms.into_iter().zip(metered.by_ref()).collect();
-            let simulated: Vec<_> = actual.iter().map(|(term, metered)| (instead(plan, term), *metered)).collect();
+            let simulated: Vec<_> =
+                actual.iter().map(|(term, metered)| (instead(plan, term), metered.clone())).collect();
             effect.actual = effect.actual.plus(&invoice(&account, &actual, &none)?.total);
             effect.simulated = effect.simulated.plus(&invoice(&account, &simulated, &none)?.total);
         }
@@ -172,7 +175,7 @@ impl Ledger {
 
 /// A term under another plan: with the prices that are the account's own in it.
 fn instead(plan: &Plan, term: &Term) -> Term {
-    let own = term.plan.own.iter().filter_map(|meter| term.plan.charges.get(meter));
-    let plan = own.fold(plan.clone(), |plan, charge| plan.with_own(charge.clone()));
+    let own = term.plan.overridden.iter().filter_map(|meter| term.plan.charges.get(meter));
+    let plan = own.fold(plan.clone(), |plan, charge| plan.with_override(charge.clone()));
     Term { span: term.span, plan: Arc::new(plan) }
 }

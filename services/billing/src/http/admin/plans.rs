@@ -9,9 +9,9 @@ use rating::{
     pricing::{
         components::ChargeDefinition,
         plan::PlanVersion,
-        plan_aggregate::{PlanCatalogue, PlanCommand, PlanDefinition, require_operators_own},
+        plan_aggregate::{PlanCatalogue, PlanCommand, PlanDefinition, require_operator_managed},
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ impl PlanBody {
     /// # Errors
     /// 422 with the place.
     pub(super) fn definition(self) -> Result<PlanDefinition, Problem> {
-        let split = self.split.as_deref().map_or(Ok(Rule::Split), Rule::named);
+        let split = self.split.as_deref().map_or(Ok(SharingRule::Split), SharingRule::parse);
         let definition = PlanDefinition {
             name: self.name,
             currency: self.currency,
@@ -118,7 +118,7 @@ pub async fn publish_version(
     ApiPath(plan): ApiPath<Uuid>,
     Operated(command): Operated<PlanBody>,
 ) -> Result<CommandResponse, Problem> {
-    require_operators_own(plan).map_err(LedgerError::from)?;
+    require_operator_managed(plan).map_err(LedgerError::from)?;
     require_plan(&api, plan).await?;
     let publish = PlanCommand::Publish(command.body.definition()?);
     Ok(api.ledger.plans.execute(plan, &publish, &command.context).await.map_err(command_problem)?.into())
@@ -135,7 +135,7 @@ pub async fn retire(
     ApiPath(plan): ApiPath<Uuid>,
     Operated(command): Operated<ReasonBody>,
 ) -> Result<CommandResponse, Problem> {
-    require_operators_own(plan).map_err(LedgerError::from)?;
+    require_operator_managed(plan).map_err(LedgerError::from)?;
     let retire = PlanCommand::Retire { reason: command.body.reason };
     Ok(api.ledger.plans.execute(plan, &retire, &command.context).await.map_err(command_problem)?.into())
 }

@@ -95,7 +95,7 @@ impl SoFar {
 
     fn sums(&self, currency: Currency) -> Result<Sums, Problem> {
         let amount = |pointer: &'static str, text: &str| {
-            Amount::read(text, currency).map_err(|error| refused(pointer, error.to_string()))
+            Amount::parse(text, currency).map_err(|error| refused(pointer, error.to_string()))
         };
         let count = |pointer: &'static str, count: u64| {
             if count > MOST { Err(refused(pointer, format!("{count} are more than {MOST}"))) } else { Ok(count) }
