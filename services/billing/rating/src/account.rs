@@ -31,7 +31,7 @@ use crate::{
 };
 use budget::{Spending, USED_UP};
 
-/// A billing account; its id is its organization's.
+/// A billing account. Its id is the id of its organization.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// `None` before the account is opened.
@@ -114,13 +114,13 @@ impl Account {
     /// # Errors
     /// [`InvalidInput`] when a stored override cannot be parsed.
     pub fn price_overrides_at(&self, at: Timestamp) -> Result<Vec<Charge>, InvalidInput> {
-        let mut own = Vec::new();
+        let mut overrides = Vec::new();
         for by_instant in self.overrides.values() {
             if let Some((_, Some(charge))) = by_instant.range(..=at.as_millis()).next_back() {
-                own.push(ChargeDefinition::try_from(charge)?.charge()?);
+                overrides.push(ChargeDefinition::try_from(charge)?.charge()?);
             }
         }
-        Ok(own)
+        Ok(overrides)
     }
 
     /// Returns the discount on each subtotal, in percent.

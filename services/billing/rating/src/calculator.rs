@@ -47,7 +47,7 @@ use output::RatingReport;
 const MAX_BYTES: u64 = 1 << 30;
 
 /// The exit status for an invalid document.
-const REFUSED: u8 = 2;
+const INVALID_INPUT: u8 = 2;
 
 /// Arguments of `billing rate`.
 #[derive(Debug, Args)]
@@ -62,10 +62,10 @@ pub struct RateArgs {
 pub fn run(args: &RateArgs) -> ExitCode {
     let calculate = match read(&args.input).and_then(|document| calculate(&document)) {
         Ok(calculate) => calculate,
-        Err(refused) => {
+        Err(error) => {
             // Names and values from the document may contain line breaks, but the message must be one line.
-            eprintln!("{}", refused.to_string().replace(char::is_control, " "));
-            return ExitCode::from(REFUSED);
+            eprintln!("{}", error.to_string().replace(char::is_control, " "));
+            return ExitCode::from(INVALID_INPUT);
         }
     };
     let mut stdout = BufWriter::new(io::stdout().lock());
@@ -80,13 +80,13 @@ pub fn run(args: &RateArgs) -> ExitCode {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, InvalidInput> {
-    let refused = |error: io::Error| InvalidInput::new(path.display().to_string(), error);
+    let invalid = |error: io::Error| InvalidInput::new(path.display().to_string(), error);
     let source: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
-        _ => Box::new(File::open(path).map_err(refused)?),
+        _ => Box::new(File::open(path).map_err(invalid)?),
     };
     let mut document = Vec::new();
-    source.take(MAX_BYTES + 1).read_to_end(&mut document).map_err(refused)?;
+    source.take(MAX_BYTES + 1).read_to_end(&mut document).map_err(invalid)?;
     if document.len() as u64 > MAX_BYTES {
         return Err(InvalidInput::new(path.display().to_string(), format!("is longer than {MAX_BYTES} bytes")));
     }

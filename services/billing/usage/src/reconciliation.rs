@@ -3,11 +3,9 @@
 //! A wrong sum, caused by a fault in the code or in the database or by a manual edit, looks like any other
 //! number. Three comparisons together cover the path from a report back to the events:
 //!
-//! - [Rollups](rollups) are compared with a recomputation from billing's copy of the events
-//! (`storage_changes` and `job_moments`, one row an event).
-//!
+//! - [Rollups](rollups) are compared with a recomputation from billing's copy of the events (`storage_changes`
+//!   and `job_moments`, one row an event).
 //! - The [copy] is compared with the streams of the services that own the events.
-//!
 //! - The read models of [accounts], plans and invoices are compared with billing's own event log.
 //!
 //! Each comparison reads one snapshot, so that events that arrive meanwhile are no difference. A step of the

@@ -207,7 +207,7 @@ impl Input {
         let mut plans = BTreeMap::new();
         for (index, input) in self.plans.iter().enumerate() {
             let place = format!("plans[{index}]");
-            let plan = input.plan().map_err(|refused| refused.within(&place))?;
+            let plan = input.plan().map_err(|error| error.within(&place))?;
             let key = plan.key.clone();
             if plans.insert(key.clone(), Arc::new(plan)).is_some() {
                 return Err(InvalidInput::new(
@@ -265,7 +265,7 @@ impl Input {
         let mut seen: HashMap<&str, (usize, usize)> = HashMap::with_capacity(self.events.len());
         let mut events: Vec<Event<'_>> = Vec::with_capacity(self.events.len());
         for (index, input) in self.events.iter().enumerate() {
-            let event = input.event().map_err(|refused| refused.within(&format!("events[{index}]")))?;
+            let event = input.event().map_err(|error| error.within(&format!("events[{index}]")))?;
             let Some((place, first)) = seen.get(event.id).copied() else {
                 seen.insert(event.id, (events.len(), index));
                 events.push(event);
@@ -289,7 +289,7 @@ impl Input {
 impl PlanInput {
     fn plan(&self) -> Result<Plan, InvalidInput> {
         let currency: Currency = self.currency.parse().map_err(|error| InvalidInput::new("currency", error))?;
-        let charges = charges(&self.charges).map_err(|refused| refused.within("charges"))?;
+        let charges = charges(&self.charges).map_err(|error| error.within("charges"))?;
         let split = self.split.as_deref().map_or(Ok(SharingRule::Split), SharingRule::parse)?;
         let key = PlanVersion { plan: text("id", Some(&self.id))?.to_owned(), version: self.version };
         Ok(Plan { split, ..Plan::new(key, currency, charges) })

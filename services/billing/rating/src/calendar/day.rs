@@ -54,8 +54,8 @@ impl From<jiff::Error> for CalendarError {
 /// # Errors
 /// [`CalendarError::UnknownZone`].
 pub fn zone(name: &str) -> Result<TimeZone, CalendarError> {
-    let found = ZONES.get(name).ok().filter(|zone| !zone.is_unknown() && zone.iana_name().is_some());
-    found.ok_or_else(|| CalendarError::UnknownZone { name: name.to_owned() })
+    let zone = ZONES.get(name).ok().filter(|zone| !zone.is_unknown() && zone.iana_name().is_some());
+    zone.ok_or_else(|| CalendarError::UnknownZone { name: name.to_owned() })
 }
 
 /// Splits a span into days; the first and the last are clipped to the span.

@@ -99,8 +99,8 @@ mod tests {
         let mut runs = Vec::new();
         for pair in pair_moments(moments.iter().copied().map(TestMoment)) {
             let (started_at, ended_at) = (pair.started.map(|moment| moment.at()), pair.ended.map(|moment| moment.at()));
-            let flag = Run { started_at, ended_at }.anomaly();
-            runs.push((started_at.map(Timestamp::as_millis), ended_at.map(Timestamp::as_millis), flag));
+            let anomaly = Run { started_at, ended_at }.anomaly();
+            runs.push((started_at.map(Timestamp::as_millis), ended_at.map(Timestamp::as_millis), anomaly));
         }
         runs
     }

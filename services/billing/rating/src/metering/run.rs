@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn end_before_the_start_counts_zero_and_is_an_anomaly() {
-        let odd = run(Some(30), Some(10));
-        assert_eq!(odd.millis_within(span(0, 100), at(100)), 0);
-        assert_eq!(odd.anomaly(), Some(AnomalyKind::CompletedBeforeStarted));
-        assert_eq!(odd.as_of(at(20)), run(None, None), "the run does not exist before its start");
+        let backwards = run(Some(30), Some(10));
+        assert_eq!(backwards.millis_within(span(0, 100), at(100)), 0);
+        assert_eq!(backwards.anomaly(), Some(AnomalyKind::CompletedBeforeStarted));
+        assert_eq!(backwards.as_of(at(20)), run(None, None), "the run does not exist before its start");
         let without = run(None, Some(10));
         assert_eq!(without.millis_within(span(0, 100), at(100)), 0);
         assert_eq!(without.anomaly(), Some(AnomalyKind::CompletedWithoutStart));

@@ -62,7 +62,7 @@ impl FromStr for Decimal {
     type Err = InvalidDecimal;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || InvalidDecimal { text: text.chars().take(60).collect() };
+        let invalid = || InvalidDecimal { text: text.chars().take(60).collect() };
         let are_digits =
             |part: &str, most| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
         let is_decimal = match text.split_once('.') {
@@ -72,9 +72,9 @@ impl FromStr for Decimal {
             None => are_digits(text, Self::MAX_WHOLE_DIGITS),
         };
         if !is_decimal {
-            return Err(refused());
+            return Err(invalid());
         }
-        BigDecimal::from_str(text).map(|decimal| Self(decimal.normalized())).map_err(|_| refused())
+        BigDecimal::from_str(text).map(|decimal| Self(decimal.normalized())).map_err(|_| invalid())
     }
 }
 

@@ -123,8 +123,8 @@ impl Exact {
     /// Formats the value as a decimal with at most `digits` decimals, truncated, without trailing zeros.
     #[must_use]
     pub fn truncated(&self, digits: u8) -> String {
-        let cut = &self.numerator * BigInt::from(10).pow(u32::from(digits)) / &self.denominator;
-        bigdecimal::BigDecimal::new(cut, i64::from(digits)).normalized().to_plain_string()
+        let truncated = &self.numerator * BigInt::from(10).pow(u32::from(digits)) / &self.denominator;
+        bigdecimal::BigDecimal::new(truncated, i64::from(digits)).normalized().to_plain_string()
     }
 
     fn aligned(&self, other: &Self) -> (BigInt, BigInt, BigInt) {
@@ -221,13 +221,13 @@ mod tests {
         fn proportion_times_whole_equals_value_times_part(a in any::<i16>(), b in 1..i32::MAX, part in any::<i16>(), whole in any::<i16>()) {
             let number = |numerator: i16| exact(numerator.into(), b.into());
             let (of, part, whole) = (number(a), number(part), number(whole));
-            let found = of.in_proportion(&part, &whole);
+            let result = of.in_proportion(&part, &whole);
             match whole.is_zero() {
-                true => prop_assert!(found.is_zero()),
+                true => prop_assert!(result.is_zero()),
                 false => {
-                    prop_assert_eq!(found.times(&whole), of.times(&part));
+                    prop_assert_eq!(result.times(&whole), of.times(&part));
                     let below = [&of, &part, &whole].into_iter().filter(|number| **number < Exact::zero()).count() % 2 == 1;
-                    prop_assert_eq!(found < Exact::zero(), below && !found.is_zero());
+                    prop_assert_eq!(result < Exact::zero(), below && !result.is_zero());
                 }
             }
         }

@@ -65,7 +65,7 @@ pub fn charges(definitions: &[ChargeDefinition]) -> Result<BTreeMap<Meter, Charg
     let mut charges = BTreeMap::new();
     for (index, definition) in definitions.iter().enumerate() {
         let at = format!("[{index}]");
-        let charge = definition.charge().map_err(|refused| refused.within(&at))?;
+        let charge = definition.charge().map_err(|error| error.within(&at))?;
         let meter = charge.meter();
         if charges.insert(meter, charge).is_some() {
             return Err(InvalidInput::new(format!("{at}.meter"), format!("{} has a charge already", meter.as_str())));

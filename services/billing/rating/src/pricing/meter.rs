@@ -90,11 +90,11 @@ impl fmt::Display for Quantity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = u128::from(self.unit.size().unsigned_abs());
         let metered = self.metered.unsigned_abs();
-        let cut = metered % size * 10_u128.pow(DIGITS as u32) / size;
-        let fraction = format!("{cut:0DIGITS$}");
+        let truncated = metered % size * 10_u128.pow(DIGITS as u32) / size;
+        let fraction = format!("{truncated:0DIGITS$}");
         let fraction = fraction.trim_end_matches('0');
         let whole = metered / size;
-        let minus = if self.metered < 0 && (whole > 0 || cut > 0) { "-" } else { "" };
+        let minus = if self.metered < 0 && (whole > 0 || truncated > 0) { "-" } else { "" };
         match fraction {
             "" => write!(formatter, "{minus}{whole}"),
             fraction => write!(formatter, "{minus}{whole}.{fraction}"),

@@ -88,11 +88,11 @@ mod tests {
         #[test]
         fn steps_sum_to_their_line(
             models in (select(&MODELS[..]), select(&MODELS[..])),
-            own in any::<bool>(),
+            overridden in any::<bool>(),
             first in vec((0..9_000_i128, 0..9_000_i128), 0..5),
             second in vec((0..9_000_i128, 0..9_000_i128), 0..5),
         ) {
-            let second_plan = if own {
+            let second_plan = if overridden {
                 let charge: ChargeDefinition = serde_json::from_str(models.1).unwrap();
                 plan(1, models.0).with_override(charge.charge().unwrap())
             } else {

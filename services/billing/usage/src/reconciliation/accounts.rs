@@ -210,7 +210,7 @@ async fn page(store: &PgStore, after: Uuid) -> Result<(BTreeSet<Key>, Option<Uui
         let query = kind.list().ids;
         let query = sqlx::query_scalar(query).bind(after).bind(i64::from(PAGE));
         let rows: Vec<Uuid> = query.fetch_all(store.pool()).await?;
-        ends.extend(rows.last().filter(|_| u32::try_from(rows.len()).is_ok_and(|found| found >= PAGE)));
+        ends.extend(rows.last().filter(|_| u32::try_from(rows.len()).is_ok_and(|count| count >= PAGE)));
         keys.extend(rows.into_iter().map(|id| (id, kind)));
     }
     // The page is complete only up to the first of the ends.

@@ -210,7 +210,7 @@ fn runs_of(moments: BTreeMap<Uuid, Vec<RecordedMoment>>) -> BTreeMap<(Uuid, i64)
             let at = |moment: &Option<RecordedMoment>| moment.as_ref().map(|moment| moment.at);
             let recorded = |moment: &Option<RecordedMoment>| moment.as_ref().map(|moment| moment.recorded_at);
             let run = Run { started_at: at(&started), ended_at: at(&ended) };
-            let kept = RunRecord {
+            let run = RunRecord {
                 number: first.version,
                 organization: first.organization,
                 recorded: RecordedRun {
@@ -222,7 +222,7 @@ fn runs_of(moments: BTreeMap<Uuid, Vec<RecordedMoment>>) -> BTreeMap<(Uuid, i64)
                 machine: first.machine,
                 machine_type: first.machine_type,
             };
-            runs.insert((job, kept.number), kept);
+            runs.insert((job, run.number), run);
         }
     }
     runs
