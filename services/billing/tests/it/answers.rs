@@ -116,8 +116,7 @@ async fn an_answer_is_one_statement() {
         let none = Page { after: None, limit: 0 };
         usage(&alone, asked, SharingRule::Split, &[window.period], none, none).await.unwrap();
     }
-    let plans =
-        "select generic_plans, custom_plans from pg_prepared_statements where statement like '-- What an answer%'";
+    let plans = "select generic_plans, custom_plans from pg_prepared_statements where statement like '-- Lists of a usage report%'";
     let plans: (i64, i64) = sqlx::query_as(plans).fetch_one(&alone).await.unwrap();
     assert_eq!(plans, (13, 0));
     alone.close().await;
@@ -276,8 +275,8 @@ async fn more_parts_than_are_put_together_at_once_are_refused() {
     let start = YEAR + 120 * DAY;
     for (by, parts, refused) in [
         (GroupBy::Job, 100, None),
-        (GroupBy::Job, 200_000, Some("parts of shared files")),
-        (GroupBy::User, 200_000, Some("parts of shared files")),
+        (GroupBy::Job, 200_000, Some("shares of files")),
+        (GroupBy::User, 200_000, Some("shares of files")),
         (GroupBy::User, 1_100_000, Some("sums by subject")),
     ] {
         let second = |number: i64| Timestamp::from_millis(start + number * 1_000);

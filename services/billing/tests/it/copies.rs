@@ -483,7 +483,7 @@ async fn an_owner_that_gives_no_answer_is_counted_and_is_no_difference() {
     let copy = &state["copy"]["file"];
     assert!(copy["unreachable"].as_i64() > before["unreachable"].as_i64(), "{copy}");
     assert_eq!(copy["unreachable_since"], before["unreachable_since"]);
-    assert!(copy["unreachable_why"].as_str().unwrap().contains("no answer from http://"), "{copy}");
+    assert!(copy["unreachable_why"].as_str().unwrap().contains("no response from http://"), "{copy}");
     assert_eq!((&copy["round"], &copy["stream"]), (&before["round"], &before["stream"]), "it isn't passed over");
     assert_eq!(copy["difference_count"], 0);
 

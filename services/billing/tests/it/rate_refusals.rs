@@ -41,7 +41,10 @@ fn events() {
         ),
         (event("1", "25:00:00", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025-06-01T25"),
         (event("1", "00:00:00.0001", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025"),
-        (event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })), "events[1].id: \"0\" is the id of events[0]"),
+        (
+            event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })),
+            "events[1].id: \"0\" is also the id of events[0]",
+        ),
         (json!({ "type": "FileDeleted", "file": "f" }), "events[1]: missing field `id`"),
         (json!("FileDeleted"), "events[1]: invalid type"),
     ];
@@ -114,7 +117,7 @@ fn plans() {
     }
     let mut twice = plan("EUR", flat(json!("1")));
     twice["plans"] = json!([twice["plans"][0], twice["plans"][0]]);
-    starts(&refusal(json!([]), twice), "plans[1]: \"p\" has a version 1 already");
+    starts(&refusal(json!([]), twice), "plans[1]: version 1 of \"p\" is defined twice");
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn subscriptions_and_adjustments() {
     both["subscription"] = json!([from(1), { "from": "2025-06-01T12:00:00Z", "plan": "p", "version": 2 }]);
     starts(
         &refusal(json!([]), both.clone()),
-        "subscription: plan p version 2 is in EUR, and the plan before it in JPY",
+        "subscription: plan p version 2 uses EUR, and an earlier plan of the period uses JPY",
     );
     both["subscription"] = json!([from(1), from(2)]);
     starts(&refusal(json!([]), both), "subscription[1].from: another plan applies from the same instant");
