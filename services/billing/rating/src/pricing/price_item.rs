@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_sum_to_what_is_charged(
+        fn items_sum_to_the_price_difference(
             model in 0..4_u8, tiers in vec((1..50_u32, 0..20_u32, 0..9_u32), 1..5),
             before in 0..300_000_i128, after in 0..300_000_i128,
         ) {
