@@ -24,10 +24,10 @@ use epoch_postgres::{connect, migrate};
 use rating::{
     calendar::{
         day::{days, zone},
-        slot::{Every, slots},
+        slot::{Granularity, slots},
         span::{Span, Window},
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool,
@@ -38,7 +38,7 @@ use usage::{
     page::Page,
     queries::{
         groups::{GroupBy, groups},
-        question::Asked,
+        usage_query::UsageQuery,
         usage::usage,
     },
 };
@@ -330,7 +330,7 @@ fn month(number: usize) -> Result<(Window, Vec<Span>)> {
     let zone = zone("Europe/Madrid")?;
     let hour = 3_600_000;
     let year = Span::new(Timestamp::from_millis(YEAR - hour), Timestamp::from_millis(YEAR + 365 * DAY - hour));
-    let months = slots(Every::Month, year, &zone)?;
+    let months = slots(Granularity::Month, year, &zone)?;
     let period = months.get(number).context("no such month")?.span;
     let window = Window { period, as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
     Ok((window, days(period, &zone)?.iter().map(|day| day.span).collect()))
@@ -340,15 +340,15 @@ fn month(number: usize) -> Result<(Window, Vec<Span>)> {
 async fn query_usage(pool: &PgPool, organization: Uuid, number: usize) -> Result<()> {
     let (window, spans) = month(number)?;
     let first = Page { after: None, limit: LISTED };
-    let asked = Asked { organization, window, known_at: None };
-    let usage = usage(pool, asked, Rule::Split, &spans, first, first).await?;
+    let asked = UsageQuery { organization, window, known_at: None };
+    let usage = usage(pool, asked, SharingRule::Split, &spans, first, first).await?;
     anyhow::ensure!(usage.totals.byte_ms.len() >= 28, "missing days");
     Ok(())
 }
 
 async fn query_rows(pool: &PgPool, organization: Uuid, number: usize, by: GroupBy) -> Result<()> {
     let (window, spans) = month(number)?;
-    let asked = Asked { organization, window, known_at: None };
-    groups(pool, asked, Rule::Split, by, &spans, Page { after: None, limit: 50 }).await?;
+    let asked = UsageQuery { organization, window, known_at: None };
+    groups(pool, asked, SharingRule::Split, by, &spans, Page { after: None, limit: 50 }).await?;
     Ok(())
 }

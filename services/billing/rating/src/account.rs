@@ -1,12 +1,9 @@
-//! The aggregate behind a billing account: what an organization is charged by, and what it wants to spend.
+//! The billing account aggregate: the plan, price overrides, discount, credit and budget of an organization.
 //!
-//! The problem: what was promised to a customer must be known for every instant, and a budget's alert must neither be missed nor
-//! come twice.
-//!
-//! The invariant: an account is pinned to a version of a plan from its opening on, for all that it ever used, until it is pinned to
-//! another; new versions of a plan change nothing for it. What has been invoiced is not charged otherwise any more, as long as the
-//! invoice counts ([`decide`]), and each threshold of a budget is said once a month for what was used and once for what is forecast
-//! ([`budget`]).
+//! An account is pinned to a version of a plan from its opening until another version is assigned. Publishing
+//! a newer version of the plan changes nothing for it. Terms of an invoiced period are fixed while the
+//! invoice is active ([`decide`]). Each threshold of a budget raises one alert a month for the actual amount
+//! and one for the forecast ([`budget`]).
 
 mod budget;
 mod command;
@@ -30,57 +27,57 @@ use crate::{
     calendar::month::Month,
     money::{amount::Amount, currency::Currency, decimal::Decimal},
     pricing::{components::ChargeDefinition, price_model::Charge},
-    validation::Refused,
+    validation::InvalidInput,
 };
 use budget::{Spending, USED_UP};
 
-/// A billing account; its id is its organization's.
+/// A billing account. Its id is the id of its organization.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// None before it is opened.
+    /// `None` before the account is opened.
     currency: Option<String>,
-    /// By the first month of each.
+    /// Time zone names by the first month each applies to.
     zones: BTreeMap<String, String>,
-    /// By the first instant of each, in milliseconds.
+    /// Plan versions by the instant each applies from, in milliseconds.
     pins: BTreeMap<i64, Pin>,
-    /// What the customer was told of a pin that was scheduled, by its first instant.
+    /// Notices of scheduled plan changes, by the instant the change applies from.
     notices: BTreeMap<i64, String>,
-    /// By meter, then by the first instant of each, in milliseconds; `None` is what the plan says.
+    /// Price overrides by meter, then by the instant each applies from, in milliseconds. `None` restores the
+    /// price of the plan.
     overrides: BTreeMap<String, BTreeMap<i64, Option<ChargeContract>>>,
     discount_percent: Option<String>,
     credits: Vec<String>,
-    /// What each invoice that counts used up of the credit.
-    invoices: BTreeMap<Uuid, Issued>,
+    /// Active invoices and the credit each one consumed.
+    invoices: BTreeMap<Uuid, IssuedInvoice>,
     spending: Spending,
     metered: Option<UsageMetered>,
 }
 
-/// An invoice that counts.
+/// An active (finalized, not void) invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Issued {
-    /// The first instant after its period.
+pub struct IssuedInvoice {
+    /// The exclusive end of the invoiced period.
     pub end: Timestamp,
-    /// What of the credit it used up.
+    /// The amount of credit the invoice consumed.
     credit_used: String,
 }
 
 impl Account {
-    /// Whether it has been opened.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.currency.is_some()
     }
 
-    /// Its currency.
+    /// Returns the currency of the account.
     ///
     /// # Errors
-    /// [`AccountError::NotFound`].
+    /// [`AccountError::NotFound`] before the account is opened.
     pub fn currency(&self) -> Result<Currency, AccountError> {
         let code = self.currency.as_deref().ok_or(AccountError::NotFound)?;
-        code.parse().map_err(|error| Refused::new("currency", error).into())
+        code.parse().map_err(|error| InvalidInput::new("currency", error).into())
     }
 
-    /// The name of the IANA time zone that holds for a month.
+    /// Returns the name of the IANA time zone that applies to a month.
     #[must_use]
     pub fn time_zone(&self, month: Month) -> &str {
         let month = month.to_string();
@@ -88,109 +85,111 @@ impl Account {
         held.map_or("UTC", |(_, name)| name)
     }
 
-    /// What it is pinned to, by the first instant.
+    /// Lists the pinned plan versions with the instant each applies from.
     pub fn pins(&self) -> impl Iterator<Item = (Timestamp, Pin)> + '_ {
         self.pins.iter().map(|(from, pin)| (Timestamp::from_millis(*from), *pin))
     }
 
-    /// What the customer was told of the pin that begins at an instant, if it was scheduled.
+    /// Returns the notice given for the plan change at `from`, if the change was scheduled.
     #[must_use]
     pub fn notice(&self, from: Timestamp) -> Option<&str> {
         self.notices.get(&from.as_millis()).map(String::as_str)
     }
 
-    /// The instants at which what it is charged by changes, in order.
+    /// Returns the instants at which the plan or a price override changes, in order.
     #[must_use]
     pub fn changes(&self) -> BTreeSet<Timestamp> {
         let overrides = self.overrides.values().flat_map(BTreeMap::keys);
         self.pins.keys().chain(overrides).map(|from| Timestamp::from_millis(*from)).collect()
     }
 
-    /// What it is pinned to at an instant.
+    /// Returns the plan version that applies at an instant.
     #[must_use]
     pub fn pin_at(&self, at: Timestamp) -> Option<Pin> {
         self.pins.range(..=at.as_millis()).next_back().map(|(_, pin)| *pin)
     }
 
-    /// Its own prices at an instant.
+    /// Returns the price overrides that apply at an instant.
     ///
     /// # Errors
-    /// [`Refused`] when one was written that can't be read.
-    pub fn own_charges_at(&self, at: Timestamp) -> Result<Vec<Charge>, Refused> {
-        let mut own = Vec::new();
+    /// [`InvalidInput`] when a stored override cannot be parsed.
+    pub fn price_overrides_at(&self, at: Timestamp) -> Result<Vec<Charge>, InvalidInput> {
+        let mut overrides = Vec::new();
         for by_instant in self.overrides.values() {
             if let Some((_, Some(charge))) = by_instant.range(..=at.as_millis()).next_back() {
-                own.push(ChargeDefinition::try_from(charge)?.charge()?);
+                overrides.push(ChargeDefinition::try_from(charge)?.charge()?);
             }
         }
-        Ok(own)
+        Ok(overrides)
     }
 
-    /// Hundredths that are taken off each subtotal.
+    /// Returns the discount on each subtotal, in percent.
     #[must_use]
     pub fn discount_percent(&self) -> Decimal {
         let percent = self.discount_percent.as_deref().and_then(|percent| percent.parse().ok());
         percent.unwrap_or_else(Decimal::zero)
     }
 
-    /// Its invoices that count, by id.
+    /// Returns the active invoices by id.
     #[must_use]
-    pub fn invoices(&self) -> &BTreeMap<Uuid, Issued> {
+    pub fn invoices(&self) -> &BTreeMap<Uuid, IssuedInvoice> {
         &self.invoices
     }
 
-    /// The first instant after all that has been invoiced, by the invoices that count.
+    /// Returns the exclusive end of the last invoiced period, over active invoices.
     #[must_use]
     pub fn invoiced_until(&self) -> Option<Timestamp> {
         self.invoices.values().map(|issued| issued.end).max()
     }
 
-    /// The credit that was granted and not used up.
+    /// Returns the credit that was granted and is not consumed yet.
     ///
     /// # Errors
-    /// As [`Account::currency`].
+    /// [`AccountError::NotFound`] before the account is opened, [`InvalidInput`] when a stored amount cannot
+    /// be parsed.
     pub fn credit(&self) -> Result<Amount, AccountError> {
         let currency = self.currency()?;
         let mut credit = Amount::zero(currency);
         for granted in &self.credits {
-            let granted: Decimal = granted.parse().map_err(|error| Refused::new("credits", error))?;
-            credit = credit.plus(&Amount::given(&granted, currency).map_err(|error| Refused::new("credits", error))?);
+            let granted: Decimal = granted.parse().map_err(|error| InvalidInput::new("credits", error))?;
+            credit = credit
+                .plus(&Amount::from_decimal(&granted, currency).map_err(|error| InvalidInput::new("credits", error))?);
         }
         for issued in self.invoices.values() {
-            let used = Amount::read(&issued.credit_used, currency).map_err(|error| Refused::new("invoices", error))?;
+            let used =
+                Amount::parse(&issued.credit_used, currency).map_err(|error| InvalidInput::new("invoices", error))?;
             credit = credit.minus(&used);
         }
         Ok(credit)
     }
 
-    /// What it has used in all, as last recorded.
+    /// Returns the usage totals that were recorded last.
     #[must_use]
     pub fn metered(&self) -> Option<&UsageMetered> {
         self.metered.as_ref()
     }
 
-    /// Its budget.
     #[must_use]
     pub fn budget(&self) -> Option<&BudgetSet> {
         self.spending.budget.as_ref()
     }
 
-    /// Whether it has a budget, and had it before an instant.
+    /// Returns whether a budget was set before an instant and still applies.
     #[must_use]
     pub fn had_budget(&self, before: Timestamp) -> bool {
         let had = |set_at: Option<Timestamp>| set_at.is_none_or(|set_at| set_at < before);
         self.budget().is_some_and(|budget| budget.amount.is_some() && had(budget.set_at))
     }
 
-    /// What was said of its budget: month, kind and threshold.
-    pub fn said(&self) -> impl Iterator<Item = &(String, String, i32)> {
-        self.spending.said.iter()
+    /// Lists the alerts raised so far as month, kind and threshold in percent.
+    pub fn alerts(&self) -> impl Iterator<Item = &(String, String, i32)> {
+        self.spending.raised.iter()
     }
 
-    /// Whether new jobs may be queued in a month.
+    /// Returns whether new jobs may be queued in a month.
     #[must_use]
     pub fn jobs_allowed(&self, month: Month) -> bool {
         let stops = self.budget().is_some_and(|budget| budget.hard_stop && budget.amount.is_some());
-        !stops || !self.spending.said.contains(&(month.to_string(), "actual".to_owned(), USED_UP))
+        !stops || !self.spending.raised.contains(&(month.to_string(), "actual".to_owned(), USED_UP))
     }
 }

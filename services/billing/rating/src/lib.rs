@@ -1,7 +1,8 @@
 //! Billing rules as pure functions: money, calendar, metering, pricing and rating.
 //!
-//! No clock, no database, no floats. Callers pass events that are counted once each, the period, and the instant of evaluation.
-//! The service and the offline calculator ([`calculator`]) call the same functions, so ids are of any ordered type.
+//! There is no clock, no database and no float. Callers pass deduplicated events, the period, and the instant
+//! of evaluation. The service and the offline calculator ([`calculator`]) call the same functions, so ids are
+//! of any ordered type.
 
 pub mod account;
 pub mod calculator;

@@ -1,11 +1,11 @@
-//! The offline calculator `billing rate` as a program of its own, without database or broker.
+//! The offline calculator as a program of its own, without a database or a broker.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use rating::calculator::{self, RateArgs};
 
-/// Says what events use and cost, without a database or a broker
+/// Calculates usage and an invoice from a document of events and plans, without a database or a broker
 #[derive(Debug, Parser)]
 #[command(name = "rate", version)]
 struct Rate {

@@ -1,4 +1,4 @@
-//! Levels and runs: from the events of files and jobs to byte-milliseconds and run milliseconds.
+//! Metering: from file and job events to byte-milliseconds and run milliseconds.
 
 pub mod anomaly;
 pub mod compute;

@@ -4,6 +4,6 @@ pub mod components;
 pub mod meter;
 pub mod plan;
 pub mod plan_aggregate;
+pub mod price_item;
 pub mod price_model;
 pub mod standard_plan;
-pub mod tiers;

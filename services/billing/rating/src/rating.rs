@@ -1,4 +1,4 @@
-//! From usage to invoice lines and sums.
+//! Rating: from usage by term to invoice lines and totals.
 
 pub mod allocation;
 pub mod explain;

@@ -1,19 +1,23 @@
-//! Files that several jobs use, and what of them is whose.
+//! File sharing: the shares of jobs in the storage of files that several jobs use.
 //!
-//! The problem: one file serves many jobs, and its cost is to be told by job, without a byte-millisecond lost or invented,
-//! whatever days and periods it is cut into.
+//! A segment is a maximal span in which the size of a file and its set of linked jobs are constant. With k
+//! jobs sorted by id, rank i from 0, and `A(t) = bytes·(t − segment start)`, the cumulative share of job i is
+//! `⌊(A(t) + k − 1 − i) / k⌋`. Its usage in `[a, b)` is the difference. Storage without a linked job is
+//! unattributed.
 //!
-//! The rule: a segment is a maximal span in which a file's size and its set of linked jobs stay the same. With k jobs sorted by
-//! id, rank i from 0, and `A(t) = bytes·(t − segment start)`, job i's cumulative share is `⌊(A(t) + k − 1 − i) / k⌋`; its usage in
-//! `[a, b)` is the difference. What no job uses is unattributed.
+//! Example: a file of 1 byte has 2 jobs. After 5 ms, `A = 5`, so the shares are ⌊6/2⌋ = 3 and ⌊5/2⌋ = 2
+//! byte-milliseconds.
 //!
-//! Which rule applies may change ([`Rules`]); at each instant it is the one of that instant, and the change begins no segment.
+//! The sharing rule may change over time ([`SharingRules`]). At each instant the rule of that instant
+//! applies, and a change of the rule starts no segment.
 //!
-//! The invariant: jobs and what is unattributed sum to the file exactly, and spans that follow each other sum to the whole exactly,
-//! for every job, through changes of the rule too. That a file is deleted doesn't unlink it, and linking it before it is stored, or twice, changes nothing.
+//! Invariant: jobs and unattributed storage sum to the file, and contiguous spans sum to their union, for
+//! every job and through changes of the rule. Deleting a file keeps its links. Linking it early or twice has
+//! no further effect.
 //!
-//! With `A = q·k + r` the share is `q`, and one more for the first r jobs. So a segment costs the logarithm of the number of jobs,
-//! not the number: all take part in one sum of q, and the ones more are kept in a tree over the jobs' ids ([`tree`]).
+//! With `A = q·k + r` the share is `q`, plus one for the first r jobs. So a segment costs O(log k) instead of
+//! O(k): all jobs take part in one sum of q, and the extra ones are kept in a tree over the ids of jobs
+//! ([`tree`]).
 
 pub mod file_change;
 pub mod rule;

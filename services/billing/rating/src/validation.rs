@@ -1,24 +1,23 @@
-//! What is wrong with something that came from outside, and where.
+//! Validation errors with the place of the input, and shared validators.
 
 use crate::money::decimal::Decimal;
 
-/// Bad input: the place, as in `plans[0].charges[1].tiers`, and the reason.
+/// Invalid input: the place, such as `plans[0].charges[1].tiers`, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {reason}")]
-pub struct Refused {
-    /// Where; empty for the whole.
+pub struct InvalidInput {
+    /// The path of the input; empty for the input as a whole.
     pub place: String,
-    /// Why.
     pub reason: String,
 }
 
-impl Refused {
-    /// Something wrong at a place.
+impl InvalidInput {
+    /// Creates an error for a place.
     pub fn new(place: impl Into<String>, reason: impl std::fmt::Display) -> Self {
         Self { place: place.into(), reason: reason.to_string() }
     }
 
-    /// The same, seen from further out: `place` within `outer`.
+    /// Prefixes the place with `outer`.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
         let place = match self.place.as_str() {
@@ -30,21 +29,21 @@ impl Refused {
     }
 }
 
-/// The longest name and reason, in characters.
+/// The maximum length of names and reasons, in characters.
 pub(crate) const MAX_TEXT: usize = 200;
 
-pub(crate) fn text(place: &'static str, text: &str) -> Result<(), Refused> {
+pub(crate) fn text(place: &'static str, text: &str) -> Result<(), InvalidInput> {
     match text.trim().chars().count() {
-        0 => Err(Refused::new(place, "is empty")),
+        0 => Err(InvalidInput::new(place, "is empty")),
         1..=MAX_TEXT => Ok(()),
-        _ => Err(Refused::new(place, format!("is longer than {MAX_TEXT} characters"))),
+        _ => Err(InvalidInput::new(place, format!("is longer than {MAX_TEXT} characters"))),
     }
 }
 
-pub(crate) fn percent(place: &'static str, percent: Option<&Decimal>) -> Result<Decimal, Refused> {
+pub(crate) fn percent(place: &'static str, percent: Option<&Decimal>) -> Result<Decimal, InvalidInput> {
     match percent {
         None => Ok(Decimal::zero()),
-        Some(percent) if *percent > Decimal::from(100) => Err(Refused::new(place, "is more than 100")),
+        Some(percent) if *percent > Decimal::from(100) => Err(InvalidInput::new(place, "is more than 100")),
         Some(percent) => Ok(percent.clone()),
     }
 }

@@ -8,22 +8,22 @@ use rating::{
         day::{days, zone},
         span::{Span, Window},
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 use service_host::service::Service;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgPoolOptions};
 use usage::{
     page::Page,
     queries::{
-        file_sums,
+        file_levels,
         groups::{GroupBy, groups},
-        question::{Asked, MAX_FLAGS},
         snapshot::Snapshot,
         usage::usage,
+        usage_query::{MAX_ANOMALIES, UsageQuery},
         usage_statement::STATEMENT,
     },
     read_error::ReadError,
-    rollup::sums,
+    rollup::ranges,
     sharing::shared_files,
 };
 use uuid::Uuid;
@@ -91,8 +91,8 @@ async fn an_answer_is_one_statement() {
     // Its one connection has prepared each statement that was sent.
     let alone = PgPoolOptions::new().max_connections(1);
     let alone = epoch_postgres::connect(alone, database.options(), "billing").await.unwrap();
-    let asked = Asked { organization, window, known_at: None };
-    let answer = usage(&alone, asked, Rule::Split, &spans, listed, listed).await.unwrap();
+    let asked = UsageQuery { organization, window, known_at: None };
+    let answer = usage(&alone, asked, SharingRule::Split, &spans, listed, listed).await.unwrap();
     let sent = sqlx::raw_sql("select count(*) from pg_prepared_statements").fetch_one(&alone).await.unwrap();
     let sent: i64 = sent.get(0);
     assert!(answer.totals.byte_ms[0] > 0 && answer.totals.users.len() > 3, "{:?}", answer.totals);
@@ -102,7 +102,7 @@ async fn an_answer_is_one_statement() {
     // So are rows by user, and what else is told by sums.
     let kinds = [(GroupBy::User, 2), (GroupBy::JobConfiguration, 2), (GroupBy::MachineType, 3), (GroupBy::Job, 4)];
     for (by, statements) in kinds {
-        let rows = groups(&alone, asked, Rule::Split, by, &spans, listed).await.unwrap();
+        let rows = groups(&alone, asked, SharingRule::Split, by, &spans, listed).await.unwrap();
         assert!(!rows.items.is_empty(), "{by:?}");
         let sent = sqlx::raw_sql("select count(*) from pg_prepared_statements").fetch_one(&alone).await.unwrap();
         assert_eq!(sent.get::<i64, _>(0), statements, "{by:?}");
@@ -112,12 +112,11 @@ async fn an_answer_is_one_statement() {
         let period = [month * 30, month * 30 + 30].map(|day| Timestamp::from_millis(YEAR + day * DAY));
         let window =
             Window { period: Span::new(period[0], period[1]), as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
-        let asked = Asked { organization, window, known_at: None };
+        let asked = UsageQuery { organization, window, known_at: None };
         let none = Page { after: None, limit: 0 };
-        usage(&alone, asked, Rule::Split, &[window.period], none, none).await.unwrap();
+        usage(&alone, asked, SharingRule::Split, &[window.period], none, none).await.unwrap();
     }
-    let plans =
-        "select generic_plans, custom_plans from pg_prepared_statements where statement like '-- What an answer%'";
+    let plans = "select generic_plans, custom_plans from pg_prepared_statements where statement like '-- Lists of a usage report%'";
     let plans: (i64, i64) = sqlx::query_as(plans).fetch_one(&alone).await.unwrap();
     assert_eq!(plans, (13, 0));
     alone.close().await;
@@ -137,9 +136,9 @@ async fn a_run_that_began_long_before_the_period_and_ended_in_it_is_listed() {
              machine_type_id) values ($1, 3, $2, $3, $4, $3, $4, machine_type_id('default'))";
     let run = sqlx::query(long).bind(job).bind(organization).bind(start - 50 * DAY).bind(start + 2 * DAY);
     run.execute(&pool).await.unwrap();
-    let asked = Asked { organization, window, known_at: None };
+    let asked = UsageQuery { organization, window, known_at: None };
     let all = Page { after: None, limit: 200 };
-    let usage = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+    let usage = usage(&pool, asked, SharingRule::Split, &spans, all, all).await.unwrap();
     let listed = usage.jobs.items.iter().find(|listed| listed.job == job).map(|listed| listed.run_ms);
     assert_eq!(listed, Some(i128::from(2 * DAY)));
     assert!(usage.jobs.items.len() > 1, "beside others");
@@ -171,7 +170,7 @@ async fn shares_are_of_the_files_of_the_period_and_not_of_all_there_ever_were() 
     let (file, job) = (Uuid::now_v7(), Uuid::now_v7());
     sqlx::query(one).bind(organization).bind(file).bind(job).execute(&pool).await.unwrap();
     let (window, spans) = june("UTC");
-    let asked = Asked { organization, window, known_at: None };
+    let asked = UsageQuery { organization, window, known_at: None };
     let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
     let totals = snapshot.totals(&spans).await.unwrap();
     assert_eq!(totals.byte_ms[0], 10 * i128::from(DAY));
@@ -211,22 +210,25 @@ async fn nothing_that_is_odd_keeps_usage_from_being_told() {
     let (often, evenly) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let load = sqlx::query(load).bind(organization).bind(start).bind(often).bind(evenly);
     load.execute(&pool).await.unwrap();
-    let asked = Asked { organization, window, known_at: None };
+    let asked = UsageQuery { organization, window, known_at: None };
     let all = Page { after: None, limit: 200 };
-    let answer = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+    let answer = usage(&pool, asked, SharingRule::Split, &spans, all, all).await.unwrap();
     let used = -5 * 3_600_000 * 10_000 - 100_001;
     assert_eq!((answer.totals.byte_ms[0], answer.totals.storage_provisional), (used, false));
-    assert_eq!((answer.odd_files.len(), answer.more_odd_files), (MAX_FLAGS, true));
-    assert_eq!((answer.odd_files[0].id, answer.odd_files[1].id), (often, evenly));
-    assert_eq!((answer.odd_jobs.len(), answer.more_odd_jobs), (MAX_FLAGS, true));
+    assert_eq!((answer.file_anomalies.len(), answer.more_file_anomalies), (MAX_ANOMALIES, true));
+    assert_eq!((answer.file_anomalies[0].id, answer.file_anomalies[1].id), (often, evenly));
+    assert_eq!((answer.job_anomalies.len(), answer.more_job_anomalies), (MAX_ANOMALIES, true));
     let listed: Vec<_> = answer.files.items.iter().take(2).map(|file| (file.file, file.byte_ms)).collect();
     assert_eq!(listed, [(often, -100_001), (evenly, 0)]);
     // In the month after, none of it is left.
     let july = Span::new(window.period.end(), Timestamp::from_millis(YEAR + 212 * DAY));
-    let later = Asked { organization, window: Window { period: july, as_of: july.end() }, known_at: None };
-    let answer = usage(&pool, later, Rule::Split, &[july], all, all).await.unwrap();
-    assert!(answer.odd_files.is_empty() && !answer.more_odd_files && answer.files.items.is_empty(), "{answer:?}");
-    assert!(answer.odd_jobs.is_empty() && !answer.more_odd_jobs, "{answer:?}");
+    let later = UsageQuery { organization, window: Window { period: july, as_of: july.end() }, known_at: None };
+    let answer = usage(&pool, later, SharingRule::Split, &[july], all, all).await.unwrap();
+    assert!(
+        answer.file_anomalies.is_empty() && !answer.more_file_anomalies && answer.files.items.is_empty(),
+        "{answer:?}"
+    );
+    assert!(answer.job_anomalies.is_empty() && !answer.more_job_anomalies, "{answer:?}");
     pool.close().await;
     database.drop().await;
 }
@@ -256,7 +258,7 @@ async fn what_makes_up_for_each_other_is_provisional_all_the_same() {
             let add = sqlx::query(add).bind(organization).bind(Uuid::from_u128(*file)).bind(day(*at).as_millis());
             add.bind(delta).bind(day(*recorded).as_millis()).execute(&pool).await.unwrap();
         }
-        let asked = Asked { organization, window, known_at: known_at.map(day) };
+        let asked = UsageQuery { organization, window, known_at: known_at.map(day) };
         let totals = Snapshot::of(&pool, asked).await.unwrap().totals(&spans).await.unwrap();
         assert_eq!(totals.storage_provisional, provisional, "{changes:?}");
     }
@@ -273,18 +275,18 @@ async fn more_parts_than_are_put_together_at_once_are_refused() {
     let start = YEAR + 120 * DAY;
     for (by, parts, refused) in [
         (GroupBy::Job, 100, None),
-        (GroupBy::Job, 200_000, Some("parts of shared files")),
-        (GroupBy::User, 200_000, Some("parts of shared files")),
+        (GroupBy::Job, 200_000, Some("shares of files")),
+        (GroupBy::User, 200_000, Some("shares of files")),
         (GroupBy::User, 1_100_000, Some("sums by subject")),
     ] {
         let second = |number: i64| Timestamp::from_millis(start + number * 1_000);
         let spans: Vec<_> = (0..parts).map(|number| Span::new(second(number), second(number + 1))).collect();
         let window =
             Window { period: Span::new(second(0), second(parts)), as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
-        let mut snapshot = Snapshot::of(&pool, Asked { organization, window, known_at: None }).await.unwrap();
+        let mut snapshot = Snapshot::of(&pool, UsageQuery { organization, window, known_at: None }).await.unwrap();
         match (snapshot.groups(by, &spans, None, 100).await, refused) {
             (Ok(groups), None) => assert!(!groups.items.is_empty()),
-            (Err(ReadError::TooMuch { what, limit: 5_000_000 }), Some(expected)) => assert_eq!(what, expected),
+            (Err(ReadError::LimitExceeded { what, limit: 5_000_000 }), Some(expected)) => assert_eq!(what, expected),
             (other, _) => panic!("{parts} by {by:?}: {:?}", other.map(|groups| groups.items.len())),
         }
     }
@@ -305,7 +307,7 @@ async fn a_file_that_was_not_known_yet_is_shared_by_nobody() {
     load.execute(&pool).await.unwrap();
     let (window, spans) = june("UTC");
     for (known_at, shares) in [(recorded - 1, 0), (recorded, 1)] {
-        let asked = Asked { organization, window, known_at: Some(Timestamp::from_millis(known_at)) };
+        let asked = UsageQuery { organization, window, known_at: Some(Timestamp::from_millis(known_at)) };
         let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
         let by_job = snapshot.groups(GroupBy::Job, &spans, None, 50).await.unwrap().items;
         assert_eq!(by_job.len(), shares, "{by_job:?}");
@@ -325,9 +327,9 @@ async fn pages_of_files_join_whatever_their_size() {
     let some = "select md5('organization ' || n)::uuid from generate_series(1, 5) n";
     let organizations: Vec<Uuid> = sqlx::query_scalar(some).fetch_all(&pool).await.unwrap();
     for organization in organizations {
-        let asked = Asked { organization, window, known_at: None };
+        let asked = UsageQuery { organization, window, known_at: None };
         let page = async |after, limit| {
-            usage(&pool, asked, Rule::Split, &spans, Page::default(), Page { after, limit }).await.unwrap().files
+            usage(&pool, asked, SharingRule::Split, &spans, Page::default(), Page { after, limit }).await.unwrap().files
         };
         let all = page(None, 200).await;
         assert!(all.next.is_none() && all.items.len() > 20, "{all:?}");
@@ -357,11 +359,11 @@ async fn links_are_the_same_read_at_once_or_looked_for_file_by_file() {
         let known_at = known.map(|day| Timestamp::from_millis(YEAR + day * DAY));
         let mut found = Vec::new();
         for many_links in [0, 5_000] {
-            let wanted = shared_files::Wanted {
+            let wanted = shared_files::SharedFilesQuery {
                 organization,
                 period: (period[0], period[1]),
                 known_at,
-                unclear: &[],
+                late_files: &[],
                 jobs: None,
                 max_files: 100,
                 max_changes: 1_000,
@@ -405,7 +407,7 @@ async fn only_few_links_are_read_at_once() {
     database.drop().await;
 }
 
-/// What `sums::STATEMENT` takes, and the others after it.
+/// What `ranges::STATEMENT` takes, and the others after it.
 const OF_SUMS: &str = "uuid, bigint[], smallint[], smallint[], smallint[], bigint[], bigint[], bigint[], bigint[], integer[], smallint[], \
     smallint[], bigint[], bigint[], integer[], boolean[], bigint[], boolean, smallint[]";
 
@@ -481,7 +483,7 @@ async fn sums_of_files_are_read_from_indexes() {
         "'{organization}', '{{{file}}}', {last}, null, 200001, '{{{first}}}', '{{1}}', '{{86400000}}', '{{0}}', '{{20240}}', '{{20269}}', \
          '{{{first}}}', '{{{last}}}', '{{false}}', '{{485760,485784}}'"
     );
-    let plan = plan(&mut connection, types, file_sums::STATEMENT, &arguments).await;
+    let plan = plan(&mut connection, types, file_levels::STATEMENT, &arguments).await;
     for index in ["metering_file_sums_pkey", "Index Only Scan using storage_changes_of_files on"] {
         assert!(plan.contains(index), "{index} is not used:\n{plan}");
     }
@@ -519,7 +521,7 @@ async fn each_part_of_an_answer_is_read_from_its_index() {
     ] {
         assert!(listed.contains(index), "{index} is not used:\n{listed}");
     }
-    let alone = plan(&mut connection, OF_SUMS, sums::STATEMENT, &sums).await;
+    let alone = plan(&mut connection, OF_SUMS, ranges::STATEMENT, &sums).await;
     for index in [
         "metering_storage_sums_pkey",
         "metering_run_sums_pkey",

@@ -10,7 +10,7 @@ use rating::{
         day::{days, zone},
         span::{Span, Window},
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 use service_host::service::Service;
 use sqlx::{PgPool, migrate::Migrator};
@@ -18,9 +18,9 @@ use usage::{
     page::Page,
     queries::{
         groups::GroupBy,
-        question::{Asked, MAX_CHANGES},
         snapshot::Snapshot,
         usage::usage,
+        usage_query::{MAX_CHANGES, UsageQuery},
     },
 };
 use uuid::Uuid;
@@ -97,7 +97,7 @@ async fn more_parts_than_an_answer_reads_are_told_by_file_job_and_user() {
         let files = [(false, (FILES + 1) / 2), (true, FILES / 2)];
         let listed: i64 = files.iter().filter(|(even, _)| stored(even)).map(|(_, count)| count).sum();
         for known_at in [None, Some(at("2025-12-31T00:00:00Z"))] {
-            let asked = Asked { organization, window, known_at };
+            let asked = UsageQuery { organization, window, known_at };
             let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
             let totals = snapshot.totals(&spans).await.unwrap().byte_ms;
             let by_file = snapshot.groups(GroupBy::File, &spans, None, 100).await.unwrap();
@@ -117,7 +117,7 @@ async fn more_parts_than_an_answer_reads_are_told_by_file_job_and_user() {
             }
             drop(snapshot);
             let all = Page { after: None, limit: 100 };
-            let answer = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+            let answer = usage(&pool, asked, SharingRule::Split, &spans, all, all).await.unwrap();
             assert_eq!(i64::try_from(answer.files.items.len()).unwrap(), listed, "{start}");
             for file in &answer.files.items {
                 let sums = |even: bool| of_file[&even].iter().sum::<i128>() == file.byte_ms;
@@ -134,7 +134,7 @@ async fn more_parts_than_an_answer_reads_are_told_by_file_job_and_user() {
     }
     // Their events are told as well, on as many pages as it takes.
     let window = Window { period: Span::new(at("2025-10-01T00:00:00Z"), at("2025-11-01T00:00:00Z")), as_of };
-    let mut snapshot = Snapshot::of(&pool, Asked { organization, window, known_at: None }).await.unwrap();
+    let mut snapshot = Snapshot::of(&pool, UsageQuery { organization, window, known_at: None }).await.unwrap();
     let (mut events, mut pages, mut after) = (BTreeMap::new(), 0, None);
     while pages == 0 || after.is_some() {
         let page = snapshot.origins_of_files(after, 100).await.unwrap();
@@ -153,7 +153,7 @@ async fn more_parts_than_an_answer_reads_are_told_by_file_job_and_user() {
         .map(|hour| Span::new(hour, Timestamp::from_millis(hour.as_millis() + HOUR)))
         .collect();
     let window = Window { period: Span::new(hours[0].start(), hours[11].end()), as_of };
-    let mut snapshot = Snapshot::of(&pool, Asked { organization, window, known_at: None }).await.unwrap();
+    let mut snapshot = Snapshot::of(&pool, UsageQuery { organization, window, known_at: None }).await.unwrap();
     let by_file = snapshot.groups(GroupBy::File, &hours, None, 100).await.unwrap();
     let expected: Vec<_> = hours.iter().map(|hour| area(false, *hour)).collect();
     assert!(by_file.items.iter().all(|(_, usage)| usage.byte_ms == expected), "{by_file:?}");
@@ -223,7 +223,8 @@ async fn files_from_before_are_told_as_well() {
     assert_eq!(sums(&pool, many).await, (Vec::new(), (None, false)));
     let period = Span::new(at("2025-10-15T00:00:00Z"), at("2025-10-18T00:00:00Z"));
     let spans: Vec<_> = days(period, &zone("UTC").unwrap()).unwrap().iter().map(|day| day.span).collect();
-    let asked = Asked { organization, window: Window { period, as_of: at("2026-01-01T00:00:00Z") }, known_at: None };
+    let asked =
+        UsageQuery { organization, window: Window { period, as_of: at("2026-01-01T00:00:00Z") }, known_at: None };
     let told = async || {
         let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
         let rows = snapshot.groups(GroupBy::File, &spans, None, 9).await.unwrap().items;

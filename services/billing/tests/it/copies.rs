@@ -24,7 +24,7 @@ use service_host::{
 use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use usage::reconciliation::{copy::Copies, step::Look};
+use usage::reconciliation::{copy::Copies, step::StepOutcome};
 use uuid::Uuid;
 
 use crate::support::{Billing, at, id};
@@ -200,7 +200,7 @@ impl Site {
                 return all.into_iter().filter(|difference| difference["side"] == "copy").collect();
             }
             for aggregate in to_do {
-                assert_ne!(self.copies.check_next(aggregate).await.unwrap(), Look::Unreachable);
+                assert_ne!(self.copies.check_next(aggregate).await.unwrap(), StepOutcome::Unreachable);
             }
         }
     }
@@ -471,20 +471,20 @@ async fn an_owner_that_gives_no_answer_is_counted_and_is_no_difference() {
     // A step that began before has ended by now or fails.
     let silent = async || {
         let look = site.copies.check_next("file").await.unwrap();
-        (look == Look::Unreachable).then_some(())
+        (look == StepOutcome::Unreachable).then_some(())
     };
     site.billing.service.eventually(silent).await;
     let before = site.state().await["copy"]["file"].clone();
     site.run("delete from storage_changes").await;
     for _ in 0..3 {
         let look = site.copies.check_next("file").await.unwrap();
-        assert!(matches!(look, Look::Unreachable | Look::Elsewhere), "{look:?}");
+        assert!(matches!(look, StepOutcome::Unreachable | StepOutcome::Elsewhere), "{look:?}");
     }
     let state = site.state().await;
     let copy = &state["copy"]["file"];
     assert!(copy["unreachable"].as_i64() > before["unreachable"].as_i64(), "{copy}");
     assert_eq!(copy["unreachable_since"], before["unreachable_since"]);
-    assert!(copy["unreachable_why"].as_str().unwrap().contains("no answer from http://"), "{copy}");
+    assert!(copy["unreachable_why"].as_str().unwrap().contains("no response from http://"), "{copy}");
     assert_eq!((&copy["round"], &copy["stream"]), (&before["round"], &before["stream"]), "it isn't passed over");
     assert_eq!(copy["difference_count"], 0);
 

@@ -7,7 +7,7 @@ use epoch::{Aggregate, Timestamp};
 use http_kit::Caller;
 use proptest::{collection::vec, prelude::*};
 use rating::{
-    invoice::{InvoiceCommand, InvoiceState, LineKey, LineNow},
+    invoice::{InvoiceCommand, InvoiceState, LineAmount, LineKey},
     money::amount::Amount,
 };
 use serde_json::{Value, json};
@@ -36,11 +36,11 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 fn cents(cents: i64) -> Amount {
-    Amount::of_minor(cents.into(), "EUR".parse().unwrap())
+    Amount::from_minor(cents.into(), "EUR".parse().unwrap())
 }
 
 fn read(text: &str) -> Amount {
-    Amount::read(text, "EUR".parse().unwrap()).unwrap()
+    Amount::parse(text, "EUR".parse().unwrap()).unwrap()
 }
 
 /// A customer's invoices, and what the customer was charged and given back in all.
@@ -66,9 +66,9 @@ impl Books {
         events
     }
 
-    fn lines(&self, month: usize) -> Vec<LineNow> {
+    fn lines(&self, month: usize) -> Vec<LineAmount> {
         let key = LineKey { meter: "compute".into(), plan: "p".into(), plan_version: 1 };
-        vec![LineNow { key, metered: 0, amount: cents(self.known[month]) }]
+        vec![LineAmount { key, metered: 0, amount: cents(self.known[month]) }]
     }
 
     fn finalize(&mut self, month: usize) {

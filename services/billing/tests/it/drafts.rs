@@ -38,7 +38,7 @@ use rating::{
     },
     metering::{
         level::{LevelChange, areas},
-        pairing::{self, Moment, pair},
+        pairing::{self, Moment, pair_moments},
         run::Run,
     },
     pricing::{
@@ -47,9 +47,9 @@ use rating::{
     },
     rating::{
         term::{Term, terms_of},
-        usage_amounts::Metered,
+        usage_amounts::UsageAmounts,
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 use uuid::Uuid;
 
@@ -104,8 +104,8 @@ struct Plain {
 }
 
 impl Moment for Happening {
-    fn kind(&self) -> pairing::Kind {
-        if matches!(self.kind, Kind::Started) { pairing::Kind::Started } else { pairing::Kind::Completed }
+    fn kind(&self) -> pairing::MomentKind {
+        if matches!(self.kind, Kind::Started) { pairing::MomentKind::Started } else { pairing::MomentKind::Completed }
     }
 
     fn at(&self) -> Timestamp {
@@ -124,17 +124,17 @@ impl Plain {
     }
 
     fn runs(&self) -> Vec<Run> {
-        let pairs = self.jobs.values().flat_map(|moments| pair(moments.iter().copied()));
+        let pairs = self.jobs.values().flat_map(|moments| pair_moments(moments.iter().copied()));
         let at = |moment: Option<Happening>| moment.map(|moment| at(moment.when));
         pairs.map(|pair| Run { started_at: at(pair.started), ended_at: at(pair.ended) }).collect()
     }
 
-    fn in_spans(&self, spans: impl Iterator<Item = Span> + Clone, counted: Span) -> Vec<Metered> {
+    fn in_spans(&self, spans: impl Iterator<Item = Span> + Clone, counted: Span) -> Vec<UsageAmounts> {
         let spans = spans.map(|span| span.intersect(counted));
         let running: Vec<_> =
             self.runs().into_iter().filter_map(|run| run.level_changes(counted.end())).flatten().collect();
         let both = areas(&self.levels, spans.clone()).into_iter().zip(areas(&running, spans));
-        both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect()
+        both.map(|(byte_ms, run_ms)| UsageAmounts::of(byte_ms, run_ms)).collect()
     }
 }
 
@@ -166,7 +166,7 @@ impl Office {
             let publish = PlanCommand::Publish(PlanDefinition {
                 name: "Team".into(),
                 currency: "EUR".into(),
-                split: Rule::Split,
+                split: SharingRule::Split,
                 charges: serde_json::from_str(&charges).unwrap(),
                 minimum: Some("2".parse().unwrap()),
                 tax_percent: Some("21".parse().unwrap()),

@@ -27,9 +27,10 @@ use rating::{
         run::Run,
         storage::storage_usage,
     },
+    pricing::meter::Meter,
     sharing::{
         file_change::{Change, FileChange},
-        rule::{Rule, Rules},
+        rule::{SharingRule, SharingRules},
         shares::shares,
     },
 };
@@ -38,10 +39,10 @@ use usage::{
     page::Page,
     queries::{
         groups::{GroupBy, groups},
-        question::Asked,
         snapshot::Snapshot,
-        usage::{Usage, usage},
-        usage_by_term::{Ever, ever},
+        usage::{UsageReport, usage},
+        usage_by_term::{LifetimeUsage, lifetime_usage},
+        usage_query::UsageQuery,
     },
 };
 use uuid::Uuid;
@@ -141,11 +142,11 @@ struct Question {
     known_at: Option<i64>,
     zone: &'static str,
     /// From when on files are shared by which rule.
-    rules: BTreeMap<i64, Rule>,
+    rules: BTreeMap<i64, SharingRule>,
 }
 
 impl Question {
-    fn rules(&self) -> Rules {
+    fn rules(&self) -> SharingRules {
         self.rules.iter().map(|(from, rule)| (at(*from), *rule)).collect()
     }
 }
@@ -163,7 +164,11 @@ fn question() -> impl Strategy<Value = Question> {
         "Etc/GMT-12",
     ]);
     let as_of = prop_oneof![instant(), OCTOBER + 40 * DAY..OCTOBER + 50 * DAY];
-    let rules = btree_map(instant(), select(vec![Rule::Split, Rule::UnsharedOnly, Rule::UnsharedOnly]), 0..4);
+    let rules = btree_map(
+        instant(),
+        select(vec![SharingRule::Split, SharingRule::UnsharedOnly, SharingRule::UnsharedOnly]),
+        0..4,
+    );
     (instant(), 0..40 * DAY, as_of, option::of(instant()), zones, rules).prop_map(
         |(start, length, as_of, known_at, zone, rules)| Question { start, length, as_of, known_at, zone, rules },
     )
@@ -288,7 +293,7 @@ impl Truth {
             }
             changes.sort_by_key(|change| change.at);
             let user = |job: &Uuid| self.jobs[job].0.ok_or(*job);
-            let (of_file, jobs) = shares(&changes, &[span], &question.rules(), user).together();
+            let (of_file, jobs) = shares(&changes, &[span], &question.rules(), user).total();
             if of_file.stored {
                 files.insert(file, (of_file.unattributed_byte_ms, jobs));
             }
@@ -343,17 +348,17 @@ impl Truth {
                 }
             }
         }
-        let plan = |rule: &Rule| json!({ "id": rule.as_str(), "version": 1, "currency": "EUR", "charges": [], "split": rule.as_str() });
-        let subscribed =
-            |(from, rule): (&i64, &Rule)| json!({ "from": at(*from).to_string(), "plan": rule.as_str(), "version": 1 });
+        let plan = |rule: &SharingRule| json!({ "id": rule.as_str(), "version": 1, "currency": "EUR", "charges": [], "split": rule.as_str() });
+        let subscribed = |(from, rule): (&i64, &SharingRule)| json!({ "from": at(*from).to_string(), "plan": rule.as_str(), "version": 1 });
         let document = json!({
             "as_of": at(question.as_of).to_string(),
             "period": { "start": at(question.start).to_string(), "end": at(question.start + question.length).to_string() },
             "events": events,
-            "plans": [plan(&Rule::Split), plan(&Rule::UnsharedOnly)],
+            "plans": [plan(&SharingRule::Split), plan(&SharingRule::UnsharedOnly)],
             "subscription": question.rules.iter().map(subscribed).collect::<Vec<_>>(),
         });
-        let answer = calculator::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
+        let answer =
+            calculator::calculate(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
         let answer = serde_json::to_value(answer).unwrap();
         let id = |value: &Value| value.as_str().unwrap().parse::<Uuid>().unwrap();
         let number = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();
@@ -395,7 +400,7 @@ impl Truth {
                 };
                 add(key, index, 0, run.run.millis_within(*span, window.as_of));
             }
-            let shared = self.shared(question, window.needed().1, *span);
+            let shared = self.shared(question, window.read_range().1, *span);
             for (unattributed, jobs) in shared.into_values().filter(|_| by != GroupBy::Machine) {
                 add(None, index, unattributed, 0);
                 for (job, byte_ms) in jobs {
@@ -417,7 +422,13 @@ type Rows = BTreeMap<Option<Uuid>, (Vec<i128>, Vec<i128>)>;
 const GROUPS: [GroupBy; 6] =
     [GroupBy::File, GroupBy::Job, GroupBy::User, GroupBy::JobConfiguration, GroupBy::Machine, GroupBy::MachineType];
 
-async fn listed(ledger: &Ledger, (asked, rules): (Asked, &Rules), spans: &[Span], jobs: Page, files: Page) -> Usage {
+async fn listed(
+    ledger: &Ledger,
+    (asked, rules): (UsageQuery, &SharingRules),
+    spans: &[Span],
+    jobs: Page,
+    files: Page,
+) -> UsageReport {
     usage(&ledger.pool, asked, rules.clone(), spans, jobs, files).await.unwrap()
 }
 
@@ -425,11 +436,11 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     let period = Span::new(at(question.start), at(question.start + question.length));
     let window = Window { period, as_of: at(question.as_of) };
     let days = days(period, &zone(question.zone).unwrap()).unwrap();
-    let asked = Asked { organization: ledger.organization, window, known_at: question.known_at.map(at) };
+    let asked = UsageQuery { organization: ledger.organization, window, known_at: question.known_at.map(at) };
     let counted = window.counted();
     let spans: Vec<_> = days.iter().map(|day| day.span.intersect(counted)).collect();
     let rules = question.rules();
-    let mut snapshot = Snapshot::of(&ledger.pool, asked).await.unwrap().sharing_by(rules.clone());
+    let mut snapshot = Snapshot::of(&ledger.pool, asked).await.unwrap().with_sharing_rules(rules.clone());
 
     let storage = storage_usage(&truth.levels(question.known_at), window, &days);
     let compute = compute_usage(&truth.runs(question.known_at), window, &days);
@@ -445,19 +456,27 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     assert_eq!(provisional, (storage.provisional, compute.provisional), "{question:?}");
 
     let (before, start) = (Span::new(at(0), period.start()), period.start());
-    let Ever { used, stored_bytes } = ever(&ledger.pool, ledger.organization, start).await.unwrap();
+    let LifetimeUsage { used, stored_bytes } = lifetime_usage(&ledger.pool, ledger.organization, start).await.unwrap();
     let levels = truth.levels(None);
-    assert_eq!(used.byte_ms, levels.values().map(|changes| area(changes, before)).sum::<i128>(), "{question:?}");
+    assert_eq!(
+        used.get(Meter::Storage),
+        levels.values().map(|changes| area(changes, before)).sum::<i128>(),
+        "{question:?}"
+    );
     assert_eq!(stored_bytes, levels.values().map(|changes| level_at(changes, start)).sum::<i128>(), "{question:?}");
     let run_ms = truth.runs(None).iter().map(|run| run.run.millis_within(before, start)).sum::<i128>();
-    assert_eq!(used.run_ms, run_ms, "{question:?}");
+    assert_eq!(used.get(Meter::Compute), run_ms, "{question:?}");
 
     let (mut files, mut after) = (Vec::new(), None);
     loop {
         let usage = listed(ledger, (asked, &rules), &spans, Page::default(), Page { after, limit: 3 }).await;
         assert_eq!(usage.totals, totals, "in one statement: {question:?}");
-        assert_eq!((&usage.odd_files, &usage.odd_jobs), (&storage.flags, &compute.flags), "{question:?}");
-        assert!(!usage.more_odd_files && !usage.more_odd_jobs);
+        assert_eq!(
+            (&usage.file_anomalies, &usage.job_anomalies),
+            (&storage.anomalies, &compute.anomalies),
+            "{question:?}"
+        );
+        assert!(!usage.more_file_anomalies && !usage.more_job_anomalies);
         files.extend(usage.files.items);
         after = usage.files.next;
         if after.is_none() {
@@ -466,7 +485,7 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     }
     let found: Vec<_> = files.iter().map(|used| (used.file, used.byte_ms)).collect();
     assert_eq!(found, storage.files, "files: {question:?}");
-    let shared = truth.shared(question, window.needed().1, counted);
+    let shared = truth.shared(question, window.read_range().1, counted);
     let rated = truth.rated(question);
     for used in &files {
         let plain = (used.unattributed_byte_ms, used.jobs.clone());

@@ -11,13 +11,13 @@ use proptest::{
 use rating::{
     calculator,
     calendar::span::{Span, Window},
-    metering::anomaly::Flagged,
-    sharing::rule::Rule,
+    metering::anomaly::Anomaly,
+    sharing::rule::SharingRule,
 };
 use serde_json::json;
 use usage::{
     page::Page,
-    queries::{question::Asked, usage::usage},
+    queries::{usage::usage, usage_query::UsageQuery},
 };
 use uuid::Uuid;
 
@@ -81,7 +81,7 @@ fn rated(moments: &[Moment], recorded: &[i64], question: Question) -> Answer {
     if let Some(known_at) = question.known_at {
         document["known_at"] = json!(at(known_at).to_string());
     }
-    let answer = calculator::answer(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
+    let answer = calculator::calculate(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
     let compute = serde_json::to_value(answer).unwrap()["compute"].clone();
     let flags = compute["flags"].as_array().unwrap().iter().map(|flag| match flag["flag"].as_str() {
         Some(BEFORE) => BEFORE,
@@ -111,14 +111,14 @@ async fn heard(ledger: &mut Ledger, job: Uuid, moments: &[Moment], recorded: &[i
 async fn metered(ledger: &Ledger, question: Question) -> Answer {
     let (start, end) = question.period;
     let window = Window { period: Span::new(at(start), at(end)), as_of: at(question.as_of) };
-    let asked = Asked { organization: ledger.organization, window, known_at: question.known_at.map(at) };
+    let asked = UsageQuery { organization: ledger.organization, window, known_at: question.known_at.map(at) };
     let listed = Page { after: None, limit: 10 };
-    let usage = usage(&ledger.pool, asked, Rule::Split, &[window.counted()], listed, listed).await.unwrap();
+    let usage = usage(&ledger.pool, asked, SharingRule::Split, &[window.counted()], listed, listed).await.unwrap();
     let listed: i128 = usage.jobs.items.iter().map(|job| job.run_ms).sum();
     assert_eq!(listed, usage.totals.run_ms[0], "the sums are those of the runs: {question:?}");
     let users: i128 = usage.totals.users.iter().map(|(_, run_ms)| run_ms).sum();
     assert_eq!(users, listed, "users sum to it: {question:?}");
-    let flags = usage.odd_jobs.into_iter().map(|Flagged { flag, .. }| flag.as_str()).collect();
+    let flags = usage.job_anomalies.into_iter().map(|Anomaly { kind, .. }| kind.as_str()).collect();
     (listed.to_string(), usage.totals.compute_provisional, flags)
 }
 
@@ -195,11 +195,12 @@ async fn pages_of_jobs_join_also_where_some_were_not_known_yet() {
         heard(&mut ledger, id(number), &[(1, true), (2, false)], &[recorded, recorded]).await;
     }
     let window = Window { period: Span::new(at(0), at(1_440)), as_of: at(1_440) };
-    let asked = Asked { organization: ledger.organization, window, known_at: Some(at(5)) };
+    let asked = UsageQuery { organization: ledger.organization, window, known_at: Some(at(5)) };
     let (mut jobs, mut after) = (Vec::new(), None);
     loop {
         let page = Page { after, limit: 2 };
-        let usage = usage(&ledger.pool, asked, Rule::Split, &[window.period], page, Page::default()).await.unwrap();
+        let usage =
+            usage(&ledger.pool, asked, SharingRule::Split, &[window.period], page, Page::default()).await.unwrap();
         assert!(usage.jobs.items.len() <= 2, "{:?}", usage.jobs);
         jobs.extend(usage.jobs.items.into_iter().map(|used| used.job));
         after = usage.jobs.next;

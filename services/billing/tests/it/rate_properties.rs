@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
-use rating::calculator::answer;
+use rating::calculator::calculate;
 use serde_json::{Value, json};
 
 use crate::rate::document;
@@ -69,7 +69,7 @@ fn more(start: u32, length: u32, as_of: u32) -> Value {
 
 fn said(events: &[Value], more: &Value) -> Value {
     let document = document(json!(events), more.clone());
-    serde_json::to_value(answer(document.to_string().as_bytes()).unwrap()).unwrap()
+    serde_json::to_value(calculate(document.to_string().as_bytes()).unwrap()).unwrap()
 }
 
 fn number(value: &Value) -> i128 {

@@ -25,15 +25,15 @@ fn events() {
         (stored(json!(9_223_372_036_854_775_808_u64)), "events[1].bytes: invalid value"),
         (stored(json!(1e30)), "events[1].bytes: invalid type: floating point"),
         (stored(Value::Null), "events[1].bytes: is missing"),
-        (event("1", "00:00:00", "FileMoved", json!({})), "events[1].type: there is no type \"FileMoved\""),
+        (event("1", "00:00:00", "FileMoved", json!({})), "events[1].type: unknown type \"FileMoved\""),
         (event("1", "00:00:00", "FileDeleted", json!({})), "events[1].file: is missing"),
         (event("1", "00:00:00", "FileDeleted", json!({ "file": "" })), "events[1].file: is empty"),
         (event("1", "00:00:00", "FileDeleted", json!({ "file": "f".repeat(257) })), "events[1].file: is longer than"),
-        (event("1", "00:00:00", "FileDeleted", json!({ "file": "f", "bytes": 1 })), "events[1].bytes: doesn't belong"),
+        (event("1", "00:00:00", "FileDeleted", json!({ "file": "f", "bytes": 1 })), "events[1].bytes: does not belong"),
         (event("1", "00:00:00", "JobStarted", json!({ "job": "j" })), "events[1].user: is missing"),
         (event("1", "00:00:00", "JobCreated", json!({ "user": "u" })), "events[1].job: is missing"),
         (event("1", "00:00:00", "JobCreated", json!({ "job": "j", "user": "" })), "events[1].user: is empty"),
-        (event("1", "00:00:00", "JobCreated", json!({ "job": "j", "file": "f" })), "events[1].file: doesn't belong"),
+        (event("1", "00:00:00", "JobCreated", json!({ "job": "j", "file": "f" })), "events[1].file: does not belong"),
         (event("1", "00:00:00", "FileDeleted", json!({ "file": "f", "colour": 1 })), "events[1].colour: unknown field"),
         (
             event("1", "00:00:00", "FileDeleted", json!({ "file": "f", "a\nb": 1 })),
@@ -41,7 +41,10 @@ fn events() {
         ),
         (event("1", "25:00:00", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025-06-01T25"),
         (event("1", "00:00:00.0001", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025"),
-        (event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })), "events[1].id: \"0\" is the id of events[0]"),
+        (
+            event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })),
+            "events[1].id: \"0\" is also the id of events[0]",
+        ),
         (json!({ "type": "FileDeleted", "file": "f" }), "events[1]: missing field `id`"),
         (json!("FileDeleted"), "events[1]: invalid type"),
     ];
@@ -56,13 +59,13 @@ fn the_question() {
     let cases = [
         (
             period("2025-06-02T00:00:00Z", "2025-06-01T23:59:59.999Z"),
-            "period.end: 2025-06-01T23:59:59.999Z lies before",
+            "period.end: 2025-06-01T23:59:59.999Z is earlier than",
         ),
         (period("1900-01-01T00:00:00Z", "2025-01-01T00:00:00Z"), "period: is longer than 100 years"),
         (period("9999-12-30T00:00:00Z", "9999-12-30T21:00:00Z"), "period: the period lies outside the calendar"),
         (json!({ "period": {} }), "period: missing field `start`"),
-        (json!({ "time_zone": "Europe/Nowhere" }), "time_zone: there is no time zone \"Europe/Nowhere\""),
-        (json!({ "time_zone": "+02:00" }), "time_zone: there is no time zone"),
+        (json!({ "time_zone": "Europe/Nowhere" }), "time_zone: unknown time zone \"Europe/Nowhere\""),
+        (json!({ "time_zone": "+02:00" }), "time_zone: unknown time zone"),
         (json!({ "as_of": "yesterday" }), "as_of: \"yesterday\" is not an RFC 3339 instant"),
         (json!({ "as_of": null }), "as_of: invalid type: null"),
         (json!({ "known_at": 5 }), "known_at: invalid type"),
@@ -96,7 +99,7 @@ fn plans() {
         ),
         (
             plan("EUR", tiers(json!([{ "up_to": "9", "unit_price": "1" }, { "up_to": "8", "unit_price": "1" }]))),
-            "plans[0].charges[0].tiers[1].up_to: 8 doesn't lie above 9",
+            "plans[0].charges[0].tiers[1].up_to: 8 is not above 9",
         ),
         (plan("EUR", tiers(json!([{ "up_to": "9", "unit_price": "1" }]))), "plans[0].charges[0].tiers: the last tier"),
         (
@@ -106,7 +109,7 @@ fn plans() {
         (json!({ "plans": [{ "id": "p", "version": -1, "currency": "EUR", "charges": [] }] }), "plans[0].version: "),
         (
             json!({ "plans": [{ "id": "p", "version": 1, "currency": "EUR", "charges": [], "split": "half" }] }),
-            "plans[0].split: there is no rule \"half\"",
+            "plans[0].split: unknown rule \"half\"",
         ),
     ];
     for (more, expected) in cases {
@@ -114,7 +117,7 @@ fn plans() {
     }
     let mut twice = plan("EUR", flat(json!("1")));
     twice["plans"] = json!([twice["plans"][0], twice["plans"][0]]);
-    starts(&refusal(json!([]), twice), "plans[1]: \"p\" has a version 1 already");
+    starts(&refusal(json!([]), twice), "plans[1]: version 1 of \"p\" is defined twice");
 }
 
 #[test]
@@ -129,14 +132,14 @@ fn subscriptions_and_adjustments() {
     let cases = [
         (
             with("subscription", json!([from(1), from(2)])),
-            "subscription[1].plan: there is no version 2 of a plan \"p\"",
+            "subscription[1].plan: version 2 of plan \"p\" does not exist",
         ),
-        (with("plans", json!([])), "subscription[0].plan: there is no version 1 of a plan \"p\""),
+        (with("plans", json!([])), "subscription[0].plan: version 1 of plan \"p\" does not exist"),
         (with("adjustments", json!({ "discount_percent": "100.1" })), "adjustments.discount_percent: is more than 100"),
         (with("adjustments", json!({ "credit": "-1" })), "adjustments.credit: \"-1\" is not a decimal"),
         (
             with("adjustments", json!({ "minimum": "0.5" })),
-            "adjustments.minimum: 0.5 is finer than the 0 digits of JPY",
+            "adjustments.minimum: 0.5 has more than the 0 decimals of JPY",
         ),
         (with("adjustments", json!({ "rebate": "1" })), "adjustments.rebate: unknown field"),
     ];
@@ -150,10 +153,10 @@ fn subscriptions_and_adjustments() {
     both["subscription"] = json!([from(1), { "from": "2025-06-01T12:00:00Z", "plan": "p", "version": 2 }]);
     starts(
         &refusal(json!([]), both.clone()),
-        "subscription: plan p version 2 is in EUR, and the plan before it in JPY",
+        "subscription: plan p version 2 uses EUR, and an earlier plan of the period uses JPY",
     );
     both["subscription"] = json!([from(1), from(2)]);
-    starts(&refusal(json!([]), both), "subscription[1].from: another plan begins at the same instant");
+    starts(&refusal(json!([]), both), "subscription[1].from: another plan applies from the same instant");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use usage::{
-    queries::{groups::GroupBy, question::Asked, snapshot::Snapshot},
+    queries::{groups::GroupBy, snapshot::Snapshot, usage_query::UsageQuery},
     read_models::file_links::FileLinks,
 };
 use uuid::Uuid;
@@ -260,7 +260,8 @@ async fn a_question_that_goes_on_is_not_overtaken_by_a_swap() {
     let site = Site::open().await;
     let period = Span::new(at("2025-10-01T00:00:00Z"), at("2025-11-01T00:00:00Z"));
     let window = Window { period, as_of: period.end() };
-    let asked = Asked { organization: site.billing.organization, window, known_at: Some(at("2100-01-01T00:00:00Z")) };
+    let asked =
+        UsageQuery { organization: site.billing.organization, window, known_at: Some(at("2100-01-01T00:00:00Z")) };
     let pool = site.billing.service.pool.clone();
     let by_job = async |snapshot: &mut Snapshot| snapshot.groups(GroupBy::Job, &[period], None, 10).await.unwrap();
     let right = by_job(&mut Snapshot::of(&pool, asked).await.unwrap()).await;

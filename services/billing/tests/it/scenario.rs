@@ -21,7 +21,7 @@ use rating::{
         plan_aggregate::{PlanCommand, PlanDefinition},
         standard_plan::FlatPrices,
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 use uuid::Uuid;
 
@@ -123,7 +123,7 @@ fn plan(compute: &str, storage: &str) -> PlanCommand {
     PlanCommand::Publish(PlanDefinition {
         name: "Team".into(),
         currency: "EUR".into(),
-        split: Rule::Split,
+        split: SharingRule::Split,
         charges: serde_json::from_str(&charges).unwrap(),
         minimum: None,
         tax_percent: None,

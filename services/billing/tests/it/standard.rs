@@ -21,8 +21,8 @@ use rating::{
         plan_aggregate::{PlanCommand, PlanDefinition, standard},
         standard_plan::FlatPrices,
     },
-    rating::term::ChargingError,
-    sharing::rule::Rule,
+    rating::term::TermError,
+    sharing::rule::SharingRule,
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -91,7 +91,7 @@ fn yen_plan() -> PlanDefinition {
     PlanDefinition {
         name: "Yen".into(),
         currency: "JPY".into(),
-        split: Rule::Split,
+        split: SharingRule::Split,
         charges: serde_json::from_str(charges).unwrap(),
         minimum: None,
         tax_percent: None,
@@ -163,7 +163,7 @@ async fn an_account_that_was_opened_without_a_plan_is_charged_in_its_own_currenc
     let draft = ledger.draft(euro, october).await.unwrap().1;
     assert_eq!((draft.lines[0].plan.as_str(), draft.total.as_str()), ("standard", "7.44"));
     let refused = ledger.draft(yen, october).await.unwrap_err();
-    let LedgerError::Charging(ChargingError::OtherCurrency { account, currency, .. }) = refused else {
+    let LedgerError::Charging(TermError::OtherCurrency { account, currency, .. }) = refused else {
         panic!("{refused:?}")
     };
     assert_eq!((account, currency), ("JPY", "EUR"));

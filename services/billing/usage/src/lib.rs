@@ -1,4 +1,4 @@
-//! Usage: read models of files and jobs, rollups, queries over any period, and reconciliation.
+//! Usage of files and jobs: read models, rollups, queries over any period, and reconciliation.
 //!
 //! The billing service owns the tables and their migrations; this crate reads and writes them.
 
@@ -8,5 +8,5 @@ pub mod read_error;
 pub mod read_models;
 pub mod reconciliation;
 pub mod rollup;
-mod row;
 pub mod sharing;
+mod usage_row;

@@ -1,12 +1,12 @@
-//! A page of a list by id.
+//! A page of a list that is ordered by id.
 
 use uuid::Uuid;
 
-/// A page of a list: after which id, and how many.
+/// The position and the size of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Page {
-    /// After which id.
+    /// The id before the page.
     pub after: Option<Uuid>,
-    /// How many at most; none if 0.
+    /// The maximum number of items; 0 requests none.
     pub limit: usize,
 }

@@ -1,26 +1,30 @@
-//! Answers about usage, from the read models.
+//! Queries about usage, answered from the read models.
 //!
-//! The problem: an answer is put together from several tables while events go on arriving, late ones too; and what was known at an
-//! earlier time must still be told later.
+//! A report combines several tables while events keep arriving, some of them late, and an earlier state of
+//! knowledge (`known_at`) must stay reproducible.
 //!
-//! The invariant: everything in an answer is read at one moment, and if nothing is left out, in one statement ([`answer`]). Totals
-//! come from sums, so they cost days and not events, and nothing that is odd keeps them from being told. For an earlier `known_at`, what
-//! was recorded since is taken out of them again, which costs what was recorded since. Listed files of which something was not known yet are
-//! computed from all their changes; of jobs of which something was not known yet, what was known is paired anew.
+//! Invariant: a report reads one consistent state, in one statement if everything is known
+//! ([`usage_statement`]). Totals come from rollups, so they cost days, not events, and anomalies never
+//! prevent them. For an earlier `known_at`, later records are subtracted from the rollups, which costs as
+//! much as there are such records. Listed files with later records are computed from all of their changes.
+//! For jobs with later records, the runs are paired again from the moments known at that time.
 //!
-//! Whose a job is, where the rule of sharing asks, is what its creation says. It is the first event of the job and nothing changes it
-//! later, so whatever else happens or becomes known, the same question has the same users; only a creation that wasn't heard of yet
-//! leaves a job with nobody known until it is.
+//! The user of a job, which some sharing rules need, comes from its creation, its first event, which never
+//! changes. So repeating a query yields the same users, except that a job has no user until its creation
+//! arrives.
 //!
-//! A projection may be rebuilt meanwhile. One statement sees its tables before the swap or after it; a transaction of several holds
-//! them from its beginning, or it would see a table that came later without the rows that are younger than itself.
+//! A projection may be rebuilt meanwhile. One statement sees its tables either before or after the swap. A
+//! transaction of several statements locks the tables first. Otherwise it could see a swapped table without
+//! the rows that are newer than its snapshot.
 
-pub mod file_sums;
+mod evaluation;
+pub mod file_levels;
 pub mod groups;
+mod late_records;
 pub mod origins;
-pub mod question;
-mod reading;
+mod read_spans;
 pub mod snapshot;
 pub mod usage;
 pub mod usage_by_term;
+pub mod usage_query;
 pub mod usage_statement;

@@ -1,4 +1,4 @@
-//! Projections of other services' events: what is metered of files and jobs, and lists of accounts, plans and invoices.
+//! Projections of file, job and billing events: usage, and lists of accounts, plans and invoices.
 
 pub mod accounts;
 pub mod file_links;

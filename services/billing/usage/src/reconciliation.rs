@@ -1,15 +1,19 @@
-//! Whether the numbers that answers are read from are what the owners' events make.
+//! Reconciliation: continuous comparison of the read models with the events they are derived from.
 //!
-//! The problem: a sum that went wrong, by a fault in the code, in the database or by somebody's hand, looks like any other number.
+//! A wrong sum, caused by a fault in the code or in the database or by a manual edit, looks like any other
+//! number. Three comparisons together cover the path from a report back to the events:
 //!
-//! The invariant: three comparisons go on all the time, and together they go from an answer to the events. The sums are compared with what
-//! the plain functions make of billing's own copy of the streams (`storage_changes` and `job_moments`, a row an event), in
-//! one snapshot, so that events that arrive meanwhile are no difference. The [copy] is compared with what the services have whose events
-//! they are. The read models of [accounts], plans and invoices are compared with billing's own log. Of the sums, each step takes the next organization; each round takes another 32 days of it and other files and
-//! jobs, and what was wrong before; the types of machines are looked at between two
-//! rounds, all of them. Widths are compared with each other and files with
-//! the organization, all of them, so that what a sample of one misses another has. Differences stay on record until a later check
-//! finds the row right; nothing is repaired silently.
+//! - [Rollups](rollups) are compared with a recomputation from billing's copy of the events (`storage_changes`
+//!   and `job_moments`, one row an event).
+//! - The [copy] is compared with the streams of the services that own the events.
+//! - The read models of [accounts], plans and invoices are compared with billing's own event log.
+//!
+//! Each comparison reads one snapshot, so that events that arrive meanwhile are no difference. A step of the
+//! rollup comparison takes the next organization: all of its widths, 32 days of its buckets, a sample of its
+//! files and jobs, and everything that was wrong before. Each round takes another 32 days and another sample,
+//! and compares all machine types at its end. Widths are compared with each other, and all files with the
+//! organization, so that an error outside the sample shows, too. Differences stay on record until a later
+//! check finds the row correct; nothing is repaired silently.
 
 pub mod accounts;
 pub mod copy;

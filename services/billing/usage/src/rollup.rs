@@ -1,4 +1,7 @@
-//! Sums of level changes by time bucket.
+//! Rollups: sums of level changes by time bucket.
 
 pub mod bucket;
-pub mod sums;
+pub mod ranges;
+pub(crate) mod run_changes;
+pub mod scope;
+pub mod span_sums;

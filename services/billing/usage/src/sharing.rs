@@ -1,4 +1,4 @@
-//! Files that jobs share: their links, their levels, and the shares of the jobs.
+//! File sharing: links, levels, and the shares of jobs.
 
 pub mod shared_files;
 
@@ -9,7 +9,7 @@ use rating::{
     metering::level::LevelChange,
     sharing::{
         file_change::{Change, FileChange},
-        rule::Rules,
+        rule::SharingRules,
         shares::{Shares, shares},
     },
 };
@@ -21,17 +21,17 @@ use crate::{
     read_models::{file_links::Links, storage_changes::Changes},
 };
 
-/// Which users created jobs; nothing of jobs of nobody known.
+/// The known creators of jobs.
 pub(crate) type Users = BTreeMap<Uuid, Uuid>;
 
-/// Who created the jobs that use files, where a rule asks whose they are.
-pub(crate) async fn users_of(
+/// Reads the creators of linked jobs, if a sharing rule needs them.
+pub(crate) async fn job_creators(
     connection: &mut PgConnection,
     organization: Uuid,
-    rules: &Rules,
+    rules: &SharingRules,
     links: &Links,
 ) -> Result<Users, ReadError> {
-    if !rules.ask_whose() {
+    if !rules.need_users() {
         return Ok(Users::new());
     }
     let mut jobs = BTreeSet::new();
@@ -49,23 +49,23 @@ pub(crate) async fn users_of(
     Ok(users.into_iter().collect())
 }
 
-/// How jobs share files in each of `spans`; only of files that were ever linked.
-pub(crate) fn shared(
+/// Computes the shares of jobs in each of `spans`, for files with links.
+pub(crate) fn share_files(
     links: Links,
     mut levels: Changes,
     spans: &[Span],
-    rules: &Rules,
+    rules: &SharingRules,
     users: &Users,
 ) -> BTreeMap<Uuid, Shares<Uuid>> {
-    let mut shared = BTreeMap::new();
+    let mut share_files = BTreeMap::new();
     for (file, mut changes) in links {
         for LevelChange { at, delta } in levels.remove(&file).unwrap_or_default() {
             changes.push(FileChange { at, change: Change::Level(delta) });
         }
-        // Those of one instant stay in the order of their events.
+        // The sort is stable: changes of one instant stay in the order of their events.
         changes.sort_by_key(|change| change.at);
-        // A job of nobody known is of a user of its own.
-        shared.insert(file, shares(&changes, spans, rules, |job| users.get(job).copied().ok_or(*job)));
+        // A job without a known creator counts as a user of its own.
+        share_files.insert(file, shares(&changes, spans, rules, |job| users.get(job).copied().ok_or(*job)));
     }
-    shared
+    share_files
 }

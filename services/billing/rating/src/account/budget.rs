@@ -1,9 +1,8 @@
-//! What an account wants to spend.
+//! The budget of an account and its alerts.
 //!
-//! The problem: an alert must neither be missed nor come twice, and jobs stop only where somebody asked for that.
-//!
-//! The invariant: each threshold of a budget is said once a month for what was used and once for what is forecast. Another amount is
-//! another budget, of which everything is said anew; of months that were over when a budget was set, it says nothing.
+//! Each threshold raises one alert a month for the actual amount and one for the forecast. Changing the
+//! amount makes a new budget, which raises all of its alerts again. Months that ended before a budget was set
+//! raise no alerts. Jobs stop only if the budget has `hard_stop`.
 
 use std::collections::BTreeSet;
 
@@ -15,20 +14,22 @@ use crate::{
     account::command::Decision,
     calendar::month::Month,
     money::{amount::Amount, currency::Currency, decimal::Decimal},
-    validation::Refused,
+    validation::InvalidInput,
 };
 
-/// The most thresholds of a budget.
+/// The maximum number of thresholds of a budget.
 const MAX_THRESHOLDS: usize = 20;
-/// The threshold at which a budget is used up, in hundredths.
+/// The threshold at which a budget is used up, in percent.
 pub(super) const USED_UP: i32 = 100;
 
-/// A budget and what was said of it.
+/// A budget and the alerts it has raised.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spending {
     pub(super) budget: Option<BudgetSet>,
-    /// Month, kind and threshold.
-    pub(super) said: BTreeSet<(String, String, i32)>,
+    /// Alerts raised so far: month, kind and threshold. Serialized under its original name, since snapshots
+    /// store it.
+    #[serde(rename = "said")]
+    pub(super) raised: BTreeSet<(String, String, i32)>,
 }
 
 impl Spending {
@@ -41,15 +42,15 @@ impl Spending {
         now: Timestamp,
     ) -> Decision {
         if let Some(amount) = amount {
-            let amount = Amount::given(amount, currency).map_err(|error| Refused::new("amount", error))?;
+            let amount = Amount::from_decimal(amount, currency).map_err(|error| InvalidInput::new("amount", error))?;
             if amount.is_zero() {
-                return Err(Refused::new("amount", "is nothing; to have no budget, say null").into());
+                return Err(InvalidInput::new("amount", "is zero; use null for no budget").into());
             }
         }
         let mut ascending: BTreeSet<i32> = thresholds.iter().copied().collect();
         if thresholds.len() > MAX_THRESHOLDS || ascending.iter().any(|threshold| !(1..=1_000).contains(threshold)) {
             let reason = format!("at most {MAX_THRESHOLDS} hundredths from 1 to 1000");
-            return Err(Refused::new("thresholds", reason).into());
+            return Err(InvalidInput::new("thresholds", reason).into());
         }
         if hard_stop {
             ascending.insert(USED_UP);
@@ -75,15 +76,15 @@ impl Spending {
         forecast: Option<&Amount>,
     ) -> Decision {
         let Some(BudgetSet { amount: Some(amount), thresholds, .. }) = &self.budget else { return Ok(vec![]) };
-        let budget: Decimal = amount.parse().map_err(|error| Refused::new("budget", error))?;
-        let budget = Amount::given(&budget, currency).map_err(|error| Refused::new("budget", error))?;
+        let budget: Decimal = amount.parse().map_err(|error| InvalidInput::new("budget", error))?;
+        let budget = Amount::from_decimal(&budget, currency).map_err(|error| InvalidInput::new("budget", error))?;
         let mut events = Vec::new();
         for (kind, reached) in [("actual", Some(actual)), ("forecast", forecast)] {
             let Some(reached) = reached else { continue };
             for threshold in thresholds {
                 let due = budget.exact_percent(&Decimal::from(threshold.unsigned_abs()));
                 let key = (month.to_string(), kind.to_owned(), *threshold);
-                if reached.exact() < due || self.said.contains(&key) {
+                if reached.exact() < due || self.raised.contains(&key) {
                     continue;
                 }
                 let exceeded = BudgetExceeded {
@@ -99,15 +100,15 @@ impl Spending {
         Ok(events)
     }
 
-    pub(super) fn take_budget(&mut self, set: &BudgetSet) {
+    pub(super) fn apply_budget(&mut self, set: &BudgetSet) {
         if self.budget.as_ref().is_none_or(|budget| budget.amount != set.amount) {
-            self.said.clear();
+            self.raised.clear();
         }
         self.budget = Some(set.clone());
     }
 
-    pub(super) fn take_said(&mut self, exceeded: &BudgetExceeded) {
-        self.said.insert((exceeded.month.clone(), exceeded.kind.clone(), exceeded.threshold));
+    pub(super) fn apply_alert(&mut self, exceeded: &BudgetExceeded) {
+        self.raised.insert((exceeded.month.clone(), exceeded.kind.clone(), exceeded.threshold));
     }
 }
 
@@ -119,7 +120,7 @@ mod tests {
     };
 
     #[test]
-    fn a_threshold_is_said_once_a_month_for_each_kind() {
+    fn threshold_alerts_once_a_month_for_each_kind() {
         let mut account = opened();
         let budget = |amount: u32, thresholds: &[i32], now| AccountCommand::SetBudget {
             amount: Some(amount.into()),
@@ -145,6 +146,6 @@ mod tests {
         let over = AccountCommand::CheckBudget { month: month("2025-04"), actual: amount("80.00"), forecast: None };
         assert_eq!(apply(&mut account, &over), Ok(1), "a month that is over has no forecast");
         apply(&mut account, &budget(500, &[], 9)).unwrap();
-        assert!(account.jobs_allowed(month("2025-03")), "with a larger budget jobs go on");
+        assert!(account.jobs_allowed(month("2025-03")), "a larger budget allows jobs again");
     }
 }

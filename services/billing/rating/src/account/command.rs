@@ -1,4 +1,4 @@
-//! What an account can be asked to do, and why it says no.
+//! Commands and errors of the billing account.
 
 use contracts::billing_account::{BillingAccountEvent, UsageMetered};
 use epoch::Timestamp;
@@ -9,133 +9,112 @@ use crate::{
     calendar::month::Month,
     money::{amount::Amount, currency::Currency, decimal::Decimal},
     pricing::{components::ChargeDefinition, meter::Meter},
-    validation::Refused,
+    validation::InvalidInput,
 };
 
-/// The events of a command, or the reason why it is refused.
+/// The events of a command, or the reason for its rejection.
 pub(super) type Decision = Result<Vec<BillingAccountEvent>, AccountError>;
 
-/// What an account can be asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountCommand {
-    /// Come to be.
+    /// Opens the account.
     Open {
-        /// What it is charged by from the beginning.
+        /// The plan version that applies from the beginning.
         pin: Pin,
-        /// The plan's currency, in which everything is charged.
+        /// The currency of the plan, in which all amounts are charged.
         currency: Currency,
-        /// The IANA time zone of its days and months.
+        /// The IANA time zone of days and months.
         time_zone: String,
     },
-    /// Take another time zone.
+    /// Changes the time zone.
     ChangeTimeZone {
-        /// The IANA time zone.
+        /// The name of the IANA time zone.
         time_zone: String,
-        /// The first month that is one of this zone.
+        /// The first month in the new zone.
         from: Month,
-        /// The month that is under way, which keeps its zone.
+        /// The current month, which keeps its zone.
         current: Month,
     },
-    /// Be charged by a version of a plan.
+    /// Assigns a version of a plan.
     AssignPlan {
-        /// Which.
         pin: Pin,
-        /// The plan's currency.
+        /// The currency of the plan.
         currency: Currency,
-        /// From when on.
+        /// The instant from which the plan applies.
         from: Timestamp,
-        /// Now.
+        /// The time of the command.
         now: Timestamp,
-        /// What the customer is told of a change that lies in the future, and of no other.
+        /// The notice to the customer: required if `from` lies in the future, otherwise rejected.
         notice: Option<String>,
     },
-    /// Have a price of its own.
+    /// Overrides the price of a meter.
     OverridePrice {
-        /// For what.
         meter: Meter,
-        /// The price; `None` for what the plan says.
+        /// The price, or `None` to restore the price of the plan.
         charge: Option<ChargeDefinition>,
-        /// From when on.
+        /// The instant from which the override applies.
         from: Timestamp,
     },
-    /// Have a part of each subtotal taken off.
+    /// Grants a discount on each subtotal.
     GrantDiscount {
-        /// Hundredths.
+        /// The discount in percent.
         percent: Decimal,
-        /// Why.
         reason: String,
     },
-    /// Use up an amount before it pays.
-    GrantCredit {
-        /// How much.
-        amount: Decimal,
-        /// Why.
-        reason: String,
-    },
-    /// Remember what was used up to the end of a day.
+    /// Grants credit that is consumed before anything is due.
+    GrantCredit { amount: Decimal, reason: String },
+    /// Records total usage up to the end of a day.
     RecordUsage(UsageMetered),
-    /// Spend no more in a month.
+    /// Sets or removes the monthly budget.
     SetBudget {
-        /// How much; `None` for no budget.
+        /// The amount, or `None` for no budget.
         amount: Option<Decimal>,
-        /// At how many hundredths of it an alert is due.
+        /// The percentages of the amount at which an alert is due.
         thresholds: Vec<i32>,
-        /// Whether no new job is queued once it is used up.
+        /// Whether the account queues no new jobs once the budget is used up.
         hard_stop: bool,
-        /// Since when.
+        /// The time of the command.
         now: Timestamp,
     },
-    /// Remember that a period was invoiced.
-    Invoiced {
-        /// The invoice.
+    /// Records that a period was invoiced.
+    RecordInvoice {
         invoice: Uuid,
-        /// The first instant after the period.
+        /// The exclusive end of the invoiced period.
         end: Timestamp,
-        /// What of the credit it used up.
+        /// The amount of credit the invoice consumed.
         credit_used: Amount,
     },
-    /// Forget an invoice, and take back what credit it used up.
-    InvoiceVoided {
-        /// The invoice.
-        invoice: Uuid,
-    },
-    /// Say which thresholds are reached.
+    /// Records that an invoice was voided and returns the credit it consumed.
+    RecordVoid { invoice: Uuid },
+    /// Raises the alerts of all thresholds reached.
     CheckBudget {
-        /// The month.
         month: Month,
-        /// What has been used.
+        /// The cost of the usage so far.
         actual: Amount,
-        /// What will have been used at the month's end, as long as it is not over.
+        /// The expected cost at the end of the month, or `None` once the month has ended.
         forecast: Option<Amount>,
     },
 }
 
-/// Why an account says no.
+/// Reasons an account rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// There is no such account.
     #[error("the account does not exist")]
     NotFound,
-    /// There is one already.
     #[error("the account exists already")]
     AlreadyExists,
-    /// The plan is in another currency.
-    #[error("the account is in {account}, and the plan is in {plan}")]
-    OtherCurrency {
-        /// The account's.
-        account: String,
-        /// The plan's.
-        plan: &'static str,
-    },
-    /// What has been invoiced stays as it is.
-    #[error("everything up to {invoiced_until} has been invoiced, and {from} lies before it")]
-    Invoiced {
-        /// From when on.
+    /// The currency of the plan differs from the currency of the account.
+    #[error("the account uses {account} and the plan uses {plan}")]
+    OtherCurrency { account: String, plan: &'static str },
+    /// The change would affect a period that is invoiced.
+    #[error("the period up to {invoiced_until} is invoiced, and {from} is earlier")]
+    PeriodInvoiced {
+        /// The instant from which the change would apply.
         from: Timestamp,
-        /// Until when.
+        /// The exclusive end of the invoiced period.
         invoiced_until: Timestamp,
     },
-    /// Something can't be used.
+    /// A value of the command is invalid.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    InvalidInput(#[from] InvalidInput),
 }

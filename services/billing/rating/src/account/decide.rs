@@ -1,7 +1,7 @@
-//! How an account decides and evolves.
+//! Decisions and state changes of a billing account.
 //!
-//! The invariant: nothing that is charged by changes before the end of what has been invoiced, as long as the invoice counts; everything an
-//! account is charged by is in its own currency; and no plan comes in the future without notice.
+//! Invariants: no term of an invoiced period changes while the invoice is active; every price of an account
+//! is in the currency of the account; and a plan change in the future carries a notice.
 
 use contracts::billing_account::{
     AGGREGATE, AccountInvoiceVoided, AccountInvoiced, AccountOpened, AccountTimeZoneChanged, BillingAccountEvent,
@@ -11,10 +11,10 @@ use epoch::{Aggregate, Timestamp};
 use uuid::Uuid;
 
 use crate::{
-    account::{Account, AccountCommand, AccountError, BEGINNING, Issued, Pin, command::Decision},
+    account::{Account, AccountCommand, AccountError, BEGINNING, IssuedInvoice, Pin, command::Decision},
     calendar::day::zone,
     money::amount::Amount,
-    validation::{Refused, percent, text},
+    validation::{InvalidInput, percent, text},
 };
 
 impl Aggregate for Account {
@@ -29,7 +29,7 @@ impl Aggregate for Account {
             if self.is_open() {
                 return Err(AccountError::AlreadyExists);
             }
-            let time_zone = known_zone(time_zone)?;
+            let time_zone = canonical_zone(time_zone)?;
             let opened = AccountOpened { currency: currency.code().to_owned(), time_zone };
             return Ok(vec![opened.into(), assigned(*pin, BEGINNING)?.into()]);
         }
@@ -38,11 +38,13 @@ impl Aggregate for Account {
             AccountCommand::Open { .. } => Err(AccountError::AlreadyExists),
             AccountCommand::ChangeTimeZone { time_zone, from, current } => {
                 if from <= current {
-                    return Err(
-                        Refused::new("from", format!("{current} is under way; {from} must lie after it")).into()
-                    );
+                    return Err(InvalidInput::new(
+                        "from",
+                        format!("{current} is the current month; {from} must be later"),
+                    )
+                    .into());
                 }
-                let time_zone = known_zone(time_zone)?;
+                let time_zone = canonical_zone(time_zone)?;
                 Ok(vec![AccountTimeZoneChanged { time_zone, from_month: from.to_string() }.into()])
             }
             AccountCommand::AssignPlan { pin, currency: plan, from, now, notice } => {
@@ -50,14 +52,15 @@ impl Aggregate for Account {
                     let account = currency.code().to_owned();
                     return Err(AccountError::OtherCurrency { account, plan: plan.code() });
                 }
-                self.not_invoiced(*from)?;
+                self.require_not_invoiced(*from)?;
                 match notice {
                     None if from > now => {
-                        Err(Refused::new("notice", format!("is required, since {from} lies in the future")).into())
+                        Err(InvalidInput::new("notice", format!("is required because {from} lies in the future"))
+                            .into())
                     }
                     None => Ok(vec![assigned(*pin, *from)?.into()]),
                     Some(_) if from <= now => {
-                        Err(Refused::new("from", format!("{from} doesn't lie in the future")).into())
+                        Err(InvalidInput::new("from", format!("{from} does not lie in the future")).into())
                     }
                     Some(notice) => {
                         text("notice", notice)?;
@@ -68,11 +71,11 @@ impl Aggregate for Account {
                 }
             }
             AccountCommand::OverridePrice { meter, charge, from } => {
-                self.not_invoiced(*from)?;
+                self.require_not_invoiced(*from)?;
                 if let Some(charge) = charge
-                    && charge.charge().map_err(|refused| refused.within("charge"))?.meter() != *meter
+                    && charge.charge().map_err(|error| error.within("charge"))?.meter() != *meter
                 {
-                    return Err(Refused::new("charge.meter", format!("is not {}", meter.as_str())).into());
+                    return Err(InvalidInput::new("charge.meter", format!("must be {}", meter.as_str())).into());
                 }
                 let (meter, charge) = (meter.as_str().to_owned(), charge.as_ref().map(Into::into));
                 Ok(vec![PriceOverridden { from_at: *from, meter, charge }.into()])
@@ -84,9 +87,10 @@ impl Aggregate for Account {
             }
             AccountCommand::GrantCredit { amount, reason } => {
                 text("reason", reason)?;
-                let amount = Amount::given(amount, currency).map_err(|error| Refused::new("amount", error))?;
+                let amount =
+                    Amount::from_decimal(amount, currency).map_err(|error| InvalidInput::new("amount", error))?;
                 if amount.is_zero() {
-                    return Err(Refused::new("amount", "is nothing").into());
+                    return Err(InvalidInput::new("amount", "is zero").into());
                 }
                 Ok(vec![CreditGranted { amount: amount.to_string(), reason: reason.trim().to_owned() }.into()])
             }
@@ -97,14 +101,14 @@ impl Aggregate for Account {
             AccountCommand::SetBudget { amount, thresholds, hard_stop, now } => {
                 self.spending.set(currency, amount.as_ref(), thresholds, *hard_stop, *now)
             }
-            AccountCommand::Invoiced { invoice, end, credit_used } => {
+            AccountCommand::RecordInvoice { invoice, end, credit_used } => {
                 if self.invoices.contains_key(invoice) {
                     return Ok(vec![]);
                 }
                 let credit_used = credit_used.to_string();
                 Ok(vec![AccountInvoiced { invoice_id: *invoice, end_at: *end, credit_used }.into()])
             }
-            AccountCommand::InvoiceVoided { invoice } => {
+            AccountCommand::RecordVoid { invoice } => {
                 let Some(issued) = self.invoices.get(invoice) else { return Ok(vec![]) };
                 let credit_returned = issued.credit_used.clone();
                 Ok(vec![AccountInvoiceVoided { invoice_id: *invoice, credit_returned }.into()])
@@ -136,23 +140,23 @@ impl Aggregate for Account {
             BillingAccountEvent::DiscountGranted(event) => self.discount_percent = Some(event.percent.clone()),
             BillingAccountEvent::CreditGranted(event) => self.credits.push(event.amount.clone()),
             BillingAccountEvent::UsageMetered(event) => self.metered = Some(event.clone()),
-            BillingAccountEvent::BudgetSet(event) => self.spending.take_budget(event),
+            BillingAccountEvent::BudgetSet(event) => self.spending.apply_budget(event),
             BillingAccountEvent::AccountInvoiced(event) => {
-                let issued = Issued { end: event.end_at, credit_used: event.credit_used.clone() };
+                let issued = IssuedInvoice { end: event.end_at, credit_used: event.credit_used.clone() };
                 self.invoices.insert(event.invoice_id, issued);
             }
             BillingAccountEvent::AccountInvoiceVoided(event) => {
                 self.invoices.remove(&event.invoice_id);
             }
-            BillingAccountEvent::BudgetExceeded(event) => self.spending.take_said(event),
+            BillingAccountEvent::BudgetExceeded(event) => self.spending.apply_alert(event),
         }
     }
 }
 
 impl Account {
-    fn not_invoiced(&self, from: Timestamp) -> Result<(), AccountError> {
+    fn require_not_invoiced(&self, from: Timestamp) -> Result<(), AccountError> {
         match self.invoiced_until() {
-            Some(invoiced_until) if from < invoiced_until => Err(AccountError::Invoiced { from, invoiced_until }),
+            Some(invoiced_until) if from < invoiced_until => Err(AccountError::PeriodInvoiced { from, invoiced_until }),
             _ => Ok(()),
         }
     }
@@ -163,196 +167,15 @@ impl Account {
     }
 }
 
-fn known_zone(name: &str) -> Result<String, Refused> {
-    let zone = zone(name).map_err(|error| Refused::new("time_zone", error))?;
+fn canonical_zone(name: &str) -> Result<String, InvalidInput> {
+    let zone = zone(name).map_err(|error| InvalidInput::new("time_zone", error))?;
     Ok(zone.iana_name().unwrap_or("UTC").to_owned())
 }
 
-fn assigned(pin: Pin, from_at: Timestamp) -> Result<PlanAssigned, Refused> {
-    let plan_version = i32::try_from(pin.version).map_err(|error| Refused::new("version", error))?;
+fn assigned(pin: Pin, from_at: Timestamp) -> Result<PlanAssigned, InvalidInput> {
+    let plan_version = i32::try_from(pin.version).map_err(|error| InvalidInput::new("version", error))?;
     Ok(PlanAssigned { plan_id: pin.plan, plan_version, from_at })
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use epoch::{Aggregate, Timestamp};
-    use uuid::Uuid;
-
-    use super::{Account, AccountCommand, AccountError, Pin};
-    use crate::{
-        calendar::month::Month,
-        money::{amount::Amount, currency::Currency},
-        pricing::meter::Meter,
-    };
-
-    pub(in crate::account) fn euro() -> Currency {
-        "EUR".parse().unwrap()
-    }
-
-    pub(in crate::account) fn apply(account: &mut Account, command: &AccountCommand) -> Result<usize, AccountError> {
-        let events = account.decide(command)?;
-        events.iter().for_each(|event| account.evolve(event));
-        Ok(events.len())
-    }
-
-    pub(in crate::account) fn opened() -> Account {
-        let mut account = Account::default();
-        apply(&mut account, &open("europe/madrid")).unwrap();
-        account
-    }
-
-    const FIRST: Pin = Pin { plan: Uuid::nil(), version: 1 };
-
-    fn open(time_zone: &str) -> AccountCommand {
-        AccountCommand::Open { pin: FIRST, currency: euro(), time_zone: time_zone.into() }
-    }
-
-    pub(in crate::account) fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    pub(in crate::account) fn month(text: &str) -> Month {
-        text.parse().unwrap()
-    }
-
-    pub(in crate::account) fn amount(text: &str) -> Amount {
-        Amount::given(&text.parse().unwrap(), euro()).unwrap()
-    }
-
-    #[test]
-    fn is_opened_once_and_by_a_plan() {
-        let mut account = opened();
-        let ever = [at(-62_135_596_800_000), at(0), at(i64::MAX)];
-        assert_eq!(ever.map(|at| account.pin_at(at)), [Some(FIRST); 3], "for all that it ever used");
-        assert_eq!(account.time_zone(month("2025-01")), "Europe/Madrid");
-        assert_eq!(apply(&mut account, &open("UTC")), Err(AccountError::AlreadyExists));
-        assert!(
-            Account::default()
-                .decide(&open("Europe/Nowhere"))
-                .unwrap_err()
-                .to_string()
-                .starts_with("time_zone: there is no")
-        );
-        let credit = AccountCommand::GrantCredit { amount: 1.into(), reason: "r".into() };
-        assert_eq!(Account::default().decide(&credit), Err(AccountError::NotFound));
-    }
-
-    #[test]
-    fn a_zone_holds_from_a_month_on() {
-        let mut account = opened();
-        let change = |from, current| AccountCommand::ChangeTimeZone {
-            time_zone: "America/Havana".into(),
-            from: month(from),
-            current: month(current),
-        };
-        assert!(apply(&mut account, &change("2025-03", "2025-03")).is_err());
-        apply(&mut account, &change("2025-04", "2025-03")).unwrap();
-        assert_eq!(
-            (account.time_zone(month("2025-03")), account.time_zone(month("2025-04"))),
-            ("Europe/Madrid", "America/Havana")
-        );
-    }
-
-    #[test]
-    fn is_pinned_from_an_instant_on_and_not_before_what_was_invoiced() {
-        let mut account = opened();
-        let pin = Pin { plan: Uuid::now_v7(), version: 3 };
-        let pinned = |pin, currency: &str, from, notice: Option<&str>| AccountCommand::AssignPlan {
-            pin,
-            currency: currency.parse().unwrap(),
-            from: at(from),
-            now: at(20),
-            notice: notice.map(Into::into),
-        };
-        let assign = |from| pinned(pin, "EUR", from, None);
-        let invoiced = AccountCommand::Invoiced { invoice: Uuid::nil(), end: at(10), credit_used: amount("0") };
-        apply(&mut account, &invoiced).unwrap();
-        assert!(matches!(apply(&mut account, &assign(9)), Err(AccountError::Invoiced { .. })));
-        apply(&mut account, &assign(10)).unwrap();
-        assert_eq!((account.pin_at(at(9)), account.pin_at(at(10))), (Some(FIRST), Some(pin)));
-        assert!(matches!(apply(&mut account, &pinned(pin, "JPY", 10, None)), Err(AccountError::OtherCurrency { .. })));
-        let later = Pin { version: 4, ..pin };
-        let mut refused = |from, notice| match apply(&mut account, &pinned(later, "EUR", from, notice)) {
-            Err(AccountError::Refused(refused)) => refused.place,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(refused(20, Some("n")), "from");
-        assert_eq!((refused(21, None), refused(21, Some(" "))), ("notice".to_owned(), "notice".to_owned()));
-        apply(&mut account, &pinned(later, "EUR", 21, Some("new prices"))).unwrap();
-        assert_eq!((account.notice(at(10)), account.notice(at(21))), (None, Some("new prices")));
-        assert_eq!((account.pin_at(at(20)), account.pin_at(at(21))), (Some(pin), Some(later)));
-    }
-
-    #[test]
-    fn what_was_invoiced_may_change_once_the_invoice_is_void() {
-        let mut account = opened();
-        let assign = |from| AccountCommand::AssignPlan {
-            pin: Pin { version: 2, ..FIRST },
-            currency: euro(),
-            from: at(from),
-            now: at(100),
-            notice: None,
-        };
-        let invoices = [30, 10, 20].map(|end| (end, Uuid::from_u128(end)));
-        for (end, invoice) in invoices {
-            let end = at(i64::try_from(end).unwrap());
-            apply(&mut account, &AccountCommand::Invoiced { invoice, end, credit_used: amount("0") }).unwrap();
-        }
-        for (void, until) in [(10, Some(at(30))), (30, Some(at(20))), (20, None)] {
-            apply(&mut account, &AccountCommand::InvoiceVoided { invoice: Uuid::from_u128(void) }).unwrap();
-            assert_eq!(account.invoiced_until(), until);
-            let refused = until.map(|until| account.decide(&assign(until.as_millis() - 1)).is_err());
-            assert_ne!(refused, Some(false));
-            assert!(account.decide(&assign(until.map_or(0, Timestamp::as_millis))).is_ok());
-        }
-    }
-
-    #[test]
-    fn its_own_price_holds_until_it_is_taken_back() {
-        let mut account = opened();
-        let price = |charge: Option<&str>, from| AccountCommand::OverridePrice {
-            meter: Meter::Compute,
-            charge: charge.map(|json| serde_json::from_str(json).unwrap()),
-            from: at(from),
-        };
-        let flat = r#"{"meter":"compute","unit":"s","model":"flat","unit_price":"0.5"}"#;
-        let storage = r#"{"meter":"storage","unit":"GB.h","model":"flat","unit_price":"0.5"}"#;
-        apply(&mut account, &price(Some(flat), 10)).unwrap();
-        apply(&mut account, &price(None, 20)).unwrap();
-        assert!(apply(&mut account, &price(Some(storage), 30)).is_err());
-        let own = |millis| account.own_charges_at(at(millis)).unwrap().len();
-        assert_eq!((own(9), own(10), own(19), own(20)), (0, 1, 1, 0));
-    }
-
-    #[test]
-    fn credit_is_used_up_and_comes_back_with_a_void_invoice() {
-        let mut account = opened();
-        let grant = AccountCommand::GrantCredit { amount: "10.00".parse().unwrap(), reason: "r".into() };
-        apply(&mut account, &grant).unwrap();
-        let invoice = Uuid::now_v7();
-        let invoiced = AccountCommand::Invoiced { invoice, end: at(10), credit_used: amount("7.50") };
-        assert_eq!((apply(&mut account, &invoiced), apply(&mut account, &invoiced)), (Ok(1), Ok(0)));
-        assert_eq!(account.credit().unwrap(), amount("2.50"));
-        apply(&mut account, &AccountCommand::InvoiceVoided { invoice }).unwrap();
-        assert_eq!(account.credit().unwrap(), amount("10.00"));
-    }
-
-    #[test]
-    fn nonsense_is_refused_with_its_place() {
-        let account = opened();
-        let refused = |command: AccountCommand| account.decide(&command).unwrap_err().to_string();
-        let budget = |amount: &str, thresholds| AccountCommand::SetBudget {
-            amount: Some(amount.parse().unwrap()),
-            thresholds,
-            hard_stop: false,
-            now: at(0),
-        };
-        assert!(refused(budget("0.001", vec![])).starts_with("amount: 0.001 is finer"));
-        assert!(refused(budget("0", vec![])).starts_with("amount: is nothing"));
-        assert!(refused(budget("1", vec![0])).starts_with("thresholds: at most"));
-        assert!(
-            refused(AccountCommand::GrantDiscount { percent: 101.into(), reason: "r".into() }).starts_with("percent")
-        );
-        assert!(refused(AccountCommand::GrantDiscount { percent: 1.into(), reason: " ".into() }).starts_with("reason"));
-    }
-}
+pub(super) mod tests;

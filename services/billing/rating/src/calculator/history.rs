@@ -1,6 +1,6 @@
-//! Events in order, by file and by job.
+//! The events of a document in order, by file and by job.
 //!
-//! The invariant: the history is the same in whatever order the events came: those of one instant apply in the order of `seq`,
+//! The history does not depend on the order of the input: events of one instant apply in the order of `seq`,
 //! then of their ids.
 
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use epoch::Timestamp;
 use crate::{
     metering::{
         level::LevelChange,
-        pairing::{Kind as MomentKind, Moment},
+        pairing::{Moment, MomentKind},
     },
     sharing::file_change::{Change, FileChange},
 };
 
-/// Something that happened.
+/// An event of the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event<'d> {
     pub(super) id: &'d str,
@@ -25,7 +25,6 @@ pub(super) struct Event<'d> {
     pub(super) kind: Kind<'d>,
 }
 
-/// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind<'d> {
     FileStored { file: &'d str, bytes: i64 },
@@ -38,7 +37,7 @@ pub(super) enum Kind<'d> {
 }
 
 impl Kind<'_> {
-    /// Whether it may have a file, a job, a user and a size.
+    /// Returns whether the event may have a file, a job, a user and a size.
     pub(super) fn fields(&self) -> (bool, bool, bool, bool) {
         match self {
             Kind::FileStored { .. } => (true, false, false, true),
@@ -51,13 +50,13 @@ impl Kind<'_> {
 }
 
 impl Event<'_> {
-    /// Whether both say that the same happened, whenever each was recorded.
-    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+    /// Returns whether both events have the same content; the time of recording is ignored.
+    pub(super) fn has_same_content(&self, other: &Self) -> bool {
         (self.id, self.at, self.seq, &self.kind) == (other.id, other.at, other.seq, &other.kind)
     }
 }
 
-/// A job starts for a user, or ends.
+/// A start of a job for a user, or an end of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct JobMoment<'d> {
     at: Timestamp,
@@ -75,26 +74,26 @@ impl Moment for JobMoment<'_> {
     }
 }
 
-/// What happened to each file and job.
+/// The history of each file and job.
 #[derive(Debug, Default)]
 pub(super) struct History<'d> {
     pub(super) files: BTreeMap<&'d str, FileHistory<'d>>,
     pub(super) jobs: BTreeMap<&'d str, Vec<JobMoment<'d>>>,
-    /// When each job was created, and by whom; the first time, if it was said of several times.
+    /// The creation time and the creator of each job. The first event counts if there are several.
     created: BTreeMap<&'d str, (Timestamp, Option<&'d str>)>,
 }
 
-/// What happened to a file, in order.
+/// The history of a file, in order.
 #[derive(Debug, Default)]
 pub(super) struct FileHistory<'d> {
     pub(super) changes: Vec<FileChange<&'d str>>,
-    /// When it was deleted though it wasn't there.
-    pub(super) odd: Vec<Timestamp>,
+    /// Instants of deletions of the file while it did not exist.
+    pub(super) deleted_while_absent: Vec<Timestamp>,
     size: Option<i64>,
 }
 
 impl<'d> FileHistory<'d> {
-    /// How its size changes.
+    /// Returns the changes of the file's size.
     pub(super) fn levels(&self) -> Vec<LevelChange> {
         let mut levels = Vec::new();
         for change in &self.changes {
@@ -113,7 +112,7 @@ impl<'d> FileHistory<'d> {
 }
 
 impl<'d> History<'d> {
-    /// The history that events tell, each given once.
+    /// Builds the history from events, each given once.
     pub(super) fn of(mut events: Vec<Event<'d>>) -> Self {
         events.sort_unstable_by(|left, right| (left.at, left.seq, left.id).cmp(&(right.at, right.seq, right.id)));
         let mut history = Self::default();
@@ -124,7 +123,7 @@ impl<'d> History<'d> {
                     let file = history.files.entry(file).or_default();
                     match file.size {
                         Some(_) => file.resize(at, None),
-                        None => file.odd.push(at),
+                        None => file.deleted_while_absent.push(at),
                     }
                 }
                 Kind::FileLinked { job, file } => history.change(file, at, Change::Link(job)),
@@ -145,7 +144,7 @@ impl<'d> History<'d> {
         history
     }
 
-    /// Who created a job, if that was a user and had happened.
+    /// Returns the creator of a job if the job was created by `as_of` and has a creator.
     pub(super) fn user(&self, job: &str, as_of: Timestamp) -> Option<&'d str> {
         let (at, user) = self.created.get(job)?;
         user.filter(|_| *at <= as_of)

@@ -1,10 +1,10 @@
-//! The document that `billing rate` reads, and what is wrong with one that it can't use.
+//! The JSON document that `billing rate` reads.
 //!
-//! Its format is described in `docs/operations/rating.md`. Beside what files and jobs did, it may say who created jobs, which is what
-//! the service goes by where a plan asks whose they are.
+//! Its format is described in `docs/operations/rating.md`. Besides file and job events it may contain job
+//! creations, which name the users that the sharing rule `unshared_only` compares.
 //!
-//! The invariant: what is refused is refused with its place in the document, and what isn't refused is used. A field that doesn't
-//! belong where it stands is refused too: it may have been meant to matter.
+//! Every error names its place in the document. Unknown and misplaced fields are rejected, since the author
+//! may have meant them to have an effect.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,17 +31,18 @@ use crate::{
         rate::{Adjustments, RatingError},
         term::Subscription,
     },
-    sharing::rule::Rule,
-    validation::Refused,
+    sharing::rule::SharingRule,
+    validation::InvalidInput,
 };
 
-/// The most events of a document. With the longest period it keeps every sum of sizes below 2⁶³ bytes within 127 bits.
+/// The maximum number of events. With the longest period, it keeps each sum of sizes below 2⁶³ bytes within
+/// 127 bits.
 const MAX_EVENTS: usize = 1 << 21;
-/// The most plans, and the most changes of plans.
+/// The maximum number of plans, and of changes of plans.
 const MAX_PLANS: usize = 1_000;
-/// The longest id, in bytes.
+/// The maximum length of an id, in bytes.
 const MAX_ID: usize = 256;
-/// The longest period, in milliseconds: a hundred years.
+/// The maximum length of the period, in milliseconds: a hundred years.
 const MAX_PERIOD_MS: i128 = 36_525 * 86_400_000;
 
 #[derive(Debug, Deserialize)]
@@ -110,7 +111,7 @@ struct AdjustmentsInput {
     credit: Option<Decimal>,
 }
 
-/// An instant that is a whole number of milliseconds.
+/// An instant in whole milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Instant(Timestamp);
 
@@ -120,13 +121,13 @@ impl<'de> Deserialize<'de> for Instant {
         let instant: jiff::Timestamp =
             text.parse().map_err(|error| de::Error::custom(format!("{text:?} is not an RFC 3339 instant: {error}")))?;
         if instant.subsec_nanosecond() % 1_000_000 != 0 {
-            return Err(de::Error::custom(format!("{text:?} is finer than a millisecond")));
+            return Err(de::Error::custom(format!("{text:?} is more precise than a millisecond")));
         }
         Ok(Self(Timestamp::from_millis(instant.as_millisecond())))
     }
 }
 
-/// A size in bytes, as an integer or as its digits in quotes.
+/// A size in bytes, given as an integer or as a string of digits.
 #[derive(Debug, Clone, Copy)]
 struct Size(i64);
 
@@ -157,8 +158,8 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// What is asked, checked.
-pub(super) struct Question {
+/// The validated document without its events.
+pub(super) struct RatingRequest {
     pub(super) window: Window,
     pub(super) zone: TimeZone,
     pub(super) subscriptions: Vec<Subscription>,
@@ -166,79 +167,84 @@ pub(super) struct Question {
 }
 
 impl Input {
+    /// Parses a document.
+    ///
     /// # Errors
-    /// [`Refused`] with the place.
-    pub(super) fn read(document: &[u8]) -> Result<Self, Refused> {
+    /// [`InvalidInput`] with the place.
+    pub(super) fn read(document: &[u8]) -> Result<Self, InvalidInput> {
         let mut json = serde_json::Deserializer::from_slice(document);
         let input: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let place = error.path().to_string();
             let place = if place == "." || place == "?" { "input".to_owned() } else { place };
-            Refused::new(place, error.inner())
+            InvalidInput::new(place, error.inner())
         })?;
-        json.end().map_err(|error| Refused::new("input", error))?;
+        json.end().map_err(|error| InvalidInput::new("input", error))?;
         Ok(input)
     }
 
-    /// Everything but the events.
+    /// Validates everything but the events.
     ///
     /// # Errors
-    /// [`Refused`] with the place.
-    pub(super) fn question(&self) -> Result<Question, Refused> {
+    /// [`InvalidInput`] with the place.
+    pub(super) fn request(&self) -> Result<RatingRequest, InvalidInput> {
         let (start, end) = (self.period.start.0, self.period.end.0);
         if end < start {
-            return Err(Refused::new("period.end", format!("{end} lies before the start, {start}")));
+            return Err(InvalidInput::new("period.end", format!("{end} is earlier than the start, {start}")));
         }
         let period = Span::new(start, end);
         if period.millis() > MAX_PERIOD_MS {
-            return Err(Refused::new("period", "is longer than 100 years"));
+            return Err(InvalidInput::new("period", "is longer than 100 years"));
         }
         let name = self.time_zone.as_deref().unwrap_or("UTC");
-        let zone = zone(name).map_err(|error| Refused::new("time_zone", error))?;
+        let zone = zone(name).map_err(|error| InvalidInput::new("time_zone", error))?;
         let window = Window { period, as_of: self.as_of.0 };
         let subscriptions = self.subscriptions(&self.plans()?)?;
-        Ok(Question { window, zone, subscriptions, adjustments: self.adjustments()? })
+        Ok(RatingRequest { window, zone, subscriptions, adjustments: self.adjustments()? })
     }
 
-    fn plans(&self) -> Result<BTreeMap<PlanVersion, Arc<Plan>>, Refused> {
-        at_most(MAX_PLANS, self.plans.len(), "plans")?;
+    fn plans(&self) -> Result<BTreeMap<PlanVersion, Arc<Plan>>, InvalidInput> {
+        check_count(MAX_PLANS, self.plans.len(), "plans")?;
         let mut plans = BTreeMap::new();
         for (index, input) in self.plans.iter().enumerate() {
             let place = format!("plans[{index}]");
-            let plan = input.plan().map_err(|refused| refused.within(&place))?;
+            let plan = input.plan().map_err(|error| error.within(&place))?;
             let key = plan.key.clone();
             if plans.insert(key.clone(), Arc::new(plan)).is_some() {
-                return Err(Refused::new(place, format!("{:?} has a version {} already", key.plan, key.version)));
+                return Err(InvalidInput::new(
+                    place,
+                    format!("version {} of {:?} is defined twice", key.version, key.plan),
+                ));
             }
         }
         Ok(plans)
     }
 
-    fn subscriptions(&self, plans: &BTreeMap<PlanVersion, Arc<Plan>>) -> Result<Vec<Subscription>, Refused> {
-        at_most(MAX_PLANS, self.subscription.len(), "subscription")?;
+    fn subscriptions(&self, plans: &BTreeMap<PlanVersion, Arc<Plan>>) -> Result<Vec<Subscription>, InvalidInput> {
+        check_count(MAX_PLANS, self.subscription.len(), "subscription")?;
         let mut order: Vec<_> = self.subscription.iter().enumerate().collect();
         order.sort_by_key(|(_, input)| input.from.0);
         let mut subscriptions: Vec<Subscription> = Vec::new();
         for (index, input) in order {
             let key = PlanVersion { plan: input.plan.clone(), version: input.version };
             let Some(plan) = plans.get(&key) else {
-                let reason = format!("there is no version {} of a plan {:?}", key.version, key.plan);
-                return Err(Refused::new(format!("subscription[{index}].plan"), reason));
+                let reason = format!("version {} of plan {:?} does not exist", key.version, key.plan);
+                return Err(InvalidInput::new(format!("subscription[{index}].plan"), reason));
             };
             let same_instant = subscriptions.last().filter(|last| last.from == input.from.0);
             if same_instant.is_some_and(|last| last.plan.key != key) {
-                let reason = "another plan begins at the same instant";
-                return Err(Refused::new(format!("subscription[{index}].from"), reason));
+                let reason = "another plan applies from the same instant";
+                return Err(InvalidInput::new(format!("subscription[{index}].from"), reason));
             }
             subscriptions.push(Subscription { from: input.from.0, plan: Arc::clone(plan) });
         }
         Ok(subscriptions)
     }
 
-    fn adjustments(&self) -> Result<Adjustments, Refused> {
+    fn adjustments(&self) -> Result<Adjustments, InvalidInput> {
         let AdjustmentsInput { discount_percent, minimum, tax_percent, credit } = &self.adjustments;
         for (name, percent) in [("discount_percent", discount_percent), ("tax_percent", tax_percent)] {
             if percent.as_ref().is_some_and(|percent| *percent > Decimal::from(100)) {
-                return Err(Refused::new(format!("adjustments.{name}"), "is more than 100"));
+                return Err(InvalidInput::new(format!("adjustments.{name}"), "is more than 100"));
             }
         }
         let or_none = |decimal: &Option<Decimal>| decimal.clone().unwrap_or_else(Decimal::zero);
@@ -250,27 +256,27 @@ impl Input {
         })
     }
 
-    /// The events that are known, each once, in order.
+    /// Deduplicates the known events and puts them in order.
     ///
     /// # Errors
-    /// [`Refused`] with the place.
-    pub(super) fn history(&self) -> Result<History<'_>, Refused> {
-        at_most(MAX_EVENTS, self.events.len(), "events")?;
+    /// [`InvalidInput`] with the place.
+    pub(super) fn history(&self) -> Result<History<'_>, InvalidInput> {
+        check_count(MAX_EVENTS, self.events.len(), "events")?;
         let mut seen: HashMap<&str, (usize, usize)> = HashMap::with_capacity(self.events.len());
         let mut events: Vec<Event<'_>> = Vec::with_capacity(self.events.len());
         for (index, input) in self.events.iter().enumerate() {
-            let event = input.event().map_err(|refused| refused.within(&format!("events[{index}]")))?;
+            let event = input.event().map_err(|error| error.within(&format!("events[{index}]")))?;
             let Some((place, first)) = seen.get(event.id).copied() else {
                 seen.insert(event.id, (events.len(), index));
                 events.push(event);
                 continue;
             };
             let Some(known) = events.get_mut(place) else { continue };
-            if !known.says_the_same(&event) {
-                let reason = format!("{:?} is the id of events[{first}] too, which says something else", event.id);
-                return Err(Refused::new(format!("events[{index}].id"), reason));
+            if !known.has_same_content(&event) {
+                let reason = format!("{:?} is also the id of events[{first}], which has other content", event.id);
+                return Err(InvalidInput::new(format!("events[{index}].id"), reason));
             }
-            // It is known since it was recorded for the first time.
+            // An event is known from its first recording.
             known.recorded_at = known.recorded_at.min(event.recorded_at);
         }
         if let Some(known_at) = self.known_at {
@@ -281,22 +287,22 @@ impl Input {
 }
 
 impl PlanInput {
-    fn plan(&self) -> Result<Plan, Refused> {
-        let currency: Currency = self.currency.parse().map_err(|error| Refused::new("currency", error))?;
-        let charges = charges(&self.charges).map_err(|refused| refused.within("charges"))?;
-        let split = self.split.as_deref().map_or(Ok(Rule::Split), Rule::named)?;
+    fn plan(&self) -> Result<Plan, InvalidInput> {
+        let currency: Currency = self.currency.parse().map_err(|error| InvalidInput::new("currency", error))?;
+        let charges = charges(&self.charges).map_err(|error| error.within("charges"))?;
+        let split = self.split.as_deref().map_or(Ok(SharingRule::Split), SharingRule::parse)?;
         let key = PlanVersion { plan: text("id", Some(&self.id))?.to_owned(), version: self.version };
         Ok(Plan { split, ..Plan::new(key, currency, charges) })
     }
 }
 
 impl EventInput {
-    fn event(&self) -> Result<Event<'_>, Refused> {
+    fn event(&self) -> Result<Event<'_>, InvalidInput> {
         let file = || text("file", self.file.as_deref());
         let job = || text("job", self.job.as_deref());
         let kind = match self.kind.as_str() {
             "FileStored" => {
-                let Some(Size(bytes)) = self.bytes else { return Err(Refused::new("bytes", "is missing")) };
+                let Some(Size(bytes)) = self.bytes else { return Err(InvalidInput::new("bytes", "is missing")) };
                 Kind::FileStored { file: file()?, bytes }
             }
             "FileDeleted" => Kind::FileDeleted { file: file()? },
@@ -308,7 +314,7 @@ impl EventInput {
             }
             "JobStarted" => Kind::JobStarted { job: job()?, user: text("user", self.user.as_deref())? },
             "JobCompleted" => Kind::JobCompleted { job: job()? },
-            other => return Err(Refused::new("type", format!("there is no type {other:?}"))),
+            other => return Err(InvalidInput::new("type", format!("unknown type {other:?}"))),
         };
         let (file, job, user, bytes) = kind.fields();
         let stray = [
@@ -318,7 +324,7 @@ impl EventInput {
             ("bytes", self.bytes.is_some() && !bytes),
         ];
         if let Some((name, _)) = stray.iter().find(|(_, stray)| *stray) {
-            return Err(Refused::new(*name, format!("doesn't belong to {}", self.kind)));
+            return Err(InvalidInput::new(*name, format!("does not belong to {}", self.kind)));
         }
         let at = self.occurred_at.0;
         let recorded_at = self.recorded_at.map_or(at, |recorded_at| recorded_at.0);
@@ -326,25 +332,25 @@ impl EventInput {
     }
 }
 
-fn text<'t>(name: &'static str, text: Option<&'t str>) -> Result<&'t str, Refused> {
+fn text<'t>(name: &'static str, text: Option<&'t str>) -> Result<&'t str, InvalidInput> {
     match text {
-        None => Err(Refused::new(name, "is missing")),
-        Some("") => Err(Refused::new(name, "is empty")),
-        Some(long) if long.len() > MAX_ID => Err(Refused::new(name, format!("is longer than {MAX_ID} bytes"))),
+        None => Err(InvalidInput::new(name, "is missing")),
+        Some("") => Err(InvalidInput::new(name, "is empty")),
+        Some(long) if long.len() > MAX_ID => Err(InvalidInput::new(name, format!("is longer than {MAX_ID} bytes"))),
         Some(text) => Ok(text),
     }
 }
 
-fn at_most(most: usize, count: usize, place: &str) -> Result<(), Refused> {
+fn check_count(most: usize, count: usize, place: &str) -> Result<(), InvalidInput> {
     if count > most {
-        return Err(Refused::new(place, format!("{count} are more than {most}")));
+        return Err(InvalidInput::new(place, format!("{count} exceeds the maximum of {most}")));
     }
     Ok(())
 }
 
-pub(super) fn refused_rating(error: RatingError) -> Refused {
+pub(super) fn invalid_rating(error: RatingError) -> InvalidInput {
     match error {
-        RatingError::CurrencyChanges { .. } => Refused::new("subscription", error),
-        RatingError::TooFine { field, source } => Refused::new(format!("adjustments.{field}"), source),
+        RatingError::CurrencyChanges { .. } => InvalidInput::new("subscription", error),
+        RatingError::ExcessPrecision { field, source } => InvalidInput::new(format!("adjustments.{field}"), source),
     }
 }

@@ -1,28 +1,30 @@
-//! What `billing rate` writes.
+//! The report that `billing rate` writes.
 
 use epoch::Timestamp;
 use serde::Serialize;
 
 use crate::{
     calendar::day::Day,
-    metering::{anomaly::Flagged, compute::ComputeUsage, storage::StorageOfJobs},
-    pricing::meter::{Quantity, Unit},
+    metering::{anomaly::Anomaly, compute::ComputeUsage, storage::StorageByFile},
+    pricing::{
+        meter::{Meter, Quantity, Unit},
+        price_model::PricedTier,
+    },
     rating::{
-        rate::{Invoice, Line},
-        usage_amounts::Metered,
+        rate::{Invoice, InvoiceLine},
+        usage_amounts::UsageAmounts,
     },
 };
 
-/// How many digits of exact amounts are shown.
+/// The number of decimals of exact amounts.
 const DIGITS: u8 = 12;
 
-/// The whole answer.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub struct RatingReport {
     storage: Storage,
     compute: Compute,
     /// `null` when no plan applies.
-    invoice: Option<InvoiceAnswer>,
+    invoice: Option<InvoiceOutput>,
 }
 
 #[derive(Debug, Serialize)]
@@ -30,13 +32,14 @@ struct Storage {
     byte_ms: String,
     gb_hours: String,
     provisional: bool,
-    flags: Vec<Flagging>,
+    #[serde(rename = "flags")]
+    anomalies: Vec<AnomalyOutput>,
     days: Vec<StorageDay>,
     files: Vec<File>,
 }
 
 #[derive(Debug, Serialize)]
-struct Flagging {
+struct AnomalyOutput {
     flag: &'static str,
     id: String,
 }
@@ -44,19 +47,19 @@ struct Flagging {
 #[derive(Debug, Serialize)]
 struct StorageDay {
     #[serde(flatten)]
-    day: DayAnswer,
+    day: DayOutput,
     byte_ms: String,
 }
 
 #[derive(Debug, Serialize)]
 struct ComputeDay {
     #[serde(flatten)]
-    day: DayAnswer,
+    day: DayOutput,
     run_ms: String,
 }
 
 #[derive(Debug, Serialize)]
-struct DayAnswer {
+struct DayOutput {
     date: String,
     start: String,
     end: String,
@@ -80,7 +83,8 @@ struct FileJob {
 struct Compute {
     run_ms: String,
     provisional: bool,
-    flags: Vec<Flagging>,
+    #[serde(rename = "flags")]
+    anomalies: Vec<AnomalyOutput>,
     days: Vec<ComputeDay>,
     jobs: Vec<Job>,
     users: Vec<User>,
@@ -100,11 +104,11 @@ struct User {
 }
 
 #[derive(Debug, Serialize)]
-struct InvoiceAnswer {
+struct InvoiceOutput {
     currency: &'static str,
-    lines: Vec<LineAnswer>,
+    lines: Vec<LineOutput>,
     subtotal: String,
-    /// The subtotal without the exact sum of its lines, cut.
+    /// The subtotal minus the exact sum of its lines, truncated.
     rounding: String,
     discount: String,
     minimum_true_up: String,
@@ -112,7 +116,7 @@ struct InvoiceAnswer {
     total: String,
     credit_applied: String,
     amount_due: String,
-    /// What was used in the period before any plan applied.
+    /// Usage of the period before any plan applied.
     unrated: Unrated,
 }
 
@@ -123,40 +127,40 @@ struct Unrated {
 }
 
 #[derive(Debug, Serialize)]
-struct LineAnswer {
+struct LineOutput {
     meter: &'static str,
     unit: &'static str,
     plan: String,
     plan_version: u32,
     quantity: String,
     amount: String,
-    /// The amount before it was rounded, cut.
+    /// The amount before rounding, truncated.
     exact_amount: String,
-    tiers: Vec<TierAnswer>,
+    tiers: Vec<TierOutput>,
 }
 
 #[derive(Debug, Serialize)]
-struct TierAnswer {
+struct TierOutput {
     tier: usize,
     quantity: String,
     amount: String,
 }
 
-impl Answer {
+impl RatingReport {
     pub(super) fn new(
-        storage: &StorageOfJobs<&str, &str>,
+        storage: &StorageByFile<&str, &str>,
         stored_on: &[(Day, i128)],
         compute: &ComputeUsage<&str, &str>,
         invoice: Option<&Invoice>,
-        unrated: Metered,
+        unrated: &UsageAmounts,
     ) -> Self {
-        let invoice = invoice.map(|invoice| InvoiceAnswer::new(invoice, unrated));
+        let invoice = invoice.map(|invoice| InvoiceOutput::new(invoice, unrated));
         Self { storage: Storage::new(storage, stored_on), compute: Compute::new(compute), invoice }
     }
 }
 
 impl Storage {
-    fn new(usage: &StorageOfJobs<&str, &str>, stored_on: &[(Day, i128)]) -> Self {
+    fn new(usage: &StorageByFile<&str, &str>, stored_on: &[(Day, i128)]) -> Self {
         let mut days = Vec::new();
         for (day, byte_ms) in stored_on {
             days.push(StorageDay { day: day.into(), byte_ms: byte_ms.to_string() });
@@ -176,7 +180,7 @@ impl Storage {
             byte_ms: usage.byte_ms.to_string(),
             gb_hours: Quantity { metered: usage.byte_ms, unit: Unit::GbHour }.to_string(),
             provisional: usage.provisional,
-            flags: flags(&usage.flags),
+            anomalies: anomalies(&usage.anomalies),
             days,
             files,
         }
@@ -201,7 +205,7 @@ impl Compute {
         Self {
             run_ms: usage.run_ms.to_string(),
             provisional: usage.provisional,
-            flags: flags(&usage.flags),
+            anomalies: anomalies(&usage.anomalies),
             days,
             jobs,
             users,
@@ -209,30 +213,33 @@ impl Compute {
     }
 }
 
-impl InvoiceAnswer {
-    fn new(invoice: &Invoice, unrated: Metered) -> Self {
+impl InvoiceOutput {
+    fn new(invoice: &Invoice, unrated: &UsageAmounts) -> Self {
         Self {
             currency: invoice.currency.code(),
-            lines: invoice.lines.iter().map(LineAnswer::from).collect(),
+            lines: invoice.lines.iter().map(LineOutput::from).collect(),
             subtotal: invoice.subtotal.to_string(),
-            rounding: invoice.rounding.cut(DIGITS),
+            rounding: invoice.rounding.truncated(DIGITS),
             discount: invoice.discount.to_string(),
             minimum_true_up: invoice.minimum_true_up.to_string(),
             tax: invoice.tax.to_string(),
             total: invoice.total.to_string(),
             credit_applied: invoice.credit_applied.to_string(),
             amount_due: invoice.amount_due.to_string(),
-            unrated: Unrated { byte_ms: unrated.byte_ms.to_string(), run_ms: unrated.run_ms.to_string() },
+            unrated: Unrated {
+                byte_ms: unrated.get(Meter::Storage).to_string(),
+                run_ms: unrated.get(Meter::Compute).to_string(),
+            },
         }
     }
 }
 
-impl From<&Line> for LineAnswer {
-    fn from(line: &Line) -> Self {
-        let tier = |part: &crate::pricing::price_model::Part| TierAnswer {
-            tier: part.tier,
-            quantity: part.quantity.cut(DIGITS),
-            amount: part.amount.cut(DIGITS),
+impl From<&InvoiceLine> for LineOutput {
+    fn from(line: &InvoiceLine) -> Self {
+        let tier = |priced: &PricedTier| TierOutput {
+            tier: priced.tier,
+            quantity: priced.quantity.truncated(DIGITS),
+            amount: priced.amount.truncated(DIGITS),
         };
         Self {
             meter: line.meter.as_str(),
@@ -241,19 +248,19 @@ impl From<&Line> for LineAnswer {
             plan_version: line.plan.version,
             quantity: line.quantity.to_string(),
             amount: line.amount.to_string(),
-            exact_amount: line.exact.cut(DIGITS),
-            tiers: line.parts.iter().map(tier).collect(),
+            exact_amount: line.exact.truncated(DIGITS),
+            tiers: line.tiers.iter().map(tier).collect(),
         }
     }
 }
 
-impl From<&Day> for DayAnswer {
+impl From<&Day> for DayOutput {
     fn from(day: &Day) -> Self {
         Self { date: day.date.to_string(), start: instant(day.span.start()), end: instant(day.span.end()) }
     }
 }
 
-/// RFC 3339; without milliseconds when there are none.
+/// Formats an instant by RFC 3339, without a fraction when the milliseconds are 0.
 fn instant(at: Timestamp) -> String {
     let text = at.to_string();
     match text.strip_suffix(".000Z") {
@@ -262,6 +269,6 @@ fn instant(at: Timestamp) -> String {
     }
 }
 
-fn flags(flags: &[Flagged<&str>]) -> Vec<Flagging> {
-    flags.iter().map(|flagged| Flagging { flag: flagged.flag.as_str(), id: flagged.id.to_owned() }).collect()
+fn anomalies(anomalies: &[Anomaly<&str>]) -> Vec<AnomalyOutput> {
+    anomalies.iter().map(|anomaly| AnomalyOutput { flag: anomaly.kind.as_str(), id: anomaly.id.to_owned() }).collect()
 }

@@ -1,8 +1,8 @@
-//! The months that accounts are billed by.
+//! Calendar months, the billing periods of accounts.
 //!
-//! The problem: a month begins at another instant in each time zone, and customers change zones. The invariant: the months of an
-//! account follow each other without a gap or an overlap: each begins at its first midnight in the zone that holds for it, and
-//! ends where the next one begins.
+//! Each time zone starts a month at another instant, and accounts may change their zone. Invariant: the
+//! months of an account are contiguous. A month starts at its first midnight in the zone that applies to it,
+//! and ends where the next month starts.
 
 use std::{fmt, str::FromStr};
 
@@ -10,51 +10,51 @@ use epoch::Timestamp;
 use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use crate::calendar::day::{DaysError, beginning, instant};
+use crate::calendar::day::{CalendarError, instant, start_of_date};
 
-/// A month of the calendar; written as `2026-03`.
+/// A calendar month, written as `2026-03`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Month(Date);
 
-/// Text that isn't a month.
+/// Text that is not a month.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a month, as 2026-03 is")]
-pub struct NotAMonth {
+#[error("{text:?} is not a month such as 2026-03")]
+pub struct InvalidMonth {
     text: String,
 }
 
 impl Month {
-    /// The month that an instant lies in.
+    /// Returns the month that contains an instant.
     ///
     /// # Errors
-    /// [`DaysError::OutOfCalendar`].
-    pub fn of(at: Timestamp, zone: &TimeZone) -> Result<Self, DaysError> {
+    /// [`CalendarError::OutOfCalendar`].
+    pub fn of(at: Timestamp, zone: &TimeZone) -> Result<Self, CalendarError> {
         Ok(Self(instant(at)?.to_zoned(zone.clone()).date().first_of_month()))
     }
 
-    /// The month after it.
+    /// Returns the month after this one.
     ///
     /// # Errors
-    /// [`DaysError::OutOfCalendar`].
-    pub fn next(self) -> Result<Self, DaysError> {
+    /// [`CalendarError::OutOfCalendar`].
+    pub fn next(self) -> Result<Self, CalendarError> {
         Ok(Self(self.0.checked_add(1.month())?))
     }
 
-    /// The month before it.
+    /// Returns the month before this one.
     ///
     /// # Errors
-    /// [`DaysError::OutOfCalendar`].
-    pub fn previous(self) -> Result<Self, DaysError> {
+    /// [`CalendarError::OutOfCalendar`].
+    pub fn previous(self) -> Result<Self, CalendarError> {
         Ok(Self(self.0.checked_sub(1.month())?))
     }
 
-    /// Its first instant in a zone.
+    /// Returns the first instant of the month in a time zone.
     ///
     /// # Errors
-    /// [`DaysError::OutOfCalendar`].
-    pub fn beginning(self, zone: &TimeZone) -> Result<Timestamp, DaysError> {
-        beginning(self.0, zone)
+    /// [`CalendarError::OutOfCalendar`].
+    pub fn beginning(self, zone: &TimeZone) -> Result<Timestamp, CalendarError> {
+        start_of_date(self.0, zone)
     }
 }
 
@@ -65,22 +65,22 @@ impl fmt::Display for Month {
 }
 
 impl FromStr for Month {
-    type Err = NotAMonth;
+    type Err = InvalidMonth;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let not_a_month = || NotAMonth { text: text.chars().take(40).collect() };
-        let (year, month) = text.split_once('-').ok_or_else(not_a_month)?;
+        let invalid = || InvalidMonth { text: text.chars().take(40).collect() };
+        let (year, month) = text.split_once('-').ok_or_else(invalid)?;
         let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
         if !digits(year, 4) || !digits(month, 2) {
-            return Err(not_a_month());
+            return Err(invalid());
         }
-        let (Ok(year), Ok(month)) = (year.parse(), month.parse()) else { return Err(not_a_month()) };
-        Date::new(year, month, 1).map(Self).map_err(|_| not_a_month())
+        let (Ok(year), Ok(month)) = (year.parse(), month.parse()) else { return Err(invalid()) };
+        Date::new(year, month, 1).map(Self).map_err(|_| invalid())
     }
 }
 
 impl TryFrom<String> for Month {
-    type Error = NotAMonth;
+    type Error = InvalidMonth;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
@@ -99,7 +99,7 @@ mod tests {
     use crate::calendar::day::zone;
 
     #[test]
-    fn months_are_read_and_follow_each_other() {
+    fn months_parse_and_are_contiguous() {
         let month: Month = "2025-12".parse().unwrap();
         assert_eq!(
             (month.next().unwrap().to_string(), month.previous().unwrap().to_string()),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_month_begins_at_midnight_in_its_zone() {
+    fn month_starts_at_midnight_in_its_zone() {
         let beginning = |month: &str, name: &str| {
             month.parse::<Month>().unwrap().beginning(&zone(name).unwrap()).unwrap().to_string()
         };

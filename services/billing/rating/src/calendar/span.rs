@@ -1,11 +1,11 @@
-//! Spans of time and what of them counts.
+//! Spans of time, and windows of evaluation.
 //!
-//! The problem: an instant on the edge of two spans must count once. The invariant: a span has its start and not its end, and
-//! never ends before it starts.
+//! Invariant: a span includes its start, excludes its end, and never ends before it starts. So an instant
+//! between two adjacent spans counts once.
 
 use epoch::Timestamp;
 
-/// The instants from `start` up to, and without, `end`.
+/// The half-open interval `[start, end)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     start: Timestamp,
@@ -13,70 +13,72 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span between two instants; empty when `end` isn't after `start`.
+    /// Returns the span between two instants; empty unless `end` is later than `start`.
     #[must_use]
     pub fn new(start: Timestamp, end: Timestamp) -> Self {
         Self { start, end: end.max(start) }
     }
 
-    /// Its first instant, if it isn't empty.
+    /// Returns the first instant, unless the span is empty.
     #[must_use]
     pub fn start(self) -> Timestamp {
         self.start
     }
 
-    /// The first instant after it.
+    /// Returns the exclusive end.
     #[must_use]
     pub fn end(self) -> Timestamp {
         self.end
     }
 
-    /// How long it is, in milliseconds.
+    /// Returns the length in milliseconds.
     #[must_use]
     pub fn millis(self) -> i128 {
         i128::from(self.end.as_millis()) - i128::from(self.start.as_millis())
     }
 
-    /// Whether no instant is in it.
+    /// Returns whether the span contains no instant.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.start == self.end
     }
 
-    /// What lies in both; empty when nothing does.
+    /// Returns the intersection, which may be empty.
     #[must_use]
     pub fn intersect(self, other: Span) -> Span {
         Span::new(self.start.max(other.start), self.end.min(other.end))
     }
 }
 
-/// The period that is asked about, and the instant it is asked as of.
+/// A period and the instant at which it is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// What is asked about.
     pub period: Span,
-    /// What happened later hasn't happened yet; what still goes on counts up to here.
+    /// The instant of evaluation: later events are ignored, and running jobs and stored files count up to
+    /// here.
     pub as_of: Timestamp,
 }
 
 impl Window {
-    /// The part of the period that counts: up to `as_of`.
+    /// Returns the part of the period up to `as_of`.
     #[must_use]
     pub fn counted(self) -> Span {
         Span::new(self.period.start, self.period.end.min(self.as_of))
     }
 
-    /// From when to when, both included, must be known what happened to answer: also to tell whether something goes on at
-    /// `as_of` when that lies before the period. What happened earlier matters only by what it left behind.
+    /// Returns the first and the last instant (inclusive) whose changes the evaluation reads. It includes
+    /// `as_of` when that lies before the period, to find out whether usage continues there. Earlier changes
+    /// matter only through their sums.
     #[must_use]
-    pub fn needed(self) -> (Timestamp, Timestamp) {
+    pub fn read_range(self) -> (Timestamp, Timestamp) {
         let last = self.period.end.min(self.as_of);
         (self.period.start.min(last), last)
     }
 
-    /// Whether what still goes on at `as_of` counts up to `as_of` only, rather than up to the period's end before it.
+    /// Returns whether continuing usage counts up to `as_of` instead of an earlier end of the period, so that
+    /// the result may be provisional.
     #[must_use]
-    pub fn is_cut(self) -> bool {
+    pub fn may_be_provisional(self) -> bool {
         self.as_of <= self.period.end
     }
 }
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_never_ends_before_it_starts() {
+    fn span_never_ends_before_it_starts() {
         assert!(span(5, 3).is_empty() && span(5, 5).is_empty());
         assert_eq!(span(5, 3).millis(), 0);
         assert_eq!(span(0, 4).intersect(span(2, 9)), span(2, 4));
@@ -100,16 +102,16 @@ mod tests {
     }
 
     #[test]
-    fn counts_up_to_the_earlier_of_end_and_as_of() {
+    fn window_counts_up_to_the_earlier_of_end_and_as_of() {
         let window = |as_of| Window { period: span(10, 20), as_of: Timestamp::from_millis(as_of) };
-        assert_eq!((window(15).counted(), window(15).is_cut()), (span(10, 15), true));
-        assert_eq!((window(20).counted(), window(20).is_cut()), (span(10, 20), true));
-        assert_eq!((window(21).counted(), window(21).is_cut()), (span(10, 20), false));
+        assert_eq!((window(15).counted(), window(15).may_be_provisional()), (span(10, 15), true));
+        assert_eq!((window(20).counted(), window(20).may_be_provisional()), (span(10, 20), true));
+        assert_eq!((window(21).counted(), window(21).may_be_provisional()), (span(10, 20), false));
         assert!(window(9).counted().is_empty());
-        let needed = |as_of| {
-            let (first, last) = window(as_of).needed();
+        let read_range = |as_of| {
+            let (first, last) = window(as_of).read_range();
             (first.as_millis(), last.as_millis())
         };
-        assert_eq!((needed(15), needed(21), needed(9)), ((10, 15), (10, 20), (9, 9)));
+        assert_eq!((read_range(15), read_range(21), read_range(9)), ((10, 15), (10, 20), (9, 9)));
     }
 }

@@ -1,33 +1,32 @@
-//! Anomalies of files and jobs: flagged, never clamped.
+//! Anomalies of files and jobs. They are reported, and values are never clamped.
 
-/// What is odd about a file or a job in an answer; its numbers are as its events say all the same.
+/// The kind of an anomaly. Amounts are computed from the events as they are, in spite of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Flag {
-    /// More of the file was freed than had been stored.
+pub enum AnomalyKind {
+    /// More bytes of the file were freed than stored.
     NegativeLevel,
-    /// The run ended before it started; it counts 0.
+    /// The run ended before it started and counts 0.
     CompletedBeforeStarted,
-    /// The run ended and never started; it counts 0.
+    /// The run ended without a start and counts 0.
     CompletedWithoutStart,
 }
 
-impl Flag {
-    /// The flag as it is written in answers.
+impl AnomalyKind {
+    /// Returns the name in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Flag::NegativeLevel => "negative_level",
-            Flag::CompletedBeforeStarted => "completed_before_started",
-            Flag::CompletedWithoutStart => "completed_without_start",
+            AnomalyKind::NegativeLevel => "negative_level",
+            AnomalyKind::CompletedBeforeStarted => "completed_before_started",
+            AnomalyKind::CompletedWithoutStart => "completed_without_start",
         }
     }
 }
 
-/// A flag and whom it is about.
+/// An anomaly of a file or a job. Anomalies sort by id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Flagged<I> {
-    /// About which file or job; flags are sorted by it.
+pub struct Anomaly<I> {
+    /// The file or the job.
     pub id: I,
-    /// What is odd.
-    pub flag: Flag,
+    pub kind: AnomalyKind,
 }

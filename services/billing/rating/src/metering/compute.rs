@@ -1,55 +1,51 @@
-//! How long an organization's jobs ran in a period.
+//! Run time of jobs in a period.
 //!
-//! The invariant: jobs sum to the whole exactly, and so do users and days. A run counts up to `as_of` while it goes on, which
-//! makes the answer provisional.
+//! Invariant: run times by job, by user and by day each sum to the total. A running job counts up to `as_of`,
+//! which makes the result provisional.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     calendar::{day::Day, span::Window},
-    metering::{anomaly::Flagged, level::areas, run::Run},
+    metering::{anomaly::Anomaly, level::areas, run::Run},
 };
 
-/// A run, and whose it is.
+/// A run of a job, attributed to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRun<J, U> {
-    /// The job.
     pub job: J,
-    /// The user it is attributed to; `None` when there is none.
+    /// The user, or `None` if the job has none.
     pub user: Option<U>,
-    /// From when to when.
     pub run: Run,
 }
 
-/// The time a job ran for a user.
+/// The run time of a job for one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobUsage<J, U> {
-    /// The job.
     pub job: J,
-    /// The user.
     pub user: Option<U>,
-    /// The time, all its runs together.
+    /// The sum over all runs, in milliseconds.
     pub run_ms: i128,
 }
 
-/// Run milliseconds.
+/// Run times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComputeUsage<J, U> {
-    /// In the whole period.
+    /// The total of the period.
     pub run_ms: i128,
-    /// Whether something still runs that counts only up to `as_of`.
+    /// Whether a running job counts only up to `as_of`.
     pub provisional: bool,
-    /// What is odd, by job.
-    pub flags: Vec<Flagged<J>>,
-    /// By day; as many as were asked for.
+    /// Anomalies by job.
+    pub anomalies: Vec<Anomaly<J>>,
+    /// Run time by day, for the requested days.
     pub days: Vec<(Day, i128)>,
-    /// By job, those of which a run lies in the period, if only for no time.
+    /// Run time by job, for jobs with a run in the period, including runs of zero length.
     pub jobs: Vec<JobUsage<J, U>>,
-    /// By user, those of these jobs; nobody comes first.
+    /// Run time by user of these jobs; runs without a user come first.
     pub users: Vec<(Option<U>, i128)>,
 }
 
-/// Meters runs, each given once, in any order; `days` are those of the window's period.
+/// Sums up runs, each given once and in any order. `days` are the days of the window's period.
 #[must_use]
 pub fn compute_usage<J: Ord + Clone, U: Ord + Clone>(
     runs: &[JobRun<J, U>],
@@ -57,16 +53,16 @@ pub fn compute_usage<J: Ord + Clone, U: Ord + Clone>(
     days: &[Day],
 ) -> ComputeUsage<J, U> {
     let (counted, as_of) = (window.counted(), window.as_of);
-    let (mut flags, mut jobs, mut users) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut anomalies, mut jobs, mut users) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
     let (mut running, mut provisional) = (Vec::new(), false);
     for JobRun { job, user, run } in runs {
         running.extend(run.level_changes(as_of).into_iter().flatten());
-        provisional |= window.is_cut() && run.as_of(as_of).goes_on();
-        if !run.touches(counted, as_of) {
+        provisional |= window.may_be_provisional() && run.as_of(as_of).is_running();
+        if !run.overlaps(counted, as_of) {
             continue;
         }
-        if let Some(flag) = run.as_of(as_of).flag() {
-            flags.insert(Flagged { flag, id: job.clone() });
+        if let Some(kind) = run.as_of(as_of).anomaly() {
+            anomalies.insert(Anomaly { kind, id: job.clone() });
         }
         let run_ms = run.millis_within(counted, as_of);
         *jobs.entry((job.clone(), user.clone())).or_insert(0) += run_ms;
@@ -76,7 +72,7 @@ pub fn compute_usage<J: Ord + Clone, U: Ord + Clone>(
     ComputeUsage {
         run_ms: jobs.values().sum(),
         provisional,
-        flags: flags.into_iter().collect(),
+        anomalies: anomalies.into_iter().collect(),
         days: days.iter().copied().zip(by_day).collect(),
         jobs: jobs.into_iter().map(|((job, user), run_ms)| JobUsage { job, user, run_ms }).collect(),
         users: users.into_iter().collect(),
@@ -95,7 +91,7 @@ mod tests {
             span::{Span, Window},
         },
         metering::{
-            anomaly::{Flag, Flagged},
+            anomaly::{Anomaly, AnomalyKind},
             run::Run,
         },
     };
@@ -111,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_runs_by_job_and_by_user() {
+    fn run_time_is_summed_by_job_and_by_user() {
         let runs = [
             run("b", Some("u"), Some(10), Some(30)),
             run("b", Some("u"), Some(40), None),
@@ -124,21 +120,24 @@ mod tests {
         let days = days(window.period, &zone("UTC").unwrap()).unwrap();
         let early = compute_usage(&runs, window, &days);
         assert_eq!((early.run_ms, early.provisional), (45, true));
-        assert_eq!(early.flags, []);
+        assert_eq!(early.anomalies, []);
         let jobs: Vec<_> = early.jobs.iter().map(|job| (job.job, job.user, job.run_ms)).collect();
         assert_eq!(jobs, [("a", Some("v"), 5), ("b", Some("u"), 40)]);
 
         let late = compute_usage(&runs, Window { as_of: at(1000), ..window }, &days);
-        assert_eq!((late.run_ms, late.provisional), (85, false), "what still runs counts up to the period's end");
-        let flag = |flag, id| Flagged { flag, id };
-        assert_eq!(late.flags, [flag(Flag::CompletedBeforeStarted, "c"), flag(Flag::CompletedWithoutStart, "d")]);
+        assert_eq!((late.run_ms, late.provisional), (85, false), "a running job counts up to the end of the period");
+        let anomaly = |kind, id| Anomaly { kind, id };
+        assert_eq!(
+            late.anomalies,
+            [anomaly(AnomalyKind::CompletedBeforeStarted, "c"), anomaly(AnomalyKind::CompletedWithoutStart, "d")]
+        );
         assert_eq!(late.users, [(None, 0), (Some("u"), 80), (Some("v"), 5)]);
         assert_eq!(late.days.iter().map(|(_, run_ms)| *run_ms).collect::<Vec<_>>(), [85]);
     }
 
     proptest! {
         #[test]
-        fn jobs_users_and_days_sum_to_the_whole(
+        fn jobs_users_and_days_sum_to_the_total(
             runs in collection::vec(
                 (0..4_u8, option::of(0..3_u8), option::of(-DAY..5 * DAY), option::of(-DAY..5 * DAY)), 0..30),
             start in 0..DAY, length in 0..4 * DAY, as_of in -DAY..6 * DAY,

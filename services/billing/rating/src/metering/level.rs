@@ -1,28 +1,28 @@
-//! How much of something was there for how long: the integral of a level over time.
+//! The integral of a level over time, such as bytes × milliseconds.
 //!
-//! The problem: changes come late, in any order and in large numbers, and the integral must be exact to the last unit.
+//! Changes arrive late, in any order and in large numbers, and the integral must be exact. With changes δ at
+//! t, the area over `[a, b)` is `Σ δ·(b − max(a, t))` over all t < b, as an `i128`. It follows from two sums,
+//! `S0 = Σδ` and `S1 = Σδ·t` ([`LevelSums`]): the area up to T is `S0·T − S1`. Sums merge and do not depend
+//! on the order of changes. A change that is given twice counts twice, so callers must deduplicate.
 //!
-//! The invariant: with changes δ at t, the area over `[a, b)` is `Σ δ·(b − max(a, t))` over all t < b, as an `i128`. It follows
-//! from two sums, `S0 = Σδ` and `S1 = Σδ·t` ([`LevelSums`]): the area up to T is `S0·T − S1`. Sums merge, and don't depend on
-//! the order of changes. A change that is given twice counts twice, so repetitions must be dropped before.
+//! Example: 100 bytes stored at t = 10 and freed at t = 40 give S0 = 0 and S1 = 100·10 − 100·40 = −3000, so
+//! the area up to any T ≥ 40 is 3000 byte-milliseconds.
 //!
-//! Bounds: a change is below 2⁶³ and an instant of the calendar (±9999 years) below 2⁴⁹, so that even 2¹⁴ changes of the greatest
-//! size, or 2³⁰ changes of files of up to 128 TiB, stay below 2¹²⁷.
+//! Bounds: a change is below 2⁶³ and an instant of the calendar (±9999 years) below 2⁴⁹. So 2¹⁴ changes of
+//! maximum size, or 2³⁰ changes of files of up to 128 TiB, stay below 2¹²⁷.
 
 use epoch::Timestamp;
 
 use crate::calendar::span::Span;
 
-/// A level changes: the bytes of a file, or how many jobs run.
+/// A change of a level: of the bytes of a file, or of the number of running jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LevelChange {
-    /// When.
     pub at: Timestamp,
-    /// By how much.
     pub delta: i64,
 }
 
-/// All that the area needs to know about changes that lie in the past.
+/// The sums S0 and S1 of level changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LevelSums {
     /// S0: the sum of all δ, which is the level.
@@ -32,51 +32,51 @@ pub struct LevelSums {
 }
 
 impl LevelSums {
-    /// Takes in one more change.
+    /// Adds a change.
     pub fn add(&mut self, change: LevelChange) {
         let delta = i128::from(change.delta);
         self.deltas += delta;
         self.moments += delta * i128::from(change.at.as_millis());
     }
 
-    /// Sums that were kept: S0 and S1.
+    /// Creates the sums from stored S0 and S1.
     #[must_use]
-    pub const fn of(deltas: i128, moments: i128) -> Self {
+    pub const fn new(deltas: i128, moments: i128) -> Self {
         Self { deltas, moments }
     }
 
-    /// S0 and S1, to keep them.
+    /// Returns S0 and S1.
     #[must_use]
-    pub const fn kept(self) -> (i128, i128) {
+    pub const fn parts(self) -> (i128, i128) {
         (self.deltas, self.moments)
     }
 
-    /// The sums without the changes of the other, which are among these.
+    /// Subtracts the sums of changes that are included in these.
     #[must_use]
     pub fn without(self, other: Self) -> Self {
         Self { deltas: self.deltas - other.deltas, moments: self.moments - other.moments }
     }
 
-    /// The sums of the changes of both.
+    /// Adds the sums of other changes.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {
         Self { deltas: self.deltas + other.deltas, moments: self.moments + other.moments }
     }
 
-    /// The level after these changes.
+    /// Returns the level after these changes.
     #[must_use]
     pub fn level(self) -> i128 {
         self.deltas
     }
 
-    /// The area up to `until` of changes none of which is later than it.
+    /// Returns the area up to `until`. No change may be later than `until`.
     #[must_use]
     pub fn area_until(self, until: Timestamp) -> i128 {
         self.deltas * i128::from(until.as_millis()) - self.moments
     }
 }
 
-/// The area over one span.
+/// Returns the area over one span.
 #[must_use]
 pub fn area(changes: &[LevelChange], span: Span) -> i128 {
     let (mut at_start, mut at_end) = (LevelSums::default(), LevelSums::default());
@@ -91,9 +91,10 @@ pub fn area(changes: &[LevelChange], span: Span) -> i128 {
     at_end.area_until(span.end()) - at_start.area_until(span.start())
 }
 
-/// The areas over spans that follow each other; each change is looked at once.
+/// Returns the areas over contiguous spans in one pass over the changes.
 ///
-/// Instants are counted from the first span's start, so that only the length of all spans bounds the sums, not the calendar.
+/// Instants are counted from the start of the first span, so that the length of the spans bounds the sums,
+/// not the calendar.
 #[must_use]
 pub fn areas(changes: &[LevelChange], spans: impl IntoIterator<Item = Span>) -> Vec<i128> {
     let mut spans = spans.into_iter().peekable();
@@ -101,10 +102,10 @@ pub fn areas(changes: &[LevelChange], spans: impl IntoIterator<Item = Span>) -> 
     let since = |at: Timestamp| Timestamp::from_millis(at.as_millis().saturating_sub(origin.as_millis()));
     let mut sorted = changes.to_vec();
     sorted.sort_unstable_by_key(|change| change.at);
-    let mut coming = sorted.into_iter().peekable();
+    let mut upcoming = sorted.into_iter().peekable();
     let mut sums = LevelSums::default();
     let mut area_until = |until: Timestamp| {
-        while let Some(change) = coming.next_if(|change| change.at < until) {
+        while let Some(change) = upcoming.next_if(|change| change.at < until) {
             sums.add(LevelChange { at: since(change.at.max(origin)), ..change });
         }
         sums.area_until(since(until))
@@ -117,22 +118,20 @@ pub fn areas(changes: &[LevelChange], spans: impl IntoIterator<Item = Span>) -> 
     areas
 }
 
-/// The level at an instant, with the changes of that very instant.
+/// Returns the level at an instant, including changes at that instant.
 #[must_use]
 pub fn level_at(changes: &[LevelChange], at: Timestamp) -> i128 {
     changes.iter().filter(|change| change.at <= at).map(|change| i128::from(change.delta)).sum()
 }
 
-/// A span in which the level stays the same.
+/// A non-empty span with a constant level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// From when to when; not empty.
     pub span: Span,
-    /// The level in it.
     pub level: i128,
 }
 
-/// A span, cut where the level changes. Changes of the same instant are one change.
+/// Splits a span where the level changes. Changes at the same instant are one change.
 #[must_use]
 pub fn segments(changes: &[LevelChange], span: Span) -> Vec<Segment> {
     let mut sorted = changes.to_vec();
@@ -154,7 +153,7 @@ pub fn segments(changes: &[LevelChange], span: Span) -> Vec<Segment> {
     segments
 }
 
-/// The area, added up segment by segment.
+/// Returns the sum of the areas of segments.
 #[must_use]
 pub fn area_of(segments: &[Segment]) -> i128 {
     segments.iter().map(|segment| segment.level * segment.span.millis()).sum()
@@ -176,7 +175,7 @@ mod tests {
         Span::new(Timestamp::from_millis(start), Timestamp::from_millis(end))
     }
 
-    /// Few instants, so that many changes meet at one; sizes up to the greatest.
+    /// Few distinct instants, so that many changes coincide, and sizes up to the maximum.
     fn changes() -> impl Strategy<Value = Vec<LevelChange>> {
         let delta = prop_oneof![-5..=5_i64, any::<i64>()];
         let at = prop_oneof![-20..20_i64, 1_700_000_000_000..1_800_000_000_000_i64];
@@ -191,7 +190,7 @@ mod tests {
         })
     }
 
-    /// The formula, word for word.
+    /// The formula of the module documentation, literally.
     fn formula(changes: &[LevelChange], span: Span) -> i128 {
         let (a, b) = (i128::from(span.start().as_millis()), i128::from(span.end().as_millis()));
         let mut area = 0;
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_grows_and_goes() {
+    fn area_follows_a_file_that_grows_and_is_deleted() {
         let changes = [change(10, 100), change(20, 50), change(40, -150)];
         assert_eq!(area(&changes, span(0, 100)), 100 * 10 + 150 * 20);
         assert_eq!(area(&changes, span(15, 25)), 100 * 5 + 150 * 5);
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_level_is_not_clamped() {
+    fn negative_level_is_not_clamped() {
         let changes = [change(0, 5), change(10, -8)];
         assert_eq!(area(&changes, span(0, 20)), 50 - 30);
         let levels: Vec<_> = segments(&changes, span(0, 20)).iter().map(|segment| segment.level).collect();
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_one_instant_are_one_change() {
+    fn changes_at_one_instant_are_one_change() {
         let changes = [change(10, -7), change(10, 7), change(10, 3)];
         let levels: Vec<_> = segments(&changes, span(0, 20)).iter().map(|segment| segment.level).collect();
         assert_eq!(levels, [0, 3]);

@@ -1,71 +1,70 @@
-//! How long jobs ran.
+//! Run times of jobs.
 //!
-//! The problem: machines' clocks differ, so a run may end before it started, and its end may come before its start is known.
-//!
-//! The invariant: a run counts the milliseconds of `[started, ended)`, or up to `as_of` while it goes on, clipped to the span
-//! asked about; never less than 0. What is odd is flagged.
+//! Clocks of machines differ, so a run may end before it started, and its end may arrive before its start.
+//! Invariant: a run counts the milliseconds of `[started, ended)`, or up to `as_of` while it is running,
+//! clipped to the requested span and never below 0. Anomalies are reported.
 
 use epoch::Timestamp;
 
 use crate::{
     calendar::span::Span,
-    metering::{anomaly::Flag, level::LevelChange},
+    metering::{anomaly::AnomalyKind, level::LevelChange},
 };
 
 /// One run of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// When it started; `None` when that is not known.
+    /// The start, or `None` if it is unknown.
     pub started_at: Option<Timestamp>,
-    /// When it ended, in whatever way; `None` while it goes on.
+    /// The end, or `None` while the job is running.
     pub ended_at: Option<Timestamp>,
 }
 
 impl Run {
-    /// The run as it was at an instant: what happened later has not happened yet.
+    /// Returns the run as it was at an instant, without later moments.
     #[must_use]
     pub fn as_of(self, as_of: Timestamp) -> Self {
         let known = |at: Option<Timestamp>| at.filter(|at| *at <= as_of);
         match known(self.started_at) {
             Some(started_at) => Self { started_at: Some(started_at), ended_at: known(self.ended_at) },
-            // Its end alone would look like an end without a start.
+            // The end alone would look like an end without a start.
             None if self.started_at.is_some() => Self { started_at: None, ended_at: None },
             None => Self { started_at: None, ended_at: known(self.ended_at) },
         }
     }
 
-    /// Whether it goes on.
     #[must_use]
-    pub fn goes_on(self) -> bool {
+    pub fn is_running(self) -> bool {
         self.started_at.is_some() && self.ended_at.is_none()
     }
 
-    /// What is odd about it.
+    /// Returns the anomaly of the run, if there is one.
     #[must_use]
-    pub fn flag(self) -> Option<Flag> {
+    pub fn anomaly(self) -> Option<AnomalyKind> {
         match (self.started_at, self.ended_at) {
-            (Some(started_at), Some(ended_at)) if ended_at < started_at => Some(Flag::CompletedBeforeStarted),
-            (None, Some(_)) => Some(Flag::CompletedWithoutStart),
+            (Some(started_at), Some(ended_at)) if ended_at < started_at => Some(AnomalyKind::CompletedBeforeStarted),
+            (None, Some(_)) => Some(AnomalyKind::CompletedWithoutStart),
             _ => None,
         }
     }
 
-    /// The time it counts, while it goes on up to `as_of`; empty when it counts nothing.
+    /// Returns the span of the run, up to `as_of` while it is running, or `None` before its start.
     #[must_use]
     pub fn span(self, as_of: Timestamp) -> Option<Span> {
         let run = self.as_of(as_of);
         Some(Span::new(run.started_at?, run.ended_at.unwrap_or(as_of)))
     }
 
-    /// The milliseconds it ran within `span`, as of an instant.
+    /// Returns the run time within `span` in milliseconds, as of an instant.
     #[must_use]
     pub fn millis_within(self, span: Span, as_of: Timestamp) -> i128 {
         self.span(as_of).map_or(0, |run| run.intersect(span).millis())
     }
 
-    /// Whether it ran within `span`, as of an instant; of a run of no time, whether it started or ended there.
+    /// Returns whether the run overlaps `span`, as of an instant. A run of zero length overlaps the span that
+    /// contains its start or its end.
     #[must_use]
-    pub fn touches(self, span: Span, as_of: Timestamp) -> bool {
+    pub fn overlaps(self, span: Span, as_of: Timestamp) -> bool {
         let run = self.as_of(as_of);
         if let Some(ran) = run.span(as_of)
             && !ran.is_empty()
@@ -75,7 +74,8 @@ impl Run {
         run.started_at.into_iter().chain(run.ended_at).any(|at| span.start() <= at && at < span.end())
     }
 
-    /// The run as a change of how many jobs run, as of an instant; the area under these changes is the time they ran.
+    /// Returns the run as changes of the number of running jobs, as of an instant. Their area is the run
+    /// time.
     #[must_use]
     pub fn level_changes(self, as_of: Timestamp) -> Option<[LevelChange; 2]> {
         let span = self.span(as_of)?;
@@ -91,7 +91,7 @@ mod tests {
     use super::Run;
     use crate::{
         calendar::span::Span,
-        metering::{anomaly::Flag, level::areas},
+        metering::{anomaly::AnomalyKind, level::areas},
     };
 
     fn at(millis: i64) -> Timestamp {
@@ -107,62 +107,62 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_lies_in_the_span() {
+    fn run_counts_only_within_the_span() {
         let ended = run(Some(10), Some(30));
         assert_eq!(ended.millis_within(span(0, 100), at(100)), 20);
         assert_eq!(ended.millis_within(span(15, 25), at(100)), 10);
         assert_eq!(ended.millis_within(span(30, 100), at(100)), 0);
         assert_eq!(ended.millis_within(span(0, 10), at(100)), 0);
-        assert_eq!(ended.millis_within(span(0, 100), at(17)), 7, "its end has not happened yet");
-        assert_eq!(ended.millis_within(span(0, 100), at(5)), 0, "it has not started yet");
+        assert_eq!(ended.millis_within(span(0, 100), at(17)), 7, "its end is later than as_of");
+        assert_eq!(ended.millis_within(span(0, 100), at(5)), 0, "its start is later than as_of");
     }
 
     #[test]
-    fn a_run_that_goes_on_counts_up_to_as_of() {
-        let going_on = run(Some(10), None);
-        assert_eq!(going_on.millis_within(span(0, 100), at(40)), 30);
-        assert_eq!(going_on.millis_within(span(0, 100), at(400)), 90);
-        assert!(going_on.goes_on() && going_on.as_of(at(10)).goes_on() && !going_on.as_of(at(9)).goes_on());
-        assert!(run(Some(10), Some(30)).as_of(at(29)).goes_on());
-        assert!(!run(Some(10), Some(30)).as_of(at(30)).goes_on());
+    fn running_job_counts_up_to_as_of() {
+        let running = run(Some(10), None);
+        assert_eq!(running.millis_within(span(0, 100), at(40)), 30);
+        assert_eq!(running.millis_within(span(0, 100), at(400)), 90);
+        assert!(running.is_running() && running.as_of(at(10)).is_running() && !running.as_of(at(9)).is_running());
+        assert!(run(Some(10), Some(30)).as_of(at(29)).is_running());
+        assert!(!run(Some(10), Some(30)).as_of(at(30)).is_running());
     }
 
     #[test]
-    fn an_end_before_the_start_counts_nothing_and_is_flagged() {
-        let odd = run(Some(30), Some(10));
-        assert_eq!(odd.millis_within(span(0, 100), at(100)), 0);
-        assert_eq!(odd.flag(), Some(Flag::CompletedBeforeStarted));
-        assert_eq!(odd.as_of(at(20)), run(None, None), "before its start it isn't there");
+    fn end_before_the_start_counts_zero_and_is_an_anomaly() {
+        let backwards = run(Some(30), Some(10));
+        assert_eq!(backwards.millis_within(span(0, 100), at(100)), 0);
+        assert_eq!(backwards.anomaly(), Some(AnomalyKind::CompletedBeforeStarted));
+        assert_eq!(backwards.as_of(at(20)), run(None, None), "the run does not exist before its start");
         let without = run(None, Some(10));
         assert_eq!(without.millis_within(span(0, 100), at(100)), 0);
-        assert_eq!(without.flag(), Some(Flag::CompletedWithoutStart));
+        assert_eq!(without.anomaly(), Some(AnomalyKind::CompletedWithoutStart));
         for fine in [run(Some(10), Some(10)), run(Some(10), Some(11)), run(Some(10), None), run(None, None)] {
-            assert_eq!(fine.flag(), None);
+            assert_eq!(fine.anomaly(), None);
         }
     }
 
     #[test]
-    fn touches_spans_as_half_open_as_they_are() {
+    fn overlap_respects_half_open_spans() {
         let ended = run(Some(10), Some(30));
         let cases = [(0, 10, false), (0, 11, true), (29, 40, true), (30, 40, false), (12, 13, true)];
         for (start, end, touches) in cases {
-            assert_eq!(ended.touches(span(start, end), at(100)), touches, "{start}..{end}");
+            assert_eq!(ended.overlaps(span(start, end), at(100)), touches, "{start}..{end}");
         }
         let instantaneous = run(Some(10), Some(10));
-        assert!(instantaneous.touches(span(10, 20), at(100)) && !instantaneous.touches(span(0, 10), at(100)));
-        let going_on = run(Some(10), None);
-        assert!(going_on.touches(span(40, 50), at(100)) && !going_on.touches(span(40, 50), at(40)));
+        assert!(instantaneous.overlaps(span(10, 20), at(100)) && !instantaneous.overlaps(span(0, 10), at(100)));
+        let running = run(Some(10), None);
+        assert!(running.overlaps(span(40, 50), at(100)) && !running.overlaps(span(40, 50), at(40)));
         let backwards = run(Some(30), Some(10));
         for (start, end, touches) in [(0, 20, true), (30, 40, true), (12, 30, false), (31, 40, false)] {
-            assert_eq!(backwards.touches(span(start, end), at(100)), touches, "{start}..{end}");
+            assert_eq!(backwards.overlaps(span(start, end), at(100)), touches, "{start}..{end}");
         }
-        assert!(run(None, Some(10)).touches(span(0, 20), at(100)));
-        assert!(!run(None, None).touches(span(0, 20), at(100)));
+        assert!(run(None, Some(10)).overlaps(span(0, 20), at(100)));
+        assert!(!run(None, None).overlaps(span(0, 20), at(100)));
     }
 
     proptest! {
         #[test]
-        fn the_number_of_running_jobs_has_the_same_area(
+        fn area_of_running_jobs_equals_their_run_times(
             runs in prop::collection::vec((prop::option::of(0..50_i64), prop::option::of(0..50_i64)), 0..20),
             cuts in prop::collection::vec(-5..60_i64, 4),
             as_of in -5..60_i64,
@@ -181,7 +181,7 @@ mod tests {
                 for span in &spans {
                     let millis = run.millis_within(*span, at(as_of));
                     prop_assert!(millis >= 0 && millis <= span.millis());
-                    prop_assert!(millis == 0 || run.touches(*span, at(as_of)));
+                    prop_assert!(millis == 0 || run.overlaps(*span, at(as_of)));
                 }
             }
         }

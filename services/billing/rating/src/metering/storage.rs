@@ -1,14 +1,14 @@
-//! What an organization stored in a period.
+//! Stored byte-milliseconds of a period.
 //!
-//! The invariant: files sum to the whole exactly, and so do days. A file counts up to `as_of` while it is still stored, which
-//! makes the answer provisional; a level below 0 counts as it is and is flagged.
+//! Invariant: storage by file and by day each sum to the total. A file that is still stored counts up to
+//! `as_of`, which makes the result provisional. A negative level counts as it is and is an anomaly.
 
 use std::collections::BTreeMap;
 
 use crate::{
     calendar::{day::Day, span::Window},
     metering::{
-        anomaly::{Flag, Flagged},
+        anomaly::{Anomaly, AnomalyKind},
         level::{LevelChange, area_of, areas, level_at, segments},
     },
 };
@@ -16,51 +16,50 @@ use crate::{
 /// Stored byte-milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageUsage<F> {
-    /// In the whole period.
+    /// The total of the period.
     pub byte_ms: i128,
-    /// Whether something is still stored that counts only up to `as_of`.
+    /// Whether a stored file counts only up to `as_of`.
     pub provisional: bool,
-    /// What is odd, by file.
-    pub flags: Vec<Flagged<F>>,
-    /// By day; as many as were asked for.
+    /// Anomalies by file.
+    pub anomalies: Vec<Anomaly<F>>,
+    /// Storage by day, for the requested days.
     pub days: Vec<(Day, i128)>,
-    /// By file, those that were stored in the period.
+    /// Storage by file, for files that were stored in the period.
     pub files: Vec<(F, i128)>,
 }
 
-/// Stored byte-milliseconds, by file and by the jobs that use each.
+/// Stored byte-milliseconds by file, and by the jobs that share each file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StorageOfJobs<F, J> {
-    /// In the whole period.
+pub struct StorageByFile<F, J> {
+    /// The total of the period.
     pub byte_ms: i128,
-    /// Whether something is still stored that counts only up to `as_of`.
+    /// Whether a stored file counts only up to `as_of`.
     pub provisional: bool,
-    /// What is odd, by file.
-    pub flags: Vec<Flagged<F>>,
-    /// By file, those that were stored in the period.
+    /// Anomalies by file.
+    pub anomalies: Vec<Anomaly<F>>,
+    /// Storage by file, for files that were stored in the period.
     pub files: Vec<FileUsage<F, J>>,
 }
 
-impl<F, J> Default for StorageOfJobs<F, J> {
+impl<F, J> Default for StorageByFile<F, J> {
     fn default() -> Self {
-        Self { byte_ms: 0, provisional: false, flags: Vec::new(), files: Vec::new() }
+        Self { byte_ms: 0, provisional: false, anomalies: Vec::new(), files: Vec::new() }
     }
 }
 
-/// Stored byte-milliseconds of a file; its jobs and what is unattributed sum to it.
+/// Stored byte-milliseconds of a file. The shares of jobs and the unattributed storage sum to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileUsage<F, J> {
-    /// The file.
     pub file: F,
-    /// All of it.
+    /// The total of the file.
     pub byte_ms: i128,
-    /// What is no job's.
+    /// The storage that is attributed to no job.
     pub unattributed_byte_ms: i128,
-    /// The jobs that used it, by id, and their shares.
+    /// The jobs that used the file and their shares, by id.
     pub jobs: Vec<(J, i128)>,
 }
 
-/// Meters files whose changes, each once and in any order, are given; `days` are those of the window's period.
+/// Sums up files. Changes are given once each, in any order; `days` are the days of the window's period.
 #[must_use]
 pub fn storage_usage<F: Ord + Clone>(
     changes: &BTreeMap<F, Vec<LevelChange>>,
@@ -68,14 +67,14 @@ pub fn storage_usage<F: Ord + Clone>(
     days: &[Day],
 ) -> StorageUsage<F> {
     let counted = window.counted();
-    let (mut flags, mut files, mut provisional) = (Vec::new(), Vec::new(), false);
+    let (mut anomalies, mut files, mut provisional) = (Vec::new(), Vec::new(), false);
     let mut all = Vec::new();
     for (file, changes) in changes {
         all.extend_from_slice(changes);
-        provisional |= window.is_cut() && level_at(changes, window.as_of) != 0;
+        provisional |= window.may_be_provisional() && level_at(changes, window.as_of) != 0;
         let segments = segments(changes, counted);
         if segments.iter().any(|segment| segment.level < 0) {
-            flags.push(Flagged { flag: Flag::NegativeLevel, id: file.clone() });
+            anomalies.push(Anomaly { kind: AnomalyKind::NegativeLevel, id: file.clone() });
         }
         if segments.iter().any(|segment| segment.level != 0) {
             files.push((file.clone(), area_of(&segments)));
@@ -83,7 +82,7 @@ pub fn storage_usage<F: Ord + Clone>(
     }
     let by_day = areas(&all, days.iter().map(|day| day.span.intersect(counted)));
     let byte_ms = files.iter().map(|(_, byte_ms)| byte_ms).sum();
-    StorageUsage { byte_ms, provisional, flags, days: days.iter().copied().zip(by_day).collect(), files }
+    StorageUsage { byte_ms, provisional, anomalies, days: days.iter().copied().zip(by_day).collect(), files }
 }
 
 #[cfg(test)]
@@ -100,7 +99,7 @@ mod tests {
             span::{Span, Window},
         },
         metering::{
-            anomaly::{Flag, Flagged},
+            anomaly::{Anomaly, AnomalyKind},
             level::{LevelChange, area},
         },
     };
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn is_provisional_only_while_something_counts_up_to_as_of() {
+    fn storage_is_provisional_only_while_counted_up_to_as_of() {
         let stored = files(&[("a", 10, 5)]);
         let deleted = files(&[("a", 10, 5), ("a", 30, -5)]);
         let cases = [
@@ -147,20 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_level_is_flagged_where_it_counts() {
+    fn negative_level_is_an_anomaly_where_it_counts() {
         let negative = files(&[("a", 10, 5), ("a", 20, -9), ("a", 30, 4), ("b", 0, 1)]);
         let usage = |window| storage_usage(&negative, window, &utc(window));
         let whole = usage(window(0, 100, 100));
-        assert_eq!(whole.flags, [Flagged { flag: Flag::NegativeLevel, id: "a" }]);
+        assert_eq!(whole.anomalies, [Anomaly { kind: AnomalyKind::NegativeLevel, id: "a" }]);
         assert_eq!(whole.files, [("a", 50 - 40), ("b", 100)]);
-        assert_eq!(usage(window(0, 20, 100)).flags, []);
-        assert_eq!(usage(window(30, 100, 100)).flags, []);
+        assert_eq!(usage(window(0, 20, 100)).anomalies, []);
+        assert_eq!(usage(window(30, 100, 100)).anomalies, []);
         assert_eq!(usage(window(30, 100, 100)).files, [("b", 70)]);
     }
 
     proptest! {
         #[test]
-        fn files_and_days_sum_to_the_whole(
+        fn files_and_days_sum_to_the_total(
             changes in collection::vec((0..4_usize, -DAY..5 * DAY, -1_000_000..1_000_000_000_i64), 0..40),
             start in 0..DAY, length in 0..4 * DAY, as_of in -DAY..6 * DAY,
         ) {

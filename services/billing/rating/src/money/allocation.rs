@@ -1,34 +1,37 @@
-//! Shares of an amount that add up to it.
+//! Allocation of an amount to shares that sum to it, by largest remainder.
 //!
-//! The problem: an amount that was rounded once is to be told by job, and shares that are each rounded don't add up.
+//! An invoice line is rounded once, so shares of it that are rounded separately would not sum to it. Each
+//! share first gets the whole units of its exact part. The units left go to the shares with the largest
+//! remainders; ties go to the first. So each share differs from its exact part by less than one unit. Callers
+//! pass weights in the order of ids, so that the result is stable.
 //!
-//! The invariant: the shares sum to the amount exactly, and each is less than one smallest unit away from its exact part. Largest
-//! remainder: every part gets what it has whole units of, and the units that are left go to the parts that lack least to one more;
-//! of equals, to the first. Parts come in the order of their ids, so that the same parts always share alike.
+//! Example: 100 cents over the weights 1, 2, 4 have exact parts 14.29, 28.57 and 57.14. The whole units sum
+//! to 99, and the cent left goes to the second share: 14, 29, 57.
 
 use bigdecimal::num_bigint::BigInt;
 
-/// Shares of an amount, in its smallest unit, in proportion to weights; all goes to the first where the weights come to nothing.
+/// Allocates an amount, in the smallest unit, in proportion to weights. If the weights sum to 0, all of it
+/// goes to the first share.
 #[must_use]
 pub fn apportion(amount: &BigInt, weights: &[i128]) -> Vec<BigInt> {
-    let none = BigInt::from(0);
+    let zero = BigInt::from(0);
     let whole: BigInt = weights.iter().map(|weight| BigInt::from(*weight)).sum();
-    if whole == none {
-        let first = |index| if index == 0 { amount.clone() } else { none.clone() };
+    if whole == zero {
+        let first = |index| if index == 0 { amount.clone() } else { zero.clone() };
         return (0..weights.len()).map(first).collect();
     }
     let mut shares = Vec::with_capacity(weights.len());
-    let mut rests = Vec::with_capacity(weights.len());
+    let mut remainders = Vec::with_capacity(weights.len());
     let mut left = amount.clone();
     for (index, weight) in weights.iter().enumerate() {
-        let (share, rest) = divided(&(amount * *weight), &whole);
+        let (share, remainder) = div_rem_floor(&(amount * *weight), &whole);
         left -= &share;
         shares.push(share);
-        rests.push((rest, index));
+        remainders.push((remainder, index));
     }
-    rests.sort_by(|(rest, index), (other, other_index)| other.cmp(rest).then(index.cmp(other_index)));
-    for (_, index) in rests {
-        if left == none {
+    remainders.sort_by(|(remainder, index), (other, other_index)| other.cmp(remainder).then(index.cmp(other_index)));
+    for (_, index) in remainders {
+        if left == zero {
             break;
         }
         if let Some(share) = shares.get_mut(index) {
@@ -39,12 +42,13 @@ pub fn apportion(amount: &BigInt, weights: &[i128]) -> Vec<BigInt> {
     shares
 }
 
-/// The quotient, rounded down, and the rest in units of the divisor's size, which is never below 0.
-fn divided(number: &BigInt, divisor: &BigInt) -> (BigInt, BigInt) {
-    let none = BigInt::from(0);
-    let (number, divisor) = if *divisor < none { (-number, -divisor) } else { (number.clone(), divisor.clone()) };
-    let (quotient, rest): (BigInt, BigInt) = (&number / &divisor, &number % &divisor);
-    if rest < none { (quotient - 1, rest + divisor) } else { (quotient, rest) }
+/// Returns the quotient, rounded down, and the remainder in units of the divisor's magnitude, which is never
+/// negative.
+fn div_rem_floor(number: &BigInt, divisor: &BigInt) -> (BigInt, BigInt) {
+    let zero = BigInt::from(0);
+    let (number, divisor) = if *divisor < zero { (-number, -divisor) } else { (number.clone(), divisor.clone()) };
+    let (quotient, remainder): (BigInt, BigInt) = (&number / &divisor, &number % &divisor);
+    if remainder < zero { (quotient - 1, remainder + divisor) } else { (quotient, remainder) }
 }
 
 #[cfg(test)]
@@ -59,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_goes_to_the_largest_remainders_and_of_equals_to_the_first() {
+    fn units_left_go_to_largest_remainders_then_first() {
         assert_eq!(shares(100, &[1, 1, 1]), [34, 33, 33]);
         assert_eq!(shares(100, &[1, 2, 4]), [14, 29, 57]);
         assert_eq!(shares(1, &[1, 2, 2]), [0, 1, 0]);
@@ -76,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sum_to_the_amount_and_are_less_than_a_unit_off(amount in any::<i64>(), weights in weights()) {
+        fn shares_sum_to_the_amount_within_one_unit_each(amount in any::<i64>(), weights in weights()) {
             let amount = BigInt::from(amount);
             let shares = apportion(&amount, &weights);
             prop_assert_eq!(shares.len(), weights.len());
@@ -92,7 +96,7 @@ mod tests {
         }
 
         #[test]
-        fn who_used_more_never_pays_less(amount in 0..i64::MAX, weights in vec(0..1_000_i128, 1..20)) {
+        fn larger_weight_never_has_a_smaller_share(amount in 0..i64::MAX, weights in vec(0..1_000_i128, 1..20)) {
             let shares = apportion(&amount.into(), &weights);
             for (share, weight) in shares.iter().zip(&weights) {
                 for (other, other_weight) in shares.iter().zip(&weights) {

@@ -1,7 +1,7 @@
-//! Currencies and their digits.
+//! Currencies of ISO 4217 and their digits.
 //!
-//! The problem: a yen has no cents and a dinar has a thousand. The invariant: a [`Currency`] is an active one of ISO 4217, and
-//! knows how many digits its amounts have.
+//! A yen has no decimals and a dinar has three. A [`Currency`] is an active currency and knows the digits of
+//! its amounts.
 
 use std::{fmt, str::FromStr};
 
@@ -12,14 +12,14 @@ pub struct Currency {
     digits: u8,
 }
 
-/// Text that isn't the code of a currency.
+/// Text that is not a currency code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{code:?} is not a currency of ISO 4217, as EUR is")]
+#[error("{code:?} is not a currency of ISO 4217, such as EUR")]
 pub struct UnknownCurrency {
     code: String,
 }
 
-/// Active codes by digits; ISO 4217 list one, without funds, metals and codes for testing.
+/// Active codes of ISO 4217 list one by digits, without funds, metals and test codes.
 const CODES: [(u8, &str); 4] = [
     (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"),
     (
@@ -35,13 +35,13 @@ const CODES: [(u8, &str); 4] = [
 ];
 
 impl Currency {
-    /// Its code, as in `EUR`.
+    /// Returns the code, such as `EUR`.
     #[must_use]
     pub fn code(self) -> &'static str {
         self.code
     }
 
-    /// How many digits its amounts have after the point.
+    /// Returns the number of decimals of its amounts.
     #[must_use]
     pub fn digits(self) -> u8 {
         self.digits
@@ -74,7 +74,7 @@ mod tests {
     use super::{CODES, Currency};
 
     #[test]
-    fn knows_the_digits() {
+    fn currency_knows_its_digits() {
         for (code, digits) in [("EUR", 2), ("USD", 2), ("JPY", 0), ("KWD", 3), ("UYW", 4)] {
             let currency: Currency = code.parse().unwrap();
             assert_eq!((currency.code(), currency.digits()), (code, digits));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn each_code_is_there_once() {
+    fn currency_codes_are_unique() {
         let codes: Vec<_> = CODES.iter().flat_map(|(_, codes)| codes.split(' ')).collect();
         assert!(codes.iter().all(|code| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())));
         assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());

@@ -1,22 +1,22 @@
-//! Decimals from outside: prices, bounds of tiers, percentages, amounts.
+//! Decimals from external input: prices, tier bounds, percentages and amounts.
 //!
-//! The problem: a number in JSON is a float to most who read it, and a price with forty digits is a mistake or an attack. The
-//! invariant: a [`Decimal`] is exact, not negative, and has at most 20 digits before the point and 18 after it, which is what a
-//! `decimal(38)` holds anywhere.
+//! Most JSON parsers read a number as a float, and a price with forty digits is a mistake or an attack. So a
+//! [`Decimal`] is exact, not negative, and has at most 20 digits before the point and 18 after it, which fits
+//! a `decimal(38)`.
 
 use std::{fmt, str::FromStr};
 
 use bigdecimal::{BigDecimal, num_bigint::BigInt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An exact decimal, not negative.
+/// An exact decimal that is not negative.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Decimal(BigDecimal);
 
-/// Text that isn't such a decimal.
+/// Text that is not a valid decimal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a decimal: 1 to 20 digits, and if need be a point and 1 to 18 digits after it")]
-pub struct NotADecimal {
+#[error("{text:?} is not a decimal: it needs 1 to 20 digits, optionally followed by a point and 1 to 18 digits")]
+pub struct InvalidDecimal {
     text: String,
 }
 
@@ -24,30 +24,29 @@ impl Decimal {
     const MAX_WHOLE_DIGITS: usize = 20;
     const MAX_DECIMALS: usize = 18;
 
-    /// Nothing.
     #[must_use]
     pub fn zero() -> Self {
         Self(BigDecimal::from(0))
     }
 
-    /// An integer that isn't negative, divided by 10 to the power of `digits`.
+    /// Divides a non-negative integer by 10 to the power of `digits`.
     pub(crate) fn of_digits(number: BigInt, digits: u8) -> Self {
         Self(BigDecimal::new(number, i64::from(digits)).normalized())
     }
 
-    /// Whether it is nothing.
+    /// Returns whether the decimal is zero.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == 0
     }
 
-    /// All its digits as an integer, and how many of them stand after the point.
+    /// Returns all digits as an integer, and how many of them follow the point.
     #[must_use]
     pub fn parts(&self) -> (BigInt, u8) {
         let (digits, after) = self.0.as_bigint_and_exponent();
         match u8::try_from(after) {
             Ok(after) => (digits, after),
-            // Trailing zeros before the point were taken off.
+            // Normalization removed trailing zeros before the point.
             Err(_) => (digits * BigInt::from(10).pow(u32::try_from(-after).unwrap_or(0)), 0),
         }
     }
@@ -60,10 +59,10 @@ impl From<u32> for Decimal {
 }
 
 impl FromStr for Decimal {
-    type Err = NotADecimal;
+    type Err = InvalidDecimal;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || NotADecimal { text: text.chars().take(60).collect() };
+        let invalid = || InvalidDecimal { text: text.chars().take(60).collect() };
         let are_digits =
             |part: &str, most| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
         let is_decimal = match text.split_once('.') {
@@ -73,14 +72,14 @@ impl FromStr for Decimal {
             None => are_digits(text, Self::MAX_WHOLE_DIGITS),
         };
         if !is_decimal {
-            return Err(refused());
+            return Err(invalid());
         }
-        BigDecimal::from_str(text).map(|decimal| Self(decimal.normalized())).map_err(|_| refused())
+        BigDecimal::from_str(text).map(|decimal| Self(decimal.normalized())).map_err(|_| invalid())
     }
 }
 
 impl fmt::Display for Decimal {
-    /// Without trailing zeros.
+    /// Writes the decimal without trailing zeros.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0.to_plain_string())
     }
@@ -93,7 +92,7 @@ impl Serialize for Decimal {
 }
 
 impl<'de> Deserialize<'de> for Decimal {
-    /// From text, or from an integer; never from a float, which has lost digits already.
+    /// Accepts a string or an integer. A float is rejected, since it may have lost digits.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
@@ -101,7 +100,7 @@ impl<'de> Deserialize<'de> for Decimal {
             type Value = Decimal;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a decimal in quotes, not negative")
+                formatter.write_str("a non-negative decimal as a string")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Decimal, E> {
@@ -124,7 +123,7 @@ mod tests {
     use super::Decimal;
 
     #[test]
-    fn is_exact_and_short_enough() {
+    fn decimal_is_exact_and_bounded() {
         for (text, shown) in [("0.0001", "0.0001"), ("0", "0"), ("12", "12"), ("1.500", "1.5"), ("100", "100")] {
             assert_eq!(text.parse::<Decimal>().unwrap().to_string(), shown);
         }
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn has_parts() {
+    fn decimal_splits_into_digits_and_scale() {
         let parts = |text: &str| text.parse::<Decimal>().unwrap().parts();
         assert_eq!(parts("100"), (BigInt::from(100), 0));
         assert_eq!(parts("1.50"), (BigInt::from(15), 1));

@@ -1,24 +1,22 @@
-//! What was metered, in the units it is priced in.
+//! Meters, units, and quantities in the unit they are priced in.
 //!
-//! The problem: a gigabyte-hour is 3.6·10¹⁵ byte-milliseconds, so most quantities have no end as decimals.
-//!
-//! The invariant: a quantity is kept as the integer that was metered, and is cut only when it is written.
+//! A gigabyte-hour is 3.6·10¹⁵ byte-milliseconds, so most quantities are repeating decimals. A quantity stays
+//! the metered integer and is truncated only when it is written.
 
 use std::fmt;
 
 use crate::money::exact::Exact;
 
-/// What is metered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Meter {
-    /// The time that jobs run.
+    /// Run time of jobs, in milliseconds.
     Compute,
-    /// What is stored, for how long.
+    /// Storage over time, in byte-milliseconds.
     Storage,
 }
 
 impl Meter {
-    /// Its name.
+    /// Returns the name in JSON and in events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -28,19 +26,19 @@ impl Meter {
     }
 }
 
-/// What is metered, and the unit it is priced in.
+/// The unit that a meter is priced in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
-    /// Storage, metered in byte-milliseconds, by the gigabyte (10⁹ bytes) and hour.
+    /// Gigabyte-hours (10⁹ bytes) of storage, metered in byte-milliseconds.
     GbHour,
-    /// Storage, metered in byte-milliseconds, by the gibibyte (2³⁰ bytes) and hour.
+    /// Gibibyte-hours (2³⁰ bytes) of storage, metered in byte-milliseconds.
     GibHour,
-    /// Compute, metered in milliseconds, by the second.
+    /// Seconds of compute, metered in milliseconds.
     Second,
 }
 
 impl Unit {
-    /// What is metered in it.
+    /// Returns the meter that is priced in this unit.
     #[must_use]
     pub const fn meter(self) -> Meter {
         match self {
@@ -49,7 +47,7 @@ impl Unit {
         }
     }
 
-    /// Its symbol.
+    /// Returns the symbol in JSON and in events.
     #[must_use]
     pub const fn symbol(self) -> &'static str {
         match self {
@@ -59,7 +57,7 @@ impl Unit {
         }
     }
 
-    /// How much of what is metered makes one unit.
+    /// Returns how much of the metered amount makes one unit.
     #[must_use]
     pub const fn size(self) -> i64 {
         match self {
@@ -70,17 +68,17 @@ impl Unit {
     }
 }
 
-/// An exact quantity. It is written as a decimal with at most 12 digits after the point, cut there, without trailing zeros.
+/// An exact quantity, written as a decimal with at most 12 decimals, truncated, without trailing zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantity {
-    /// What was metered: byte-milliseconds or milliseconds.
+    /// The metered amount in byte-milliseconds or milliseconds.
     pub metered: i128,
     /// The unit it is priced in.
     pub unit: Unit,
 }
 
 impl From<Quantity> for Exact {
-    /// In units of the quantity.
+    /// Converts the quantity to its unit.
     fn from(quantity: Quantity) -> Self {
         Self::ratio(quantity.metered, quantity.unit.size())
     }
@@ -92,11 +90,11 @@ impl fmt::Display for Quantity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = u128::from(self.unit.size().unsigned_abs());
         let metered = self.metered.unsigned_abs();
-        let cut = metered % size * 10_u128.pow(DIGITS as u32) / size;
-        let fraction = format!("{cut:0DIGITS$}");
+        let truncated = metered % size * 10_u128.pow(DIGITS as u32) / size;
+        let fraction = format!("{truncated:0DIGITS$}");
         let fraction = fraction.trim_end_matches('0');
         let whole = metered / size;
-        let minus = if self.metered < 0 && (whole > 0 || cut > 0) { "-" } else { "" };
+        let minus = if self.metered < 0 && (whole > 0 || truncated > 0) { "-" } else { "" };
         match fraction {
             "" => write!(formatter, "{minus}{whole}"),
             fraction => write!(formatter, "{minus}{whole}.{fraction}"),
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn is_cut_after_twelve_digits_and_has_no_trailing_zeros() {
+    fn quantity_is_truncated_to_twelve_decimals() {
         let cases = [
             (0, "0"),
             (3_600_000_000_000_000, "1"),
@@ -145,12 +143,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_as_close_as_twelve_digits_allow(metered in any::<i64>(), hours in any::<bool>()) {
+        fn written_quantity_is_within_the_last_decimal(metered in any::<i64>(), hours in any::<bool>()) {
             let unit = if hours { Unit::GbHour } else { Unit::Second };
             let metered = i128::from(metered) * 997;
             let text = written(metered, unit);
             let back = BigDecimal::from_str(&text).unwrap();
-            // Seen from zero, the quantity is at or beyond what is written, and by less than a unit of the last digit.
+            // The exact quantity is at or beyond the written value, seen from zero, by less than one unit of
+            // the last digit.
             let rest = BigDecimal::from(metered) - &back * BigDecimal::from(unit.size());
             let last_digit = BigDecimal::new(unit.size().into(), 12);
             prop_assert!(rest.abs() < last_digit);

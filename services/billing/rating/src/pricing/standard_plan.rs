@@ -1,27 +1,27 @@
-//! Flat prices: one for each meter, without tiers and free units.
+//! The standard plan: one flat price for each meter, without tiers or free units.
 //!
-//! The invariant: as a plan they charge as any other plan does, so there is one way from usage to money. The plan that stands in for
-//! accounts without one and the one that is published for new accounts ([`StandardPlan`]) are made of the same prices.
+//! The plan for accounts without one and the version published for new accounts ([`StandardPlan`]) share the
+//! same prices. Both are rated like any other plan, so there is one path from usage to money.
 
 use crate::{
     money::{
         currency::{Currency, UnknownCurrency},
-        decimal::{Decimal, NotADecimal},
+        decimal::{Decimal, InvalidDecimal},
     },
     pricing::{
         components::ChargeDefinition,
         meter::Unit,
         plan::{Plan, PlanVersion},
         plan_aggregate::PlanDefinition,
-        price_model::{Charge, Model},
+        price_model::{Charge, PriceModel},
     },
-    sharing::rule::Rule,
+    sharing::rule::SharingRule,
 };
 
 /// One price for storage and one for compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlatPrices {
-    /// What both are in.
+    /// The currency of both prices.
     pub currency: Currency,
     /// The price of a gigabyte-hour.
     pub gb_hour: Decimal,
@@ -29,33 +29,33 @@ pub struct FlatPrices {
     pub second: Decimal,
 }
 
-/// The installation's prices as a plan.
+/// The prices of the installation as a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StandardPlan {
-    /// What organizations without an account, and accounts that were opened without a plan, are charged by.
+    /// The plan of organizations without an account, and of accounts opened without a plan.
     pub plan: Plan,
-    /// What is published for accounts to be opened by.
+    /// The definition to publish for new accounts.
     pub definition: PlanDefinition,
 }
 
-/// Why prices can't be used.
+/// Errors of the configured prices.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PriceError {
     /// The currency is unknown.
     #[error(transparent)]
     Currency(#[from] UnknownCurrency),
-    /// A price can't be read.
+    /// A price is not a decimal.
     #[error(transparent)]
-    Price(#[from] NotADecimal),
+    Price(#[from] InvalidDecimal),
 }
 
 impl FlatPrices {
-    /// The same prices as a plan.
+    /// Builds the plan with these prices.
     #[must_use]
     pub fn plan(&self) -> StandardPlan {
         let flat = |unit, unit_price: &Decimal| Charge {
             unit,
-            model: Model::Flat { free: Decimal::zero(), unit_price: unit_price.clone() },
+            model: PriceModel::Flat { free: Decimal::zero(), unit_price: unit_price.clone() },
         };
         let charges = [flat(Unit::GbHour, &self.gb_hour), flat(Unit::Second, &self.second)];
         let charges = charges.into_iter().map(|charge| (charge.meter(), charge)).collect();
@@ -77,7 +77,7 @@ impl FlatPrices {
         PlanDefinition {
             name: "Standard".to_owned(),
             currency: self.currency.code().to_owned(),
-            split: Rule::default(),
+            split: SharingRule::default(),
             charges: vec![flat(Unit::GbHour, &self.gb_hour), flat(Unit::Second, &self.second)],
             minimum: None,
             tax_percent: None,
@@ -95,7 +95,7 @@ mod tests {
         rating::{
             rate::{Adjustments, rate},
             term::Term,
-            usage_amounts::Metered,
+            usage_amounts::UsageAmounts,
         },
     };
 
@@ -108,19 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_charges_what_stands_in_for_it() {
+    fn published_definition_equals_the_default_plan() {
         let standard = prices().plan();
         assert_eq!(standard.definition.plan(standard.plan.key.clone()), Ok(standard.plan));
     }
 
     #[test]
-    fn as_a_plan_the_total_is_the_sum_of_rounded_lines() {
+    fn total_equals_sum_of_rounded_lines() {
         let prices = prices();
         let span = Span::new(Timestamp::from_millis(0), Timestamp::from_millis(1));
-        let usage = [(
-            Term { span, plan: prices.plan().plan.into() },
-            Metered { byte_ms: 3_600_000_000_000_000, run_ms: 1_000 },
-        )];
+        let usage = [(Term { span, plan: prices.plan().plan.into() }, UsageAmounts::of(3_600_000_000_000_000, 1_000))];
         let invoice = rate(&usage, &Adjustments::default()).unwrap().unwrap();
         let lines: Vec<_> = invoice
             .lines
@@ -131,6 +128,6 @@ mod tests {
             .collect();
         let line = |meter, unit| (meter, unit, "1".to_owned(), "0.01".to_owned());
         assert_eq!(lines, [line("compute", "s"), line("storage", "GB.h")]);
-        assert_eq!(invoice.total.to_string(), "0.02", "not the rounded sum, which is 0.01");
+        assert_eq!(invoice.total.to_string(), "0.02", "the rounded exact sum would be 0.01");
     }
 }

@@ -1,12 +1,15 @@
-//! From usage to an invoice.
+//! Rating: from usage by term to an invoice.
 //!
-//! The problem: a customer changes plans within a period, and everyone must be able to add an invoice up by hand.
+//! Each line is exact until it is rounded once, and everyone can add up the rest by hand: lines → discount →
+//! minimum → tax → corrections → credit. Corrections of earlier invoices come after tax. They carry the
+//! discount and the tax of the month they correct, and this month's minimum neither absorbs nor raises them.
 //!
-//! The invariant: each line is exact until it is rounded once; what follows is done with what the lines show, in the order
-//! lines → discount → minimum → tax → credit. What earlier invoices are corrected by comes after tax: it has its own discount and tax,
-//! those of the month it corrects, and this month's minimum neither swallows nor lifts it. A change of plans within the period carries the volume: what a plan charges for u₂
-//! after u₁ was used under others is `P(u₁ + u₂) − P(u₁)`, whatever the model. So the free units, the tiers and the packages that
-//! u₁ would have used up under the new plan are used up, and a flat fee that it would have paid is not due again.
+//! A plan change within the period carries the volume. Usage u₂ after u₁ under other plans costs `P(u₁ + u₂)
+//! − P(u₁)` in every model. So u₁ uses up free units, tiers and packages of the new plan as well, and a flat
+//! fee that u₁ would have paid is not due again.
+//!
+//! Example: the new plan has 100 free seconds and then charges 1.00. After 80 seconds under the old plan, 50
+//! seconds under the new one cost 30.00.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +17,7 @@ use bigdecimal::num_bigint::BigInt;
 
 use crate::{
     money::{
-        amount::{Amount, TooFine},
+        amount::{Amount, ExcessPrecision},
         currency::Currency,
         decimal::Decimal,
         exact::Exact,
@@ -22,21 +25,21 @@ use crate::{
     pricing::{
         meter::{Meter, Quantity},
         plan::PlanVersion,
-        price_model::{Charge, Part},
+        price_model::{Charge, PricedTier},
     },
-    rating::{term::Term, usage_amounts::Metered},
+    rating::{term::Term, usage_amounts::UsageAmounts},
 };
 
-/// What is done with the sum of the lines.
+/// Adjustments of the sum of the lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adjustments {
-    /// Hundredths of the subtotal that are taken off; at most 100.
+    /// The discount on the subtotal in percent, at most 100.
     pub discount_percent: Decimal,
-    /// What is charged at least, before tax.
+    /// The minimum charge before tax.
     pub minimum: Decimal,
-    /// Hundredths that are put on.
+    /// The tax in percent.
     pub tax_percent: Decimal,
-    /// What has been paid already.
+    /// The credit available.
     pub credit: Decimal,
 }
 
@@ -47,89 +50,79 @@ impl Default for Adjustments {
     }
 }
 
-/// What one meter costs under one version of a plan.
+/// The charge of one meter under one version of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// What was metered.
+pub struct InvoiceLine {
     pub meter: Meter,
-    /// Under which plan.
     pub plan: PlanVersion,
-    /// Whether the price is the customer's own.
-    pub own: bool,
-    /// How much.
+    /// Whether the price is a price override of the account.
+    pub overridden: bool,
     pub quantity: Quantity,
-    /// Tier by tier.
-    pub parts: Vec<Part>,
-    /// What it costs, exactly.
+    /// The quantity and the price in each tier.
+    pub tiers: Vec<PricedTier>,
+    /// The price before rounding.
     pub exact: Exact,
-    /// What it costs, rounded.
+    /// The rounded price.
     pub amount: Amount,
 }
 
-/// What a period costs.
+/// The charge for a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invoice {
-    /// What all amounts are in.
+    /// The currency of all amounts.
     pub currency: Currency,
-    /// By meter, then by plan and version; those with usage.
-    pub lines: Vec<Line>,
+    /// Lines with usage, by meter, then by plan and version.
+    pub lines: Vec<InvoiceLine>,
     /// The sum of the lines.
     pub subtotal: Amount,
-    /// What is due to rounding: the sum of the lines without the exact sum.
+    /// The sum of the rounded lines minus the sum of the exact lines.
     pub rounding: Exact,
-    /// What is taken off.
+    /// The amount subtracted from the subtotal.
     pub discount: Amount,
-    /// What is missing to the minimum.
+    /// The amount missing to the minimum charge.
     pub minimum_true_up: Amount,
-    /// What is put on.
     pub tax: Amount,
-    /// What earlier invoices are corrected by.
+    /// The sum of the corrections of earlier invoices.
     pub corrections: Amount,
-    /// The subtotal without the discount, with what is missing to the minimum, tax and corrections.
+    /// Subtotal − discount + true-up + tax + corrections.
     pub total: Amount,
-    /// What of the credit is used up.
+    /// The part of the credit that the invoice consumes.
     pub credit_applied: Amount,
-    /// What is left to pay.
+    /// The total minus the credit applied.
     pub amount_due: Amount,
 }
 
-/// Why there can be no invoice.
+/// Reasons usage cannot be rated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RatingError {
-    /// Plans of several currencies apply in the period.
-    #[error("plan {} version {} is in {currency}, and the plan before it in {before}", plan.plan, plan.version)]
+    /// Plans with different currencies apply in the period.
+    #[error("plan {} version {} uses {currency}, and an earlier plan of the period uses {before}", plan.plan, plan.version)]
     CurrencyChanges {
-        /// The later plan.
         plan: PlanVersion,
-        /// Its currency.
         currency: &'static str,
-        /// The currency before.
+        /// The currency of the earlier plan.
         before: &'static str,
     },
-    /// An amount would have to be rounded.
+    /// An amount has more digits than the currency.
     #[error("{field}: {source}")]
-    TooFine {
-        /// Which.
-        field: &'static str,
-        /// Why.
-        source: TooFine,
-    },
+    ExcessPrecision { field: &'static str, source: ExcessPrecision },
 }
 
-/// What usage costs, term by term in order of time; `None` when no plan applies.
+/// Rates usage by term, in order of time. Returns `None` without terms.
 ///
 /// # Errors
 /// [`RatingError`].
-pub fn rate(usage: &[(Term, Metered)], adjustments: &Adjustments) -> Result<Option<Invoice>, RatingError> {
+pub fn rate(usage: &[(Term, UsageAmounts)], adjustments: &Adjustments) -> Result<Option<Invoice>, RatingError> {
     rate_with(usage, adjustments, &BigInt::from(0))
 }
 
-/// The same, and corrections of earlier invoices, in the smallest unit of the currency, that come to the total.
+/// Rates usage with corrections of earlier invoices, in the smallest unit of the currency, added to the
+/// total.
 ///
 /// # Errors
 /// [`RatingError`].
 pub fn rate_with(
-    usage: &[(Term, Metered)],
+    usage: &[(Term, UsageAmounts)],
     adjustments: &Adjustments,
     corrections: &BigInt,
 ) -> Result<Option<Invoice>, RatingError> {
@@ -147,75 +140,78 @@ pub fn rate_with(
     let subtotal = lines.iter().fold(Amount::zero(currency), |sum, line| sum.plus(&line.amount));
     let exact = lines.iter().fold(Exact::zero(), |sum, line| sum.plus(&line.exact));
     let rounding = subtotal.exact().minus(&exact);
-    let corrections = Amount::of_minor(corrections.clone(), currency);
-    adjusted(currency, lines, Sums { subtotal, rounding, corrections }, adjustments).map(Some)
+    let corrections = Amount::from_minor(corrections.clone(), currency);
+    complete(currency, lines, LineTotals { subtotal, rounding, corrections }, adjustments).map(Some)
 }
 
-/// What has been added up under a plan and a meter.
-struct Sum<'u> {
+/// The running sum of a line.
+struct LineSum<'u> {
     charge: &'u Charge,
     metered: i128,
-    parts: BTreeMap<usize, Part>,
+    tiers: BTreeMap<usize, PricedTier>,
 }
 
-fn lines(usage: &[(Term, Metered)], currency: Currency) -> Vec<Line> {
-    let mut sums: BTreeMap<(Meter, &PlanVersion, bool), Sum<'_>> = BTreeMap::new();
-    let mut used = Metered::default();
+fn lines(usage: &[(Term, UsageAmounts)], currency: Currency) -> Vec<InvoiceLine> {
+    let mut sums: BTreeMap<(Meter, &PlanVersion, bool), LineSum<'_>> = BTreeMap::new();
+    let mut used = UsageAmounts::default();
     for (term, metered) in usage {
         for (meter, charge) in &term.plan.charges {
-            let (before, more) = (used.of(*meter), metered.of(*meter));
+            let (before, more) = (used.get(*meter), metered.get(*meter));
             if more == 0 {
                 continue;
             }
-            let own = term.plan.own.contains(meter);
-            let sum = sums.entry((*meter, &term.plan.key, own));
-            let sum = sum.or_insert_with(|| Sum { charge, metered: 0, parts: BTreeMap::new() });
+            let overridden = term.plan.overridden.contains(meter);
+            let sum = sums.entry((*meter, &term.plan.key, overridden));
+            let sum = sum.or_insert_with(|| LineSum { charge, metered: 0, tiers: BTreeMap::new() });
             sum.metered += more;
-            for part in charge.parts_between(before, before + more) {
+            for part in charge.priced_tiers_between(before, before + more) {
                 let tier = part.tier;
-                let known = sum.parts.entry(tier);
-                let known = known.or_insert_with(|| Part { tier, quantity: Exact::zero(), amount: Exact::zero() });
+                let known = sum.tiers.entry(tier);
+                let known =
+                    known.or_insert_with(|| PricedTier { tier, quantity: Exact::zero(), amount: Exact::zero() });
                 known.quantity = known.quantity.plus(&part.quantity);
                 known.amount = known.amount.plus(&part.amount);
             }
         }
-        used = used.plus(*metered);
+        used = used.plus(metered);
     }
-    let line = |((meter, plan, own), sum): ((Meter, &PlanVersion, bool), Sum<'_>)| {
-        let parts: Vec<_> = sum.parts.into_values().collect();
-        let exact = parts.iter().fold(Exact::zero(), |exact, part| exact.plus(&part.amount));
+    let line = |((meter, plan, overridden), sum): ((Meter, &PlanVersion, bool), LineSum<'_>)| {
+        let tiers: Vec<_> = sum.tiers.into_values().collect();
+        let exact = tiers.iter().fold(Exact::zero(), |exact, part| exact.plus(&part.amount));
         let amount = Amount::rounded(&exact, currency);
         let quantity = Quantity { metered: sum.metered, unit: sum.charge.unit };
-        Line { meter, plan: plan.clone(), own, quantity, parts, exact, amount }
+        InvoiceLine { meter, plan: plan.clone(), overridden, quantity, tiers, exact, amount }
     };
     sums.into_iter().map(line).collect()
 }
 
-/// The sum of the lines, what is due to rounding, and what earlier invoices are corrected by.
-struct Sums {
+/// Totals over all lines.
+struct LineTotals {
     subtotal: Amount,
     rounding: Exact,
     corrections: Amount,
 }
 
-/// What follows from the sum of the lines. Of a sum below 0, which a volume price can make, nothing is discounted.
-fn adjusted(
+/// Derives the amounts that follow from the lines. A negative subtotal, possible under a volume price, gets
+/// no discount.
+fn complete(
     currency: Currency,
-    lines: Vec<Line>,
-    Sums { subtotal, rounding, corrections }: Sums,
+    lines: Vec<InvoiceLine>,
+    LineTotals { subtotal, rounding, corrections }: LineTotals,
     adjustments: &Adjustments,
 ) -> Result<Invoice, RatingError> {
-    let given =
-        |field, decimal| Amount::given(decimal, currency).map_err(|source| RatingError::TooFine { field, source });
+    let given = |field, decimal| {
+        Amount::from_decimal(decimal, currency).map_err(|source| RatingError::ExcessPrecision { field, source })
+    };
     let (minimum, credit) = (given("minimum", &adjustments.minimum)?, given("credit", &adjustments.credit)?);
-    let discount = subtotal.percent(&adjustments.discount_percent).at_least_nothing();
+    let discount = subtotal.percent(&adjustments.discount_percent).non_negative();
     let discounted = subtotal.minus(&discount);
-    // No minimum is not a minimum of 0, which would lift a sum below it.
-    let minimum_true_up = if minimum.is_zero() { minimum } else { minimum.minus(&discounted).at_least_nothing() };
+    // A minimum of 0 means none. Treated as a bound, it would raise a negative sum.
+    let minimum_true_up = if minimum.is_zero() { minimum } else { minimum.minus(&discounted).non_negative() };
     let before_tax = discounted.plus(&minimum_true_up);
     let tax = before_tax.percent(&adjustments.tax_percent);
     let total = before_tax.plus(&tax).plus(&corrections);
-    let credit_applied = credit.min(total.clone()).at_least_nothing();
+    let credit_applied = credit.min(total.clone()).non_negative();
     let amount_due = total.minus(&credit_applied);
     Ok(Invoice {
         currency,

@@ -1,8 +1,8 @@
-//! What an account is charged by, from when to when.
+//! Terms: the plan that applies to an account, by time.
 //!
-//! The invariant: the terms of a period partition it. In each the account has one version of one plan with those prices that are its
-//! own, all in its own currency. An account is pinned from its opening on; the installation's prices stand in for those that were opened
-//! before that was so, and for organizations without an account.
+//! Invariant: the terms of a period partition it. In each term the account has one plan version with its
+//! price overrides, all in the currency of the account. The standard plan applies to organizations without an
+//! account, and to accounts that were opened before accounts were pinned to a plan.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,29 +12,26 @@ use crate::{
     account::{Account, AccountError, Pin},
     calendar::span::Span,
     pricing::plan::{Plan, PlanVersion},
-    sharing::rule::Rules,
-    validation::Refused,
+    sharing::rule::SharingRules,
+    validation::InvalidInput,
 };
 
-/// From when on which plan applies.
+/// The instant from which a plan applies.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// From when.
     pub from: Timestamp,
-    /// The plan.
     pub plan: Arc<Plan>,
 }
 
 /// A part of a period in which one plan applies.
 #[derive(Debug, Clone)]
 pub struct Term {
-    /// From when to when; not empty.
+    /// Not empty.
     pub span: Span,
-    /// The plan.
     pub plan: Arc<Plan>,
 }
 
-/// The terms of a period, from the first subscription on; subscriptions come in order of their beginnings.
+/// Splits a period into terms, starting with the first subscription. Subscriptions come in order of time.
 #[must_use]
 pub fn terms(period: Span, subscriptions: &[Subscription]) -> Vec<Term> {
     let mut terms: Vec<Term> = Vec::new();
@@ -48,80 +45,77 @@ pub fn terms(period: Span, subscriptions: &[Subscription]) -> Vec<Term> {
     terms
 }
 
-impl Rules {
-    /// Those of the plans that apply, in order of time.
+impl SharingRules {
+    /// Returns the sharing rules of the plans that apply, in order of time.
     #[must_use]
     pub fn of(terms: &[Term]) -> Self {
         terms.iter().map(|term| (term.span.start(), term.plan.split)).collect()
     }
 }
 
-/// Why it can't be said what an account is charged by.
+/// Reasons the terms of an account cannot be determined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChargingError {
-    /// The plan is in another currency, which happens where the installation's prices would have to stand in.
+pub enum TermError {
+    /// The plan has another currency. This happens where the standard plan would apply.
     #[error(
-        "from {at} on plan {} version {} would apply, which is in {currency}, and the account is in {account}: assign it a plan in {account}",
+        "plan {} version {} applies from {at} and uses {currency}, but the account uses {account}: assign a plan in {account}",
         plan.plan, plan.version
     )]
     OtherCurrency {
-        /// The account's.
         account: &'static str,
-        /// Which plan.
         plan: PlanVersion,
-        /// The plan's.
         currency: &'static str,
-        /// From when on.
+        /// The instant from which the plan applies.
         at: Timestamp,
     },
-    /// What the account says can't be read.
+    /// The account is not open or cannot be parsed.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// A plan isn't there, or a price can't be read.
+    /// A plan is missing, or a price cannot be parsed.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    InvalidInput(#[from] InvalidInput),
 }
 
-/// What an account is charged by in a period; `plans` are those that it is pinned to.
+/// Returns the terms of an account in a period; `plans` are the versions that the account is pinned to.
 ///
 /// # Errors
-/// [`ChargingError`].
+/// [`TermError`].
 pub fn terms_of(
     account: &Account,
     plans: &BTreeMap<Pin, Plan>,
     standard: &Plan,
     period: Span,
-) -> Result<Vec<Term>, ChargingError> {
-    let mut subscriptions = vec![in_force(account, plans, standard, period.start())?];
+) -> Result<Vec<Term>, TermError> {
+    let mut subscriptions = vec![subscription_at(account, plans, standard, period.start())?];
     for at in account.changes() {
         if period.start() < at && at < period.end() {
-            subscriptions.push(in_force(account, plans, standard, at)?);
+            subscriptions.push(subscription_at(account, plans, standard, at)?);
         }
     }
     Ok(terms(period, &subscriptions))
 }
 
-fn in_force(
+fn subscription_at(
     account: &Account,
     plans: &BTreeMap<Pin, Plan>,
     standard: &Plan,
     at: Timestamp,
-) -> Result<Subscription, ChargingError> {
+) -> Result<Subscription, TermError> {
     let mut plan = match account.pin_at(at) {
         None => standard.clone(),
         Some(pin) => {
             let plan = plans.get(&pin).cloned();
-            plan.ok_or_else(|| Refused::new("plan", format!("{} has no version {}", pin.plan, pin.version)))?
+            plan.ok_or_else(|| InvalidInput::new("plan", format!("{} has no version {}", pin.plan, pin.version)))?
         }
     };
     if account.is_open() {
         let (account, currency) = (account.currency()?.code(), plan.currency.code());
         if account != currency {
-            return Err(ChargingError::OtherCurrency { account, plan: plan.key, currency, at });
+            return Err(TermError::OtherCurrency { account, plan: plan.key, currency, at });
         }
     }
-    for charge in account.own_charges_at(at)? {
-        plan = plan.with_own(charge);
+    for charge in account.price_overrides_at(at)? {
+        plan = plan.with_override(charge);
     }
     Ok(Subscription { from: at, plan: Arc::new(plan) })
 }

@@ -1,23 +1,21 @@
-//! Changes of a file: its level, and the jobs that are linked to it.
+//! Changes of a file: its size, and the jobs that are linked to it.
 
 use epoch::Timestamp;
 
-/// Something happens to a file.
+/// A change of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChange<J> {
-    /// When.
     pub at: Timestamp,
-    /// What.
     pub change: Change<J>,
 }
 
-/// What happens to a file.
+/// The kind of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<J> {
-    /// It holds so many bytes more, or fewer.
+    /// The size changes by this many bytes.
     Level(i64),
-    /// A job uses it from now on.
+    /// A job is linked.
     Link(J),
-    /// A job doesn't use it any more.
+    /// A job is unlinked.
     Unlink(J),
 }

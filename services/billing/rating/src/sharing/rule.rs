@@ -1,73 +1,73 @@
-//! Sharing rules: how a file is shared by the jobs that are linked to it.
+//! Sharing rules: how linked jobs share a file.
 
 use epoch::Timestamp;
 
-use crate::validation::Refused;
+use crate::validation::InvalidInput;
 
-/// How a file is shared by the jobs it is linked to.
+/// The rule by which linked jobs share a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Rule {
-    /// Among all of them.
+pub enum SharingRule {
+    /// All linked jobs share the file.
     #[default]
     Split,
-    /// Only a file whose jobs are all of one user is attributed to them; one that users share is unattributed. A job of nobody known
-    /// counts as a user of its own: that two of them are of one isn't known.
+    /// A file is attributed only while all linked jobs belong to one user; otherwise it is unattributed. A
+    /// job whose creator is unknown counts as a user of its own, since it may belong to any user.
     UnsharedOnly,
 }
 
-impl Rule {
-    /// The rule of this name.
+impl SharingRule {
+    /// Parses the name of a rule.
     ///
     /// # Errors
-    /// [`Refused`] when there is none.
-    pub fn named(name: &str) -> Result<Self, Refused> {
+    /// [`InvalidInput`] for an unknown name.
+    pub fn parse(name: &str) -> Result<Self, InvalidInput> {
         match name {
-            "split" => Ok(Rule::Split),
-            "unshared_only" => Ok(Rule::UnsharedOnly),
-            other => Err(Refused::new("split", format!("there is no rule {other:?}"))),
+            "split" => Ok(SharingRule::Split),
+            "unshared_only" => Ok(SharingRule::UnsharedOnly),
+            other => Err(InvalidInput::new("split", format!("unknown rule {other:?}"))),
         }
     }
 
-    /// Its name.
+    /// Returns the name in JSON and in events.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Rule::Split => "split",
-            Rule::UnsharedOnly => "unshared_only",
+            SharingRule::Split => "split",
+            SharingRule::UnsharedOnly => "unshared_only",
         }
     }
 }
 
-/// Which rule applies when: each from its instant on; before the first, files are split.
+/// Sharing rules over time: each applies from its instant. Files are split before the first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rules(pub(super) Vec<(Timestamp, Rule)>);
+pub struct SharingRules(pub(super) Vec<(Timestamp, SharingRule)>);
 
-impl Rules {
-    /// The one that applies in the end.
+impl SharingRules {
+    /// Returns the rule that applies at the end.
     #[must_use]
-    pub fn last(&self) -> Rule {
-        self.0.last().map_or(Rule::Split, |(_, rule)| *rule)
+    pub fn last(&self) -> SharingRule {
+        self.0.last().map_or(SharingRule::Split, |(_, rule)| *rule)
     }
 
-    /// Whether any of them asks whose the jobs are.
+    /// Returns whether a rule depends on the users of jobs.
     #[must_use]
-    pub fn ask_whose(&self) -> bool {
-        self.0.iter().any(|(_, rule)| *rule == Rule::UnsharedOnly)
+    pub fn need_users(&self) -> bool {
+        self.0.iter().any(|(_, rule)| *rule == SharingRule::UnsharedOnly)
     }
 }
 
-/// One rule, always.
-impl From<Rule> for Rules {
-    fn from(rule: Rule) -> Self {
+/// One rule for all time.
+impl From<SharingRule> for SharingRules {
+    fn from(rule: SharingRule) -> Self {
         [(Timestamp::from_millis(i64::MIN), rule)].into_iter().collect()
     }
 }
 
-/// In order of time.
-impl FromIterator<(Timestamp, Rule)> for Rules {
-    fn from_iter<I: IntoIterator<Item = (Timestamp, Rule)>>(all: I) -> Self {
+/// Rules in order of time.
+impl FromIterator<(Timestamp, SharingRule)> for SharingRules {
+    fn from_iter<I: IntoIterator<Item = (Timestamp, SharingRule)>>(rules_by_time: I) -> Self {
         let mut rules = Self::default();
-        for (from, rule) in all {
+        for (from, rule) in rules_by_time {
             if rules.last() != rule {
                 rules.0.push((from, rule));
             }

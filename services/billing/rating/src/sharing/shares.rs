@@ -1,30 +1,29 @@
-//! A file's shares over spans.
+//! The shares of jobs in a file, over contiguous spans.
 
-use epoch::Timestamp;
+mod file_state;
+
+pub use file_state::FileSpanUsage;
 
 use crate::{
     calendar::span::Span,
-    sharing::{
-        file_change::{Change, FileChange},
-        rule::{Rule, Rules},
-        tree::Tree,
-    },
+    sharing::{file_change::FileChange, rule::SharingRules},
 };
+use file_state::FileState;
 
-/// How jobs share a file, in spans that follow each other.
+/// The storage of a file and the shares of its jobs, over contiguous spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shares<J> {
-    /// The file itself, in each span.
-    pub spans: Vec<InSpan>,
-    /// The jobs that used it while it held something, by id, and their shares in each span.
+    /// The storage of the file in each span.
+    pub spans: Vec<FileSpanUsage>,
+    /// Jobs that used the file while it was not empty, by id, with their shares in each span.
     pub jobs: Vec<(J, Vec<i128>)>,
 }
 
 impl<J> Shares<J> {
-    /// The same of all spans together.
+    /// Sums up all spans.
     #[must_use]
-    pub fn together(self) -> (InSpan, Vec<(J, i128)>) {
-        let file = self.spans.into_iter().fold(InSpan::default(), |sum, span| InSpan {
+    pub fn total(self) -> (FileSpanUsage, Vec<(J, i128)>) {
+        let file = self.spans.into_iter().fold(FileSpanUsage::default(), |sum, span| FileSpanUsage {
             byte_ms: sum.byte_ms + span.byte_ms,
             unattributed_byte_ms: sum.unattributed_byte_ms + span.unattributed_byte_ms,
             stored: sum.stored || span.stored,
@@ -34,34 +33,22 @@ impl<J> Shares<J> {
     }
 }
 
-/// A file in a span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct InSpan {
-    /// Its area.
-    pub byte_ms: i128,
-    /// What of it is no job's.
-    pub unattributed_byte_ms: i128,
-    /// Whether it held something at any time.
-    pub stored: bool,
-    /// Whether it held less than nothing at any time.
-    pub negative: bool,
-}
-
-/// A job's cumulative share of an area: `⌊(area + k − 1 − rank) / k⌋` for `jobs` = k jobs.
+/// Returns the cumulative share of a job in an area: `⌊(area + k − 1 − rank) / k⌋` for k = `jobs`.
 #[must_use]
 pub fn cumulative_share(area: i128, jobs: u32, rank: u32) -> i128 {
     let (jobs, rank) = (i128::from(jobs.max(1)), i128::from(rank));
     (area + jobs - 1 - rank).div_euclid(jobs)
 }
 
-/// A file's shares in spans that follow each other. Changes come in the order in which they apply; `user` says whose a job is.
+/// Computes the shares over contiguous spans. Changes come in the order in which they apply; `user` returns
+/// the user of a job.
 pub fn shares<J: Ord + Clone, U: Ord>(
     changes: &[FileChange<J>],
     spans: &[Span],
-    rules: &Rules,
+    rules: &SharingRules,
     user: impl Fn(&J) -> U,
 ) -> Shares<J> {
-    let mut file = File::new(changes, spans.len(), user);
+    let mut file = FileState::new(changes, spans.len(), user);
     let mut coming = changes.chunk_by(|left, right| left.at == right.at).peekable();
     let mut rules = rules.0.iter().peekable();
     for span in spans {
@@ -85,404 +72,9 @@ pub fn shares<J: Ord + Clone, U: Ord>(
         }
         file.end_span();
     }
-    file.answer()
-}
-
-/// A job that the file is linked to at some time, at its place among them by id.
-struct Place {
-    linked: bool,
-    /// What every linked job had together when this one was looked at last, and what this place alone had.
-    since: (i128, i128),
-    /// In how many spans of time something had been shared by then.
-    since_shared: u64,
-    /// What it has of each span.
-    shares: Vec<i128>,
-    shared: bool,
-}
-
-struct File<J> {
-    /// The one that applies now.
-    rule: Rule,
-    jobs: Vec<J>,
-    places: Vec<Place>,
-    /// 1 for each linked job, by place.
-    linked: Tree,
-    linked_count: i128,
-    /// Whose job each is: the place of the user's first job stands for the user.
-    user_of: Vec<usize>,
-    /// How many linked jobs each user has, by the place that stands for the user; and how many users have one.
-    jobs_of_user: Vec<usize>,
-    users: usize,
-    level: i128,
-    segment_start: Timestamp,
-    /// What every linked job has got: the sum of all q.
-    together: i128,
-    /// Ones more, for all places up to the one they are noted at.
-    more: Tree,
-    more_count: i128,
-    shared: u64,
-    /// How much was shared when the present span began.
-    shared_before: u64,
-    present: InSpan,
-    spans: Vec<InSpan>,
-}
-
-impl<J: Ord + Clone> File<J> {
-    fn new<U: Ord>(changes: &[FileChange<J>], spans: usize, user: impl Fn(&J) -> U) -> Self {
-        let mut jobs = Vec::new();
-        for change in changes {
-            if let Change::Link(job) = &change.change {
-                jobs.push(job.clone());
-            }
-        }
-        jobs.sort_unstable();
-        jobs.dedup();
-        let count = jobs.len();
-        let mut by_user: Vec<_> = jobs.iter().map(user).zip(0..count).collect();
-        by_user.sort_unstable();
-        let mut user_of = vec![0; count];
-        for of_user in by_user.chunk_by(|(left, _), (right, _)| left == right) {
-            for (_, place) in of_user {
-                if let (Some(user), Some((_, first))) = (user_of.get_mut(*place), of_user.first()) {
-                    *user = *first;
-                }
-            }
-        }
-        let place = |_| Place { linked: false, since: (0, 0), since_shared: 0, shares: vec![0; spans], shared: false };
-        Self {
-            rule: Rule::Split,
-            jobs,
-            places: (0..count).map(place).collect(),
-            linked: Tree::new(count),
-            linked_count: 0,
-            user_of,
-            jobs_of_user: vec![0; count],
-            users: 0,
-            level: 0,
-            segment_start: Timestamp::from_millis(0),
-            together: 0,
-            more: Tree::new(count),
-            more_count: 0,
-            shared: 0,
-            shared_before: 0,
-            present: InSpan::default(),
-            spans: Vec::with_capacity(spans),
-        }
-    }
-
-    /// Applies the changes of one instant, which are one change.
-    fn apply(&mut self, instant: &[FileChange<J>]) {
-        let level_before = self.level;
-        let mut touched = Vec::new();
-        for change in instant {
-            match &change.change {
-                Change::Level(delta) => self.level += i128::from(*delta),
-                Change::Link(job) | Change::Unlink(job) => {
-                    // A job that is never linked has no place, and unlinking it changes nothing.
-                    if let Ok(place) = self.jobs.binary_search(job) {
-                        touched.push((place, matches!(change.change, Change::Link(_))));
-                    }
-                }
-            }
-        }
-        let mut changed = self.level != level_before;
-        // Of what is said of a job, the last counts.
-        touched.sort_by_key(|(place, _)| *place);
-        for of_place in touched.chunk_by(|(left, _), (right, _)| left == right) {
-            if let Some((place, linked)) = of_place.last() {
-                changed |= self.set(*place, *linked);
-            }
-        }
-        if changed && let Some(first) = instant.first() {
-            self.segment_start = first.at;
-        }
-    }
-
-    /// Links or unlinks a job; says whether that changed anything.
-    fn set(&mut self, index: usize, linked: bool) -> bool {
-        if self.places.get(index).is_none_or(|place| place.linked == linked) {
-            return false;
-        }
-        self.settle(index);
-        if let Some(place) = self.places.get_mut(index) {
-            place.linked = linked;
-        }
-        let one = if linked { 1 } else { -1 };
-        self.linked.add(index, one);
-        self.linked_count += one;
-        if let Some(jobs) = self.user_of.get(index).and_then(|user| self.jobs_of_user.get_mut(*user)) {
-            let had = *jobs;
-            *jobs = if linked { had + 1 } else { had.saturating_sub(1) };
-            self.users = self.users + usize::from(had == 0) - usize::from(*jobs == 0);
-        }
-        true
-    }
-
-    /// Credits a job with what it got since the last time, if it is linked, and remembers where it is now.
-    fn settle(&mut self, index: usize) {
-        let now = (self.together, self.more_count - self.more.before(index));
-        let shared = self.shared;
-        let span = self.spans.len();
-        let Some(place) = self.places.get_mut(index) else { return };
-        if place.linked && shared > place.since_shared {
-            place.shared = true;
-            if let Some(share) = place.shares.get_mut(span) {
-                *share += now.0 - place.since.0 + now.1 - place.since.1;
-            }
-        }
-        (place.since, place.since_shared) = (now, shared);
-    }
-
-    /// Time passes in which nothing changes.
-    fn pass(&mut self, from: Timestamp, until: Timestamp) {
-        if until <= from || self.level == 0 {
-            return;
-        }
-        let area = |at: Timestamp| self.level * Span::new(self.segment_start, at).millis();
-        let (before, after) = (area(from), area(until));
-        self.present.byte_ms += after - before;
-        self.present.stored = true;
-        self.present.negative |= self.level < 0;
-        let attributed = self.linked_count > 0 && (self.rule == Rule::Split || self.users == 1);
-        if !attributed {
-            self.present.unattributed_byte_ms += after - before;
-            return;
-        }
-        let jobs = self.linked_count;
-        self.shared += 1;
-        if jobs == 1 {
-            self.together += after - before;
-            return;
-        }
-        self.together += after.div_euclid(jobs) - before.div_euclid(jobs);
-        self.one_more(after.rem_euclid(jobs), 1);
-        self.one_more(before.rem_euclid(jobs), -1);
-    }
-
-    /// The first `jobs` of the linked ones get one more.
-    fn one_more(&mut self, jobs: i128, one: i128) {
-        if jobs > 0 {
-            self.more.add(self.linked.reaching(jobs), one);
-            self.more_count += one;
-        }
-    }
-
-    /// The present span ends; what is linked has its share of it.
-    fn end_span(&mut self) {
-        if self.shared > self.shared_before {
-            for index in 0..self.places.len() {
-                self.settle(index);
-            }
-            self.shared_before = self.shared;
-        }
-        self.spans.push(std::mem::take(&mut self.present));
-    }
-
-    fn answer(self) -> Shares<J> {
-        let of_jobs = self.jobs.into_iter().zip(self.places).filter(|(_, place)| place.shared);
-        Shares { spans: self.spans, jobs: of_jobs.map(|(job, place)| (job, place.shares)).collect() }
-    }
+    let (spans, jobs) = file.finish();
+    Shares { spans, jobs }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use epoch::Timestamp;
-    use proptest::{collection::vec, prelude::*};
-
-    use super::{InSpan, cumulative_share, shares};
-    use crate::{
-        calendar::span::Span,
-        sharing::{
-            file_change::{Change, FileChange},
-            rule::{Rule, Rules},
-        },
-    };
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    fn change(millis: i64, change: Change<u8>) -> FileChange<u8> {
-        FileChange { at: at(millis), change }
-    }
-
-    /// Jobs 0 and 1 are of one user, 2 and 3 of another, and so on.
-    fn user(job: &u8) -> u8 {
-        job / 2
-    }
-
-    type Whole = (InSpan, Vec<(u8, i128)>);
-
-    fn whole(changes: &[FileChange<u8>], span: Span, rules: &Rules) -> Whole {
-        shares(changes, &[span], rules, user).together()
-    }
-
-    /// From these instants on, in order; the last of one instant counts.
-    fn rules(changes: &[(i64, Rule)]) -> Rules {
-        changes.iter().map(|(from, rule)| (at(*from), *rule)).collect()
-    }
-
-    /// The rule, word for word: maximal segments, and each linked job's share of each, a millisecond at a time by the rule of it.
-    fn naive(changes: &[FileChange<u8>], span: Span, rules: &[(i64, Rule)]) -> Whole {
-        let mut segments: Vec<(i64, i64, BTreeSet<u8>)> = Vec::new();
-        let (mut level, mut jobs) = (0_i64, BTreeSet::new());
-        for change in changes {
-            match &change.change {
-                Change::Level(delta) => level += delta,
-                Change::Link(job) => drop(jobs.insert(*job)),
-                Change::Unlink(job) => drop(jobs.remove(job)),
-            }
-            let start = change.at.as_millis();
-            while segments.last().is_some_and(|(other, ..)| *other == start) {
-                segments.pop();
-            }
-            if segments.last().is_none_or(|(_, before, linked)| (*before, linked) != (level, &jobs)) {
-                segments.push((start, level, jobs.clone()));
-            }
-        }
-        let mut of_jobs: BTreeMap<u8, i128> = BTreeMap::new();
-        let (mut byte_ms, mut unattributed_byte_ms, mut stored, mut negative) = (0, 0, false, false);
-        for (index, (start, level, jobs)) in segments.iter().enumerate() {
-            let end = segments.get(index + 1).map_or(i64::MAX / 2, |(start, ..)| *start);
-            let within = Span::new(at(*start), at(end)).intersect(span);
-            if within.is_empty() || *level == 0 {
-                continue;
-            }
-            (stored, negative) = (true, negative || *level < 0);
-            let users: BTreeSet<_> = jobs.iter().map(user).collect();
-            for millisecond in within.start().as_millis()..within.end().as_millis() {
-                let area = |until: i64| i128::from(*level) * i128::from(until - start);
-                let (before, after) = (area(millisecond), area(millisecond + 1));
-                byte_ms += after - before;
-                let rule =
-                    rules.iter().rev().find(|(from, _)| *from <= millisecond).map_or(Rule::Split, |(_, rule)| *rule);
-                if jobs.is_empty() || (rule == Rule::UnsharedOnly && users.len() > 1) {
-                    unattributed_byte_ms += after - before;
-                    continue;
-                }
-                for (rank, job) in jobs.iter().enumerate() {
-                    let share = |area| cumulative_share(area, jobs.len() as u32, rank as u32);
-                    *of_jobs.entry(*job).or_insert(0) += share(after) - share(before);
-                }
-            }
-        }
-        (InSpan { byte_ms, unattributed_byte_ms, stored, negative }, of_jobs.into_iter().collect())
-    }
-
-    #[test]
-    fn a_link_outlives_the_file_and_may_come_before_it() {
-        let changes = [
-            change(0, Change::Link(1)),
-            change(10, Change::Level(7)),
-            change(20, Change::Level(-7)),
-            change(30, Change::Level(5)),
-            change(35, Change::Unlink(2)),
-            change(40, Change::Unlink(1)),
-        ];
-        let file = InSpan { byte_ms: 70 + 100, unattributed_byte_ms: 50, stored: true, negative: false };
-        assert_eq!(whole(&changes, Span::new(at(0), at(50)), &Rule::Split.into()), (file, vec![(1, 120)]));
-    }
-
-    #[test]
-    fn linking_twice_is_linking_once_and_an_instant_is_one_change() {
-        let changes = [
-            change(0, Change::Level(1)),
-            change(0, Change::Link(1)),
-            change(0, Change::Link(2)),
-            // Neither of these begins a new segment, in which job 1 would have the odd byte-millisecond again.
-            change(1, Change::Unlink(1)),
-            change(1, Change::Link(2)),
-            change(1, Change::Link(1)),
-            change(1, Change::Level(-1)),
-            change(1, Change::Level(1)),
-            change(2, Change::Unlink(2)),
-            change(2, Change::Unlink(1)),
-        ];
-        let (_, jobs) = whole(&changes, Span::new(at(0), at(3)), &Rule::Split.into());
-        assert_eq!(jobs, [(1, 1), (2, 1)]);
-    }
-
-    #[test]
-    fn a_file_that_users_share_may_be_nobodys() {
-        let changes = [
-            change(0, Change::Level(1)),
-            change(0, Change::Link(0)),
-            change(10, Change::Link(1)),
-            change(20, Change::Link(2)),
-        ];
-        let month = Span::new(at(0), at(30));
-        let (file, jobs) = whole(&changes, month, &Rule::UnsharedOnly.into());
-        assert_eq!((file.unattributed_byte_ms, jobs), (10, vec![(0, 15), (1, 5)]));
-        // From the middle of a segment on.
-        let (file, jobs) = whole(&changes, month, &rules(&[(26, Rule::UnsharedOnly)]));
-        assert_eq!((file.unattributed_byte_ms, jobs), (4, vec![(0, 17), (1, 7), (2, 2)]));
-        let (file, jobs) = whole(&changes, month, &rules(&[(0, Rule::UnsharedOnly), (26, Rule::Split)]));
-        assert_eq!((file.unattributed_byte_ms, jobs), (6, vec![(0, 17), (1, 6), (2, 1)]));
-    }
-
-    fn any_changes() -> impl Strategy<Value = Vec<FileChange<u8>>> {
-        let level = prop_oneof![0..20_i64, -20..20_i64, any::<i64>()].prop_map(Change::Level);
-        let job = 0..9_u8;
-        let any = prop_oneof![level, job.clone().prop_map(Change::Link), job.prop_map(Change::Unlink)];
-        vec((0..60_i64, any), 0..40).prop_map(|mut changes| {
-            changes.sort_by_key(|(at, _)| *at);
-            // The level itself stays within what a size can be.
-            let mut level = 0_i64;
-            for (_, change) in &mut changes {
-                if let Change::Level(delta) = change {
-                    *delta = delta.checked_add(level).map_or(1, |_| *delta);
-                    level += *delta;
-                }
-            }
-            changes.into_iter().map(|(millis, any)| change(millis, any)).collect()
-        })
-    }
-
-    /// Up to three changes of the rule; often none within the changes of the file.
-    fn any_rules() -> impl Strategy<Value = Vec<(i64, Rule)>> {
-        let rule = prop_oneof![Just(Rule::Split), Just(Rule::UnsharedOnly)];
-        vec((prop_oneof![Just(-10), -5..60_i64], rule), 0..4).prop_map(|mut rules| {
-            rules.sort_by_key(|(from, _)| *from);
-            rules
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn is_the_rule_word_for_word(
-            changes in any_changes(), start in -5..40_i64, length in 0..50_i64, of_terms in any_rules(),
-        ) {
-            let span = Span::new(at(start), at(start + length));
-            let (file, jobs) = whole(&changes, span, &rules(&of_terms));
-            prop_assert_eq!((file, jobs.clone()), naive(&changes, span, &of_terms));
-            let of_jobs: i128 = jobs.iter().map(|(_, share)| share).sum();
-            prop_assert_eq!(of_jobs + file.unattributed_byte_ms, file.byte_ms);
-        }
-
-        /// And in every span, so that days sum to the whole, for every job.
-        #[test]
-        fn each_span_is_as_if_it_were_asked_for_alone(
-            changes in any_changes(), cuts in vec(-5..80_i64, 2..8), of_terms in any_rules(),
-        ) {
-            let mut cuts = cuts;
-            cuts.sort_unstable();
-            let spans: Vec<_> = cuts.windows(2).map(|ends| Span::new(at(ends[0]), at(ends[1]))).collect();
-            let found = shares(&changes, &spans, &rules(&of_terms), user);
-            for (index, span) in spans.iter().enumerate() {
-                let (file, jobs) = naive(&changes, *span, &of_terms);
-                prop_assert_eq!(found.spans[index], file);
-                let of_jobs: BTreeMap<u8, i128> = jobs.into_iter().collect();
-                for (job, shares) in &found.jobs {
-                    prop_assert_eq!(shares[index], of_jobs.get(job).copied().unwrap_or(0), "job {}", job);
-                }
-                for job in of_jobs.keys() {
-                    prop_assert!(found.jobs.iter().any(|(found, _)| found == job), "job {}", job);
-                }
-            }
-            let over_all = Span::new(at(cuts[0]), at(*cuts.last().unwrap()));
-            prop_assert_eq!(found.together(), naive(&changes, over_all, &of_terms));
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,13 @@
-//! Sums over ranks: a binary indexed tree.
+//! A binary indexed tree of sums.
 //!
-//! The invariant: adding at a place, the sum of the first places, and the place at which a sum is reached each cost the logarithm
-//! of the number of places.
+//! Adding at an index, the sum before an index, and finding the index at which a sum is reached each cost
+//! O(log n).
 
-/// Numbers at places 0, 1, …, all 0 at first.
+/// Numbers by index, initially 0.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
-    /// The node with 1-based index n holds the sum of as many places as its lowest bit says, up to its own.
+    /// The node at 1-based index n holds the sum of as many numbers as the lowest set bit of n, up to its
+    /// own.
     nodes: Vec<i128>,
 }
 
@@ -15,7 +16,7 @@ impl Tree {
         Self { nodes: vec![0; places] }
     }
 
-    /// Adds to the number at a place.
+    /// Adds to the number at an index.
     pub(super) fn add(&mut self, place: usize, number: i128) {
         let mut index = place + 1;
         while let Some(node) = self.nodes.get_mut(index - 1) {
@@ -24,7 +25,7 @@ impl Tree {
         }
     }
 
-    /// The sum of the numbers at the places before `place`.
+    /// Returns the sum of the numbers before an index.
     pub(super) fn before(&self, place: usize) -> i128 {
         let (mut index, mut sum) = (place.min(self.nodes.len()), 0);
         while let Some(node) = index.checked_sub(1).and_then(|last| self.nodes.get(last)) {
@@ -34,16 +35,16 @@ impl Tree {
         sum
     }
 
-    /// The first place with which the sum reaches `sum`, which is more than 0; the numbers are not negative.
+    /// Returns the first index with which the sum reaches a positive `sum`. Numbers must not be negative.
     pub(super) fn reaching(&self, sum: i128) -> usize {
-        let mut rest = sum;
+        let mut remaining = sum;
         let mut index = 0;
         let mut step = self.nodes.len().checked_ilog2().map_or(0, |log| 1 << log);
         while step > 0 {
             if let Some(node) = self.nodes.get(index + step - 1)
-                && *node < rest
+                && *node < remaining
             {
-                rest -= node;
+                remaining -= node;
                 index += step;
             }
             step /= 2;
@@ -64,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_as_a_list_does(numbers in vec(0..5_i128, 0..40), sum in 1..100_i128) {
+        fn tree_sums_match_a_list(numbers in vec(0..5_i128, 0..40), sum in 1..100_i128) {
             let mut tree = Tree::new(numbers.len());
             for (place, number) in numbers.iter().enumerate() {
                 tree.add(place, *number);

@@ -1,10 +1,8 @@
-//! From usage to the events that made it.
+//! Origins: the events behind an amount of usage, to resolve disputes.
 //!
-//! The problem: an amount that somebody doubts must be traceable to what was said by whom and when.
-//!
-//! The invariant: the origins of a file are all the changes of which its level is the sum, up to the end of what counts, so whoever
-//! adds them up gets the same areas; those of a run are the events that started and ended it. What was taken in before ids
-//! were kept has none.
+//! Invariant: the origins of a file are all changes that sum to its level up to the end of the counted
+//! period, so adding them up yields the same areas. The origins of a run are the events that started and
+//! ended it. Rows that were stored before event ids were kept have no event id.
 
 use std::collections::BTreeMap;
 
@@ -16,42 +14,38 @@ use uuid::Uuid;
 use crate::{
     page::Page,
     queries::{
+        evaluation::{ListPages, RollupSelection},
         groups::GroupBy,
-        question::{MAX_CHANGES, Part, one_more},
-        reading::{Cut, Pages, Sought},
+        read_spans::ReadSpans,
         snapshot::Snapshot,
+        usage_query::{MAX_CHANGES, UsagePage, one_more},
     },
-    read_error::{ReadError, bounded},
+    read_error::{ReadError, check_limit},
 };
 
-/// A change of a file, and the event that says so.
+/// A change of a file and its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// What changed, and when.
     pub change: LevelChange,
-    /// The event.
+    /// The event id, or `None` if it was not kept.
     pub event: Option<Uuid>,
-    /// When the file service took it.
+    /// When the file service recorded the event.
     pub recorded_at: Timestamp,
 }
 
-/// A run, and the events that say so.
+/// A run and its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOrigin {
-    /// From when to when, and whose.
     pub run: JobRun<Uuid, Uuid>,
-    /// The event that started it.
-    pub started_by: Told,
-    /// The event that ended it.
-    pub ended_by: Told,
+    pub started_by: EventOrigin,
+    pub ended_by: EventOrigin,
 }
 
-/// The event that says something, as far as it is known.
+/// The event of a moment, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Told {
-    /// The event.
+pub struct EventOrigin {
     pub event: Option<Uuid>,
-    /// When its service took it.
+    /// When the service recorded the event.
     pub recorded_at: Option<Timestamp>,
 }
 
@@ -63,24 +57,24 @@ const OF_RUNS: &str = "select job_id, kind = 1 as started, at, event_id, recorde
      order by job_id, version";
 
 impl Snapshot {
-    /// All changes of up to `limit` files after `after` that were stored in the period, by file and in order of time; of fewer files if they have
-    /// more changes than are read at once.
+    /// Lists all changes of up to `limit` files after `after` that were stored in the period, by file and in
+    /// order of time. The page has fewer files if they have too many changes for one query.
     ///
     /// # Errors
-    /// [`ReadError`], also when a file alone has too many.
+    /// [`ReadError`], also when a single file has too many changes.
     pub async fn origins_of_files(
         &mut self,
         after: Option<Uuid>,
         limit: usize,
-    ) -> Result<Part<(Uuid, Vec<Origin>)>, ReadError> {
+    ) -> Result<UsagePage<(Uuid, Vec<Origin>)>, ReadError> {
         let counted = [self.counted()];
-        let Part { items, next } = self.groups(GroupBy::File, &counted, after, limit).await?;
+        let UsagePage { items, next } = self.groups(GroupBy::File, &counted, after, limit).await?;
         let files: Vec<Uuid> = items.into_iter().filter_map(|(file, _)| file).collect();
         let rows = sqlx::query(OF_FILES)
-            .bind(self.asked.organization)
+            .bind(self.query.organization)
             .bind(&files)
             .bind(self.counted().end().as_millis())
-            .bind(self.asked.known_at.map(Timestamp::as_millis))
+            .bind(self.query.known_at.map(Timestamp::as_millis))
             .bind(MAX_CHANGES.saturating_add(1))
             .fetch_all(&mut *self.connection)
             .await?;
@@ -93,36 +87,40 @@ impl Snapshot {
                 recorded_at: Timestamp::from_millis(row.try_get("recorded_at")?),
             });
         }
-        if bounded(rows.len(), MAX_CHANGES, "changes of files").is_ok() {
-            return Ok(Part { items: origins.into_iter().collect(), next });
+        if check_limit(rows.len(), MAX_CHANGES, "changes of files").is_ok() {
+            return Ok(UsagePage { items: origins.into_iter().collect(), next });
         }
-        // Of the last file that was read not all was; the page ends before it.
+        // The last file is incomplete, so the page ends before it.
         origins.pop_last();
         let next = origins.last_key_value().map(|(file, _)| *file);
         match next {
-            Some(_) => Ok(Part { items: origins.into_iter().collect(), next }),
-            None => Err(ReadError::TooMuch { what: "changes of files", limit: MAX_CHANGES }),
+            Some(_) => Ok(UsagePage { items: origins.into_iter().collect(), next }),
+            None => Err(ReadError::LimitExceeded { what: "changes of files", limit: MAX_CHANGES }),
         }
     }
 
-    /// The runs of up to `limit` jobs after `after` that the period's usage needs, by job.
+    /// Lists the runs of up to `limit` jobs after `after` that count in the period, by job.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn origins_of_runs(&mut self, after: Option<Uuid>, limit: usize) -> Result<Part<RunOrigin>, ReadError> {
+    pub async fn origins_of_runs(
+        &mut self,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<UsagePage<RunOrigin>, ReadError> {
         let page = Page { after, limit };
-        let pages = Pages { jobs: one_more(page), ..Pages::default() };
-        let found = self.read(Sought::default(), &Cut::of(self.asked.window, &[]), pages).await?;
-        let Part { items: runs, next } = self.asked.runs_of_page(&found.runs, &self.late, page);
+        let pages = ListPages { jobs: one_more(page), ..ListPages::default() };
+        let result = self.read(RollupSelection::default(), &ReadSpans::of(self.query.window, &[]), pages).await?;
+        let UsagePage { items: runs, next } = self.query.runs_of_page(&result.runs, &self.late, page);
         let mut jobs: Vec<_> = runs.iter().map(|run| run.job).collect();
         jobs.dedup();
         let rows = sqlx::query(OF_RUNS).bind(&jobs).fetch_all(&mut *self.connection).await?;
-        let mut events: BTreeMap<(Uuid, bool, Timestamp), Told> = BTreeMap::new();
+        let mut events: BTreeMap<(Uuid, bool, Timestamp), EventOrigin> = BTreeMap::new();
         for row in &rows {
             let (job, at) = (row.try_get("job_id")?, Timestamp::from_millis(row.try_get("at")?));
             let recorded_at = Some(Timestamp::from_millis(row.try_get("recorded_at")?));
-            let told = Told { event: row.try_get("event_id")?, recorded_at };
-            events.entry((job, row.try_get("started")?, at)).or_insert(told);
+            let event = EventOrigin { event: row.try_get("event_id")?, recorded_at };
+            events.entry((job, row.try_get("started")?, at)).or_insert(event);
         }
         let event = |job, started, at: Option<Timestamp>| {
             at.and_then(|at| events.get(&(job, started, at)).copied()).unwrap_or_default()
@@ -133,6 +131,6 @@ impl Snapshot {
             let ended_by = event(run.job, false, run.run.ended_at);
             items.push(RunOrigin { run, started_by, ended_by });
         }
-        Ok(Part { items, next })
+        Ok(UsagePage { items, next })
     }
 }

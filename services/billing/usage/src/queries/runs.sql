@@ -1,11 +1,11 @@
--- 2 the runs of a page of jobs, which are as many as their page, between what reads them and the sums of `sums.sql`.
+-- The runs of a page of jobs, as many as the page has. Other lists precede them, and the rollups of `rollup_sums.sql` follow.
 --
--- $1 organization · $20 first and $21 last instant that matter · $29 jobs after, $30 at most
+-- $1 organization · $20 first and $21 last relevant instant · $29 page of jobs: after this id, $30 limit
 (with longest as (
-    -- How long the longest run took bounds how long before a period one can have started that ended in order and still ran in it.
+    -- The longest run bounds how long before the period a run may have started that overlaps it, unless it ended before it started.
     select coalesce(max(ended_at - started_at), 0) as millis from runs
     where organization_id = $1 and ended_at >= started_at
-), touched as materialized (
+), overlapping as materialized (
     select r.job_id, r.number, r.user_id, r.started_at, r.ended_at
     from longest, runs r
     where $30 > 0 and r.organization_id = $1 and r.ended_at >= r.started_at and r.ended_at >= $20
@@ -18,8 +18,8 @@
     where $30 > 0 and organization_id = $1 and (started_at is null or ended_at < started_at)
         and (ended_at >= $20 or started_at >= $20) and least(started_at, ended_at) <= $21 and job_id > $29
 ), last_job as (
-    select job_id as id from (select distinct job_id from touched order by job_id limit $30) page order by job_id desc limit 1
+    select job_id as id from (select distinct job_id from overlapping order by job_id limit $30) page order by job_id desc limit 1
 )
-select 2 as part, null::integer as place, job_id as id, user_id as other, started_at as a, ended_at as b, null::text as x,
-    null::text as y, null::boolean as said
-from touched where job_id <= (select id from last_job))
+select 2, null::integer, job_id, user_id, null::uuid, null::integer, null::integer, null::text, null::text,
+    started_at, ended_at, null::bigint, null::integer, null::bigint, null::bigint, null::text, null::boolean
+from overlapping where job_id <= (select id from last_job))

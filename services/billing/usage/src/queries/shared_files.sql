@@ -1,18 +1,18 @@
--- The files that jobs share in a period, before the sums of `sums.sql`: 9 what was linked and unlinked when, with how much the file held since
--- when if that never changed; 6 changes of how much other files held; 10 who created the jobs, and from which configuration.
+-- Files that jobs share in a period: their links and changes, and the creations of the jobs. The rollups of `rollup_sums.sql` follow.
+-- `row_kind` names the kind of each row; the Rust module `usage_row` documents its columns.
 --
--- $1 organization · $2 to $19 of the sums · $20 first and $21 last instant that matter · $22 known at
--- $23 files to be looked at in any case · $24 of these jobs, of all if null · $25 at most so many links · $26 at most so many changes
--- $27 so many links that an organization ever had, or more, aren't all read · $28 whether 10 matters
+-- $1 organization · $2 to $19 of the rollups · $20 first and $21 last relevant instant · $22 known at
+-- $23 files with records later than `known at` · $24 jobs to read the files of, null for all · $25 limit of links · $26 limit of changes
+-- $27 an organization with fewer links than this has all of them read at once · $28 whether creations of jobs are requested
 --
--- `offset 0` keeps a look for each row a look: joined at once, all links and changes that an organization ever had might be read.
+-- `offset 0` keeps an index lookup for each row. Otherwise a join might read all links and changes that the organization ever had.
 with stored as not materialized (
-    -- Those that are stored still, those that were freed since, those asked for by name; or those of some jobs.
+    -- Files that are stored, files freed since the first instant, and files with late records; or the files of some jobs.
     select file_id, s0, s1, first_at, last_at, changes, has_sums from metering_files
     where $24::uuid[] is null and organization_id = $1 and s0 <> 0 and first_at <= $21
     union all
     select f.* from metering_storage_sums s cross join lateral (
-        -- Those freed in 32 days, which are sums with changes.
+        -- Only 32-day buckets with changes can contain freed files.
         select file_id, s0, s1, first_at, last_at, changes, has_sums from metering_files
         where organization_id = $1 and s0 = 0 and metering_bucket(last_at, 2764800000) = s.bucket
             and last_at >= $20 and first_at <= $21
@@ -38,13 +38,14 @@ with stored as not materialized (
         offset 0
     ) f
 ), few as materialized (
-    -- In the order of the index that is read anyway.
+    -- In the order of the index that is read.
     select file_id, job_id, role, version, at, linked, recorded_at from file_link_changes
     where $24 is null and organization_id = $1 order by file_id, at limit $27
 ), counted as materialized (
     select count(*) < $27 as all_of_them from few
 ), links as materialized (
-    -- Few are all read, which costs a tenth of a look for each file. A full join is never a loop in a loop, whatever is expected.
+    -- A few links are all read, at a tenth of the cost of a lookup for each file. A full join is never planned as a nested loop, regardless of
+    -- the estimates.
     (select file_id, s0, s1, first_at, last_at, changes, has_sums, job_id, role, version, at, linked
     from (
         select s.file_id, s.s0, s.s1, s.first_at, s.last_at, s.changes, s.has_sums, l.job_id, l.role, l.version, l.at, l.linked
@@ -65,26 +66,31 @@ with stored as not materialized (
     ) l
     where $24 is not null or not (select all_of_them from counted)
     limit $25)
-), told as not materialized (
-    -- What changed at one instant only is known by now.
-    select *, case when first_at = last_at and $22 is null and abs(s0) < 9223372036854775807 then s0 end as held
+), links_with_level as not materialized (
+    -- A file that changed at one instant only has a known level since then.
+    select *, case when first_at = last_at and $22 is null and abs(s0) < 9223372036854775807 then s0 end as held_bytes
     from links
 )
-select 9 as part, role::integer as place, file_id as id, job_id as other, at as a, version as b, held::text as x, first_at::text as y,
-    linked as said
-from told
+select 9 as row_kind, null::integer as span_index, file_id as subject_id, job_id as related_id,
+    null::uuid as configuration_id, null::integer as meter, null::integer as scope, null::text as s0,
+    null::text as s1, at, null::bigint as ended_at, version, role::integer as role,
+    held_bytes::bigint as delta_bytes, first_at as held_since, null::text as byte_ms, linked as flag
+from links_with_level
 union all
-(select 6, null, changed.file_id, null, c.at, c.delta_bytes, null, null, null
+(select 6, null, changed.file_id, null, null, null, null, null, null, c.at, null, null, null, c.delta_bytes, null,
+    null, null
 from (
-    -- Of a file of many changes, what was before the first link, or before the period, is told as one.
-    select file_id, s1, first_at, last_at, changes, has_sums, case when $22 is null then s0 end as kept, greatest($20, min(at)) as since
-    from told where held is null group by file_id, s0, s1, first_at, last_at, changes, has_sums
+    -- Changes before the first link or before the period are merged into one.
+    select file_id, s1, first_at, last_at, changes, has_sums, case when $22 is null then s0 end as known_s0,
+        greatest($20, min(at)) as since
+    from links_with_level where held_bytes is null group by file_id, s0, s1, first_at, last_at, changes, has_sums
 ) changed cross join lateral metering_file_changes(
-    $1, file_id, kept, s1, first_at, last_at, changes, has_sums, since, $21, $22
+    $1, file_id, known_s0, s1, first_at, last_at, changes, has_sums, since, $21, $22
 ) c
 limit $26)
 union all
-select 10, null, j.job_id, k.user_id, null, null, k.configuration_id::text, null, null
+select 10, null, j.job_id, k.user_id, k.configuration_id, null, null, null, null, null, null, null, null, null, null,
+    null, null
 from (select distinct job_id from links where $28::boolean) j cross join lateral (
     select user_id, configuration_id from metered_jobs where organization_id = $1 and job_id = j.job_id offset 0
 ) k

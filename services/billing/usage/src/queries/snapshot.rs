@@ -1,4 +1,4 @@
-//! Consistent reads: one moment for one question, in one statement or one transaction.
+//! Consistent reads: one state of the read models for one query, by one statement or one transaction.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 use rating::{
     calendar::span::Span,
     metering::compute::JobRun,
-    sharing::{rule::Rules, shares::Shares},
+    sharing::{rule::SharingRules, shares::Shares},
 };
 use sqlx::{PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection};
 use uuid::Uuid;
@@ -16,36 +16,37 @@ use uuid::Uuid;
 use crate::{
     page::Page,
     queries::{
-        question::{Asked, MAX_CHANGES, MAX_PARTS, MAX_SHARED_FILES, Totals},
-        reading::{Cut, Late, Pages, Sought, TOTALS},
-        usage_statement::Found,
+        evaluation::{ListPages, RollupSelection, USAGE_BY_SPAN},
+        late_records::LateRecords,
+        read_spans::ReadSpans,
+        usage_query::{MAX_CELLS, MAX_CHANGES, MAX_SHARED_FILES, UsageBySpan, UsageQuery},
+        usage_statement::UsageRows,
     },
-    read_error::{ReadError, bounded},
-    rollup::sums::{Read, Scope},
+    read_error::{ReadError, check_limit},
+    rollup::{scope::Scope, span_sums::RollupSums},
     sharing::{
-        Users, shared,
-        shared_files::{self, Owners},
+        Users, share_files,
+        shared_files::{self, JobOwners, SharedFiles, SharedFilesQuery},
     },
 };
 
-/// The read models as they were at one moment, for one question that takes several statements.
+/// A consistent state of the read models, for a query of several statements.
 pub struct Snapshot {
-    pub(super) connection: AtOneMoment,
-    pub(super) asked: Asked,
-    /// How jobs share files.
-    pub(super) rules: Rules,
-    pub(super) late: Late,
+    pub(super) connection: SnapshotConnection,
+    pub(super) query: UsageQuery,
+    pub(super) rules: SharingRules,
+    pub(super) late: LateRecords,
 }
 
-/// A connection on which all is read at one moment.
-pub(super) enum AtOneMoment {
-    /// By a transaction, however many statements follow.
+/// A connection that reads one consistent state.
+pub(super) enum SnapshotConnection {
+    /// A transaction keeps the state over any number of statements.
     Transaction(Transaction<'static, Postgres>),
-    /// By sending one statement only.
+    /// The caller sends a single statement.
     Statement(PoolConnection<Postgres>),
 }
 
-impl Deref for AtOneMoment {
+impl Deref for SnapshotConnection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
@@ -56,7 +57,7 @@ impl Deref for AtOneMoment {
     }
 }
 
-impl DerefMut for AtOneMoment {
+impl DerefMut for SnapshotConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match self {
             Self::Transaction(tx) => tx,
@@ -65,99 +66,111 @@ impl DerefMut for AtOneMoment {
     }
 }
 
-/// Locks come before what is seen, so that a swap either is seen whole or waits.
-pub(crate) const AT_ONE_MOMENT: &str = "begin isolation level repeatable read read only; \
+/// Locks precede the first read, so that the transaction sees a swap as a whole or waits for it.
+pub(crate) const BEGIN_SNAPSHOT: &str = "begin isolation level repeatable read read only; \
      lock table storage_changes, metering_files, metering_file_sums, metering_storage_sums, job_moments, runs, metered_jobs, machine_types, \
          metering_run_sums, file_link_changes in access share mode";
 
 impl Snapshot {
-    /// Looks at the read models as they are now.
+    /// Opens a snapshot of the current read models.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn of(pool: &PgPool, asked: Asked) -> Result<Self, ReadError> {
-        let mut tx = epoch_postgres::begin(pool, AT_ONE_MOMENT).await?;
-        let late = match asked.known_at {
-            Some(known_at) => Late::of(&mut tx, asked, known_at).await?,
-            None => Late::default(),
+    pub async fn of(pool: &PgPool, query: UsageQuery) -> Result<Self, ReadError> {
+        let mut tx = epoch_postgres::begin(pool, BEGIN_SNAPSHOT).await?;
+        let late = match query.known_at {
+            Some(known_at) => LateRecords::of(&mut tx, query, known_at).await?,
+            None => LateRecords::default(),
         };
-        Ok(Self { connection: AtOneMoment::Transaction(tx), asked, rules: Rules::default(), late })
+        Ok(Self { connection: SnapshotConnection::Transaction(tx), query, rules: SharingRules::default(), late })
     }
 
-    /// For a question that takes one statement, and so no transaction around it.
-    pub(super) async fn of_one_statement(pool: &PgPool, asked: Asked) -> Result<Self, ReadError> {
-        let connection = AtOneMoment::Statement(pool.acquire().await?);
-        Ok(Self { connection, asked, rules: Rules::default(), late: Late::default() })
+    /// Prepares a query of one statement, which needs no transaction.
+    pub(super) async fn for_one_statement(pool: &PgPool, query: UsageQuery) -> Result<Self, ReadError> {
+        let connection = SnapshotConnection::Statement(pool.acquire().await?);
+        Ok(Self { connection, query, rules: SharingRules::default(), late: LateRecords::default() })
     }
 
-    /// The same, with files shared by jobs by these rules and not always split.
+    /// Sets the rules by which jobs share files; the default splits them always.
     #[must_use]
-    pub fn sharing_by(self, rules: impl Into<Rules>) -> Self {
+    pub fn with_sharing_rules(self, rules: impl Into<SharingRules>) -> Self {
         Self { rules: rules.into(), ..self }
     }
 
-    /// What of the period counts.
+    /// Returns the counted part of the period.
     #[must_use]
     pub fn counted(&self) -> Span {
-        self.asked.window.counted()
+        self.query.window.counted()
     }
 
-    pub(super) async fn read(&mut self, sought: Sought<'_>, cut: &Cut, pages: Pages) -> Result<Found, ReadError> {
-        self.asked.read(&mut self.connection, &self.late, sought, cut, pages).await
+    pub(super) async fn read(
+        &mut self,
+        selection: RollupSelection<'_>,
+        read_spans: &ReadSpans,
+        pages: ListPages,
+    ) -> Result<UsageRows, ReadError> {
+        self.query.read(&mut self.connection, &self.late, selection, read_spans, pages).await
     }
 
-    /// Usage in `spans`, which partition what of the period counts.
+    /// Returns usage in `spans`, which partition the counted part of the period.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn totals(&mut self, spans: &[Span]) -> Result<Totals, ReadError> {
-        let cut = Cut::of(self.asked.window, spans);
-        let found = self.read(TOTALS, &cut, Pages::default()).await?;
-        Ok(self.asked.totals(&found, &cut, spans))
+    pub async fn totals(&mut self, spans: &[Span]) -> Result<UsageBySpan, ReadError> {
+        let read_spans = ReadSpans::of(self.query.window, spans);
+        let rows = self.read(USAGE_BY_SPAN, &read_spans, ListPages::default()).await?;
+        Ok(self.query.usage_by_span(&rows, &read_spans, spans))
     }
 
-    /// How jobs share files in each of `spans`, the sums of some scopes, and if it matters whose the jobs are; only of files that were ever linked,
-    /// by all jobs or by these. A page lists jobs, too.
+    /// Returns the shares of jobs in files in each of `spans`, the rollups of `scopes`, and the creators of
+    /// the jobs if requested. It covers files that were ever linked, to any job or to `jobs`. A page lists
+    /// jobs, too.
     pub(super) async fn shares(
         &mut self,
         (jobs, page): (Option<&[Uuid]>, Option<Page>),
-        (cut, spans): (&Cut, &[Span]),
+        (read_spans, spans): (&ReadSpans, &[Span]),
         scopes: &[Scope],
         owners: bool,
-    ) -> Result<Shared, ReadError> {
-        let Asked { organization, window, known_at } = self.asked;
-        let wanted = shared_files::Wanted {
+    ) -> Result<SharedUsage, ReadError> {
+        let UsageQuery { organization, window, known_at } = self.query;
+        let files = SharedFilesQuery {
             organization,
-            period: window.needed(),
+            period: window.read_range(),
             known_at,
-            unclear: &self.late.files,
+            late_files: &self.late.files,
             jobs,
             max_files: MAX_SHARED_FILES,
             max_changes: MAX_CHANGES,
             many_links: shared_files::MANY_LINKS,
-            owners: owners || self.rules.ask_whose(),
+            owners: owners || self.rules.need_users(),
             page,
             scopes,
-            from: cut.from,
-            spans: &cut.spans,
-            max_sums: MAX_PARTS,
+            from: read_spans.from,
+            spans: &read_spans.spans,
+            max_sums: MAX_CELLS,
         };
-        let shared_files::Found { links, changes, owners, mut sums, runs, linked } =
-            shared_files::read(&mut self.connection, &wanted).await?;
-        self.late.forget(&mut sums, scopes, cut);
+        let SharedFiles { links, changes, owners, mut sums, runs, linked_jobs } =
+            shared_files::read(&mut self.connection, &files).await?;
+        self.late.subtract_from(&mut sums, scopes, read_spans);
         let of_files = links.values().fold(0_usize, |sum, links| sum.saturating_add(links.len() + 1));
-        bounded(of_files.saturating_mul(spans.len()), MAX_PARTS, "parts of shared files")?;
+        check_limit(of_files.saturating_mul(spans.len()), MAX_CELLS, "shares of files")?;
         let known = owners.iter().filter_map(|(job, owner)| Some((*job, owner.user?)));
-        let users = if self.rules.ask_whose() { known.collect() } else { Users::new() };
-        Ok(Shared { files: shared(links, changes, spans, &self.rules, &users), owners, sums, runs, linked })
+        let users = if self.rules.need_users() { known.collect() } else { Users::new() };
+        Ok(SharedUsage {
+            files: share_files(links, changes, spans, &self.rules, &users),
+            owners,
+            sums,
+            runs,
+            linked_jobs,
+        })
     }
 }
 
-/// How jobs share files.
-pub(super) struct Shared {
+/// Shares of jobs in files, with the rollups and lists of the same statement.
+pub(super) struct SharedUsage {
     pub(super) files: BTreeMap<Uuid, Shares<Uuid>>,
-    pub(super) owners: Owners,
-    pub(super) sums: Read,
+    pub(super) owners: JobOwners,
+    pub(super) sums: RollupSums,
     pub(super) runs: Vec<JobRun<Uuid, Uuid>>,
-    pub(super) linked: Vec<Uuid>,
+    pub(super) linked_jobs: Vec<Uuid>,
 }

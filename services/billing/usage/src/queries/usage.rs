@@ -1,13 +1,13 @@
-//! Usage of an organization in a period, with its jobs, files and anomalies.
+//! Usage report of an organization in a period, with its jobs, files and anomalies.
 
 use rating::{
     calendar::span::Span,
     metering::{
-        anomaly::{Flag, Flagged},
+        anomaly::{Anomaly, AnomalyKind},
         compute::{JobUsage, compute_usage},
         storage::FileUsage,
     },
-    sharing::{rule::Rules, shares::Shares},
+    sharing::{rule::SharingRules, shares::Shares},
 };
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -15,91 +15,93 @@ use uuid::Uuid;
 use crate::{
     page::Page,
     queries::{
-        question::{Asked, MAX_FLAGS, Part, Totals, one_more},
-        reading::{Cut, Late, Pages, TOTALS},
+        evaluation::{ListPages, USAGE_BY_SPAN},
+        late_records::LateRecords,
+        read_spans::ReadSpans,
         snapshot::Snapshot,
+        usage_query::{MAX_ANOMALIES, UsageBySpan, UsagePage, UsageQuery, one_more},
     },
     read_error::ReadError,
-    sharing::{shared, users_of},
+    sharing::{job_creators, share_files},
 };
 
-/// What an organization used in a period, and what is odd about it.
+/// The usage of an organization in a period, with its anomalies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Usage {
-    /// By span.
-    pub totals: Totals,
-    /// The jobs that ran.
-    pub jobs: Part<JobUsage<Uuid, Uuid>>,
-    /// The files that were stored, and how jobs share each.
-    pub files: Part<FileUsage<Uuid, Uuid>>,
-    /// What is odd about files, up to [`MAX_FLAGS`].
-    pub odd_files: Vec<Flagged<Uuid>>,
+pub struct UsageReport {
+    pub totals: UsageBySpan,
+    /// Jobs with runs in the period.
+    pub jobs: UsagePage<JobUsage<Uuid, Uuid>>,
+    /// Files stored in the period, and the shares of jobs in each.
+    pub files: UsagePage<FileUsage<Uuid, Uuid>>,
+    /// Anomalies of files, up to [`MAX_ANOMALIES`].
+    pub file_anomalies: Vec<Anomaly<Uuid>>,
     /// Whether there are more.
-    pub more_odd_files: bool,
-    /// What is odd about jobs, up to [`MAX_FLAGS`].
-    pub odd_jobs: Vec<Flagged<Uuid>>,
+    pub more_file_anomalies: bool,
+    /// Anomalies of jobs, up to [`MAX_ANOMALIES`].
+    pub job_anomalies: Vec<Anomaly<Uuid>>,
     /// Whether there may be more.
-    pub more_odd_jobs: bool,
+    pub more_job_anomalies: bool,
 }
 
-/// Usage in `spans`, which partition what of the period counts, and pages of the jobs and files that have part in it; files are
-/// shared by the rules.
+/// Reports usage in `spans`, which partition the counted part of the period, with pages of jobs and files.
+/// `rules` determine the shares of jobs in files.
 ///
 /// # Errors
 /// [`ReadError`].
 pub async fn usage(
     pool: &PgPool,
-    asked: Asked,
-    rules: impl Into<Rules>,
+    query: UsageQuery,
+    rules: impl Into<SharingRules>,
     spans: &[Span],
     jobs: Page,
     files: Page,
-) -> Result<Usage, ReadError> {
+) -> Result<UsageReport, ReadError> {
     let rules = rules.into();
-    let pages = Pages { jobs: one_more(jobs), files: one_more(files), flags: MAX_FLAGS + 1 };
-    let cut = Cut::of(asked.window, spans);
-    let (found, late, users) = match asked.known_at {
-        // One statement is one moment, without a transaction around it.
+    let pages = ListPages { jobs: one_more(jobs), files: one_more(files), anomalies: MAX_ANOMALIES + 1 };
+    let read_spans = ReadSpans::of(query.window, spans);
+    let (rows, late, users) = match query.known_at {
+        // One statement reads one state, so it needs no transaction.
         None => {
-            let late = Late::default();
+            let late = LateRecords::default();
             let mut connection = pool.acquire().await?;
-            let found = asked.read(&mut connection, &late, TOTALS, &cut, pages).await?;
-            let users = users_of(&mut connection, asked.organization, &rules, &found.links).await?;
-            (found, late, users)
+            let rows = query.read(&mut connection, &late, USAGE_BY_SPAN, &read_spans, pages).await?;
+            let users = job_creators(&mut connection, query.organization, &rules, &rows.links).await?;
+            (rows, late, users)
         }
         Some(_) => {
-            let mut snapshot = Snapshot::of(pool, asked).await?;
-            let found = snapshot.read(TOTALS, &cut, pages).await?;
-            let users = users_of(&mut snapshot.connection, asked.organization, &rules, &found.links).await?;
-            (found, snapshot.late, users)
+            let mut snapshot = Snapshot::of(pool, query).await?;
+            let rows = snapshot.read(USAGE_BY_SPAN, &read_spans, pages).await?;
+            let users = job_creators(&mut snapshot.connection, query.organization, &rules, &rows.links).await?;
+            (rows, snapshot.late, users)
         }
     };
-    let below_nothing = |id: &Uuid| Flagged { id: *id, flag: Flag::NegativeLevel };
-    let (odd_files, more_odd_files) = first_flags(found.below_nothing.iter().map(below_nothing).collect(), false);
-    let odd_jobs = compute_usage(&late.odd_runs(&found), asked.window, &[]).flags;
-    // Not all runs that are read are odd in this period, so that there may be none among those that are left out.
-    let (odd_jobs, more_odd_jobs) = first_flags(odd_jobs, found.odd.len() > MAX_FLAGS);
-    let totals = asked.totals(&found, &cut, spans);
-    let Part { items, next } = asked.runs_of_page(&found.runs, &late, jobs);
-    let jobs = Part { items: compute_usage(&items, asked.window, &[]).jobs, next };
-    let Part { items, next } = asked.file_sums(&found, &late, files.limit);
-    let mut shared = shared(found.links, found.changes, &[asked.window.counted()], &rules, &users);
+    let negative = |id: &Uuid| Anomaly { id: *id, kind: AnomalyKind::NegativeLevel };
+    let (file_anomalies, more_file_anomalies) =
+        first_anomalies(rows.negative_files.iter().map(negative).collect(), false);
+    let job_anomalies = compute_usage(&late.anomalous_runs(&rows), query.window, &[]).anomalies;
+    // A run that was read may be no anomaly in this period, so there may be none among the rest.
+    let (job_anomalies, more_job_anomalies) = first_anomalies(job_anomalies, rows.anomalous_runs.len() > MAX_ANOMALIES);
+    let totals = query.usage_by_span(&rows, &read_spans, spans);
+    let UsagePage { items, next } = query.runs_of_page(&rows.runs, &late, jobs);
+    let jobs = UsagePage { items: compute_usage(&items, query.window, &[]).jobs, next };
+    let UsagePage { items, next } = query.file_areas(&rows, &late, files.limit);
+    let mut shares = share_files(rows.links, rows.changes, &[query.window.counted()], &rules, &users);
     let mut files = Vec::with_capacity(items.len());
     for (file, byte_ms) in items {
-        let (unattributed_byte_ms, jobs) = match shared.remove(&file).map(Shares::together) {
-            // Of what was before the first link, only the sums know all.
+        let (unattributed_byte_ms, jobs) = match shares.remove(&file).map(Shares::total) {
+            // Changes before the first link are merged, so only the area from the sums is complete.
             Some((_, jobs)) => (byte_ms - jobs.iter().map(|(_, share)| share).sum::<i128>(), jobs),
             None => (byte_ms, Vec::new()),
         };
         files.push(FileUsage { file, byte_ms, unattributed_byte_ms, jobs });
     }
-    let files = Part { items: files, next };
-    Ok(Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs })
+    let files = UsagePage { items: files, next };
+    Ok(UsageReport { totals, jobs, files, file_anomalies, more_file_anomalies, job_anomalies, more_job_anomalies })
 }
 
-/// As many flags as an answer has, and whether there are more.
-fn first_flags(mut flags: Vec<Flagged<Uuid>>, cut: bool) -> (Vec<Flagged<Uuid>>, bool) {
-    let more = cut || flags.len() > MAX_FLAGS;
-    flags.truncate(MAX_FLAGS);
-    (flags, more)
+/// Truncates anomalies to the limit, and returns whether there are more.
+fn first_anomalies(mut anomalies: Vec<Anomaly<Uuid>>, truncated: bool) -> (Vec<Anomaly<Uuid>>, bool) {
+    let more = truncated || anomalies.len() > MAX_ANOMALIES;
+    anomalies.truncate(MAX_ANOMALIES);
+    (anomalies, more)
 }

@@ -1,172 +1,173 @@
-//! What an answer about usage is made of, read in one statement.
+//! The usage statement: everything a usage report needs, read in one statement.
 //!
-//! The problem: an answer is put together from sums, runs, files, links and single changes. Asked for one by one, each costs a round
-//! trip, and all of them a transaction that keeps them at one moment.
-//!
-//! The invariant: one statement reads all of it, from indexes, and what isn't wanted is not looked for. What is read is bounded;
-//! more than the bound is an error and never a part of the truth. Only of what is odd, as much is read as was asked for: however much
-//! there is, it must not keep anyone from being charged. What files that ever held less than nothing hold is told by the database, which
-//! doesn't hand out their changes.
+//! A report combines rollups, runs, files, links and single changes. Separate statements would cost a round trip
+//! each, and a transaction to keep them consistent. One statement reads all of it from indexes and skips the
+//! lists that are not requested. Its result is bounded: exceeding a limit is an error, never a partial result.
+//! Only anomalies are truncated to the requested number, since any number of them must not prevent charging. The
+//! database evaluates files that were negative at some time, so their changes are not transferred.
 
 use epoch::Timestamp;
 use rating::{
     calendar::span::{Span, Window},
-    metering::{compute::JobRun, level::LevelChange},
+    metering::compute::JobRun,
 };
-use sqlx::{PgConnection, Row};
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
     page::Page,
-    read_error::{ReadError, bounded},
+    read_error::{ReadError, check_limit},
     read_models::{
-        file_links::{Link, Links, links},
+        file_links::{LinkRecord, Links, links},
         storage_changes::Changes,
     },
-    rollup::sums::{self, Pieces, Read, Scope},
-    row::{A, B, ID, OTHER, PART, PART_OF_SUMS, PLACE, SAID, X, at_most, run, whole},
+    rollup::{
+        ranges::{self, RollupRanges},
+        scope::Scope,
+        span_sums::RollupSums,
+    },
+    usage_row::{ChangeRow, RollupRow, RowKind, RunRow, column, integer, limit_argument, subject},
 };
 
-/// The statement of what is listed, of runs and of the sums. Where only sums are asked for, theirs is sent alone.
+/// Reads lists, runs and rollups. If only rollups are requested, [`ranges::STATEMENT`] is sent alone.
 pub const STATEMENT: &str = concat!(
-    include_str!("listed.sql"),
+    include_str!("usage_lists.sql"),
     "union all\n",
     include_str!("runs.sql"),
     "union all\n",
-    include_str!("sums.sql")
+    include_str!("rollup_sums.sql")
 );
 
-/// What is asked.
+/// The input of the usage statement.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
-    /// Whose usage.
+pub struct StatementInput<'a> {
+    /// The organization.
     pub organization: Uuid,
-    /// The period, and as of when.
+    /// The period and the instant of evaluation.
     pub window: Window,
-    /// What was recorded later isn't known.
+    /// Records after this instant are ignored, except in rollups.
     pub known_at: Option<Timestamp>,
-    /// Sums of which scopes, for each span.
+    /// The scopes to sum up for each span.
     pub scopes: &'a [Scope],
-    /// Sums of which scopes, for all spans together. In which span they are found says nothing.
+    /// The scopes to sum up over all spans together. The span they are returned in has no meaning.
     pub whole: &'a [Scope],
-    /// Before when, beside those in the spans.
+    /// The start of the spans; rollups also cover all time before.
     pub from: Timestamp,
-    /// Spans that follow each other from there on.
+    /// Contiguous spans, starting at `from`.
     pub spans: &'a [Span],
-    /// Runs of these jobs.
+    /// The page of jobs to list runs of.
     pub jobs: Page,
-    /// Files that may have been stored in what counts of the period, with their links.
+    /// The page of files to list, with their links, if they may have been stored in the counted period.
     pub files: Page,
-    /// How many of the files, and how many of the runs, that are odd; the first by id.
-    pub flags: usize,
-    /// Files that are listed even if they seem not to have been stored, and whose changes are read.
-    pub unclear: &'a [Uuid],
-    /// Whether it matters what the sum of all hides.
+    /// The maximum number of anomalous files, and of runs that may be anomalous; the first by id.
+    pub anomalies: usize,
+    /// Files with late records. They are listed with their changes, even if their sums indicate that they were not stored.
+    pub late_files: &'a [Uuid],
+    /// Whether to find stored files that the total of all files may hide.
     pub hidden: bool,
-    /// The most sums: subjects times spans.
+    /// The maximum number of sums: subjects times spans.
     pub max_sums: i64,
-    /// The most changes of files, and the most links.
+    /// The maximum number of changes of files, and of links.
     pub max_changes: i64,
 }
 
-/// How much a file held for how long, by its sums.
+/// The area of a file in the counted period, by its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Area {
+pub struct FileArea {
     /// The file.
     pub file: Uuid,
     /// Byte-milliseconds.
     pub byte_ms: i128,
-    /// Whether it was stored at all; what it held below nothing may make up for what it held above.
+    /// Whether the file was stored. A negative level may cancel a positive one, so a stored file may have area 0.
     pub stored: bool,
 }
 
-/// What was read.
+impl FromRow<'_, PgRow> for FileArea {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let (byte_ms, stored) = (integer(row, column::BYTE_MS)?, row.try_get(column::FLAG)?);
+        Ok(Self { file: subject(row)?, byte_ms, stored })
+    }
+}
+
+/// The result of the usage statement.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// Sums by scope and subject.
-    pub sums: Read,
-    /// By job.
+pub struct UsageRows {
+    /// Rollups by scope and subject.
+    pub sums: RollupSums,
+    /// Runs by job.
     pub runs: Vec<JobRun<Uuid, Uuid>>,
-    /// Runs that may be odd, by job.
-    pub odd: Vec<JobRun<Uuid, Uuid>>,
+    /// Runs that may be anomalous, by job.
+    pub anomalous_runs: Vec<JobRun<Uuid, Uuid>>,
     /// Files and their areas, by id.
-    pub files: Vec<Area>,
+    pub files: Vec<FileArea>,
     /// Links of these files.
     pub links: Links,
-    /// Changes of those of these files that have links or are unclear, as far as they matter: of one with links how it changed while it
-    /// had one, in the period; of an unclear one how it did in the period. What was before may be put together.
+    /// Changes of these files in the period: of files with links since the first link, and of files with late
+    /// records. Earlier changes may be merged into one.
     pub changes: Changes,
-    /// The files that held less than nothing in what counts of the period, by id.
-    pub below_nothing: Vec<Uuid>,
-    /// If it matters, whether a file is stored at `as_of` whose level may be missing in the sum of all: it was ever below nothing, or is unclear.
+    /// Files with a negative level in the counted period, by id.
+    pub negative_files: Vec<Uuid>,
+    /// Whether a file is stored at `as_of` that the total of all files may hide, if requested: a file that was
+    /// negative at some time, or with late records.
     pub hidden: bool,
 }
 
-/// Reads what is wanted.
+/// Executes the usage statement.
 ///
 /// # Errors
-/// [`ReadError`], also when there is more than may be read.
-pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<Found, ReadError> {
-    let (first, last) = wanted.window.needed();
-    let mut pieces = Pieces::within(wanted.spans);
-    pieces.add(wanted.scopes, wanted.from, wanted.spans);
-    let ends = wanted.spans.iter().map(|span| span.end()).max().unwrap_or(wanted.from);
-    pieces.add_whole(wanted.whole, wanted.from, ends);
-    // Beyond what counts there is nothing, though the period has begun to be known.
-    let files = if wanted.window.counted().is_empty() { 0 } else { wanted.files.limit };
-    let listed = wanted.jobs.limit > 0 || files > 0 || wanted.flags > 0 || wanted.hidden;
-    let mut query = pieces.bind(if listed { STATEMENT } else { sums::STATEMENT }, wanted.organization);
-    if listed {
+/// [`ReadError`], also when a limit is exceeded.
+pub async fn read(connection: &mut PgConnection, input: &StatementInput<'_>) -> Result<UsageRows, ReadError> {
+    let (first, last) = input.window.read_range();
+    let mut ranges = RollupRanges::within(input.spans);
+    ranges.add(input.scopes, input.from, input.spans);
+    let end = input.spans.iter().map(|span| span.end()).max().unwrap_or(input.from);
+    ranges.add_whole(input.whole, input.from, end);
+    // An empty counted period lists no files, although the period itself may contain stored files.
+    let files = if input.window.counted().is_empty() { 0 } else { input.files.limit };
+    let has_lists = input.jobs.limit > 0 || files > 0 || input.anomalies > 0 || input.hidden;
+    let mut query = ranges.bind(if has_lists { STATEMENT } else { ranges::STATEMENT }, input.organization);
+    if has_lists {
         query = query
             .bind(first.as_millis())
             .bind(last.as_millis())
-            .bind(wanted.known_at.map(Timestamp::as_millis))
-            .bind(wanted.files.after.unwrap_or_default())
-            .bind(at_most(files))
-            .bind(wanted.unclear)
-            .bind(at_most(wanted.flags))
-            .bind(wanted.max_changes.saturating_add(1))
-            .bind(wanted.hidden)
-            .bind(wanted.jobs.after.unwrap_or_default())
-            .bind(at_most(wanted.jobs.limit));
+            .bind(input.known_at.map(Timestamp::as_millis))
+            .bind(input.files.after.unwrap_or_default())
+            .bind(limit_argument(files))
+            .bind(input.late_files)
+            .bind(limit_argument(input.anomalies))
+            .bind(input.max_changes.saturating_add(1))
+            .bind(input.hidden)
+            .bind(input.jobs.after.unwrap_or_default())
+            .bind(limit_argument(input.jobs.limit));
     }
-    let rows = query.fetch_all(connection).await?;
-    let mut found = Found::default();
+    let mut result = UsageRows::default();
     let (mut changes, mut all_links) = (0, Vec::new());
-    for row in &rows {
-        let id: Uuid = row.try_get(ID)?;
-        match row.try_get::<i32, _>(PART)? {
-            PART_OF_SUMS => found.sums.take_in(row, wanted.spans.len(), wanted.max_sums)?,
-            2 => found.runs.push(run(row, id)?),
-            3 => found.odd.push(run(row, id)?),
-            4 => {
-                let byte_ms = whole(row, X)?;
-                found.files.push(Area { file: id, byte_ms, stored: row.try_get(SAID)? });
+    for row in &query.fetch_all(connection).await? {
+        match RowKind::of(row)? {
+            RowKind::Rollup => {
+                let rollup = RollupRow::from_row(row)?;
+                result.sums.add_row(&rollup, input.spans.len(), input.max_sums)?;
             }
-            5 => all_links.push(Link {
-                file: id,
-                at: Timestamp::from_millis(row.try_get(A)?),
-                job: row.try_get(OTHER)?,
-                version: row.try_get(B)?,
-                role: row.try_get(PLACE)?,
-                linked: row.try_get(SAID)?,
-            }),
-            6 => {
-                let at = Timestamp::from_millis(row.try_get(A)?);
-                let change = LevelChange { at, delta: row.try_get(B)? };
-                found.changes.entry(id).or_default().push(change);
+            RowKind::Run => result.runs.push(RunRow::from_row(row)?.0),
+            RowKind::AnomalousRun => result.anomalous_runs.push(RunRow::from_row(row)?.0),
+            RowKind::File => result.files.push(FileArea::from_row(row)?),
+            RowKind::Link => all_links.push(LinkRecord::from_row(row)?),
+            RowKind::Change => {
+                let ChangeRow { file, change } = ChangeRow::from_row(row)?;
+                result.changes.entry(file).or_default().push(change);
                 changes += 1;
             }
-            7 => found.below_nothing.push(id),
-            _ => found.hidden = true,
+            RowKind::NegativeFile => result.negative_files.push(subject(row)?),
+            RowKind::HiddenFile => result.hidden = true,
+            RowKind::SharedLink | RowKind::JobCreation | RowKind::LinkedJob => {}
         }
     }
-    bounded(changes, wanted.max_changes, "changes of files")?;
-    bounded(all_links.len(), wanted.max_changes, "links of files")?;
-    found.runs.sort_unstable_by_key(|run| run.job);
-    found.odd.sort_unstable_by_key(|run| run.job);
-    found.files.sort_unstable();
-    found.below_nothing.sort_unstable();
-    found.links = links(all_links);
-    Ok(found)
+    check_limit(changes, input.max_changes, "changes of files")?;
+    check_limit(all_links.len(), input.max_changes, "links of files")?;
+    result.runs.sort_unstable_by_key(|run| run.job);
+    result.anomalous_runs.sort_unstable_by_key(|run| run.job);
+    result.files.sort_unstable();
+    result.negative_files.sort_unstable();
+    result.links = links(all_links);
+    Ok(result)
 }

@@ -1,7 +1,7 @@
-//! The read models of accounts, plans and invoices: a row for each, as lists show them.
+//! The read models of accounts, plans and invoices: one row each, for lists.
 //!
-//! The invariant: a row is what the aggregate's events up to its version say. Whatever decides about money reads the aggregates,
-//! never these rows.
+//! Invariant: a row equals the state of its aggregate at the version in the row. Decisions about money read
+//! the aggregates, never these rows.
 
 use async_trait::async_trait;
 use contracts::{
@@ -12,11 +12,11 @@ use contracts::{
 use epoch::{Batch, Envelope, handler::EventHandler};
 use epoch_postgres::{HandlerError, PgTx, version_number};
 
-/// Fills the tables `billing_accounts`, `plans` and `invoices`.
+/// Projection into the tables `billing_accounts`, `plans` and `invoices`.
 pub struct Accounts;
 
 impl Accounts {
-    /// The subscription's name.
+    /// The name of the subscription.
     pub const NAME: &'static str = "accounts";
 }
 

@@ -1,9 +1,8 @@
-//! Which jobs use which files, and from when to when.
+//! Links of files to jobs, over time.
 //!
-//! The problem: a file's cost is shared by the jobs that use it, and what was linked late, or learnt late, must be told apart.
-//!
-//! The invariant: what each event says about a file and a job is one row, in the order of the job's events; a job uses a file while
-//! it is linked in at least one role.
+//! Jobs share the cost of the files they use, and links may arrive late. Invariant: each link or unlink in an
+//! event is one row, ordered by the version of the job. A job uses a file while it is linked in at least one
+//! role.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +14,10 @@ use rating::sharing::file_change::{Change, FileChange};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// The subscription's name.
+/// The name of the subscription, which is stored with its cursors.
 pub const NAME: &str = "file-links";
 
-/// Fills the table `file_link_changes`.
+/// Projection into the table `file_link_changes`.
 pub struct FileLinks;
 
 #[async_trait]
@@ -39,7 +38,7 @@ impl EventHandler<PgTx> for FileLinks {
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
-            let Some(Told { organization, files, role, linked }) = told(event)? else { continue };
+            let Some(EventLinks { organization, files, role, linked }) = links_of_event(event)? else { continue };
             let insert = "insert into file_link_changes \
                      (organization_id, file_id, job_id, role, version, at, linked, recorded_at, event_id) \
                  select $1, file_id, $3, $4, $5, $6, $7, $8, $9 from unnest($2::uuid[]) as f (file_id) on conflict do nothing";
@@ -60,27 +59,27 @@ impl EventHandler<PgTx> for FileLinks {
     }
 }
 
-/// What an event says about files of its job.
+/// The links or unlinks in a job event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct EventLinks {
     pub(crate) organization: Uuid,
     pub(crate) files: Vec<Uuid>,
-    /// As it is kept.
+    /// The role as it is stored.
     pub(crate) role: i16,
     pub(crate) linked: bool,
 }
 
-/// Which files an event links or unlinks; `None` when it is about something else.
+/// Returns the links of an event, or `None` for other events.
 ///
 /// # Errors
-/// [`HandlerError`] when the event can't be read.
-pub(crate) fn told(event: &Envelope) -> Result<Option<Told>, HandlerError> {
+/// [`HandlerError`] when the event cannot be decoded.
+pub(crate) fn links_of_event(event: &Envelope) -> Result<Option<EventLinks>, HandlerError> {
     let (organization, files, role, linked) = match event.decode::<JobEvent>()? {
         JobEvent::JobFilesLinked(linked) => (linked.organization_id, linked.file_ids, linked.role, true),
         JobEvent::JobFilesUnlinked(unlinked) => (unlinked.organization_id, unlinked.file_ids, unlinked.role, false),
         _ => return Ok(None),
     };
-    Ok(Some(Told { organization, files, role: role_number(role), linked }))
+    Ok(Some(EventLinks { organization, files, role: role_number(role), linked }))
 }
 
 const fn role_number(role: FileRole) -> i16 {
@@ -93,9 +92,9 @@ const fn role_number(role: FileRole) -> i16 {
 /// Links and unlinks by file, in the order in which they apply.
 pub type Links = BTreeMap<Uuid, Vec<FileChange<Uuid>>>;
 
-/// What an event says about a file and a job. In the order in which they apply.
+/// A link or unlink of a file and a job, sorted in the order in which they apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Link {
+pub(crate) struct LinkRecord {
     pub(crate) file: Uuid,
     pub(crate) at: Timestamp,
     pub(crate) job: Uuid,
@@ -104,12 +103,12 @@ pub(crate) struct Link {
     pub(crate) linked: bool,
 }
 
-/// From when to when jobs use files: while they are linked in at least one role.
-pub(crate) fn links(mut all: Vec<Link>) -> Links {
+/// Merges the roles of links: a job uses a file while it is linked in at least one role.
+pub(crate) fn links(mut all: Vec<LinkRecord>) -> Links {
     all.sort_unstable();
     let mut links = Links::new();
     let mut roles: BTreeMap<(Uuid, Uuid), BTreeSet<i32>> = BTreeMap::new();
-    for Link { file, at, job, role, linked, .. } in all {
+    for LinkRecord { file, at, job, role, linked, .. } in all {
         let linked_as = roles.entry((file, job)).or_default();
         let used_before = !linked_as.is_empty();
         let changed = if linked { linked_as.insert(role) } else { linked_as.remove(&role) };
@@ -123,10 +122,10 @@ pub(crate) fn links(mut all: Vec<Link>) -> Links {
     links
 }
 
-/// Up to `limit` jobs after `after` that files were ever linked to by events up to and with `last`, by id.
+/// Lists up to `limit` jobs after `after` with a link up to and including `last`, by id.
 ///
 /// # Errors
-/// When the database gives no answer.
+/// The database failed.
 pub async fn jobs(
     connection: &mut PgConnection,
     organization: Uuid,

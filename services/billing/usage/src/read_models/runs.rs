@@ -1,10 +1,12 @@
-//! From when to when jobs ran.
+//! Runs of jobs.
 //!
-//! The problem: a job may end without ever having run, and a machine's clock may say that it ended before it started.
+//! A job may end without a run, and by the clock of its machine a run may end before it started. Invariant:
+//! each start or end of a job is one row of `job_moments`, and the runs are the result of [`pair_moments`],
+//! as in `billing rate`. Both instants of a run are stored as the events give them, and readers derive
+//! anomalies. The rollups of running jobs are written in the same transaction; there, a run that ended before
+//! it started counts 0.
 //!
-//! The invariant: each moment at which a job starts or ends is one row, and the runs are what [`pair`] makes of them, as in
-//! `billing rate`; both instants of a run are kept as the events have them, and what is odd about them is told when they are read. The
-//! sums of running jobs are written with it; there, a run that ended before it started counts nothing.
+//! [`pair_moments`]: rating::metering::pairing::pair_moments
 
 mod moments;
 mod run_record;
@@ -18,19 +20,19 @@ use epoch_postgres::{HandlerError, PgTx};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use self::moments::Notes;
+use self::moments::JobEventRows;
 pub(crate) use self::moments::kind_number;
 pub use self::{
-    moments::{Known, known_at, paired},
-    run_record::{KeptRun, RecordedRun, of_jobs, within},
+    moments::{LateRuns, paired_runs, runs_known_at},
+    run_record::{RecordedRun, RunRecord, runs_of_jobs, within},
 };
-use crate::rollup::sums::{RunChanges, Scope};
-use rating::metering::{compute::JobRun, level::LevelChange, pairing::Kind};
+use crate::rollup::{run_changes::RunChanges, scope::Scope};
+use rating::metering::{compute::JobRun, level::LevelChange, pairing::MomentKind};
 
-/// The subscription's name.
+/// The name of the subscription.
 pub const NAME: &str = "runs";
 
-/// Fills the tables `job_moments`, `runs`, `metered_jobs`, `machine_types` and `metering_run_sums`.
+/// Projection into the tables `job_moments`, `runs`, `metered_jobs`, `machine_types` and `metering_run_sums`.
 pub struct Runs;
 
 #[async_trait]
@@ -50,92 +52,91 @@ impl EventHandler<PgTx> for Runs {
     }
 
     async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
-        let mut notes = Notes::default();
+        let mut rows = JobEventRows::default();
         for event in events {
-            match told(event)? {
-                Some(Told::Created(created)) => notes.created(event, &created),
-                Some(Told::Moment { organization, kind, started }) => {
-                    notes.moment(event, organization, kind, started);
+            match run_event(event)? {
+                Some(RunEvent::Created(created)) => rows.created(event, &created),
+                Some(RunEvent::Moment { organization, kind, started }) => {
+                    rows.moment(event, organization, kind, started);
                 }
                 None => {}
             }
         }
-        let jobs = notes.write(tx.connection()).await?;
+        let jobs = rows.write(tx.connection()).await?;
         if !jobs.is_empty() {
-            put_right(tx.connection(), &jobs).await?;
+            update_runs(tx.connection(), &jobs).await?;
         }
         Ok(())
     }
 }
 
-/// What an event says about its job.
+/// The content of a job event that matters to runs.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Told {
-    /// It was created.
+pub(crate) enum RunEvent {
     Created(JobCreated),
-    /// It started or ended.
+    /// The start or the end of an attempt.
     Moment {
         organization: Uuid,
-        kind: Kind,
-        /// How, where it started.
+        kind: MomentKind,
+        /// The event of a start.
         started: Option<JobStarted>,
     },
 }
 
-/// What an event says about its job; `None` when it is nothing that runs are made of.
+/// Returns the content of an event, or `None` for an event that does not matter to runs.
 ///
 /// # Errors
-/// [`HandlerError`] when the event can't be read.
-pub(crate) fn told(event: &Envelope) -> Result<Option<Told>, HandlerError> {
+/// [`HandlerError`] when the event cannot be decoded.
+pub(crate) fn run_event(event: &Envelope) -> Result<Option<RunEvent>, HandlerError> {
     let (organization, kind) = match event.decode::<JobEvent>()? {
-        JobEvent::JobCreated(created) => return Ok(Some(Told::Created(created))),
+        JobEvent::JobCreated(created) => return Ok(Some(RunEvent::Created(created))),
         JobEvent::JobStarted(started) => {
-            let (organization, kind) = (started.organization_id, Kind::Started);
-            return Ok(Some(Told::Moment { organization, kind, started: Some(started) }));
+            let (organization, kind) = (started.organization_id, MomentKind::Started);
+            return Ok(Some(RunEvent::Moment { organization, kind, started: Some(started) }));
         }
-        JobEvent::JobSucceeded(ended) => (ended.organization_id, Kind::Completed),
-        JobEvent::JobTimedOut(ended) => (ended.organization_id, Kind::Completed),
-        JobEvent::JobFailed(ended) => (ended.organization_id, Kind::GivenUp),
-        JobEvent::JobCancelled(ended) => (ended.organization_id, Kind::GivenUp),
-        JobEvent::JobLost(ended) => (ended.organization_id, Kind::GivenUp),
+        JobEvent::JobSucceeded(ended) => (ended.organization_id, MomentKind::Completed),
+        JobEvent::JobTimedOut(ended) => (ended.organization_id, MomentKind::Completed),
+        JobEvent::JobFailed(ended) => (ended.organization_id, MomentKind::Terminated),
+        JobEvent::JobCancelled(ended) => (ended.organization_id, MomentKind::Terminated),
+        JobEvent::JobLost(ended) => (ended.organization_id, MomentKind::Terminated),
         JobEvent::JobFilesLinked(_)
         | JobEvent::JobFilesUnlinked(_)
         | JobEvent::JobQueued(_)
         | JobEvent::JobAssigned(_) => return Ok(None),
     };
-    Ok(Some(Told::Moment { organization, kind, started: None }))
+    Ok(Some(RunEvent::Moment { organization, kind, started: None }))
 }
 
-/// Makes the runs of these jobs what their moments say, and the sums what the runs say.
-async fn put_right(connection: &mut PgConnection, jobs: &[Uuid]) -> Result<(), sqlx::Error> {
-    let paired = paired(connection, jobs).await?;
-    let kept = of_jobs(connection, jobs).await?;
-    let gone: Vec<_> = kept.iter().filter(|(key, run)| paired.get(key) != Some(run)).collect();
-    let come: Vec<_> = paired.iter().filter(|(key, run)| kept.get(key) != Some(run)).collect();
-    let difference = difference(gone.iter().map(|(_, run)| *run), come.iter().map(|(_, run)| *run));
-    let dropped = kept.keys().filter(|key| !paired.contains_key(*key)).copied();
-    let (dropped, numbers): (Vec<Uuid>, Vec<i64>) = dropped.unzip();
-    if !dropped.is_empty() {
+/// Pairs the runs of these jobs again, and updates the rollups by the difference.
+async fn update_runs(connection: &mut PgConnection, jobs: &[Uuid]) -> Result<(), sqlx::Error> {
+    let paired = paired_runs(connection, jobs).await?;
+    let stored = runs_of_jobs(connection, jobs).await?;
+    let removed: Vec<_> = stored.iter().filter(|(key, run)| paired.get(key) != Some(run)).collect();
+    let added: Vec<_> = paired.iter().filter(|(key, run)| stored.get(key) != Some(run)).collect();
+    let changes_of_level = level_difference(removed.iter().map(|(_, run)| *run), added.iter().map(|(_, run)| *run));
+    let deleted = stored.keys().filter(|key| !paired.contains_key(*key)).copied();
+    let (deleted, numbers): (Vec<Uuid>, Vec<i64>) = deleted.unzip();
+    if !deleted.is_empty() {
         let delete = "delete from runs r using unnest($1::uuid[], $2::bigint[]) as d (job_id, number) \
              where r.job_id = d.job_id and r.number = d.number";
-        sqlx::query(delete).bind(dropped).bind(numbers).execute(&mut *connection).await?;
+        sqlx::query(delete).bind(deleted).bind(numbers).execute(&mut *connection).await?;
     }
-    write(connection, come.into_iter().map(|(_, run)| run)).await?;
+    write(connection, added.into_iter().map(|(_, run)| run)).await?;
     let mut changes = RunChanges::default();
-    for (organization, scope, subject, change) in difference {
+    for (organization, scope, subject, change) in changes_of_level {
         changes.push(organization, scope, subject, change);
     }
     changes.write(connection).await
 }
 
-/// What sums of these runs lack, or have too much, when other runs come in their place.
-pub(crate) fn difference<'r>(
-    gone: impl Iterator<Item = &'r KeptRun>,
-    come: impl Iterator<Item = &'r KeptRun>,
+/// Returns the level changes that turn the rollups of the runs `removed` into those of the runs `added`.
+pub(crate) fn level_difference<'r>(
+    removed: impl Iterator<Item = &'r RunRecord>,
+    added: impl Iterator<Item = &'r RunRecord>,
 ) -> Vec<(Uuid, Scope, Option<Uuid>, LevelChange)> {
     let mut net: BTreeMap<(Uuid, Scope, Option<Uuid>, Timestamp), i64> = BTreeMap::new();
-    for (run, sign) in gone.map(|run| (run, -1)).chain(come.map(|run| (run, 1))) {
-        for change in KeptRun::level_changes(run.recorded.run.run) {
+    for (run, sign) in removed.map(|run| (run, -1)).chain(added.map(|run| (run, 1))) {
+        for change in RunRecord::level_changes(run.recorded.run.run) {
             for (scope, subject) in run.subjects() {
                 *net.entry((run.organization, scope, subject, change.at)).or_insert(0) += sign * change.delta;
             }
@@ -147,7 +148,7 @@ pub(crate) fn difference<'r>(
     net.into_iter().map(change).collect()
 }
 
-async fn write(connection: &mut PgConnection, runs: impl Iterator<Item = &KeptRun>) -> Result<(), sqlx::Error> {
+async fn write(connection: &mut PgConnection, runs: impl Iterator<Item = &RunRecord>) -> Result<(), sqlx::Error> {
     let (mut jobs, mut numbers, mut organizations) = (Vec::new(), Vec::new(), Vec::new());
     let (mut users, mut configurations, mut machines) = (Vec::new(), Vec::new(), Vec::new());
     let (mut machine_types, mut started, mut ended) = (Vec::new(), Vec::new(), Vec::new());
@@ -169,14 +170,7 @@ async fn write(connection: &mut PgConnection, runs: impl Iterator<Item = &KeptRu
     if jobs.is_empty() {
         return Ok(());
     }
-    let upsert = "insert into runs (job_id, number, organization_id, user_id, configuration_id, machine_id, machine_type_id, \
-             started_at, ended_at, started_recorded_at, ended_recorded_at) \
-         select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], \
-             $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]) \
-         on conflict (job_id, number) do update set user_id = excluded.user_id, \
-             configuration_id = excluded.configuration_id, machine_id = excluded.machine_id, \
-             machine_type_id = excluded.machine_type_id, started_at = excluded.started_at, ended_at = excluded.ended_at, \
-             started_recorded_at = excluded.started_recorded_at, ended_recorded_at = excluded.ended_recorded_at";
+    let upsert = include_str!("runs/upsert_runs.sql");
     sqlx::query(upsert)
         .bind(jobs)
         .bind(numbers)

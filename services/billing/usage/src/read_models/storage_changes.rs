@@ -1,11 +1,9 @@
-//! How much each file holds, change by change.
+//! Changes of the size of each file.
 //!
-//! The problem: storage is paid for by the byte and the millisecond, also while a file is still being uploaded, and also for
-//! an upload that was given up.
-//!
-//! The invariant: each event that stores or frees bytes is one row, at the instant it happened, so a file's level at any
-//! instant is the sum of its rows up to there. The sums of files and of the organization are written with it; a file that changes
-//! often has sums by time, too.
+//! Storage is charged by byte and millisecond, including uploads in progress and uploads that are aborted
+//! later. Invariant: each event that stores or frees bytes is one row at the instant it occurred, so the
+//! level of a file at an instant is the sum of its rows up to that instant. The same transaction writes the
+//! sums of files and the rollups of organizations. A file with many changes has a rollup of its own.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +16,13 @@ use rating::{calendar::span::Span, metering::level::LevelChange};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::read_error::{ReadError, bounded};
+use crate::read_error::{ReadError, check_limit};
 
-/// The subscription's name.
+/// The name of the subscription, which is stored with its cursors.
 pub const NAME: &str = "storage-changes";
 
-/// Fills the tables `storage_changes`, `metering_files`, `metering_file_sums` and `metering_storage_sums`.
+/// Projection into the tables `storage_changes`, `metering_files`, `metering_file_sums` and
+/// `metering_storage_sums`.
 pub struct StorageChanges;
 
 #[derive(Default)]
@@ -79,10 +78,10 @@ impl EventHandler<PgTx> for StorageChanges {
     }
 }
 
-/// Whose file holds how much more, or if negative less, since an event; `None` when nothing changes.
+/// Returns the organization and the size change in bytes of an event, or `None` for an event without one.
 ///
 /// # Errors
-/// [`HandlerError`] when the event can't be read, or says what makes no sense.
+/// [`HandlerError`] when the event cannot be decoded or has a negative size.
 pub(crate) fn change(event: &Envelope) -> Result<Option<(Uuid, i64)>, HandlerError> {
     let (organization, delta) = match event.decode::<FileEvent>()? {
         FileEvent::FilePartUploaded(part) => (part.organization_id, size(part.bytes)?),
@@ -95,18 +94,19 @@ pub(crate) fn change(event: &Envelope) -> Result<Option<(Uuid, i64)>, HandlerErr
 
 fn size(bytes: i64) -> Result<i64, HandlerError> {
     if bytes < 0 {
-        return Err(HandlerError::refused(format!("a size of {bytes} bytes makes no sense")));
+        return Err(HandlerError::refused(format!("size of {bytes} bytes is negative")));
     }
     Ok(bytes)
 }
 
-/// Changes by file.
+/// Size changes by file.
 pub type Changes = BTreeMap<Uuid, Vec<LevelChange>>;
 
 const RECORDED_AFTER: &str = "select file_id, at, delta_bytes from storage_changes \
      where organization_id = $1 and recorded_at > $2 and at <= $3 limit $4";
 
-/// The changes of an organization's files up to and with `last` that were not known yet at `known_at`.
+/// Returns the changes of an organization's files up to and including `last` that were recorded after
+/// `known_at`.
 ///
 /// # Errors
 /// [`ReadError`], also when there are more than `limit`.
@@ -124,7 +124,7 @@ pub async fn recorded_after(
 const WITHIN: &str = "select file_id, at, delta_bytes from storage_changes \
      where organization_id = $1 and at >= $2 and at < $3 limit $4";
 
-/// The changes of an organization's files in a span.
+/// Returns the changes of an organization's files in a span.
 ///
 /// # Errors
 /// [`ReadError`], also when there are more than `limit`.
@@ -144,13 +144,13 @@ async fn collect(
     limit: i64,
 ) -> Result<Changes, ReadError> {
     let mut rows = query.bind(limit.saturating_add(1)).fetch(connection);
-    let (mut files, mut found) = (Changes::new(), 0);
+    let (mut files, mut count) = (Changes::new(), 0);
     while let Some(row) = rows.try_next().await? {
         let at = Timestamp::from_millis(row.try_get("at")?);
         let change = LevelChange { at, delta: row.try_get("delta_bytes")? };
         files.entry(row.try_get("file_id")?).or_default().push(change);
-        found += 1;
+        count += 1;
     }
-    bounded(found, limit, "changes of files")?;
+    check_limit(count, limit, "changes of files")?;
     Ok(files)
 }

@@ -1,12 +1,13 @@
-//! Whether the read models of accounts, plans and invoices are what billing's own events make.
+//! Comparison of the read models of accounts, plans and invoices with billing's own events.
 //!
-//! The problem: these rows say which accounts are simulated and looked at for budgets, and what lists show; one that is missing or wrong
-//! looks like an account, a plan or an invoice that isn't there, or is another.
+//! These rows drive simulations, budget checks and lists. A missing or wrong row looks like a missing or
+//! different account, plan or invoice.
 //!
-//! The invariant: the events of an aggregate, folded by the aggregate itself up to the version that the projection's cursor is at, say what
-//! its row is, column by column, and whether there is one; the row is read in one snapshot with the cursor. What the projection hasn't had
-//! yet is no difference, unless it is a day old. The ids of the log and of the tables are walked together, a part a step and by their
-//! indexes alone, so that an aggregate without a row shows, and a row without an aggregate.
+//! Invariant: the aggregate folds its own events up to the version of the projection's cursor, and its state
+//! determines whether there is a row and each column of it. The row is read in one snapshot with the cursor.
+//! Events the projection has not applied yet are no difference until they are a day old. A step walks the ids
+//! of the log and of the tables together, by their indexes, so that both an aggregate without a row and a row
+//! without an aggregate show.
 
 mod columns;
 
@@ -21,40 +22,40 @@ use epoch::{
 use epoch_postgres::{PgStore, read_cursors};
 use futures::TryStreamExt;
 use rating::{account::Account, invoice::InvoiceState, pricing::plan_aggregate::PlanCatalogue};
-use serde_json::Value;
 use sqlx::{PgConnection, Row, types::Json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::columns::{Columns, Listed};
+use self::columns::{Columns, ListedAggregate};
 use crate::{
     read_error::ReadError,
     read_models::accounts::Accounts,
     reconciliation::{
-        difference::{Areas, Compared, NOTHING, Places, Side, millis, note, report},
-        due::{AT_MOST, versions},
-        step::{INTERVAL, Look},
+        difference::{Areas, Comparisons, NOTHING, RowComparison, Side, millis, record_differences, report},
+        due::{MAX_DELAY, versions},
+        step::{INTERVAL, StepOutcome},
     },
 };
 
-/// How many ids of the log, and of each table, are looked at in a step.
+/// The number of ids a step takes from the log and from each table.
 const PAGE: u32 = 50;
-/// How many that were wrong are looked at again in a step.
-const WRONG: i64 = 20;
-/// A step ends with the id whose events bring it to so many.
+/// The number of known differences a step checks again.
+const KNOWN_DIFFERENCES: i64 = 20;
+/// A step ends with the id at which its events reach this number.
 const EVENTS: usize = 20_000;
 
-/// Locks come before what is seen, so that the swap of a rebuild either is seen whole or waits.
-const AT_ONE_MOMENT: &str = "begin isolation level repeatable read read only; \
+/// Locks precede the first read, so that the transaction sees the swap of a rebuild as a whole or waits for
+/// it.
+const BEGIN_SNAPSHOT: &str = "begin isolation level repeatable read read only; \
      lock table billing_accounts, plans, invoices in access share mode";
 
-/// Why a step could not be taken.
+/// Reasons a step fails.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountsError {
-    /// The read models can't be read.
+    /// The read models cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The log or the cursors can't be read.
+    /// The event log or the cursors cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -65,18 +66,19 @@ impl From<sqlx::Error> for AccountsError {
     }
 }
 
-/// Why an aggregate's events come to no state. That is about this aggregate alone, and holds up no other.
+/// Reasons the events of an aggregate do not fold to a state. The error concerns this aggregate alone and
+/// holds up no other.
 #[derive(Debug, thiserror::Error)]
-enum Unfolded {
+enum FoldError {
     #[error(transparent)]
     Store(StoreError),
-    #[error("version {version} can't be read: {source}")]
+    #[error("version {version} cannot be decoded: {source}")]
     Unreadable { version: u64, source: CodecError },
-    #[error("version {version} comes after {after}")]
-    Hole { version: u64, after: usize },
+    #[error("version {version} follows version {after}")]
+    VersionGap { version: u64, after: usize },
 }
 
-/// What has a row. They are looked at in this order of an id.
+/// The kinds of rows, in the order in which a step compares them for one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
     Account,
@@ -84,31 +86,27 @@ enum Kind {
     Invoice,
 }
 
-/// Does the same for the aggregate of a kind.
-macro_rules! for_kind {
-    ($kind:expr, $aggregate:ident => $do:expr) => {
-        match $kind {
-            Kind::Account => {
-                type $aggregate = Account;
-                $do
-            }
-            Kind::Plan => {
-                type $aggregate = PlanCatalogue;
-                $do
-            }
-            Kind::Invoice => {
-                type $aggregate = InvoiceState;
-                $do
-            }
-        }
-    };
-}
-
 const KINDS: [Kind; 3] = [Kind::Account, Kind::Plan, Kind::Invoice];
 
 impl Kind {
+    fn list(self) -> List {
+        match self {
+            Self::Account => List::of::<Account>(),
+            Self::Plan => List::of::<PlanCatalogue>(),
+            Self::Invoice => List::of::<InvoiceState>(),
+        }
+    }
+
     fn aggregate(self) -> &'static str {
-        for_kind!(self, A => <A as epoch::Aggregate>::NAME)
+        self.list().aggregate
+    }
+
+    async fn fold(self, store: &PgStore, id: Uuid, cursor: Cursor) -> Result<FoldedAggregate, FoldError> {
+        match self {
+            Self::Account => fold::<Account>(store, id, cursor).await,
+            Self::Plan => fold::<PlanCatalogue>(store, id, cursor).await,
+            Self::Invoice => fold::<InvoiceState>(store, id, cursor).await,
+        }
     }
 
     fn area(self, id: Uuid) -> String {
@@ -121,25 +119,39 @@ impl Kind {
     }
 }
 
-/// Which row, and how it is looked at: by id, then by kind.
+/// The table of a kind, and the statements that read it.
+struct List {
+    aggregate: &'static str,
+    table: &'static str,
+    ids: &'static str,
+    rows: &'static str,
+}
+
+impl List {
+    fn of<A: ListedAggregate>() -> Self {
+        Self { aggregate: A::NAME, table: A::TABLE, ids: A::IDS, rows: A::ROWS }
+    }
+}
+
+/// The key of a row: by id, then by kind.
 type Key = (Uuid, Kind);
 
-/// What a step looked at.
+/// The findings of a step.
 #[derive(Default)]
-struct Looked {
+struct StepFindings {
     areas: Areas,
-    /// Whose each area is, where it is somebody's.
+    /// The organization of each area, if it has one.
     organizations: BTreeMap<String, Uuid>,
 }
 
-/// Checks until it is told to stop.
+/// Takes steps until `stop` is cancelled.
 ///
 /// # Errors
-/// [`AccountsError`], to be started again.
+/// [`AccountsError`], to be restarted by the caller.
 pub async fn run(store: PgStore, stop: CancellationToken) -> Result<(), AccountsError> {
     while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-        let Some(looked) = stop.run_until_cancelled(check_next(&store)).await else { break };
-        let result = looked?.result();
+        let Some(findings) = stop.run_until_cancelled(check_next(&store)).await else { break };
+        let result = findings?.result();
         metrics::counter!("billing_reconciliation_checks_total", "side" => "accounts", "result" => result).increment(1);
         report(store.pool(), Side::Accounts).await?;
     }
@@ -150,23 +162,21 @@ pub async fn run(store: PgStore, stop: CancellationToken) -> Result<(), Accounts
 ///
 /// # Errors
 /// [`AccountsError`].
-pub async fn check_next(store: &PgStore) -> Result<Look, AccountsError> {
+pub async fn check_next(store: &PgStore) -> Result<StepOutcome, AccountsError> {
     let mut turn = epoch_postgres::begin(store.pool(), "begin").await?;
     let state = sqlx::query("select round, listed from reconciliation_accounts for update skip locked");
-    let Some(state) = state.fetch_optional(&mut *turn).await? else { return Ok(Look::Elsewhere) };
+    let Some(state) = state.fetch_optional(&mut *turn).await? else { return Ok(StepOutcome::Elsewhere) };
     let (round, listed): (i64, Option<Uuid>) = (state.try_get("round")?, state.try_get("listed")?);
 
-    let mut looked = Looked::default();
-    let wrong = wrong(&mut turn).await?;
-    look(store, &wrong, usize::MAX, &mut looked).await?;
+    let mut findings = StepFindings::default();
+    let differing = known_differences(&mut turn).await?;
+    compare(store, &differing, usize::MAX, &mut findings).await?;
     let (page, next) = page(store, listed.unwrap_or_default()).await?;
-    let next = look(store, &page, EVENTS, &mut looked).await?.or(next);
+    let next = compare(store, &page, EVENTS, &mut findings).await?.or(next);
 
     let now = Timestamp::now().as_millis();
-    let rows: usize = looked.areas.values().map(BTreeMap::len).sum();
-    let update = "update reconciliation_accounts set checks = checks + 1, rows_compared = rows_compared + $1, \
-             last_check_at = $2, listed = $3, round = $4, \
-             round_began_at = case when round = $4 then coalesce(round_began_at, $2) else $2 end";
+    let rows: usize = findings.areas.values().map(BTreeMap::len).sum();
+    let update = include_str!("accounts/record_step.sql");
     sqlx::query(update)
         .bind(i64::try_from(rows).unwrap_or(i64::MAX))
         .bind(now)
@@ -174,137 +184,139 @@ pub async fn check_next(store: &PgStore) -> Result<Look, AccountsError> {
         .bind(round + i64::from(next.is_none()))
         .execute(&mut *turn)
         .await?;
-    let of = |area: &str| looked.organizations.get(area).copied().unwrap_or_default();
-    let differences = note(&mut turn, Side::Accounts, of, &looked.areas, now).await?;
+    let of = |area: &str| findings.organizations.get(area).copied().unwrap_or_default();
+    let differences = record_differences(&mut turn, Side::Accounts, of, &findings.areas, now).await?;
     turn.commit().await?;
-    Ok(Look::Compared { rows, differences })
+    Ok(StepOutcome::Compared { rows, differences })
 }
 
-/// Those that were found to be wrong, those first that were looked at least lately.
-async fn wrong(connection: &mut PgConnection) -> Result<BTreeSet<Key>, AccountsError> {
+/// Lists known differences, starting with those checked least recently.
+async fn known_differences(connection: &mut PgConnection) -> Result<BTreeSet<Key>, AccountsError> {
     let query =
         "select area from reconciliation_differences where side = $1 group by area order by min(seen_at) limit $2";
-    let query = sqlx::query_scalar(query).bind(Side::Accounts.name()).bind(WRONG);
+    let query = sqlx::query_scalar(query).bind(Side::Accounts.name()).bind(KNOWN_DIFFERENCES);
     let areas: Vec<String> = query.fetch_all(connection).await?;
     Ok(areas.iter().filter_map(|area| Kind::of_area(area)).collect())
 }
 
-/// What comes after an id, in the log or in a table, and the id after which to go on; `None` when there is nothing more.
+/// Lists the keys after an id in the log and in the tables, and the id to continue after, or `None` at the
+/// end.
 async fn page(store: &PgStore, after: Uuid) -> Result<(BTreeSet<Key>, Option<Uuid>), AccountsError> {
     let (mut keys, mut ends) = (BTreeSet::new(), Vec::new());
     for kind in KINDS {
         let streams = store.ends(kind.aggregate(), after, PAGE).await?;
         keys.extend(streams.ends.iter().map(|end| (end.id, kind)));
         ends.extend(streams.next);
-        let query = for_kind!(kind, A => <A as Listed>::IDS);
+        let query = kind.list().ids;
         let query = sqlx::query_scalar(query).bind(after).bind(i64::from(PAGE));
         let rows: Vec<Uuid> = query.fetch_all(store.pool()).await?;
-        ends.extend(rows.last().filter(|_| u32::try_from(rows.len()).is_ok_and(|found| found >= PAGE)));
+        ends.extend(rows.last().filter(|_| u32::try_from(rows.len()).is_ok_and(|count| count >= PAGE)));
         keys.extend(rows.into_iter().map(|id| (id, kind)));
     }
-    // All that there is up to the first of the ends is known, and no more.
+    // The page is complete only up to the first of the ends.
     let next = ends.into_iter().min();
     keys.retain(|(id, _)| next.is_none_or(|next| *id <= next));
     Ok((keys, next))
 }
 
-/// Compares rows with what their events make. Gives the last id that was looked at, if others come after it that weren't, since there
-/// were so many events.
-async fn look(
+/// Compares rows with folded events. Returns the last id compared if more follow but the step has read enough
+/// events.
+async fn compare(
     store: &PgStore,
     keys: &BTreeSet<Key>,
-    most: usize,
-    looked: &mut Looked,
+    max_events: usize,
+    findings: &mut StepFindings,
 ) -> Result<Option<Uuid>, AccountsError> {
-    let mut kept = kept(store, keys).await?;
-    let due = Timestamp::now().as_millis().saturating_sub(millis(AT_MOST));
+    let mut stored = stored_rows(store, keys).await?;
+    let due = Timestamp::now().as_millis().saturating_sub(millis(MAX_DELAY));
     let mut events = 0_usize;
     let mut before: Option<Uuid> = None;
     for (id, kind) in keys {
-        if events >= most && before.is_some_and(|before| before != *id) {
+        if events >= max_events && before.is_some_and(|before| before != *id) {
             return Ok(before);
         }
         before = Some(*id);
-        let Kept { row, cursor } = kept.remove(&(*id, *kind)).unwrap_or_default();
+        let StoredRow { row, cursor } = stored.remove(&(*id, *kind)).unwrap_or_default();
         let area = kind.area(*id);
-        let made = match for_kind!(*kind, A => folded::<A>(store, *id, cursor).await) {
-            Ok(made) => made,
-            Err(Unfolded::Store(error)) => return Err(error.into()),
+        let folded = match kind.fold(store, *id, cursor).await {
+            Ok(folded) => folded,
+            Err(FoldError::Store(error)) => return Err(error.into()),
             Err(error) => {
-                let compared = Compared { kept: "events without holes".to_owned(), recomputed: error.to_string() };
-                looked.areas.insert(area.clone(), Places::from([(format!("stream of {area}"), compared)]));
+                let compared =
+                    RowComparison { stored: "events without gaps".to_owned(), recomputed: error.to_string() };
+                findings.areas.insert(area.clone(), Comparisons::from([(format!("stream of {area}"), compared)]));
                 continue;
             }
         };
-        events = events.saturating_add(made.recorded.len());
-        let rows = Compared { kept: shown(row.as_ref()), recomputed: shown(made.row.as_ref()) };
-        let table = for_kind!(*kind, A => <A as Listed>::TABLE);
-        let places = Places::from([
+        events = events.saturating_add(folded.recorded.len());
+        let rows = RowComparison { stored: row_text(row.as_ref()), recomputed: row_text(folded.row.as_ref()) };
+        let table = kind.list().table;
+        let comparisons = Comparisons::from([
             (format!("{table} {id}"), rows),
-            (format!("cursors of {} {area}", Accounts::NAME), versions(&made.recorded, cursor, due)),
+            (format!("cursors of {} {area}", Accounts::NAME), versions(&folded.recorded, cursor, due)),
         ]);
-        looked.organizations.extend(made.organization.map(|organization| (area.clone(), organization)));
-        looked.areas.insert(area, places);
+        findings.organizations.extend(folded.organization.map(|organization| (area.clone(), organization)));
+        findings.areas.insert(area, comparisons);
     }
     Ok(None)
 }
 
-/// What there is of an aggregate beside its events.
+/// The stored row of an aggregate and the cursor of the projection.
 #[derive(Default)]
-struct Kept {
+struct StoredRow {
     row: Option<Columns>,
     cursor: Cursor,
 }
 
-/// Rows and cursors, as they are in one snapshot.
-async fn kept(store: &PgStore, keys: &BTreeSet<Key>) -> Result<HashMap<Key, Kept>, AccountsError> {
-    let mut all: HashMap<Key, Kept> = HashMap::new();
-    let mut tx = epoch_postgres::begin(store.pool(), AT_ONE_MOMENT).await?;
+/// Reads rows and cursors in one snapshot.
+async fn stored_rows(store: &PgStore, keys: &BTreeSet<Key>) -> Result<HashMap<Key, StoredRow>, AccountsError> {
+    let mut all: HashMap<Key, StoredRow> = HashMap::new();
+    let mut tx = epoch_postgres::begin(store.pool(), BEGIN_SNAPSHOT).await?;
     for kind in KINDS {
         let ids: Vec<Uuid> = keys.iter().filter(|(_, of)| *of == kind).map(|(id, _)| *id).collect();
         for (id, cursor) in read_cursors(&mut tx, Accounts::NAME, kind.aggregate(), &ids).await? {
             all.entry((id, kind)).or_default().cursor = cursor;
         }
-        let query = for_kind!(kind, A => <A as Listed>::ROWS);
-        for row in &sqlx::query(query).bind(&ids).fetch_all(&mut *tx).await? {
-            let Json(columns): Json<BTreeMap<String, Value>> = row.try_get(1)?;
-            all.entry((row.try_get(0)?, kind)).or_default().row = Some(columns);
+        let query = kind.list().rows;
+        let rows: Vec<(Uuid, Json<Columns>)> = sqlx::query_as(query).bind(&ids).fetch_all(&mut *tx).await?;
+        for (id, Json(columns)) in rows {
+            all.entry((id, kind)).or_default().row = Some(columns);
         }
     }
     tx.commit().await?;
     Ok(all)
 }
 
-/// What the events of an aggregate come to.
-struct Made {
+/// The state of an aggregate folded from its events.
+struct FoldedAggregate {
     row: Option<Columns>,
-    /// Whose it is.
     organization: Option<Uuid>,
-    /// When each event was recorded, from version 1 on; also of those that the projection hasn't had.
+    /// When each event was recorded, starting with version 1, including events the projection has not
+    /// applied.
     recorded: Vec<i64>,
 }
 
-/// Reads an aggregate's events, and folds those that the projection has had.
-async fn folded<A: Listed>(store: &PgStore, id: Uuid, cursor: Cursor) -> Result<Made, Unfolded> {
-    let (mut state, mut first, mut had, mut recorded) = (A::default(), None, 0, Vec::new());
+/// Reads the events of an aggregate, and folds those that the projection has applied.
+async fn fold<A: ListedAggregate>(store: &PgStore, id: Uuid, cursor: Cursor) -> Result<FoldedAggregate, FoldError> {
+    let (mut state, mut first, mut applied, mut recorded) = (A::default(), None, 0, Vec::new());
     let mut events = store.read(A::NAME, id, Versions::all());
-    while let Some(event) = events.try_next().await.map_err(Unfolded::Store)? {
+    while let Some(event) = events.try_next().await.map_err(FoldError::Store)? {
         let version = event.version.get();
         if version != recorded.len() as u64 + 1 {
-            return Err(Unfolded::Hole { version, after: recorded.len() });
+            return Err(FoldError::VersionGap { version, after: recorded.len() });
         }
         recorded.push(event.recorded_at.as_millis());
         first = first.or(Some(event.occurred_at));
         if event.version <= cursor.version {
-            had = version;
-            state.evolve(&event.decode().map_err(|source| Unfolded::Unreadable { version, source })?);
+            applied = version;
+            state.evolve(&event.decode().map_err(|source| FoldError::Unreadable { version, source })?);
         }
     }
-    let row = first.and_then(|first| state.row(had, first));
-    Ok(Made { row, organization: state.organization(id), recorded })
+    let row = first.and_then(|first| state.row(applied, first));
+    Ok(FoldedAggregate { row, organization: state.organization(id), recorded })
 }
 
-fn shown(row: Option<&Columns>) -> String {
+fn row_text(row: Option<&Columns>) -> String {
     let Some(row) = row else { return NOTHING.to_owned() };
     let columns: Vec<_> = row.iter().map(|(column, value)| format!("{column} {value}")).collect();
     columns.join(" ")
@@ -317,7 +329,7 @@ mod tests {
     use super::{KINDS, Kind};
 
     #[test]
-    fn an_area_says_which_row() {
+    fn area_name_identifies_the_row() {
         let id = Uuid::now_v7();
         for kind in KINDS {
             assert_eq!(Kind::of_area(&kind.area(id)), Some((id, kind)));

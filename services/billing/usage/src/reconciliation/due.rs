@@ -1,9 +1,9 @@
-//! What billing must have had by now.
+//! The events that billing must have applied by now.
 //!
-//! The problem: an event that billing hasn't had may be on its way, or lost; from here both look the same.
-//!
-//! The invariant: an event is missed only when it is [older by far](OVERTAKEN) than the newest file or job that billing has heard of, for
-//! what came after it on the bus is there; or [very old](AT_MOST). So a bus that is behind makes no difference, for as long as that.
+//! An event that billing has not applied may be on its way or lost; both look the same. Invariant: an event
+//! counts as missing only when it is [much older](OVERTAKEN) than the newest file or job that billing has
+//! received, since then later events have overtaken it, or when it is [very old](MAX_DELAY). So a lagging bus
+//! causes no differences until then.
 
 use std::time::Duration;
 
@@ -12,42 +12,44 @@ use epoch_postgres::last_applied_id;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::reconciliation::difference::{Compared, millis};
+use crate::reconciliation::difference::{RowComparison, millis};
 
-/// An event that billing hasn't had must have come when it is so much older than the newest file or job that billing has heard of.
+/// An event is missing when it is this much older than the newest file or job that billing has received.
 pub(super) const OVERTAKEN: Duration = Duration::from_secs(600);
-/// It must have come after so long in any case.
-pub(super) const AT_MOST: Duration = Duration::from_secs(86_400);
+/// An event is missing after this time in any case.
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(86_400);
 
-/// Up to when what was recorded must have come.
+/// Returns the time up to which recorded events must be applied.
 pub(super) async fn due(connection: &mut PgConnection, subscription: &str, aggregate: &str) -> Result<i64, StoreError> {
     let now = Timestamp::now().as_millis();
     let overtaken = millis(OVERTAKEN);
-    let before = made_at(now.saturating_add(overtaken));
+    let before = first_id_at(now.saturating_add(overtaken));
     let newest = last_applied_id(connection, subscription, aggregate, before).await?;
     let newest = newest.map_or(0, instant_of).min(now).saturating_sub(overtaken);
-    Ok(newest.max(now.saturating_sub(millis(AT_MOST))))
+    Ok(newest.max(now.saturating_sub(millis(MAX_DELAY))))
 }
 
-/// How far billing is with a stream, whose events were recorded then, beside how far it must be by now. What is parked is held back by a
-/// handler, and shown elsewhere.
-pub(super) fn versions(recorded: &[i64], cursor: Cursor, due: i64) -> Compared {
-    let (had, last) = (cursor.version.get(), recorded.len() as u64);
+/// Compares the version that billing has applied with the version it must have applied. `recorded` holds the
+/// times the events were recorded. A parked stream is held back by its handler and reported elsewhere.
+pub(super) fn versions(recorded: &[i64], cursor: Cursor, due: i64) -> RowComparison {
+    let (applied, last) = (cursor.version.get(), recorded.len() as u64);
     let must_have = recorded.iter().rposition(|recorded_at| *recorded_at <= due).map_or(0, |index| index + 1);
-    let wanted = match () {
-        () if had > last => last,
-        () if cursor.parked.is_some() => had,
-        () => had.max(must_have as u64),
+    let expected = if applied > last {
+        last
+    } else if cursor.parked.is_some() {
+        applied
+    } else {
+        applied.max(must_have as u64)
     };
-    Compared { kept: format!("version {had}"), recomputed: format!("version {wanted}") }
+    RowComparison { stored: format!("version {applied}"), recomputed: format!("version {expected}") }
 }
 
-/// The least id (UUIDv7) that is made at an instant.
-fn made_at(at: i64) -> Uuid {
+/// Returns the smallest UUIDv7 of an instant in milliseconds.
+fn first_id_at(at: i64) -> Uuid {
     Uuid::from_u128(u128::from(at.max(0).cast_unsigned()) << 80)
 }
 
-/// When an id (UUIDv7) was made.
+/// Returns the instant of a UUIDv7 in milliseconds.
 fn instant_of(id: Uuid) -> i64 {
     i64::try_from(id.as_u128() >> 80).unwrap_or(0)
 }
@@ -56,12 +58,12 @@ fn instant_of(id: Uuid) -> i64 {
 mod tests {
     use uuid::Uuid;
 
-    use super::{instant_of, made_at};
+    use super::{first_id_at, instant_of};
 
     #[test]
-    fn ids_tell_when_they_were_made() {
+    fn uuid_v7_contains_its_instant() {
         let (id, now) = (Uuid::now_v7(), epoch::Timestamp::now().as_millis());
         assert!((now - 1_000..=now).contains(&instant_of(id)));
-        assert!(made_at(instant_of(id)) <= id && id < made_at(instant_of(id) + 1));
+        assert!(first_id_at(instant_of(id)) <= id && id < first_id_at(instant_of(id) + 1));
     }
 }

@@ -2,25 +2,22 @@
 
 use std::time::Duration;
 
-/// The time between two steps.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// Another process takes one.
+pub enum StepOutcome {
+    /// Another process is taking a step.
     Elsewhere,
-    /// The owner gave no answer.
+    /// The owner failed to answer.
     Unreachable,
-    /// So many rows were compared.
+    /// Rows were compared.
     Compared {
-        /// How many.
         rows: usize,
-        /// How many of them differ.
+        /// The number of rows that differ.
         differences: usize,
     },
 }
 
-impl Look {
+impl StepOutcome {
     pub(super) const fn result(self) -> &'static str {
         match self {
             Self::Elsewhere => "elsewhere",

@@ -1,37 +1,36 @@
-//! The files that jobs share, read in one statement.
+//! Files that jobs share, read in one statement.
 //!
-//! The problem: how much of a file is whose takes its links and its changes, and which files matter takes both tables again. What isn't any
-//! job's takes the sums of all files beside it.
-//!
-//! The invariant: one statement finds the files of a period and reads what is needed of them, from indexes; files that were
-//! never linked cost one look. What is read is bounded; more than the bound is an error and never a part of the truth.
+//! The shares of a file depend on its links and on its changes, and finding the relevant files takes both tables,
+//! too. Unattributed storage also needs the rollup of all files. One statement finds the files of a period and
+//! reads everything about them from indexes; a file without links costs one lookup. Its result is bounded:
+//! exceeding a limit is an error, never a partial result.
 
-use std::{collections::BTreeMap, error::Error, str::FromStr};
+use std::collections::BTreeMap;
 
 use epoch::Timestamp;
 use rating::{
     calendar::span::Span,
     metering::{compute::JobRun, level::LevelChange},
 };
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
     page::Page,
-    read_error::{ReadError, bounded},
+    read_error::{ReadError, check_limit},
     read_models::{
-        file_links::{Link, Links, links},
+        file_links::{LinkRecord, Links, links},
         storage_changes::Changes,
     },
-    rollup::sums::{Pieces, Read, Scope},
-    row::{A, B, ID, OTHER, PART, PART_OF_SUMS, PLACE, SAID, X, Y, at_most, run},
+    rollup::{ranges::RollupRanges, scope::Scope, span_sums::RollupSums},
+    usage_row::{ChangeRow, RollupRow, RowKind, RunRow, column, limit_argument, subject},
 };
 
-/// The statement of what is shared, and of the sums.
+/// Reads shared files and rollups.
 pub const STATEMENT: &str =
-    concat!(include_str!("../queries/shared_files.sql"), "union all\n", include_str!("../queries/sums.sql"));
+    concat!(include_str!("../queries/shared_files.sql"), "union all\n", include_str!("../queries/rollup_sums.sql"));
 
-/// The same, and of a page of the jobs that ran or that files were ever linked to.
+/// Reads shared files, rollups, and a page of the jobs with runs or links.
 pub const WITH_JOBS: &str = concat!(
     include_str!("../queries/shared_files.sql"),
     "union all\n",
@@ -39,137 +38,150 @@ pub const WITH_JOBS: &str = concat!(
     "union all\n",
     include_str!("../queries/runs.sql"),
     "union all\n",
-    include_str!("../queries/sums.sql")
+    include_str!("../queries/rollup_sums.sql")
 );
 
-/// Which files.
+/// The input of the shared files statement.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Whose files.
+pub struct SharedFilesQuery<'a> {
+    /// The organization.
     pub organization: Uuid,
-    /// That may have been stored from the first to the last of these instants.
+    /// The first and the last relevant instant, both inclusive. Files stored between them are read.
     pub period: (Timestamp, Timestamp),
-    /// What was recorded later isn't known.
+    /// Records after this instant are ignored, except in rollups.
     pub known_at: Option<Timestamp>,
-    /// Files that are looked at even if they seem not to have been stored.
-    pub unclear: &'a [Uuid],
-    /// Files of these jobs; of all jobs if not said.
+    /// Files with late records, which are read even if they seem not to have been stored.
+    pub late_files: &'a [Uuid],
+    /// Restricts the files to those of these jobs.
     pub jobs: Option<&'a [Uuid]>,
-    /// The most files.
+    /// The maximum number of files.
     pub max_files: usize,
-    /// The most changes of files, and the most links.
+    /// The maximum number of changes of files, and of links.
     pub max_changes: i64,
-    /// An organization that ever had fewer links has all of them read at once; of one with more, the links of each file are looked for.
+    /// An organization with fewer links than this has all of them read at once; otherwise each file is looked up.
     pub many_links: i64,
-    /// Whether it matters whose the jobs are.
+    /// Whether to read the creations of the jobs.
     pub owners: bool,
-    /// Which jobs are listed, if any are.
+    /// The page of jobs to list, if any.
     pub page: Option<Page>,
-    /// Sums of which scopes, for each span.
+    /// The scopes to sum up for each span.
     pub scopes: &'a [Scope],
-    /// Before when, beside those in the spans.
+    /// The start of the spans; rollups also cover all time before.
     pub from: Timestamp,
-    /// Spans that follow each other from there on.
+    /// Contiguous spans, starting at `from`.
     pub spans: &'a [Span],
-    /// The most sums: subjects times spans.
+    /// The maximum number of sums: subjects times spans.
     pub max_sums: i64,
 }
 
-/// What is known of a job from its creation.
+/// The user and the configuration of a job, from its creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Owner {
-    /// Who created it.
+pub struct JobOwner {
+    /// The creator of the job.
     pub user: Option<Uuid>,
-    /// What it was created from.
+    /// The configuration the job was created from.
     pub configuration: Option<Uuid>,
 }
 
-/// What is known of jobs.
-pub type Owners = BTreeMap<Uuid, Owner>;
+/// Owners by job.
+pub type JobOwners = BTreeMap<Uuid, JobOwner>;
 
-/// Reading so many links that don't matter costs less than looking for each of a thousand files.
+/// Reading this many unneeded links costs less than a thousand lookups of single files.
 pub const MANY_LINKS: i64 = 5_000;
 
-/// Files that jobs were ever linked to, up to and with the last instant that was asked for.
+/// Files with links up to and including the last relevant instant.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// From when to when jobs used them.
+pub struct SharedFiles {
+    /// Links and unlinks by file.
     pub links: Links,
-    /// How much they held while jobs used them in the period; what was before may be put together.
+    /// Changes of the files in the period while they are linked. Earlier changes may be merged into one.
     pub changes: Changes,
-    /// Of the jobs, if it matters.
-    pub owners: Owners,
-    /// Sums by scope and subject.
-    pub sums: Read,
-    /// By job, if any are listed.
+    /// Owners of the jobs, if requested.
+    pub owners: JobOwners,
+    /// Rollups by scope and subject.
+    pub sums: RollupSums,
+    /// Runs by job, if a page is requested.
     pub runs: Vec<JobRun<Uuid, Uuid>>,
-    /// Jobs that files were ever linked to, if any are listed.
-    pub linked: Vec<Uuid>,
+    /// Jobs with links, if a page is requested.
+    pub linked_jobs: Vec<Uuid>,
 }
 
-/// Reads what is wanted.
+/// A link, and the level of its file if the file changed at one instant only.
+struct SharedLinkRow {
+    link: LinkRecord,
+    level: Option<LevelChange>,
+}
+
+impl FromRow<'_, PgRow> for SharedLinkRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let link = LinkRecord::from_row(row)?;
+        let (bytes, since): (Option<i64>, i64) = (row.try_get(column::DELTA_BYTES)?, row.try_get(column::HELD_SINCE)?);
+        let level = bytes.map(|delta| LevelChange { at: Timestamp::from_millis(since), delta });
+        Ok(Self { link, level })
+    }
+}
+
+impl FromRow<'_, PgRow> for JobOwner {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { user: row.try_get(column::RELATED_ID)?, configuration: row.try_get(column::CONFIGURATION_ID)? })
+    }
+}
+
+/// Executes the shared files statement.
 ///
 /// # Errors
-/// [`ReadError`], also when there is more than may be read.
-pub async fn read(connection: &mut PgConnection, wanted: &Wanted<'_>) -> Result<Found, ReadError> {
-    let (first, last) = wanted.period;
-    let mut pieces = Pieces::within(wanted.spans);
-    pieces.add(wanted.scopes, wanted.from, wanted.spans);
-    let statement = if wanted.page.is_some() { WITH_JOBS } else { STATEMENT };
-    let mut query = pieces
-        .bind(statement, wanted.organization)
+/// [`ReadError`], also when a limit is exceeded.
+pub async fn read(connection: &mut PgConnection, query: &SharedFilesQuery<'_>) -> Result<SharedFiles, ReadError> {
+    let (first, last) = query.period;
+    let mut ranges = RollupRanges::within(query.spans);
+    ranges.add(query.scopes, query.from, query.spans);
+    let statement = if query.page.is_some() { WITH_JOBS } else { STATEMENT };
+    let mut statement = ranges
+        .bind(statement, query.organization)
         .bind(first.as_millis())
         .bind(last.as_millis())
-        .bind(wanted.known_at.map(Timestamp::as_millis))
-        .bind(wanted.unclear)
-        .bind(wanted.jobs)
-        .bind(wanted.max_changes.saturating_add(1))
-        .bind(wanted.max_changes.saturating_add(1))
-        .bind(wanted.many_links)
-        .bind(wanted.owners);
-    if let Some(page) = wanted.page {
-        query = query.bind(page.after.unwrap_or_default()).bind(at_most(page.limit));
+        .bind(query.known_at.map(Timestamp::as_millis))
+        .bind(query.late_files)
+        .bind(query.jobs)
+        .bind(query.max_changes.saturating_add(1))
+        .bind(query.max_changes.saturating_add(1))
+        .bind(query.many_links)
+        .bind(query.owners);
+    if let Some(page) = query.page {
+        statement = statement.bind(page.after.unwrap_or_default()).bind(limit_argument(page.limit));
     }
-    let rows = query.fetch_all(connection).await?;
-    let (mut found, mut all_links, mut count) = (Found::default(), Vec::with_capacity(rows.len()), 0);
+    let rows = statement.fetch_all(connection).await?;
+    let (mut files, mut all_links, mut changes) = (SharedFiles::default(), Vec::with_capacity(rows.len()), 0);
     for row in &rows {
-        match row.try_get::<i32, _>(PART)? {
-            PART_OF_SUMS => found.sums.take_in(row, wanted.spans.len(), wanted.max_sums)?,
-            2 => found.runs.push(run(row, row.try_get(ID)?)?),
-            6 => {
-                let change = LevelChange { at: Timestamp::from_millis(row.try_get(A)?), delta: row.try_get(B)? };
-                found.changes.entry(row.try_get(ID)?).or_default().push(change);
-                count += 1;
+        match RowKind::of(row)? {
+            RowKind::Rollup => {
+                let rollup = RollupRow::from_row(row)?;
+                files.sums.add_row(&rollup, query.spans.len(), query.max_sums)?;
             }
-            9 => {
-                let (file, at) = (row.try_get(ID)?, Timestamp::from_millis(row.try_get(A)?));
-                let (job, role, version) = (row.try_get(OTHER)?, row.try_get(PLACE)?, row.try_get(B)?);
-                all_links.push(Link { file, at, job, version, role, linked: row.try_get(SAID)? });
-                if let (Some(delta), Some(since)) = (parsed(row, X)?, parsed(row, Y)?) {
-                    let held = || vec![LevelChange { at: Timestamp::from_millis(since), delta }];
-                    found.changes.entry(file).or_insert_with(held);
+            RowKind::Run => files.runs.push(RunRow::from_row(row)?.0),
+            RowKind::Change => {
+                let ChangeRow { file, change } = ChangeRow::from_row(row)?;
+                files.changes.entry(file).or_default().push(change);
+                changes += 1;
+            }
+            RowKind::SharedLink => {
+                let SharedLinkRow { link, level } = SharedLinkRow::from_row(row)?;
+                if let Some(level) = level {
+                    files.changes.entry(link.file).or_insert_with(|| vec![level]);
                 }
+                all_links.push(link);
             }
-            11 => found.linked.push(row.try_get(ID)?),
-            _ => {
-                let owner = Owner { user: row.try_get(OTHER)?, configuration: parsed(row, X)? };
-                found.owners.insert(row.try_get(ID)?, owner);
+            RowKind::JobCreation => {
+                files.owners.insert(subject(row)?, JobOwner::from_row(row)?);
             }
+            RowKind::LinkedJob => files.linked_jobs.push(subject(row)?),
+            RowKind::AnomalousRun | RowKind::File | RowKind::Link | RowKind::NegativeFile | RowKind::HiddenFile => {}
         }
     }
-    bounded(all_links.len(), wanted.max_changes, "links of files")?;
-    bounded(count, wanted.max_changes, "changes of files")?;
-    found.runs.sort_unstable_by_key(|run| run.job);
-    found.links = links(all_links);
-    bounded(found.links.len(), i64::try_from(wanted.max_files).unwrap_or(i64::MAX), "shared files")?;
-    Ok(found)
-}
-
-/// What stands in a column of text, if anything does.
-fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
-    row: &PgRow,
-    column: usize,
-) -> Result<Option<T>, sqlx::Error> {
-    let text: Option<&str> = row.try_get(column)?;
-    text.map(|text| text.parse().map_err(|error: T::Err| sqlx::Error::Decode(error.into()))).transpose()
+    check_limit(all_links.len(), query.max_changes, "links of files")?;
+    check_limit(changes, query.max_changes, "changes of files")?;
+    files.runs.sort_unstable_by_key(|run| run.job);
+    files.links = links(all_links);
+    check_limit(files.links.len(), limit_argument(query.max_files), "shared files")?;
+    Ok(files)
 }

@@ -1,4 +1,4 @@
-//! When jobs started and ended, and the runs that this makes.
+//! Starts and ends of jobs, and the runs they pair up to.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,20 @@ use epoch::{Envelope, Timestamp};
 use epoch_postgres::version_number;
 use rating::metering::{
     compute::JobRun,
-    pairing::{Kind, Moment, Pair, pair},
+    pairing::{Moment, MomentKind, PairedRun, pair_moments},
     run::Run,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    read_error::{ReadError, bounded},
-    read_models::runs::run_record::{KeptRun, RecordedRun},
+    read_error::{ReadError, check_limit},
+    read_models::runs::run_record::{RecordedRun, RunRecord},
 };
 
-/// What a batch says about jobs, in columns.
+/// Rows of a batch of events, in columns.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(super) struct JobEventRows {
     created: (Vec<Uuid>, Vec<Uuid>, Vec<Uuid>, Vec<Option<Uuid>>),
     jobs: Vec<Uuid>,
     versions: Vec<i64>,
@@ -34,7 +34,7 @@ pub(super) struct Notes {
     events: Vec<Uuid>,
 }
 
-impl Notes {
+impl JobEventRows {
     pub(super) fn created(&mut self, event: &Envelope, created: &JobCreated) {
         self.created.0.push(event.aggregate_id);
         self.created.1.push(created.organization_id);
@@ -42,7 +42,13 @@ impl Notes {
         self.created.3.push(created.user_id);
     }
 
-    pub(super) fn moment(&mut self, event: &Envelope, organization: Uuid, kind: Kind, started: Option<JobStarted>) {
+    pub(super) fn moment(
+        &mut self,
+        event: &Envelope,
+        organization: Uuid,
+        kind: MomentKind,
+        started: Option<JobStarted>,
+    ) {
         self.jobs.push(event.aggregate_id);
         self.versions.push(version_number(event.version));
         self.organizations.push(organization);
@@ -55,7 +61,7 @@ impl Notes {
         self.events.push(event.event_id);
     }
 
-    /// Writes them down; the jobs whose runs may have changed.
+    /// Inserts the rows, and returns the jobs with runs that may have changed.
     pub(super) async fn write(self, connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
         if !self.created.0.is_empty() {
             let insert = "insert into metered_jobs (job_id, organization_id, configuration_id, user_id) \
@@ -71,20 +77,7 @@ impl Notes {
         if self.jobs.is_empty() {
             return Ok(self.jobs);
         }
-        let insert = "with told as ( \
-                 select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[], \
-                     $7::uuid[], $8::uuid[], $9::text[], $10::uuid[]) \
-                 as t (job_id, version, organization_id, kind, at, recorded_at, user_id, machine_id, machine_type, event_id) \
-             ), types as ( \
-                 insert into machine_types (id, name) \
-                 select distinct machine_type_id(machine_type), machine_type from told \
-                 where machine_type is not null \
-                     and not exists (select 1 from machine_types where id = machine_type_id(machine_type)) \
-                 order by 1 on conflict do nothing \
-             ) \
-             insert into job_moments \
-                 (job_id, version, organization_id, kind, at, recorded_at, user_id, machine_id, machine_type, event_id) \
-             select * from told on conflict do nothing";
+        let insert = include_str!("insert_moments.sql");
         sqlx::query(insert)
             .bind(&self.jobs)
             .bind(self.versions)
@@ -105,21 +98,21 @@ impl Notes {
     }
 }
 
-/// A kind as it is kept.
-pub(crate) const fn kind_number(kind: Kind) -> i16 {
+/// Returns the number that is stored for a kind.
+pub(crate) const fn kind_number(kind: MomentKind) -> i16 {
     match kind {
-        Kind::Started => 1,
-        Kind::Completed => 2,
-        Kind::GivenUp => 3,
+        MomentKind::Started => 1,
+        MomentKind::Completed => 2,
+        MomentKind::Terminated => 3,
     }
 }
 
-/// A moment as it is kept, with what is known about its job.
+/// A stored moment with the configuration of its job.
 #[derive(Debug, Clone)]
-struct KeptMoment {
+struct RecordedMoment {
     version: i64,
     organization: Uuid,
-    kind: Kind,
+    kind: MomentKind,
     at: Timestamp,
     recorded_at: Timestamp,
     user: Option<Uuid>,
@@ -128,8 +121,8 @@ struct KeptMoment {
     configuration: Option<Uuid>,
 }
 
-impl Moment for KeptMoment {
-    fn kind(&self) -> Kind {
+impl Moment for RecordedMoment {
+    fn kind(&self) -> MomentKind {
         self.kind
     }
 
@@ -138,74 +131,65 @@ impl Moment for KeptMoment {
     }
 }
 
-const MOMENTS: &str = "select m.job_id, m.version, m.organization_id, m.kind, m.at, m.recorded_at, m.user_id, m.machine_id, \
-         machine_type_id(m.machine_type) as machine_type_id, j.configuration_id \
-     from job_moments m left join metered_jobs j using (job_id) where m.job_id = any($1) order by m.job_id, m.version";
+const MOMENTS: &str = include_str!("moments_of_jobs.sql");
 
-/// The runs that jobs' moments make, by job and number.
+/// Pairs the moments of jobs into runs, by job and number.
 ///
 /// # Errors
-/// When the database gives no answer.
-pub async fn paired(
+/// The database failed.
+pub async fn paired_runs(
     connection: &mut PgConnection,
     jobs: &[Uuid],
-) -> Result<BTreeMap<(Uuid, i64), KeptRun>, sqlx::Error> {
+) -> Result<BTreeMap<(Uuid, i64), RunRecord>, sqlx::Error> {
     Ok(runs_of(moments_of(&sqlx::query(MOMENTS).bind(jobs).fetch_all(connection).await?)?))
 }
 
-/// Jobs of which something was not known yet at an instant.
+/// Jobs with moments that were recorded after an instant, with the runs known at that instant.
 #[derive(Debug, Default)]
-pub struct Known {
-    /// The jobs, by id.
+pub struct LateRuns {
     pub jobs: Vec<Uuid>,
-    /// The runs that their starts and ends make as far as they were known, by job and number.
-    pub runs: Vec<KeptRun>,
+    /// The runs paired from the moments known at the instant, by job and number.
+    pub runs: Vec<RunRecord>,
 }
 
-/// What starts or ends after the last instant may still say which start an earlier end belongs to, so all that a job said counts; not
-/// that of jobs that have said nothing up to there.
-const OF_LATE: &str = "with late as ( \
-         select distinct l.job_id from job_moments l where l.organization_id = $1 and l.recorded_at > $2 \
-             and (l.at <= $3 or exists (select 1 from job_moments e where e.job_id = l.job_id and e.at <= $3)) \
-     ) select m.job_id, m.version, m.organization_id, m.kind, m.at, m.recorded_at, m.user_id, m.machine_id, \
-         machine_type_id(m.machine_type) as machine_type_id, j.configuration_id \
-     from late join job_moments m using (job_id) left join metered_jobs j using (job_id) \
-     order by m.job_id, m.version limit $4";
+/// A moment after the last instant may still decide which start an earlier end belongs to. So all moments of
+/// these jobs are read, except for jobs without a moment up to the last instant.
+const OF_LATE: &str = include_str!("moments_of_late_jobs.sql");
 
-/// The jobs that started or ended up to and with `last` and of which something was recorded after `known_at`, with their runs as they
-/// were known then.
+/// Returns the jobs with moments up to and including `last` and moments recorded after `known_at`, with their
+/// runs as known at that time.
 ///
 /// # Errors
-/// [`ReadError`], also when they have more than `limit` starts and ends.
-pub async fn known_at(
+/// [`ReadError`], also when they have more than `limit` moments.
+pub async fn runs_known_at(
     connection: &mut PgConnection,
     organization: Uuid,
     known_at: Timestamp,
     last: Timestamp,
     limit: i64,
-) -> Result<Known, ReadError> {
+) -> Result<LateRuns, ReadError> {
     let query = sqlx::query(OF_LATE).bind(organization).bind(known_at.as_millis()).bind(last.as_millis());
     let rows = query.bind(limit.saturating_add(1)).fetch_all(connection).await?;
-    bounded(rows.len(), limit, "starts and ends of jobs")?;
+    check_limit(rows.len(), limit, "starts and ends of jobs")?;
     let mut moments = moments_of(&rows)?;
     let jobs = moments.keys().copied().collect();
     for of_job in moments.values_mut() {
         of_job.retain(|moment| moment.recorded_at <= known_at);
     }
-    Ok(Known { jobs, runs: runs_of(moments).into_values().collect() })
+    Ok(LateRuns { jobs, runs: runs_of(moments).into_values().collect() })
 }
 
-fn moments_of(rows: &[PgRow]) -> Result<BTreeMap<Uuid, Vec<KeptMoment>>, sqlx::Error> {
-    let mut moments: BTreeMap<Uuid, Vec<KeptMoment>> = BTreeMap::new();
+fn moments_of(rows: &[PgRow]) -> Result<BTreeMap<Uuid, Vec<RecordedMoment>>, sqlx::Error> {
+    let mut moments: BTreeMap<Uuid, Vec<RecordedMoment>> = BTreeMap::new();
     for row in rows {
         let instant = |column: &str| row.try_get::<i64, _>(column).map(Timestamp::from_millis);
-        moments.entry(row.try_get("job_id")?).or_default().push(KeptMoment {
+        moments.entry(row.try_get("job_id")?).or_default().push(RecordedMoment {
             version: row.try_get("version")?,
             organization: row.try_get("organization_id")?,
             kind: match row.try_get::<i16, _>("kind")? {
-                1 => Kind::Started,
-                2 => Kind::Completed,
-                _ => Kind::GivenUp,
+                1 => MomentKind::Started,
+                2 => MomentKind::Completed,
+                _ => MomentKind::Terminated,
             },
             at: instant("at")?,
             recorded_at: instant("recorded_at")?,
@@ -218,15 +202,15 @@ fn moments_of(rows: &[PgRow]) -> Result<BTreeMap<Uuid, Vec<KeptMoment>>, sqlx::E
     Ok(moments)
 }
 
-fn runs_of(moments: BTreeMap<Uuid, Vec<KeptMoment>>) -> BTreeMap<(Uuid, i64), KeptRun> {
+fn runs_of(moments: BTreeMap<Uuid, Vec<RecordedMoment>>) -> BTreeMap<(Uuid, i64), RunRecord> {
     let mut runs = BTreeMap::new();
     for (job, moments) in moments {
-        for Pair { started, ended, last_start } in pair(moments) {
+        for PairedRun { started, ended, last_start } in pair_moments(moments) {
             let Some(first) = started.as_ref().or(ended.as_ref()) else { continue };
-            let at = |moment: &Option<KeptMoment>| moment.as_ref().map(|moment| moment.at);
-            let recorded = |moment: &Option<KeptMoment>| moment.as_ref().map(|moment| moment.recorded_at);
+            let at = |moment: &Option<RecordedMoment>| moment.as_ref().map(|moment| moment.at);
+            let recorded = |moment: &Option<RecordedMoment>| moment.as_ref().map(|moment| moment.recorded_at);
             let run = Run { started_at: at(&started), ended_at: at(&ended) };
-            let kept = KeptRun {
+            let run = RunRecord {
                 number: first.version,
                 organization: first.organization,
                 recorded: RecordedRun {
@@ -238,7 +222,7 @@ fn runs_of(moments: BTreeMap<Uuid, Vec<KeptMoment>>) -> BTreeMap<(Uuid, i64), Ke
                 machine: first.machine,
                 machine_type: first.machine_type,
             };
-            runs.insert((job, kept.number), kept);
+            runs.insert((job, run.number), run);
         }
     }
     runs

@@ -1,4 +1,4 @@
-//! Runs as they are kept.
+//! Stored runs.
 
 use std::collections::BTreeMap;
 
@@ -11,40 +11,35 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    read_error::{ReadError, bounded},
-    rollup::sums::Scope,
+    read_error::{ReadError, check_limit},
+    rollup::scope::Scope,
 };
 
-/// A run, and when it was recorded.
+/// A run, with the times its events were recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedRun {
-    /// From when to when, and whose.
     pub run: JobRun<Uuid, Uuid>,
-    /// When it was recorded that it started.
+    /// When the start was recorded.
     pub started_recorded_at: Option<Timestamp>,
-    /// When it was recorded that it ended.
+    /// When the end was recorded.
     pub ended_recorded_at: Option<Timestamp>,
 }
 
-/// A run as it is kept.
+/// A row of the table `runs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptRun {
-    /// The version of the event that began it, or of its end if it never began.
+pub struct RunRecord {
+    /// The version of the event that started the run, or of its end if it has no start.
     pub(super) number: i64,
-    /// Its organization.
     pub organization: Uuid,
-    /// From when to when, whose, and when that was recorded.
     pub recorded: RecordedRun,
-    /// The configuration of its job, if that is known.
+    /// The configuration of the job, if it is known.
     pub configuration: Option<Uuid>,
-    /// Where it ran.
     pub machine: Option<Uuid>,
-    /// On which type of machine.
     pub machine_type: Option<Uuid>,
 }
 
-impl KeptRun {
-    /// In whose sums it counts.
+impl RunRecord {
+    /// Lists the scopes and subjects of the rollups that include the run.
     #[must_use]
     pub fn subjects(&self) -> [(Scope, Option<Uuid>); 5] {
         [
@@ -56,7 +51,7 @@ impl KeptRun {
         ]
     }
 
-    /// How it changes how many jobs run: once when it starts, once when it ends.
+    /// Returns the changes of the number of running jobs: one at the start, one at the end.
     #[must_use]
     pub fn level_changes(run: Run) -> Vec<LevelChange> {
         let Some(started_at) = run.started_at else { return Vec::new() };
@@ -66,10 +61,10 @@ impl KeptRun {
     }
 }
 
-fn kept(row: &PgRow) -> Result<KeptRun, sqlx::Error> {
+fn run_of_row(row: &PgRow) -> Result<RunRecord, sqlx::Error> {
     let instant = |column: &str| row.try_get::<Option<i64>, _>(column).map(|at| at.map(Timestamp::from_millis));
     let run = Run { started_at: instant("started_at")?, ended_at: instant("ended_at")? };
-    Ok(KeptRun {
+    Ok(RunRecord {
         number: row.try_get("number")?,
         organization: row.try_get("organization_id")?,
         recorded: RecordedRun {
@@ -83,27 +78,27 @@ fn kept(row: &PgRow) -> Result<KeptRun, sqlx::Error> {
     })
 }
 
-/// The runs of jobs, by job and number.
+/// Returns the runs of jobs, by job and number.
 ///
 /// # Errors
-/// When the database gives no answer.
-pub async fn of_jobs(
+/// The database failed.
+pub async fn runs_of_jobs(
     connection: &mut PgConnection,
     jobs: &[Uuid],
-) -> Result<BTreeMap<(Uuid, i64), KeptRun>, sqlx::Error> {
+) -> Result<BTreeMap<(Uuid, i64), RunRecord>, sqlx::Error> {
     let mut runs = BTreeMap::new();
     for row in &sqlx::query("select * from runs where job_id = any($1)").bind(jobs).fetch_all(connection).await? {
-        let run = kept(row)?;
+        let run = run_of_row(row)?;
         runs.insert((run.recorded.run.job, run.number), run);
     }
     Ok(runs)
 }
 
-fn all_kept(rows: &[PgRow]) -> Result<Vec<KeptRun>, sqlx::Error> {
-    rows.iter().map(kept).collect()
+fn runs_of_rows(rows: &[PgRow]) -> Result<Vec<RunRecord>, sqlx::Error> {
+    rows.iter().map(run_of_row).collect()
 }
 
-/// The runs that started or ended in a span.
+/// Returns the runs that started or ended in a span.
 ///
 /// # Errors
 /// [`ReadError`], also when there are more than `limit`.
@@ -112,13 +107,10 @@ pub async fn within(
     organization: Uuid,
     span: Span,
     limit: i64,
-) -> Result<Vec<KeptRun>, ReadError> {
-    let query = "select * from runs where organization_id = $1 and started_at >= $2 and started_at < $3 \
-         union \
-         select * from runs where organization_id = $1 and ended_at >= $2 and ended_at < $3 \
-         limit $4";
+) -> Result<Vec<RunRecord>, ReadError> {
+    let query = include_str!("runs_in_span.sql");
     let query = sqlx::query(query).bind(organization).bind(span.start().as_millis()).bind(span.end().as_millis());
-    let runs = all_kept(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
-    bounded(runs.len(), limit, "runs")?;
+    let runs = runs_of_rows(&query.bind(limit.saturating_add(1)).fetch_all(connection).await?)?;
+    check_limit(runs.len(), limit, "runs")?;
     Ok(runs)
 }

@@ -1,8 +1,8 @@
-//! The rows that stand for accounts, plans and invoices, as the aggregates themselves say.
+//! The rows of accounts, plans and invoices, derived from the aggregates.
 //!
-//! The problem: what the projection writes event by event must be had in another way, or a fault of the projection would be in both. The
-//! invariant: a row is made of the folded aggregate and nothing else, with all columns that its table has, so that a column that is added
-//! and not told of here is a difference.
+//! A fault of the projection must not occur on both sides, so a row is derived from the folded aggregate
+//! alone, with all columns of its table. A column that is added to the table but not here is reported as a
+//! difference.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,20 @@ use rating::{account::Account, invoice::InvoiceState, pricing::plan_aggregate::P
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The columns of a row, without its id.
+/// The columns of a row except its id.
 pub(super) type Columns = BTreeMap<String, Value>;
 
-/// An aggregate for which a row stands.
-pub(super) trait Listed: Aggregate {
-    /// In which table.
+/// An aggregate with a row in a list.
+pub(super) trait ListedAggregate: Aggregate {
     const TABLE: &'static str;
-    /// The ids of rows after one.
+    /// The statement that lists ids after an id.
     const IDS: &'static str;
-    /// Rows by id, with all other columns.
+    /// The statement that reads rows by id, with all other columns.
     const ROWS: &'static str;
 
-    /// The row after so many events, the first of which happened then; `None` when there is none.
+    /// Returns the row at a version, or `None` if there is none; `first` is the time of the first event.
     fn row(&self, version: u64, first: Timestamp) -> Option<Columns>;
 
-    /// Whose it is.
     fn organization(&self, id: Uuid) -> Option<Uuid>;
 }
 
@@ -34,7 +32,7 @@ fn columns<const N: usize>(columns: [(&str, Value); N]) -> Columns {
     columns.into_iter().map(|(column, value)| (column.to_owned(), value)).collect()
 }
 
-impl Listed for Account {
+impl ListedAggregate for Account {
     const TABLE: &'static str = "billing_accounts";
     const IDS: &'static str =
         "select organization_id from billing_accounts where organization_id > $1 order by organization_id limit $2";
@@ -56,7 +54,7 @@ impl Listed for Account {
     }
 }
 
-impl Listed for PlanCatalogue {
+impl ListedAggregate for PlanCatalogue {
     const TABLE: &'static str = "plans";
     const IDS: &'static str = "select id from plans where id > $1 order by id limit $2";
     const ROWS: &'static str = "select id, to_jsonb(p) - 'id' from plans p where id = any($1)";
@@ -78,7 +76,7 @@ impl Listed for PlanCatalogue {
     }
 }
 
-impl Listed for InvoiceState {
+impl ListedAggregate for InvoiceState {
     const TABLE: &'static str = "invoices";
     const IDS: &'static str = "select id from invoices where id > $1 order by id limit $2";
     const ROWS: &'static str = "select id, to_jsonb(i) - 'id' from invoices i where id = any($1)";

@@ -1,10 +1,9 @@
-//! The rows of billing's copy: as they are kept, and as the owner's events make them.
+//! Rows of billing's copy: as they are stored, and as derived from the owner's events.
 //!
-//! The problem: two lists of rows must be compared in which some rows are there twice, and some don't say which event they come from.
-//!
-//! The invariant: a row has its place by the event that makes it, so that a row too many, too few or changed shows by itself. Events are
-//! read by the functions that the handlers read them with; one that these refuse makes no row, for a handler that refuses it is passed
-//! only by skipping it.
+//! Rows may occur twice, and older rows do not name their event. Invariant: a row is placed by the event that
+//! creates it, so that each missing, extra or changed row shows separately. The functions of the handlers
+//! decode the events. An event that they reject creates no row, since a handler passes a rejected event only
+//! when an operator skips it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,40 +14,39 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::{
-    queries::question::MAX_CHANGES,
-    read_error::{ReadError, bounded},
+    queries::usage_query::MAX_CHANGES,
+    read_error::{ReadError, check_limit},
     read_models::{
         file_links,
         runs::{self, kind_number},
         storage_changes,
     },
-    reconciliation::difference::{Compared, NOTHING, Places},
+    reconciliation::difference::{Comparisons, NOTHING, RowComparison},
 };
 
 /// A row of the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Which row of which table; `None` for one that doesn't say which event it comes from and has no other key.
+    /// The table and the key; `None` for a row that names no event and has no other key.
     place: Option<String>,
-    /// All of its columns but for the key and the event.
+    /// All columns except the key and the event.
     value: String,
-    /// Which event it comes from; `None` for what was taken in before this was kept.
+    /// The event that created the row, or `None` if the row was stored before event ids were stored.
     event: Option<Uuid>,
 }
 
-/// A row that an event makes.
+/// A row derived from an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Made {
-    /// Which subscription writes it.
+pub(super) struct ExpectedRow {
+    /// The subscription that writes the row.
     pub(super) subscription: &'static str,
-    /// The event's version.
+    /// The version of the event.
     pub(super) version: u64,
-    /// Whose it is.
     pub(super) organization: Uuid,
     pub(super) row: Row,
 }
 
-fn shown<T: ToString>(value: Option<T>) -> String {
+fn text_of<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
@@ -73,7 +71,7 @@ struct Moment {
 
 fn moment(moment: Moment) -> Row {
     let Moment { job, version, organization, kind, at, recorded_at, user, machine, machine_type, event } = moment;
-    let (user, machine, machine_type) = (shown(user), shown(machine), shown(machine_type));
+    let (user, machine, machine_type) = (text_of(user), text_of(machine), text_of(machine_type));
     let value = format!(
         "organization {organization} kind {kind} at {at} recorded {recorded_at} user {user} machine {machine} \
          type {machine_type}"
@@ -82,7 +80,7 @@ fn moment(moment: Moment) -> Row {
 }
 
 fn metered(job: Uuid, organization: Uuid, configuration: Uuid, user: Option<Uuid>) -> Row {
-    let value = format!("organization {organization} configuration {configuration} user {}", shown(user));
+    let value = format!("organization {organization} configuration {configuration} user {}", text_of(user));
     Row { place: Some(format!("metered_jobs job {job}")), value, event: None }
 }
 
@@ -99,26 +97,26 @@ fn link(
     Row { place: Some(place), value, event }
 }
 
-/// The rows that an event makes.
-pub(super) fn made(event: &Envelope) -> Vec<Made> {
+/// Derives the rows of an event.
+pub(super) fn expected_rows(event: &Envelope) -> Vec<ExpectedRow> {
     let (id, at, recorded) = (event.aggregate_id, event.occurred_at.as_millis(), event.recorded_at.as_millis());
     let (version, by) = (version_number(event.version), Some(event.event_id));
-    let mut made = Vec::new();
+    let mut expected = Vec::new();
     let mut push = |subscription, organization, row| {
-        made.push(Made { subscription, version: event.version.get(), organization, row });
+        expected.push(ExpectedRow { subscription, version: event.version.get(), organization, row });
     };
     if event.aggregate == file::AGGREGATE {
         if let Ok(Some((organization, delta))) = storage_changes::change(event) {
             push(storage_changes::NAME, organization, storage(id, organization, (at, delta, recorded), by));
         }
-        return made;
+        return expected;
     }
-    match runs::told(event) {
-        Ok(Some(runs::Told::Created(created))) => {
+    match runs::run_event(event) {
+        Ok(Some(runs::RunEvent::Created(created))) => {
             let job::JobCreated { organization_id, job_configuration_id, user_id, .. } = created;
             push(runs::NAME, organization_id, metered(id, organization_id, job_configuration_id, user_id));
         }
-        Ok(Some(runs::Told::Moment { organization, kind, started })) => {
+        Ok(Some(runs::RunEvent::Moment { organization, kind, started })) => {
             let row = moment(Moment {
                 job: id,
                 version,
@@ -135,17 +133,17 @@ pub(super) fn made(event: &Envelope) -> Vec<Made> {
         }
         Ok(None) | Err(_) => {}
     }
-    if let Ok(Some(told)) = file_links::told(event) {
-        let file_links::Told { organization, files, role, linked } = told;
+    if let Ok(Some(links)) = file_links::links_of_event(event) {
+        let file_links::EventLinks { organization, files, role, linked } = links;
         for file in BTreeSet::from_iter(files) {
             let key = (file, id, role, version);
             push(file_links::NAME, organization, link(key, organization, (at, linked, recorded), by));
         }
     }
-    made
+    expected
 }
 
-/// Rows by the file or job they are about.
+/// Rows by file or job.
 pub(super) type Rows = BTreeMap<Uuid, Vec<Row>>;
 
 const STORAGE: &str = "select s.file_id, s.organization_id, s.at, s.delta_bytes, s.recorded_at, s.event_id \
@@ -158,12 +156,10 @@ const MOMENTS: &str = "select job_id, version, organization_id, kind, at, record
 const METERED: &str =
     "select job_id, organization_id, configuration_id, user_id from metered_jobs where job_id = any($1) limit $2";
 
-const LINKS: &str = "select l.file_id, l.job_id, l.role, l.version, l.organization_id, l.at, l.linked, l.recorded_at, \
-         l.event_id from unnest($1::uuid[], $2::uuid[]) as u (organization_id, job_id) \
-     join file_link_changes l using (organization_id, job_id) limit $3";
+const LINKS: &str = include_str!("links_of_jobs.sql");
 
-/// The rows that are kept of files or jobs, each of which may be known in several organizations.
-pub(super) async fn kept(
+/// Reads the stored rows of files or jobs, each of which may occur in several organizations.
+pub(super) async fn stored_rows(
     connection: &mut PgConnection,
     aggregate: &str,
     ids: &BTreeSet<(Uuid, Uuid)>,
@@ -171,86 +167,94 @@ pub(super) async fn kept(
     let limit = MAX_CHANGES.saturating_add(1);
     let (organizations, of): (Vec<Uuid>, Vec<Uuid>) = ids.iter().copied().unzip();
     let mut rows = Rows::new();
-    let mut found = 0;
+    let mut count = 0;
     if aggregate == file::AGGREGATE {
         for row in sqlx::query(STORAGE).bind(organizations).bind(of).bind(limit).fetch_all(connection).await? {
-            let (file, change) = (row.try_get(0)?, (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?));
-            rows.entry(file).or_default().push(storage(file, row.try_get(1)?, change, row.try_get(5)?));
-            found += 1;
+            let file = row.try_get("file_id")?;
+            let change = (row.try_get("at")?, row.try_get("delta_bytes")?, row.try_get("recorded_at")?);
+            rows.entry(file).or_default().push(storage(
+                file,
+                row.try_get("organization_id")?,
+                change,
+                row.try_get("event_id")?,
+            ));
+            count += 1;
         }
-        bounded(found, MAX_CHANGES, "changes of files")?;
+        check_limit(count, MAX_CHANGES, "changes of files")?;
         return Ok(rows);
     }
     let jobs: Vec<Uuid> = BTreeSet::from_iter(of.iter().copied()).into_iter().collect();
     for row in sqlx::query(MOMENTS).bind(&jobs).bind(limit).fetch_all(&mut *connection).await? {
-        let kept = Moment {
-            job: row.try_get(0)?,
-            version: row.try_get(1)?,
-            organization: row.try_get(2)?,
-            kind: row.try_get(3)?,
-            at: row.try_get(4)?,
-            recorded_at: row.try_get(5)?,
-            user: row.try_get(6)?,
-            machine: row.try_get(7)?,
-            machine_type: row.try_get(8)?,
-            event: row.try_get(9)?,
+        let stored = Moment {
+            job: row.try_get("job_id")?,
+            version: row.try_get("version")?,
+            organization: row.try_get("organization_id")?,
+            kind: row.try_get("kind")?,
+            at: row.try_get("at")?,
+            recorded_at: row.try_get("recorded_at")?,
+            user: row.try_get("user_id")?,
+            machine: row.try_get("machine_id")?,
+            machine_type: row.try_get("machine_type")?,
+            event: row.try_get("event_id")?,
         };
-        rows.entry(kept.job).or_default().push(moment(kept));
-        found += 1;
+        rows.entry(stored.job).or_default().push(moment(stored));
+        count += 1;
     }
     for row in sqlx::query(METERED).bind(&jobs).bind(limit).fetch_all(&mut *connection).await? {
-        let job = row.try_get(0)?;
-        let kept = metered(job, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        rows.entry(job).or_default().push(kept);
+        let job = row.try_get("job_id")?;
+        let (organization, configuration) = (row.try_get("organization_id")?, row.try_get("configuration_id")?);
+        let stored = metered(job, organization, configuration, row.try_get("user_id")?);
+        rows.entry(job).or_default().push(stored);
     }
     for row in sqlx::query(LINKS).bind(organizations).bind(of).bind(limit).fetch_all(connection).await? {
-        let key: LinkKey = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        let said = (row.try_get(5)?, row.try_get(6)?, row.try_get(7)?);
-        rows.entry(key.1).or_default().push(link(key, row.try_get(4)?, said, row.try_get(8)?));
-        found += 1;
+        let (file, job) = (row.try_get("file_id")?, row.try_get("job_id")?);
+        let key: LinkKey = (file, job, row.try_get("role")?, row.try_get("version")?);
+        let change = (row.try_get("at")?, row.try_get("linked")?, row.try_get("recorded_at")?);
+        rows.entry(job).or_default().push(link(key, row.try_get("organization_id")?, change, row.try_get("event_id")?));
+        count += 1;
     }
-    bounded(found, MAX_CHANGES, "moments and links of jobs")?;
+    check_limit(count, MAX_CHANGES, "moments and links of jobs")?;
     Ok(rows)
 }
 
-/// What is kept beside what should be, by place.
-pub(super) fn compared(id: Uuid, kept: Vec<Row>, made: Vec<Row>) -> Places {
+/// Compares stored rows with expected rows, by place.
+pub(super) fn compare_rows(id: Uuid, stored: Vec<Row>, expected: Vec<Row>) -> Comparisons {
     let mut by_place: BTreeMap<String, (Vec<Row>, Vec<Row>)> = BTreeMap::new();
     let mut without_event = Vec::new();
-    for row in made {
+    for row in expected {
         if let Some(place) = row.place.clone() {
             by_place.entry(place).or_default().1.push(row);
         }
     }
-    for row in kept {
+    for row in stored {
         match row.place.clone() {
             Some(place) => by_place.entry(place).or_default().0.push(row),
             None => without_event.push(row),
         }
     }
     for row in without_event {
-        // It stands for an event that says the same and has no row yet, if there is one.
-        let free = by_place
-            .values_mut()
-            .find(|(kept, made)| kept.is_empty() && made.first().is_some_and(|made| made.value == row.value));
+        // A row without an event matches an expected row with the same value that has no stored row yet.
+        let free = by_place.values_mut().find(|(stored, expected)| {
+            stored.is_empty() && expected.first().is_some_and(|expected| expected.value == row.value)
+        });
         match free {
-            Some((kept, _)) => kept.push(row),
-            None => by_place.entry(format!("storage_changes file {id} of no event")).or_default().0.push(row),
+            Some((stored, _)) => stored.push(row),
+            None => by_place.entry(format!("storage_changes file {id} without event")).or_default().0.push(row),
         }
     }
-    by_place.into_iter().map(|(place, (kept, made))| (place, shown_beside(kept, made))).collect()
+    by_place.into_iter().map(|(place, (stored, expected))| (place, comparison_of(stored, expected))).collect()
 }
 
-fn shown_beside(kept: Vec<Row>, made: Vec<Row>) -> Compared {
-    let with_events = kept.iter().all(|row| row.event.is_some());
+fn comparison_of(stored: Vec<Row>, expected: Vec<Row>) -> RowComparison {
+    let with_events = stored.iter().all(|row| row.event.is_some());
     let all = |rows: Vec<Row>| {
-        let shown = rows.into_iter().map(|Row { value, event, .. }| match event {
+        let text_of = rows.into_iter().map(|Row { value, event, .. }| match event {
             Some(event) if with_events => format!("{value} event {event}"),
             _ => value,
         });
-        let mut shown: Vec<String> = shown.collect();
-        shown.sort_unstable();
-        if shown.is_empty() { NOTHING.to_owned() } else { shown.join(", ") }
+        let mut text_of: Vec<String> = text_of.collect();
+        text_of.sort_unstable();
+        if text_of.is_empty() { NOTHING.to_owned() } else { text_of.join(", ") }
     };
-    Compared { kept: all(kept), recomputed: all(made) }
+    RowComparison { stored: all(stored), recomputed: all(expected) }
 }

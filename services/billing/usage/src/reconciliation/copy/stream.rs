@@ -1,4 +1,4 @@
-//! A stream as its owner has it.
+//! The stream of an aggregate as its owner returns it.
 
 use std::collections::BTreeSet;
 
@@ -8,79 +8,89 @@ use service_host::{
 };
 use uuid::Uuid;
 
-use crate::reconciliation::copy::rows::{Made, made};
+use crate::reconciliation::copy::rows::{ExpectedRow, expected_rows};
 
-/// Why an owner's stream can't be had.
+/// Errors of reading a stream from its owner.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
-    /// It doesn't answer, or refuses.
+    /// The owner does not answer, or rejects the request.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// Its answer makes no sense.
+    /// The response is malformed.
     #[error(transparent)]
     Unreadable(#[from] MalformedEvent),
-    /// It doesn't give what was asked for.
-    #[error("{aggregate} {id} is answered with version {version} after {after}")]
-    Hole {
-        /// Of which stream.
+    /// The response skips versions.
+    #[error("stream of {aggregate} {id} returned version {version} after version {after}")]
+    VersionGap {
         aggregate: &'static str,
-        /// Of which stream.
         id: Uuid,
-        /// What came.
+        /// The version in the response.
         version: u64,
-        /// After what.
+        /// The last version before it.
         after: u64,
     },
-    /// It takes too long.
+    /// The owner is too slow.
     #[error("the owner took longer than {limit_ms} ms")]
     TooSlow {
-        /// How long a step may take.
+        /// The maximum duration of a step.
         limit_ms: u128,
     },
 }
 
-/// What is left of a stream's events once they are read.
+/// The data derived from the events of a stream.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stream {
-    /// The rows that they make.
-    pub(super) made: Vec<Made>,
-    /// When each was recorded, from version 1 on.
+    /// The rows that the events create.
+    pub(super) expected: Vec<ExpectedRow>,
+    /// When each event was recorded, starting with version 1.
     pub(super) recorded: Vec<i64>,
-    /// Whose they are, and in which organizations billing has something of them.
+    /// The organizations of the events, and those in which billing has rows of the stream.
     pub(super) organizations: BTreeSet<Uuid>,
-    /// Whose the first of them is.
+    /// The organization of the first event.
     pub(super) organization: Option<Uuid>,
 }
 
 impl Stream {
-    /// The last version.
+    /// Returns the last version.
     pub(super) fn last(&self) -> u64 {
         self.recorded.len() as u64
     }
 
-    /// Reads on from where it ends; `false` when there is more than `most` events, and not all was read.
-    pub(super) async fn read_on(&mut self, owner: &StreamClient, id: Uuid, most: u64) -> Result<bool, OwnerError> {
+    /// Reads the events after the last version. Returns `false` if the stream has more than `max_events` events and
+    /// was not read completely.
+    pub(super) async fn read_on(
+        &mut self,
+        owner: &StreamClient,
+        id: Uuid,
+        max_events: u64,
+    ) -> Result<bool, OwnerError> {
         loop {
             let page = owner.events(id, self.last()).await?;
             for event in page.events {
                 let (version, after) = (event.version, self.last());
                 if version != after.saturating_add(1) {
-                    return Err(OwnerError::Hole { aggregate: owner.aggregate(), id, version, after });
+                    return Err(OwnerError::VersionGap { aggregate: owner.aggregate(), id, version, after });
                 }
                 let event = event.envelope(owner.aggregate(), id)?;
                 self.recorded.push(event.recorded_at.as_millis());
-                let made = made(&event);
-                let organizations = event.metadata.tenant.into_iter().chain(made.iter().map(|made| made.organization));
+                let expected = expected_rows(&event);
+                let organizations =
+                    event.metadata.tenant.into_iter().chain(expected.iter().map(|expected| expected.organization));
                 self.organizations.extend(organizations);
-                self.organization = self.organization.or(made.first().map(|made| made.organization));
-                self.made.extend(made);
+                self.organization = self.organization.or(expected.first().map(|expected| expected.organization));
+                self.expected.extend(expected);
             }
             let Some(next) = page.next else { return Ok(true) };
-            if self.last() >= most {
+            if self.last() >= max_events {
                 return Ok(false);
             }
             if next != self.last() {
-                return Err(OwnerError::Hole { aggregate: owner.aggregate(), id, version: next, after: self.last() });
+                return Err(OwnerError::VersionGap {
+                    aggregate: owner.aggregate(),
+                    id,
+                    version: next,
+                    after: self.last(),
+                });
             }
         }
     }
