@@ -1,4 +1,4 @@
-//! The commands of billing beside those of every service.
+//! Billing's own subcommands.
 
 use std::process::ExitCode;
 
@@ -6,10 +6,10 @@ use clap::Subcommand;
 use rating::calculator::{self, RateArgs};
 use service_host::cli::ExtraCommands;
 
-/// What only billing can do.
+/// Subcommands that only billing has.
 #[derive(Debug, Subcommand)]
 pub enum BillingCommand {
-    /// Says what events use and cost, without a database or a broker
+    /// Computes usage and costs from a file of events, without a database or a broker
     Rate(RateArgs),
 }
 

@@ -1,11 +1,10 @@
-//! The ledger: usage, plans and accounts, brought together.
+//! The ledger: amounts from usage, plans and accounts.
 //!
-//! The problem: an amount is asked for in many ways (a draft, a final invoice, a budget, "what would this plan have cost?") and
-//! must be the same in all of them.
-//!
-//! The invariant: every amount comes from what [`Ledger::used`] reads of usage, at the terms of the account, and the pure functions of
-//! the domain. The clock is the ledger's own, so that a test can move it.
+//! Drafts, finalized invoices, budgets and simulations must agree on every amount. So each amount is computed from
+//! [`Ledger::month_usage`](ledger::Ledger::month_usage) and the terms of the account by the pure functions of `rating`. The ledger
+//! has its own clock, which tests can set.
 
+mod context;
 pub mod draft;
 pub mod error;
 pub mod finalize;

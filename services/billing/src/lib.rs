@@ -1,8 +1,11 @@
-//! Billing: what an organization stored and ran, and what it costs.
+//! Billing: usage, costs and invoices of organizations.
 //!
-//! The service listens to files and jobs, keeps what is metered of them ([`usage`]), and answers questions about any
-//! period with pure functions ([`rating`]): storage in byte-milliseconds, run time in milliseconds, both exact, and what they cost
-//! ([`invoicing`]) by an account's plan. Accounts are opened by the plan that the installation's flat prices ([`settings`]) make then.
+//! The service records the storage and the run time of organizations from the events of files and jobs ([`usage`]). Pure functions
+//! ([`rating`]) compute usage and costs of any period from them: storage in byte-milliseconds and run time in milliseconds, both exact.
+//! [`invoicing`] applies the plan of an account. A new account gets the standard plan, which has the installation's flat prices
+//! ([`settings`]).
+
+#![allow(missing_docs, reason = "not published: items whose names say it all need no documentation")]
 
 pub mod background;
 pub mod cli;
@@ -25,7 +28,7 @@ use usage::read_models::{accounts, file_links, runs, storage_changes};
 
 use crate::{http::state::Api, invoicing::ledger::Ledger};
 
-/// The service's own tables.
+/// Migrations of the service's schema.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The billing service.

@@ -1,4 +1,4 @@
-//! The billing service as a process, and `billing rate`, which needs no service.
+//! The binary of the billing service.
 
 use std::process::ExitCode;
 

@@ -1,36 +1,36 @@
-//! The service's own settings.
+//! The service's own environment variables.
 //!
-//! The invariant: a price that can't be used stops the process at its start, with the variable's name.
+//! An invalid price stops the process at its start, with the name of the variable.
 
 use rating::pricing::standard_plan::{FlatPrices, PriceError};
 
-/// The currency of all prices, as a code of ISO 4217; `EUR` if not set.
+/// The ISO 4217 code of the currency of all prices (default: `EUR`).
 pub const CURRENCY: &str = "CATACLOUD_CURRENCY";
-/// The price of a gigabyte (10⁹ bytes) and hour; `0.0001` if not set.
+/// The price of one GB-hour, 10⁹ bytes for one hour (default: `0.0001`).
 pub const PRICE_GB_HOUR: &str = "CATACLOUD_PRICE_GB_HOUR";
-/// The price of a second of run time; `0.00005` if not set.
+/// The price of one second of run time (default: `0.00005`).
 pub const PRICE_SECOND: &str = "CATACLOUD_PRICE_SECOND";
 
-/// A variable that can't be used.
+/// An invalid environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} can't be used: {source}")]
+#[error("{variable} is invalid: {source}")]
 pub struct SettingError {
     variable: &'static str,
     source: PriceError,
 }
 
-/// The prices that variables say, each found by its name.
+/// Returns the prices from environment variables. `variable` looks up a variable by its name.
 ///
 /// # Errors
-/// [`SettingError`] when one can't be used.
+/// [`SettingError`] for an invalid variable.
 pub fn prices(variable: impl Fn(&'static str) -> Option<String>) -> Result<FlatPrices, SettingError> {
     fn read<T>(name: &'static str, value: Option<String>, default: &str) -> Result<T, SettingError>
     where
         T: std::str::FromStr,
         PriceError: From<T::Err>,
     {
-        let refused = |source: T::Err| SettingError { variable: name, source: source.into() };
-        value.as_deref().unwrap_or(default).parse().map_err(refused)
+        let invalid = |source: T::Err| SettingError { variable: name, source: source.into() };
+        value.as_deref().unwrap_or(default).parse().map_err(invalid)
     }
     Ok(FlatPrices {
         currency: read(CURRENCY, variable(CURRENCY), "EUR")?,
@@ -44,25 +44,25 @@ mod tests {
     use super::{CURRENCY, PRICE_GB_HOUR, PRICE_SECOND, prices};
 
     #[test]
-    fn every_setting_has_a_default() {
+    fn every_variable_has_a_default() {
         let prices = prices(|_| None).unwrap();
         let shown = (prices.currency.code(), prices.gb_hour.to_string(), prices.second.to_string());
         assert_eq!(shown, ("EUR", "0.0001".to_owned(), "0.00005".to_owned()));
     }
 
     #[test]
-    fn what_is_set_is_used() {
+    fn set_variables_replace_defaults() {
         let set = |name| Some(if name == CURRENCY { "JPY" } else { "0.25" }.to_owned());
         let prices = prices(set).unwrap();
         assert_eq!((prices.currency.code(), prices.second.to_string().as_str()), ("JPY", "0.25"));
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn invalid_variable_is_named() {
         let wrong =
             [(CURRENCY, "euro"), (PRICE_GB_HOUR, "-1"), (PRICE_SECOND, "0.0000000000000000001"), (PRICE_SECOND, "")];
         for (name, value) in wrong {
-            let refused = prices(|asked| (asked == name).then(|| value.to_owned())).unwrap_err().to_string();
+            let refused = prices(|queried| (queried == name).then(|| value.to_owned())).unwrap_err().to_string();
             assert!(refused.starts_with(name) && refused.contains(&format!("{value:?}")), "{refused}");
         }
     }

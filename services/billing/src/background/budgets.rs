@@ -1,11 +1,10 @@
-//! Watching what accounts use: budgets, and the totals of each day.
+//! The task `budgets`: checks budgets, and records the lifetime usage of each account once a day.
 //!
-//! The problem: an alert that comes with the invoice comes too late; and what is heard late, or while nobody looked, must count as well.
-//!
-//! The invariant: every account is looked at once a round, on its own; one that fails doesn't keep the others from being looked at, nor
-//! its totals its budget. The forecast is the [month so far, continued](forecast), and priced by the same function. A month is looked
-//! at until [`LOOK_BACK`] after its end, then only for what was used. What was said is an event, so it is said once, whichever process
-//! says it. Totals are made of all that is known when their day ends, so that what comes late is in those of the day after.
+//! An alert must come before the invoice, and must count late events and the time in which no process ran. So each round checks every
+//! account on its own. A failed account does not stop the others, and a failed recording does not stop the budget check. The
+//! [forecast] extrapolates the month so far, and is priced by the same function as the month. A month is checked until [`LOOK_BACK`]
+//! after its end; after the end only the actual costs are. An alert is an event, so it is raised once by all processes together.
+//! A day's record counts all events known when it is written; later events are part of the next day's.
 
 use std::time::Duration;
 
@@ -23,7 +22,6 @@ use rating::{
         rate::{RatingError, rate},
     },
 };
-use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 use usage::{
     queries::usage_by_term::{Ever, ever},
@@ -31,95 +29,89 @@ use usage::{
 };
 use uuid::Uuid;
 
-use crate::invoicing::{error::LedgerError, ledger::Ledger, month_usage::When};
+use crate::invoicing::{error::LedgerError, ledger::Ledger, month_usage::Cutoff};
 
-/// How often accounts are looked at.
-const EVERY: Duration = Duration::from_secs(60);
-/// For how long after its end a month is still looked at: a week, in milliseconds.
+/// The pause between rounds.
+const PAUSE: Duration = Duration::from_secs(60);
+/// How long a month is checked after its end: a week, in milliseconds.
 pub const LOOK_BACK: i64 = 7 * 24 * 3_600_000;
-/// How many accounts are read at a time.
-const PAGE: i64 = 500;
-/// Who says so, as events remember.
+/// The number of accounts read at a time.
+const PAGE_SIZE: i64 = 500;
+/// The actor of the recorded events.
 const ACTOR: &str = "service:billing";
 
-/// Why an account can't be looked at.
+/// An error of checking one account.
 #[derive(Debug, thiserror::Error)]
-enum LookError {
-    /// The ledger has no answer.
+enum CheckError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// Its usage can't be forecast.
+    /// The usage cannot be extrapolated.
     #[error(transparent)]
     Forecast(#[from] TooMuch),
-    /// More is stored than an event can tell, or less.
-    #[error("{bytes} bytes are stored, which no event can tell")]
-    Stored {
-        /// How many bytes.
-        bytes: i128,
-    },
+    /// The stored bytes do not fit into the event.
+    #[error("{bytes} stored bytes exceed the range of the event")]
+    Stored { bytes: i128 },
 }
 
-impl From<DaysError> for LookError {
+impl From<DaysError> for CheckError {
     fn from(error: DaysError) -> Self {
         Self::Ledger(error.into())
     }
 }
 
-impl From<RatingError> for LookError {
+impl From<RatingError> for CheckError {
     fn from(error: RatingError) -> Self {
         Self::Ledger(error.into())
     }
 }
 
-impl From<ReadError> for LookError {
+impl From<ReadError> for CheckError {
     fn from(error: ReadError) -> Self {
         Self::Ledger(error.into())
     }
 }
 
-/// Looks at all accounts until `stop` is cancelled.
+/// Checks all accounts, round by round, until `stop` is cancelled.
 pub async fn watch(ledger: Ledger, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+    while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
         if let Some(Err(error)) = stop.run_until_cancelled(round(&ledger)).await {
             failures().increment(1);
-            tracing::warn!(%error, "budgets are looked at again later");
+            tracing::warn!(%error, "budget round failed; retrying in the next round");
         }
     }
 }
 
-/// Looks at each account once.
+/// Checks each account once.
 ///
 /// # Errors
-/// When the accounts can't be listed.
+/// [`LedgerError`] when the accounts cannot be listed.
 pub async fn round(ledger: &Ledger) -> Result<(), LedgerError> {
-    let list =
-        "select organization_id from billing_accounts where organization_id > $1 order by organization_id limit $2";
-    let mut after = Uuid::nil();
+    let mut after = None;
     loop {
-        let rows = sqlx::query(list).bind(after).bind(PAGE).fetch_all(ledger.store().pool()).await?;
-        for row in &rows {
-            after = row.try_get("organization_id")?;
-            look(ledger, after).await;
+        let organizations = ledger.account_ids(after, PAGE_SIZE).await?;
+        for organization in &organizations {
+            check_account(ledger, *organization).await;
         }
-        if rows.is_empty() {
-            return Ok(());
+        match organizations.last() {
+            Some(last) => after = Some(*last),
+            None => return Ok(()),
         }
     }
 }
 
-/// Does all that is to be done about an account; what fails is counted.
-async fn look(ledger: &Ledger, organization: Uuid) {
-    let done = match ledger.account(organization).await {
+/// Records the usage and checks the budget of an account. Failures are logged and counted.
+async fn check_account(ledger: &Ledger, organization: Uuid) {
+    let results = match ledger.account(organization).await {
         Err(error) => vec![Err(error.into())],
         Ok(account) => vec![
             record_usage(ledger, organization, &account).await,
             check_last_month(ledger, organization, &account).await,
-            check(ledger, organization, &account).await,
+            check_current_month(ledger, organization, &account).await,
         ],
     };
-    for error in done.into_iter().filter_map(Result::err) {
+    for error in results.into_iter().filter_map(Result::err) {
         failures().increment(1);
-        tracing::error!(%organization, %error, "an account's budget or totals can't be looked at");
+        tracing::error!(%organization, %error, "budget check or usage recording failed");
     }
 }
 
@@ -127,47 +119,48 @@ fn failures() -> metrics::Counter {
     metrics::counter!("billing_budget_failures_total")
 }
 
-/// Says which thresholds of an account's budget are reached in the month that is under way.
-async fn check(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), LookError> {
+/// Raises the alerts that the current month reaches, by its actual costs and by its forecast.
+async fn check_current_month(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), CheckError> {
     let now = ledger.now();
     if account.budget().is_none_or(|budget| budget.amount.is_none()) {
         return Ok(());
     }
     let month = ledger.current_month(account)?;
-    let statement = ledger.statement(organization, account, month, When::as_of(now), &[]).await?;
-    let by_the_end = forecast(statement.used.period, now, &statement.used.terms)?;
+    let statement = ledger.statement(organization, account, month, Cutoff::as_of(now), &[]).await?;
+    let by_the_end = forecast(statement.usage.period, now, &statement.usage.terms)?;
     let by_the_end = rate(&by_the_end, &Default::default())?.map(|invoice| invoice.subtotal);
-    say(ledger, organization, month, statement.invoice.subtotal, by_the_end).await
+    check_budget(ledger, organization, month, statement.invoice.subtotal, by_the_end).await
 }
 
-/// Says which thresholds were reached in the month before, as a whole, which its last round may not have known. The budget must have been
-/// set before the month's end.
-async fn check_last_month(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), LookError> {
+/// Raises the alerts that the whole previous month reaches. The last round within that month may have missed late events. The
+/// budget must have been set before the end of the month.
+async fn check_last_month(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), CheckError> {
     let now = ledger.now();
     let month = ledger.current_month(account)?.previous()?;
     let end = ledger.period(account, month)?.0.end();
     if now.as_millis().saturating_sub(end.as_millis()) >= LOOK_BACK || !account.had_budget(end) {
         return Ok(());
     }
-    let statement = ledger.statement(organization, account, month, When::as_of(now), &[]).await?;
-    say(ledger, organization, month, statement.invoice.subtotal, None).await
+    let statement = ledger.statement(organization, account, month, Cutoff::as_of(now), &[]).await?;
+    check_budget(ledger, organization, month, statement.invoice.subtotal, None).await
 }
 
-async fn say(
+async fn check_budget(
     ledger: &Ledger,
     organization: Uuid,
     month: Month,
     actual: Amount,
     forecast: Option<Amount>,
-) -> Result<(), LookError> {
+) -> Result<(), CheckError> {
     let check = AccountCommand::CheckBudget { month, actual, forecast };
     let context = CommandContext::at(ledger.now()).by(ACTOR).for_tenant(organization);
     ledger.accounts.execute(organization, &check, &context).await.map_err(LedgerError::from)?;
     Ok(())
 }
 
-/// Records what an account has used up to the end of its last day, once a day: all of it anew, by what is known now.
-async fn record_usage(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), LookError> {
+/// Records the usage of an account since it was opened, up to the end of its last day. Does nothing if that day is recorded already.
+/// All usage is recomputed, so that the record counts late events.
+async fn record_usage(ledger: &Ledger, organization: Uuid, account: &Account) -> Result<(), CheckError> {
     let now = ledger.now();
     let zone = zone(account.time_zone(ledger.current_month(account)?))?;
     let through = beginning_of_day(now, &zone)?;
@@ -177,7 +170,7 @@ async fn record_usage(ledger: &Ledger, organization: Uuid, account: &Account) ->
     let Ever { used, stored_bytes: bytes } = ever(ledger.store().pool(), organization, through).await?;
     let usage = UsageMetered {
         through_at: through,
-        stored_bytes: i64::try_from(bytes).map_err(|_| LookError::Stored { bytes })?,
+        stored_bytes: i64::try_from(bytes).map_err(|_| CheckError::Stored { bytes })?,
         byte_milliseconds: used.byte_ms.to_string(),
         run_milliseconds: used.run_ms.to_string(),
     };

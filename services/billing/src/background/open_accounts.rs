@@ -1,7 +1,7 @@
-//! The saga `open_accounts`: each organization has a billing account from its beginning.
+//! The saga `open_accounts`: opens a billing account for each new organization.
 //!
-//! The invariant: the account has its organization's id and is opened once, by the standard plan as it is then, in the transaction
-//! that says that the event was taken; one that an operator opened before stays as it is.
+//! The account has the id of its organization and the current version of the standard plan. It is opened in the transaction that
+//! advances the subscription. An account that an operator opened before stays as it is.
 
 use async_trait::async_trait;
 use contracts::organization::{AGGREGATE, OrganizationEvent};
@@ -11,7 +11,7 @@ use rating::account::AccountError;
 
 use crate::invoicing::{error::LedgerError, ledger::Ledger, open::Opening};
 
-/// Who opened the account, as its events remember.
+/// The actor of the recorded events.
 const ACTOR: &str = "service:billing";
 
 /// The saga `open_accounts`.
@@ -20,10 +20,9 @@ pub struct OpenAccounts {
 }
 
 impl OpenAccounts {
-    /// The subscription's name.
+    /// The name of the subscription, which stores its cursors.
     pub const NAME: &'static str = "open_accounts";
 
-    /// The saga that opens accounts in this ledger.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
         Self { ledger }

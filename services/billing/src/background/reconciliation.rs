@@ -1,4 +1,4 @@
-//! The tasks that compare rollups, copies of events, and read models with their sources.
+//! Tasks that compare rollups, copies of events and read models with their sources.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use service_host::{
 };
 use usage::reconciliation::{self, copy::Copies, rollups};
 
-/// The tasks by name; `service` is the name by which the owners of the copied events are called.
+/// Returns the tasks by name. `service` is the caller in requests to the owners of the copied events.
 ///
 /// # Errors
-/// [`ServiceError`] when an owner's address cannot be used.
+/// [`ServiceError`] when an owner's address is invalid.
 pub(crate) fn tasks(service: &'static str, host: &ServiceContext) -> Result<[(&'static str, Task); 3], ServiceError> {
     let pool = host.pool().clone();
     let reconciliation: Task = Arc::new(move |stop| {

@@ -1,24 +1,26 @@
-//! Rows of usage as CSV (RFC 4180), with our own columns.
+//! Usage rows as CSV (RFC 4180), with the columns of the JSON rows.
 //!
-//! The problem: a spreadsheet reads numbers as it likes. The invariant: what was metered stands there as an exact integer. No cell holds
-//! anything but ids, dates, numbers and fixed words, so that nothing needs quoting and nothing can pass for a formula.
+//! A spreadsheet may round numbers that it parses, so metered amounts are exact integers. Cells hold only ids, dates, numbers and
+//! fixed words: no cell needs quotes, and none can be read as a formula.
 
 use std::fmt::Write as _;
 
 use usage::queries::groups::GroupBy;
 
-use crate::export::usage_rows::RowAnswer;
-/// The same columns as the JSON rows.
-pub(crate) fn own(rows: &[RowAnswer], group_by: Option<GroupBy>) -> String {
+use crate::export::usage_rows::UsageRow;
+
+/// Returns the rows as CSV with a header.
+pub(crate) fn usage_rows_csv(rows: &[UsageRow], group_by: Option<GroupBy>) -> String {
     let key_name = group_by.map_or("key", GroupBy::as_str);
-    let mut text = format!("date,start,end,{key_name},byte_ms,gb_hours,run_ms\r\n");
+    let mut csv = format!("date,start,end,{key_name},byte_ms,gb_hours,run_ms\r\n");
     for row in rows {
         let key = row.key.as_deref().unwrap_or_default();
-        let cell = |value: &Option<String>| value.clone().unwrap_or_default();
-        let (byte_ms, gb_hours, run_ms) = (cell(&row.byte_ms), cell(&row.gb_hours), cell(&row.run_ms));
-        let RowAnswer { date, start, end, .. } = row;
-        // Writing to a string doesn't fail.
-        let _ = write!(text, "{date},{start},{end},{key},{byte_ms},{gb_hours},{run_ms}\r\n");
+        let cell = |amount: Option<i128>| amount.map(|amount| amount.to_string()).unwrap_or_default();
+        let (byte_ms, run_ms) = (cell(row.byte_ms), cell(row.run_ms));
+        let gb_hours = row.gb_hours().unwrap_or_default();
+        let (date, start, end) = (&row.slot.date, row.slot.span.start(), row.slot.span.end());
+        // Writing to a `String` cannot fail.
+        let _ = write!(csv, "{date},{start},{end},{key},{byte_ms},{gb_hours},{run_ms}\r\n");
     }
-    text
+    csv
 }

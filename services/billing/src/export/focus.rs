@@ -1,14 +1,14 @@
-//! What a period costs, as a data set of FOCUS: the FinOps Open Cost and Usage Specification, here version 1.2. Its mandatory columns,
-//! those about consumption, prices, resources and SKUs that apply, and one of our own, which as the specification wants begins with `x_`.
+//! Costs of a period as a FOCUS data set (FinOps Open Cost and Usage Specification, version 1.2). It has the mandatory columns, the
+//! applicable ones about consumption, prices, resources and SKUs, and columns of our own, which begin with `x_` as FOCUS requires.
 //!
-//! The problem: the specification wants each charge for usage to be a quantity times one price, and an account's price may have tiers,
-//! free units and packages, change within the period, and be rounded once for all of a line.
-//!
-//! The invariant: all rows together come to what `/costs` says to the last digit, and, of a month of the account, to what its invoice
-//! says; a frozen month is told as it was known when it was frozen, if not asked otherwise. Usage is priced in the order of time, by the rule of invoices; what of it lies in one tier of one version of a plan in one part of
-//! the period is a row, for each key its part of it. Rows are decimals of 18 digits, rounded so that those of a line sum to the exact
-//! line; what the line's own rounding adds is a row. What no key that is told stands for has a row without a resource, so that keys that
-//! are too many to be told cost nothing less.
+//! FOCUS describes each usage charge as a quantity times one unit price. But a price of an account may have tiers, free units and
+//! packages, may change within the period, and is rounded once for the whole line. So a row is one key's part of the usage in one tier
+//! of one plan version in one part of the period, and the following holds:
+//! - All rows sum to the total of `/costs` exactly, and for a calendar month of the account to its invoice.
+//! - A finalized month has the usage known when it was finalized, unless the query has a `known_at` of its own.
+//! - Usage is priced in order of time, by the rules of invoices.
+//! - Rows are decimals with 18 places, rounded so that the rows of a line sum to the exact line. The line's own rounding is a row.
+//! - Usage of keys beyond the limit is combined in a row without a resource, so a limit never lowers the total.
 
 mod charges;
 mod table;
@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use rating::{
     calendar::{slot::Slot, span::Span},
     rating::{term::Term, usage_amounts::Metered},
+    sharing::rule::Rules,
 };
 use sqlx::PgPool;
 use usage::{
@@ -32,19 +33,19 @@ use usage::{
 use self::{charges::Priced, table::text};
 use crate::{
     export::{
-        focus::charges::{Piece, Used},
+        focus::charges::{KeyUsage, Piece},
         usage_rows::MAX_ROWS,
     },
-    invoicing::{error::LedgerError, ledger::Ledger, month_usage::rule_of},
+    invoicing::{error::LedgerError, ledger::Ledger},
 };
 
-/// How many keys are read at a time.
-const KEYS: usize = 200;
+/// The number of keys read at a time.
+const KEYS_PER_PAGE: usize = 200;
 
-/// The data set of a period; of at most `limit` keys, if that is said.
+/// Returns the data set of a period as CSV. At most `limit` keys have rows of their own (default: as many as fit).
 ///
 /// # Errors
-/// As for rows.
+/// [`LedgerError`] when the usage exceeds a limit, or cannot be read or priced.
 pub(crate) async fn export(
     ledger: &Ledger,
     pool: &PgPool,
@@ -55,13 +56,13 @@ pub(crate) async fn export(
 ) -> Result<String, LedgerError> {
     let (organization, period) = (asked.organization, asked.window.period);
     let terms = ledger.terms(organization, period).await?;
-    // What came late for a frozen month is a correction of the month that it was settled with.
+    // Late events of a finalized month are corrections of the month that settles them.
     let known_at = match asked.known_at {
-        None => ledger.period_frozen_at(organization, period).await?,
-        said => said,
+        None => ledger.period_finalized_at(organization, period).await?,
+        known_at => known_at,
     };
     let asked = Asked { known_at, ..asked };
-    let mut snapshot = Snapshot::of(pool, asked).await?.sharing_by(rule_of(&terms));
+    let mut snapshot = Snapshot::of(pool, asked).await?.sharing_by(Rules::of(&terms));
     let months = ledger.months(organization, period).await?;
     let pieces = pieces(slots, &months, &terms);
     let counted = snapshot.counted();
@@ -70,19 +71,20 @@ pub(crate) async fn export(
     let both = totals.byte_ms.into_iter().zip(totals.run_ms);
     let whole: Vec<Metered> = both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
     let most = limit.unwrap_or_else(|| MAX_ROWS / pieces.len().max(1));
-    let told = match group_by {
-        Some(group_by) => told(&mut snapshot, group_by, &spans, most).await?,
+    let by_key = match group_by {
+        Some(group_by) => usage_by_key(&mut snapshot, group_by, &spans, most).await?,
         None => Vec::new(),
     };
-    let used = with_the_rest(told, &whole);
+    let used = with_remainder(by_key, &whole);
     let usage = by_term(&terms, &pieces, &whole);
-    let (invoice, corrections) = ledger.invoiced(organization, period, &usage).await?;
+    let (invoice, corrections) = ledger.invoice_for_period(organization, period, &usage).await?;
     let priced = Priced::of(group_by, (&terms, &pieces), (&used, &whole));
     let charges = priced.charges(period, &invoice, &corrections);
     Ok(text(organization, &months, invoice.currency, &charges))
 }
 
-/// The slots, cut where a month of the account ends and where another plan begins to apply. All cover the period, in order of time.
+/// Divides slots where a calendar month of the account ends and where another plan begins to apply. The pieces cover the period, in
+/// order of time.
 fn pieces(slots: &[Slot], months: &[Span], terms: &[Term]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for slot in slots {
@@ -98,42 +100,47 @@ fn pieces(slots: &[Slot], months: &[Span], terms: &[Term]) -> Vec<Piece> {
     pieces
 }
 
-/// What was used by the first keys, up to `most`.
-async fn told(snapshot: &mut Snapshot, group_by: GroupBy, spans: &[Span], most: usize) -> Result<Vec<Used>, ReadError> {
-    let (mut told, mut after) = (Vec::new(), None);
-    while told.len() < most {
-        let limit = KEYS.min(most - told.len());
+/// Returns the usage of the first keys, at most `most`.
+async fn usage_by_key(
+    snapshot: &mut Snapshot,
+    group_by: GroupBy,
+    spans: &[Span],
+    most: usize,
+) -> Result<Vec<KeyUsage>, ReadError> {
+    let (mut usage, mut after) = (Vec::new(), None);
+    while usage.len() < most {
+        let limit = KEYS_PER_PAGE.min(most - usage.len());
         let Part { items, next } = snapshot.groups(group_by, spans, after, limit).await?;
         let names = match group_by {
             GroupBy::MachineType => snapshot.machine_types(&items).await?,
             _ => BTreeMap::new(),
         };
         for (key, Usage { byte_ms, run_ms }) in items {
-            // What is nobody's is part of the rest.
+            // Usage without a key is part of the remainder.
             let Some(key) = key else { continue };
             let of = |metered: &[i128], index| metered.get(index).copied().unwrap_or(0);
             let metered =
                 (0..spans.len()).map(|index| Metered { byte_ms: of(&byte_ms, index), run_ms: of(&run_ms, index) });
             let name = names.get(&key).cloned().unwrap_or_else(|| key.to_string());
-            told.push(Used { key: Some(name), metered: metered.collect() });
+            usage.push(KeyUsage { key: Some(name), metered: metered.collect() });
         }
         let Some(next) = next else { break };
         after = Some(next);
     }
-    Ok(told)
+    Ok(usage)
 }
 
-/// What is told, and before it what is not, so that both sum to the whole.
-fn with_the_rest(told: Vec<Used>, whole: &[Metered]) -> Vec<Used> {
+/// Returns the usage by key, preceded by the remaining usage without a key, so that all sum to the whole.
+fn with_remainder(by_key: Vec<KeyUsage>, whole: &[Metered]) -> Vec<KeyUsage> {
     let mut rest = whole.to_vec();
-    for used in &told {
+    for used in &by_key {
         for (rest, metered) in rest.iter_mut().zip(&used.metered) {
             rest.byte_ms -= metered.byte_ms;
             rest.run_ms -= metered.run_ms;
         }
     }
-    let mut all = vec![Used { key: None, metered: rest }];
-    all.extend(told);
+    let mut all = vec![KeyUsage { key: None, metered: rest }];
+    all.extend(by_key);
     all
 }
 

@@ -1,9 +1,7 @@
-//! Who may ask what: the first lines of every route.
+//! Extractors that check the caller's access.
 //!
-//! The problem: a route that forgets to check shows one organization what is another's.
-//!
-//! The invariant: an organization's id reaches a route that shows things only through [`Viewed`], which has checked that the caller
-//! may see it; an operator's command reaches a route only through [`Operated`].
+//! A route that forgets the check shows one organization's data to another. So a route that reads takes the organization's id
+//! from [`ViewedOrganization`], and a route that executes an operator's command takes the command from [`OperatorCommand`].
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -11,43 +9,39 @@ use axum::{
 };
 use http_kit::{ApiPath, Caller, Command, Problem, Role};
 use rating::calendar::month::{Month, NotAMonth};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::http::state::Api;
+use crate::http::{
+    parameters::{InvoicePath, MonthPath, OrganizationPath},
+    state::Api,
+};
 
-/// The organization in the path, `{org}`, whose things the caller may see.
+/// The organization in the path, `{org}`, which the caller may view.
 #[derive(Debug, Clone, Copy)]
-pub struct Viewed(pub Uuid);
+pub(super) struct ViewedOrganization(pub(super) Uuid);
 
-/// A command of an operator.
+/// A command whose caller is an operator.
 #[derive(Debug, Clone)]
-pub struct Operated<T>(pub Command<T>);
+pub(super) struct OperatorCommand<T>(pub(super) Command<T>);
 
-/// The month in the path, `{month}`, as `2026-03`.
+/// The organization and the month in the path, e.g. `2026-03`. Does not check the caller.
 #[derive(Debug, Clone, Copy)]
-pub struct Monthly(pub Month);
+pub(super) struct AccountMonth {
+    pub(super) organization: Uuid,
+    pub(super) month: Month,
+}
 
-/// The invoice in the path, `{month}`: that of a month that counts, or one by its id, which may be void.
+/// The invoice in the path, `{month}`.
 #[derive(Debug, Clone, Copy)]
-pub enum Invoiced {
-    /// Of a month, as `2026-03`.
-    Of(Month),
-    /// By its id.
+pub(super) enum InvoiceSelector {
+    /// The current invoice of a month, e.g. `2026-03`.
+    Month(Month),
+    /// An invoice by its id, which may be void.
     Id(Uuid),
 }
 
-#[derive(Deserialize)]
-struct OrganizationPath {
-    org: Uuid,
-}
-
-#[derive(Deserialize)]
-struct MonthPath {
-    month: String,
-}
-
-impl FromRequestParts<Api> for Viewed {
+impl FromRequestParts<Api> for ViewedOrganization {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
@@ -59,7 +53,7 @@ impl FromRequestParts<Api> for Viewed {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Api> for Operated<T> {
+impl<T: DeserializeOwned> FromRequest<Api> for OperatorCommand<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
@@ -69,23 +63,27 @@ impl<T: DeserializeOwned> FromRequest<Api> for Operated<T> {
     }
 }
 
-impl FromRequestParts<Api> for Monthly {
+impl FromRequestParts<Api> for AccountMonth {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let ApiPath(MonthPath { month }) = ApiPath::from_request_parts(parts, api).await?;
-        month.parse().map(Self).map_err(|error: NotAMonth| Problem::unprocessable(error.to_string()))
+        let ApiPath(MonthPath { org, month }) = ApiPath::from_request_parts(parts, api).await?;
+        Ok(Self { organization: org, month: parse_month(&month)? })
     }
 }
 
-impl FromRequestParts<Api> for Invoiced {
+impl FromRequestParts<Api> for InvoiceSelector {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let ApiPath(MonthPath { month }) = ApiPath::from_request_parts(parts, api).await?;
-        if let Ok(id) = month.parse() {
-            return Ok(Self::Id(id));
+        let ApiPath(InvoicePath { month, .. }) = ApiPath::from_request_parts(parts, api).await?;
+        match month.parse() {
+            Ok(id) => Ok(Self::Id(id)),
+            Err(_) => parse_month(&month).map(Self::Month),
         }
-        month.parse().map(Self::Of).map_err(|error: NotAMonth| Problem::unprocessable(error.to_string()))
     }
+}
+
+fn parse_month(text: &str) -> Result<Month, Problem> {
+    text.parse().map_err(|error: NotAMonth| Problem::unprocessable(error.to_string()))
 }

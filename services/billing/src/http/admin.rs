@@ -1,7 +1,8 @@
-//! Routes for administrators.
+//! Routes for operators.
 
-pub mod accounts;
-pub mod invoices;
-pub mod plans;
-pub mod reconciliation;
-pub mod simulations;
+pub(super) mod accounts;
+mod charge_request;
+pub(super) mod invoices;
+pub(super) mod plans;
+pub(super) mod reconciliation;
+pub(super) mod simulations;

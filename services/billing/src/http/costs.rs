@@ -1,8 +1,8 @@
-//! What usage costs, and what of it is which job's.
+//! Costs of a period by line and by job.
 //!
-//! The invariant: lines are at the account's prices, before what belongs to an invoice only (discount, minimum, tax, credit). What
-//! is told by job, what no job uses, and all other jobs together sum to the usage and to the lines; each pays for what it used by the
-//! prices that applied then.
+//! Lines are at the account's prices, before discount, minimum, tax and credit, which belong to invoices only. The listed jobs, the
+//! unattributed storage and the other usage sum to the whole usage and to the lines. Each is charged for its own usage at the prices
+//! that applied at that time.
 
 use axum::{Json, extract::State};
 use http_kit::{ApiQuery, Problem};
@@ -14,11 +14,11 @@ use rating::{
     },
     rating::{
         allocation::{Cost, breakdown, is_of},
-        rate::{Adjustments, Invoice, Line, rate},
+        rate::{self, Adjustments, Invoice, rate},
         term::Term,
         usage_amounts::Metered,
     },
-    sharing::rule::Rule,
+    sharing::rule::{Rule, Rules},
 };
 use serde::Serialize;
 use usage::{
@@ -30,224 +30,113 @@ use uuid::Uuid;
 
 use crate::{
     http::{
-        access::Viewed,
-        question::{Question, QuestionQuery},
+        access::ViewedOrganization,
+        parameters::OrganizationPath,
+        problems::ReadProblems,
+        report_period::{ReportPeriodQuery, ReportPeriodResponse},
         state::Api,
-        usage::LISTED,
+        usage::MAX_LISTED,
     },
-    invoicing::{
-        error::LedgerError,
-        month_usage::{rule_of, spans},
-    },
+    invoicing::{error::LedgerError, month_usage::spans},
 };
 
-/// Digits of an exact amount after the point.
+/// Decimal places of an exact amount.
 const DIGITS: u8 = 12;
 
-/// What an organization's usage in a period costs.
+/// Costs of an organization in a period.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct CostsAnswer {
+pub(super) struct CostsResponse {
     organization: Uuid,
-    #[schema(value_type = String, format = DateTime)]
-    from: String,
-    #[schema(value_type = String, format = DateTime)]
-    to: String,
-    /// What happened later doesn't count; what still runs or is still stored counts up to here.
-    #[schema(value_type = String, format = DateTime)]
-    as_of: String,
-    /// What was recorded later is left out; null when nothing is.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    known_at: Option<String>,
-    time_zone: String,
-    /// As a code of ISO 4217.
+    #[serde(flatten)]
+    period: ReportPeriodResponse,
+    /// ISO 4217 code of all amounts.
     #[schema(example = "EUR")]
     currency: &'static str,
-    /// Storage, then compute; of each plan that applies in the period.
-    lines: Vec<LineAnswer>,
+    /// Storage, then compute, with one line for each plan that applies in the period.
+    lines: Vec<CostLineResponse>,
     /// The sum of the lines.
     #[schema(example = "7.62")]
     total: String,
-    /// Whether something still runs or is still stored that counts only up to `as_of`.
+    /// Whether jobs are still running or files are still stored, so that the costs grow after `as_of`.
     provisional: bool,
-    /// How the jobs that use a file share it: `split`, or `unshared_only`, by which a file that jobs of several users share is no
-    /// job's. It is what the last plan of the period says; before that plan applied, files were shared as the plan of that time says.
+    /// How linked jobs share a file at the end of the period: `split`, or `unshared_only`, which leaves a file unattributed when
+    /// jobs of several users share it. Earlier in the period, the plan of that time defines the rule.
+    #[schema(example = "split")]
     split: &'static str,
-    /// The first 200 jobs that ran or used files, by id.
-    jobs: Vec<JobCost>,
-    /// Whether there are more jobs; they are among `others`, and rows of usage tell all of them.
+    /// The first 200 jobs with usage in the period, by id.
+    jobs: Vec<JobCostResponse>,
+    /// Whether there are more jobs. Their costs are part of `others`, and usage rows list all of them.
     more_jobs: bool,
-    /// The storage that is no job's. Null when it takes more shared files than are read at once; then it and all jobs are `others`.
-    unattributed: Option<PartCost>,
-    /// All that is not told above: null when that is nothing.
-    others: Option<PartCost>,
+    /// The storage that is attributed to no job. Null when there are too many shared files for one response. Then all jobs and
+    /// the unattributed storage are part of `others`.
+    unattributed: Option<CostShareResponse>,
+    /// The costs of all usage that is not listed above. Null when there is none.
+    others: Option<CostShareResponse>,
 }
 
-/// What one meter costs under one plan.
+/// Costs of one meter under one plan version.
 #[derive(Debug, Serialize, ToSchema)]
-struct LineAnswer {
+struct CostLineResponse {
     /// `storage` or `compute`.
+    #[schema(example = "storage")]
     meter: &'static str,
-    /// `GB.h` (10⁹ bytes for an hour), `GiB.h` or `s`.
+    /// `GB.h` (10⁹ bytes for one hour), `GiB.h` (2³⁰ bytes for one hour) or `s`.
+    #[schema(example = "GB.h")]
     unit: &'static str,
-    /// The plan's id; `standard` for the installation's prices, which apply while an account has no plan.
+    /// The plan's id, or `standard` for the installation's prices, which apply to an account without a plan.
     plan: String,
     plan_version: u32,
-    /// Cut after 12 digits; the amount is of the exact quantity.
+    /// Truncated to 12 decimal places. The amount is computed from the exact quantity.
     #[schema(example = "47.95000157308")]
     quantity: String,
-    /// Null where units don't all have the same price.
+    /// Null unless all units have the same price.
     #[schema(example = "0.0001")]
     unit_price: Option<String>,
-    /// Rounded once, half away from zero, to the currency's digits.
+    /// Rounded once, half away from zero, to the decimal places of the currency.
     #[schema(example = "0.00")]
     amount: String,
 }
 
-/// What a job costs: its run time, and its share of the files it uses.
-#[derive(Debug, Serialize, ToSchema)]
-struct JobCost {
-    job: Uuid,
-    /// Who ran it; null when it never ran, or for nobody.
-    user: Option<Uuid>,
-    #[serde(flatten)]
-    cost: PartCost,
+impl CostLineResponse {
+    fn new(line: &rate::Line, unit_price: Option<String>) -> Self {
+        Self {
+            meter: line.meter.as_str(),
+            unit: line.quantity.unit.symbol(),
+            plan: line.plan.plan.clone(),
+            plan_version: line.plan.version,
+            quantity: line.quantity.to_string(),
+            unit_price,
+            amount: line.amount.to_string(),
+        }
+    }
 }
 
-/// What a part of the usage costs.
+/// Costs of a job: its run time, and its shares of the files it uses.
 #[derive(Debug, Serialize, ToSchema)]
-struct PartCost {
-    /// Bytes times milliseconds, exact.
+struct JobCostResponse {
+    job: Uuid,
+    /// The user who created the job. Null when it never ran, or has no user.
+    user: Option<Uuid>,
+    #[serde(flatten)]
+    cost: CostShareResponse,
+}
+
+/// Costs of a part of the usage.
+#[derive(Debug, Serialize, ToSchema)]
+struct CostShareResponse {
+    /// Stored bytes times milliseconds, exact.
     byte_ms: String,
-    /// Milliseconds, exact.
+    /// Run time in milliseconds, exact.
     run_ms: String,
-    /// Its part of the lines before they were rounded, cut after 12 digits: of each line, by what it used while that price applied.
+    /// The share of the unrounded lines, truncated to 12 decimal places. Each line is shared by the usage that it prices.
     #[schema(example = "0.3603625")]
     amount: String,
-    /// Its share of what the lines show, by largest remainder: all parts sum to the total.
+    /// The share of the rounded lines, allocated by largest remainder. All shares sum to the total.
     #[schema(example = "0.36")]
     share: String,
 }
 
-/// Costs of a period
-///
-/// Usage at the account's prices, or the installation's while it has no plan, by meter and by job. A period that isn't a month is
-/// priced as if it were one. Takes the parameters of usage.
-#[utoipa::path(
-    get,
-    path = "/api/v1/organizations/{org}/costs",
-    tag = "billing",
-    params(("org" = Uuid, Path, description = "The organization"), QuestionQuery),
-    responses(
-        (status = 200, body = CostsAnswer),
-        (status = 400, description = "A parameter is unknown or isn't an instant", body = Problem),
-        (status = 404, description = "There is no such organization for the caller", body = Problem),
-        (status = 422, description = "The period is empty or longer than 400 days, or the time zone is unknown",
-            body = Problem),
-    )
-)]
-pub async fn costs(
-    State(api): State<Api>,
-    Viewed(organization): Viewed,
-    ApiQuery(query): ApiQuery<QuestionQuery>,
-) -> Result<Json<CostsAnswer>, Problem> {
-    let question = query.question(api.ledger.now())?;
-    let period = question.window.period;
-    let terms = api.ledger.terms(organization, period).await?;
-    let rules = rule_of(&terms);
-    let rule = rules.last();
-    let mut snapshot = Snapshot::of(&api.pool, question.of(organization)).await?.sharing_by(rules);
-    let Charged { lists: [metered], provisional } = snapshot.charged([&spans(&terms)]).await?;
-    let usage: Vec<_> = terms.into_iter().zip(metered).collect();
-    let invoice = rate(&usage, &Adjustments::default()).map_err(LedgerError::from)?.ok_or(LedgerError::EmptyPeriod)?;
-    let parts = Parts::read(&mut snapshot, &usage).await?;
-    Ok(Json(parts.answer(organization, question, &usage, &invoice, rule, provisional)))
-}
-
-/// What was used in each term.
-type ByTerm = Vec<Metered>;
-
-/// Usage in parts, which sum to the whole.
-struct Parts {
-    /// None when it isn't known apart from the others.
-    unattributed: Option<ByTerm>,
-    jobs: Vec<(Uuid, Option<Uuid>, ByTerm)>,
-    more_jobs: bool,
-    others: ByTerm,
-}
-
-impl Parts {
-    async fn read(snapshot: &mut Snapshot, usage: &[(Term, Metered)]) -> Result<Self, ReadError> {
-        let whole: ByTerm = usage.iter().map(|(_, metered)| *metered).collect();
-        let counted = snapshot.counted();
-        let spans: Vec<Span> = usage.iter().map(|(term, _)| term.span.intersect(counted)).collect();
-        let mut parts = Self { unattributed: None, jobs: Vec::new(), more_jobs: true, others: whole };
-        let Part { items, next } = match snapshot.groups(GroupBy::Job, &spans, None, LISTED).await {
-            // What all of it costs can be told all the same.
-            Err(ReadError::TooMuch { .. }) => return Ok(parts),
-            groups => groups?,
-        };
-        let jobs: Vec<_> = items.iter().filter_map(|(job, _)| *job).collect();
-        let users = snapshot.ran_by(&jobs).await?;
-        parts.unattributed = Some(vec![Metered::default(); spans.len()]);
-        parts.more_jobs = next.is_some();
-        for (job, usage) in items {
-            let both = usage.byte_ms.into_iter().zip(usage.run_ms);
-            let by_term: ByTerm = both.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
-            for (other, told) in parts.others.iter_mut().zip(&by_term) {
-                *other = Metered { byte_ms: other.byte_ms - told.byte_ms, run_ms: other.run_ms - told.run_ms };
-            }
-            match job {
-                None => parts.unattributed = Some(by_term),
-                Some(job) => parts.jobs.push((job, users.get(&job).copied().flatten(), by_term)),
-            }
-        }
-        Ok(parts)
-    }
-
-    fn answer(
-        self,
-        organization: Uuid,
-        question: Question,
-        usage: &[(Term, Metered)],
-        invoice: &Invoice,
-        rule: Rule,
-        provisional: bool,
-    ) -> CostsAnswer {
-        let has_unattributed = self.unattributed.is_some();
-        let has_others = self.others.iter().any(|metered| *metered != Metered::default());
-        let (of_jobs, by_term): (Vec<_>, Vec<_>) =
-            self.jobs.into_iter().map(|(job, user, by_term)| ((job, user), by_term)).unzip();
-        let all: Vec<ByTerm> = self.unattributed.into_iter().chain(by_term).chain([self.others]).collect();
-        let costs = breakdown(invoice, usage, &all);
-        let mut costs = all.iter().zip(&costs).map(|(by_term, cost)| PartCost::new(by_term, cost));
-        let unattributed = if has_unattributed { costs.next() } else { None };
-        let mut jobs = Vec::with_capacity(of_jobs.len());
-        for ((job, user), cost) in of_jobs.into_iter().zip(costs.by_ref()) {
-            jobs.push(JobCost { job, user, cost });
-        }
-        let others = costs.next().filter(|_| has_others);
-        let period = question.window.period;
-        CostsAnswer {
-            organization,
-            from: period.start().to_string(),
-            to: period.end().to_string(),
-            as_of: question.window.as_of.to_string(),
-            known_at: question.known_at.map(|known_at| known_at.to_string()),
-            time_zone: question.time_zone,
-            currency: invoice.currency.code(),
-            lines: lines(usage, invoice),
-            total: invoice.subtotal.to_string(),
-            provisional,
-            split: rule.as_str(),
-            jobs,
-            more_jobs: self.more_jobs,
-            unattributed,
-            others,
-        }
-    }
-}
-
-impl PartCost {
+impl CostShareResponse {
     fn new(by_term: &[Metered], cost: &Cost) -> Self {
         let metered = by_term.iter().fold(Metered::default(), |sum, metered| sum.plus(*metered));
         Self {
@@ -259,20 +148,133 @@ impl PartCost {
     }
 }
 
-/// The lines of an invoice; of a meter that wasn't used, what it would be charged by.
-fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
+/// Get costs of a period
+///
+/// Returns usage at the account's prices, or at the installation's for an organization without an account, by meter and by job.
+/// A period that is not a calendar month is priced like one.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/costs", tag = "billing", params(OrganizationPath, ReportPeriodQuery),
+    responses(
+        (status = 200, description = "The costs in the period.", body = CostsResponse),
+        (status = 422, description = "The period is empty or longer than 400 days, or the time zone is unknown.",
+            body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(super) async fn get_costs(
+    State(api): State<Api>,
+    ViewedOrganization(organization): ViewedOrganization,
+    ApiQuery(query): ApiQuery<ReportPeriodQuery>,
+) -> Result<Json<CostsResponse>, Problem> {
+    let report = query.resolve(api.ledger.now())?;
+    let terms = api.ledger.terms(organization, report.window.period).await?;
+    let rules = Rules::of(&terms);
+    let rule = rules.last();
+    let mut snapshot = Snapshot::of(&api.pool, report.usage_query(organization)).await?.sharing_by(rules);
+    let Charged { lists: [metered], provisional } = snapshot.charged([&spans(&terms)]).await?;
+    let usage: Vec<_> = terms.into_iter().zip(metered).collect();
+    let invoice = rate(&usage, &Adjustments::default()).map_err(LedgerError::from)?.ok_or(LedgerError::EmptyPeriod)?;
+    let shares = UsageShares::read(&mut snapshot, &usage).await?;
+    let context = CostsContext { organization, period: (&report).into(), rule, provisional };
+    Ok(Json(shares.response(context, &usage, &invoice)))
+}
+
+/// The fields of the response that do not depend on the shares.
+struct CostsContext {
+    organization: Uuid,
+    period: ReportPeriodResponse,
+    rule: Rule,
+    provisional: bool,
+}
+
+/// Usage of one job in each term.
+struct JobShare {
+    job: Uuid,
+    user: Option<Uuid>,
+    by_term: Vec<Metered>,
+}
+
+/// Usage in shares, which sum to the whole. Each has its usage in each term.
+struct UsageShares {
+    /// `None` when it is part of `others`.
+    unattributed: Option<Vec<Metered>>,
+    jobs: Vec<JobShare>,
+    more_jobs: bool,
+    others: Vec<Metered>,
+}
+
+impl UsageShares {
+    async fn read(snapshot: &mut Snapshot, usage: &[(Term, Metered)]) -> Result<Self, ReadError> {
+        let whole: Vec<Metered> = usage.iter().map(|(_, metered)| *metered).collect();
+        let counted = snapshot.counted();
+        let spans: Vec<Span> = usage.iter().map(|(term, _)| term.span.intersect(counted)).collect();
+        let mut shares = Self { unattributed: None, jobs: Vec::new(), more_jobs: true, others: whole };
+        let Part { items, next } = match snapshot.groups(GroupBy::Job, &spans, None, MAX_LISTED).await {
+            // The costs of the whole are known without the shares.
+            Err(ReadError::TooMuch { .. }) => return Ok(shares),
+            groups => groups?,
+        };
+        let jobs: Vec<_> = items.iter().filter_map(|(job, _)| *job).collect();
+        let users = snapshot.ran_by(&jobs).await?;
+        shares.unattributed = Some(vec![Metered::default(); spans.len()]);
+        shares.more_jobs = next.is_some();
+        for (job, usage) in items {
+            let amounts = usage.byte_ms.into_iter().zip(usage.run_ms);
+            let by_term: Vec<Metered> = amounts.map(|(byte_ms, run_ms)| Metered { byte_ms, run_ms }).collect();
+            for (other, told) in shares.others.iter_mut().zip(&by_term) {
+                *other = Metered { byte_ms: other.byte_ms - told.byte_ms, run_ms: other.run_ms - told.run_ms };
+            }
+            match job {
+                None => shares.unattributed = Some(by_term),
+                Some(job) => shares.jobs.push(JobShare { job, user: users.get(&job).copied().flatten(), by_term }),
+            }
+        }
+        Ok(shares)
+    }
+
+    fn response(self, context: CostsContext, usage: &[(Term, Metered)], invoice: &Invoice) -> CostsResponse {
+        let has_unattributed = self.unattributed.is_some();
+        let has_others = self.others.iter().any(|metered| *metered != Metered::default());
+        let (jobs, by_job): (Vec<_>, Vec<_>) =
+            self.jobs.into_iter().map(|share| ((share.job, share.user), share.by_term)).unzip();
+        let all: Vec<Vec<Metered>> = self.unattributed.into_iter().chain(by_job).chain([self.others]).collect();
+        let costs = breakdown(invoice, usage, &all);
+        let mut costs = all.iter().zip(&costs).map(|(by_term, cost)| CostShareResponse::new(by_term, cost));
+        let unattributed = if has_unattributed { costs.next() } else { None };
+        let jobs = jobs.into_iter().zip(costs.by_ref());
+        let jobs = jobs.map(|((job, user), cost)| JobCostResponse { job, user, cost }).collect();
+        let others = costs.next().filter(|_| has_others);
+        CostsResponse {
+            organization: context.organization,
+            period: context.period,
+            currency: invoice.currency.code(),
+            lines: lines(usage, invoice),
+            total: invoice.subtotal.to_string(),
+            provisional: context.provisional,
+            split: context.rule.as_str(),
+            jobs,
+            more_jobs: self.more_jobs,
+            unattributed,
+            others,
+        }
+    }
+}
+
+/// Returns the lines of an invoice. A meter without usage has one line with the price that would apply.
+fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<CostLineResponse> {
     let mut lines = Vec::new();
     for meter in [Meter::Storage, Meter::Compute] {
-        let used = lines.len();
+        let lines_before = lines.len();
         for line in invoice.lines.iter().filter(|line| line.meter == meter) {
-            let its_terms = usage.iter().filter(|(term, metered)| metered.of(meter) != 0 && is_of(line, term));
-            let mut prices = its_terms.map(|(term, _)| term.plan.charges.get(&meter).and_then(unit_price));
+            let terms_of_line = usage.iter().filter(|(term, metered)| metered.of(meter) != 0 && is_of(line, term));
+            let mut prices = terms_of_line.map(|(term, _)| term.plan.charges.get(&meter).and_then(unit_price));
             let first = prices.next().flatten();
-            lines.push(LineAnswer::new(line, first.filter(|first| prices.all(|other| other.as_ref() == Some(first)))));
+            let common = first.filter(|first| prices.all(|other| other.as_ref() == Some(first)));
+            lines.push(CostLineResponse::new(line, common));
         }
-        let unused = usage.last().filter(|_| lines.len() == used);
+        let unused = usage.last().filter(|_| lines.len() == lines_before);
         if let Some((charge, plan)) = unused.and_then(|(term, _)| Some((term.plan.charges.get(&meter)?, &term.plan))) {
-            lines.push(LineAnswer {
+            lines.push(CostLineResponse {
                 meter: meter.as_str(),
                 unit: charge.unit.symbol(),
                 plan: plan.key.plan.clone(),
@@ -286,21 +288,7 @@ fn lines(usage: &[(Term, Metered)], invoice: &Invoice) -> Vec<LineAnswer> {
     lines
 }
 
-impl LineAnswer {
-    fn new(line: &Line, unit_price: Option<String>) -> Self {
-        Self {
-            meter: line.meter.as_str(),
-            unit: line.quantity.unit.symbol(),
-            plan: line.plan.plan.clone(),
-            plan_version: line.plan.version,
-            quantity: line.quantity.to_string(),
-            unit_price,
-            amount: line.amount.to_string(),
-        }
-    }
-}
-
-/// The price of every unit, if all have the same.
+/// Returns the price of a unit, or `None` unless all units have the same price.
 fn unit_price(charge: &Charge) -> Option<String> {
     match &charge.model {
         Model::Flat { free, unit_price } if free.is_zero() => Some(unit_price.to_string()),

@@ -1,6 +1,4 @@
-//! Invoices: an organization sees its own, operators freeze and undo them.
-
-use std::sync::Arc;
+//! Invoices and credit notes, as the organization sees them.
 
 use axum::{
     Json,
@@ -9,111 +7,63 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_kit::{ApiQuery, Page, PageQuery, Problem};
-use rating::{
-    calendar::month::{Month, NotAMonth},
-    invoice::InvoiceState,
-};
+use rating::invoice::InvoiceState;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sqlx::FromRow;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::{
-    export::documents::{CreditNote, Document},
+    export::documents::{CreditNote, InvoiceDocument},
     http::{
-        access::{Invoiced, Viewed},
+        access::{InvoiceSelector, ViewedOrganization},
+        invoice_response::{CreditNoteResponse, InvoiceResponse},
+        parameters::{InvoicePath, OrganizationPath},
+        problems::ReadProblems,
+        selected_invoice::{SelectedInvoice, select_invoice},
         state::Api,
     },
     invoicing::ledger::Ledger,
 };
 
-/// An invoice, as lists show it.
+/// An invoice in a list.
 #[derive(Debug, Serialize, FromRow, ToSchema)]
-pub struct InvoiceSummary {
+pub(super) struct InvoiceSummary {
     id: Uuid,
-    /// As `2026-03`.
+    #[schema(example = "2026-03")]
     month: String,
     /// `draft`, `finalized` or `void`.
+    #[schema(example = "finalized")]
     status: String,
+    /// The invoice number. Null for a draft.
     number: Option<i64>,
-    /// The number of the credit note that undoes it.
+    /// The number of the credit note that reverses a void invoice.
     credit_note: Option<i64>,
+    /// ISO 4217 code of the total. Null for a draft.
+    #[schema(example = "EUR")]
     currency: Option<String>,
+    /// The total. Null for a draft.
+    #[schema(example = "7.62")]
     total: Option<String>,
-    /// How many adjustments were booked on it.
+    /// The number of adjustments booked after the invoice was finalized.
     adjustments: i32,
 }
 
-/// How an invoice is wanted.
+/// The format of an invoice or a credit note.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct FormatQuery {
-    /// `json` (if not said), `csv` or `html`.
+pub(super) struct DocumentFormatQuery {
+    /// Format of the document: `json`, `csv`, or `html` for a printable page (default: `json`).
+    #[param(example = "html", default = "json", pattern = "^(json|csv|html)$")]
     format: Option<String>,
 }
 
-/// Lists an organization's invoices, newest month first.
-#[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/invoices", tag = "billing", params(("org" = Uuid, Path), PageQuery),
-    responses((status = 200, body = Page<InvoiceSummary>), (status = 404, body = Problem))
-)]
-pub async fn list(
-    State(api): State<Api>,
-    Viewed(organization): Viewed,
-    ApiQuery(page): ApiQuery<PageQuery>,
-) -> Result<Json<Page<InvoiceSummary>>, Problem> {
-    let limit = page.limit()?;
-    let (month, id) = page.after::<(String, Uuid)>()?.unwrap_or(("9999-99".to_owned(), Uuid::max()));
-    let list = "select id, month, status, number, credit_note, currency, total, adjustments from invoices \
-         where organization_id = $1 and (month, id) < ($2, $3) order by month desc, id desc limit $4";
-    let fetched = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let rows = sqlx::query_as::<_, InvoiceSummary>(list).bind(organization).bind(month).bind(id).bind(fetched);
-    let rows = rows.fetch_all(&api.pool).await?;
-    Ok(Json(Page::of(rows, limit, |row| (row.month.clone(), row.id))?))
-}
-
-/// Shows an invoice: of a month, frozen or as it would be now; or by its id, also a void one.
-#[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/invoices/{month}", tag = "billing",
-    params(("org" = Uuid, Path), ("month" = String, Path, description = "A month, or the id of an invoice"), FormatQuery),
-    responses((status = 200, description = "JSON, CSV, or HTML that prints well", body = Object),
-        (status = 404, body = Problem), (status = 422, body = Problem))
-)]
-pub async fn read(
-    State(api): State<Api>,
-    Viewed(organization): Viewed,
-    invoiced: Invoiced,
-    ApiQuery(query): ApiQuery<FormatQuery>,
-) -> Result<Response, Problem> {
-    let document = document(&api.ledger, organization, found(&api.ledger, organization, invoiced).await?).await?;
-    query.told(|| document.json(), || document.csv(), || document.html())
-}
-
-/// Shows the credit note that undoes a void invoice.
-#[utoipa::path(
-    get, path = "/api/v1/organizations/{org}/invoices/{month}/credit-note", tag = "billing",
-    params(("org" = Uuid, Path), ("month" = String, Path, description = "The id of an invoice"), FormatQuery),
-    responses((status = 200, description = "JSON, CSV, or HTML that prints well", body = Object),
-        (status = 404, body = Problem), (status = 422, body = Problem))
-)]
-pub async fn credit_note(
-    State(api): State<Api>,
-    Viewed(organization): Viewed,
-    invoiced: Invoiced,
-    ApiQuery(query): ApiQuery<FormatQuery>,
-) -> Result<Response, Problem> {
-    let Found { id, state, .. } = found(&api.ledger, organization, invoiced).await?;
-    let note = CreditNote::of(id, &state).ok_or_else(|| Problem::not_found("no credit note undoes this invoice"))?;
-    query.told(|| note.json(), || note.csv(), || note.html())
-}
-
-impl FormatQuery {
-    /// The form that is wanted.
-    fn told(
+impl DocumentFormatQuery {
+    /// Renders a document in the requested format.
+    fn render<T: Serialize>(
         &self,
-        json: impl FnOnce() -> Value,
+        json: impl FnOnce() -> T,
         csv: impl FnOnce() -> String,
         html: impl FnOnce() -> String,
     ) -> Result<Response, Problem> {
@@ -127,60 +77,112 @@ impl FormatQuery {
                 ];
                 Ok((headers, html()).into_response())
             }
-            Some(other) => Err(Problem::unprocessable(format!("there is no format {other:?}"))),
+            Some(other) => {
+                Err(Problem::unprocessable(format!("unknown format {other:?}; the formats are json, csv and html")))
+            }
         }
     }
 }
 
-/// An invoice that was asked for.
-pub(super) struct Found {
-    pub(super) id: Uuid,
-    pub(super) month: Month,
-    /// Of a month without an invoice, that of one that isn't begun.
-    pub(super) state: Arc<InvoiceState>,
+/// List invoices
+///
+/// Returns the organization's invoices, newest month first, including void ones.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/invoices", tag = "billing", params(OrganizationPath, PageQuery),
+    responses(
+        (status = 200, description = "One page of invoices.", body = Page<InvoiceSummary>),
+        ReadProblems,
+    )
+)]
+pub(super) async fn list_invoices(
+    State(api): State<Api>,
+    ViewedOrganization(organization): ViewedOrganization,
+    ApiQuery(page): ApiQuery<PageQuery>,
+) -> Result<Json<Page<InvoiceSummary>>, Problem> {
+    let first = || ("9999-99".to_owned(), Uuid::max());
+    let key = |invoice: &InvoiceSummary| (invoice.month.clone(), invoice.id);
+    let page = Page::fetch(&page, key, |after: Option<(String, Uuid)>, limit| {
+        let (month, id) = after.unwrap_or_else(first);
+        let list = sqlx::query_as::<_, InvoiceSummary>(include_str!("list_invoices.sql"));
+        list.bind(organization).bind(month).bind(id).bind(limit).fetch_all(&api.pool)
+    });
+    Ok(Json(page.await?))
 }
 
-/// An organization's invoice: of a month the one that counts or would be made next, or one by its id.
-pub(super) async fn found(ledger: &Ledger, organization: Uuid, invoiced: Invoiced) -> Result<Found, Problem> {
-    match invoiced {
-        Invoiced::Of(month) => {
-            let (id, state) = ledger.invoice_of(organization, month).await?;
-            Ok(Found { id, month, state })
-        }
-        Invoiced::Id(id) => {
-            let state = ledger.invoices.load(id).await?.state;
-            let drafted = state.drafted().filter(|drafted| drafted.organization_id == organization);
-            let drafted = drafted.ok_or_else(|| Problem::not_found("there is no such invoice"))?;
-            let month = drafted.month.parse().map_err(|error: NotAMonth| Problem::internal(error.to_string()))?;
-            Ok(Found { id, month, state })
-        }
-    }
+/// Get an invoice
+///
+/// Returns the invoice of a month, or an invoice by its id. A draft shows the amounts that it would have if it were finalized
+/// now.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/invoices/{month}", tag = "billing", params(InvoicePath, DocumentFormatQuery),
+    responses(
+        (status = 200, description = "The invoice as JSON, as CSV, or as a printable HTML page.",
+            content((InvoiceResponse = "application/json"), (String = "text/csv"), (String = "text/html"))),
+        (status = 422, description = "The month or the format is invalid.",
+            body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(super) async fn get_invoice(
+    State(api): State<Api>,
+    ViewedOrganization(organization): ViewedOrganization,
+    selector: InvoiceSelector,
+    ApiQuery(query): ApiQuery<DocumentFormatQuery>,
+) -> Result<Response, Problem> {
+    let invoice = select_invoice(&api.ledger, organization, selector).await?;
+    let document = document(&api.ledger, organization, invoice).await?;
+    query.render(|| InvoiceResponse::from(&document), || document.csv(), || document.html())
 }
 
-/// An invoice, frozen or as it would be now.
-async fn document(ledger: &Ledger, organization: Uuid, found: Found) -> Result<Document, Problem> {
-    let Found { id, month, state: invoice } = found;
-    if let Some(document) = frozen(id, &invoice) {
+/// Get a credit note
+///
+/// Returns the credit note that reverses a void invoice.
+#[utoipa::path(
+    get, path = "/api/v1/organizations/{org}/invoices/{month}/credit-note", tag = "billing",
+    params(InvoicePath, DocumentFormatQuery),
+    responses(
+        (status = 200, description = "The credit note as JSON, as CSV, or as a printable HTML page.",
+            content((CreditNoteResponse = "application/json"), (String = "text/csv"), (String = "text/html"))),
+        (status = 422, description = "The month or the format is invalid.",
+            body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
+    )
+)]
+pub(super) async fn get_credit_note(
+    State(api): State<Api>,
+    ViewedOrganization(organization): ViewedOrganization,
+    selector: InvoiceSelector,
+    ApiQuery(query): ApiQuery<DocumentFormatQuery>,
+) -> Result<Response, Problem> {
+    let SelectedInvoice { id, state, .. } = select_invoice(&api.ledger, organization, selector).await?;
+    let note = CreditNote::of(id, &state).ok_or_else(|| Problem::not_found("the invoice has no credit note"))?;
+    query.render(|| CreditNoteResponse::from(&note), || note.csv(), || note.html())
+}
+
+/// Returns a finalized invoice as it is, or a draft with the amounts as of now.
+async fn document(ledger: &Ledger, organization: Uuid, invoice: SelectedInvoice) -> Result<InvoiceDocument, Problem> {
+    let SelectedInvoice { id, month, state } = invoice;
+    if let Some(document) = finalized_document(id, &state) {
         return Ok(document);
     }
     let (statement, content) = ledger.draft(organization, month).await?;
-    Ok(Document {
+    Ok(InvoiceDocument {
         id,
         status: "draft",
         month: month.to_string(),
-        start: statement.used.period.start(),
-        end: statement.used.period.end(),
-        time_zone: statement.used.time_zone,
+        start: statement.usage.period.start(),
+        end: statement.usage.period.end(),
+        time_zone: statement.usage.time_zone,
         content,
         adjustments: Vec::new(),
         credit_note: None,
-        provisional: statement.used.provisional,
+        provisional: statement.usage.provisional,
     })
 }
 
-fn frozen(id: Uuid, invoice: &InvoiceState) -> Option<Document> {
+fn finalized_document(id: Uuid, invoice: &InvoiceState) -> Option<InvoiceDocument> {
     let (drafted, content) = (invoice.drafted()?, invoice.finalized()?);
-    Some(Document {
+    Some(InvoiceDocument {
         id,
         status: invoice.status(),
         month: drafted.month.clone(),

@@ -6,13 +6,13 @@ use sqlx::PgPool;
 
 use crate::invoicing::ledger::Ledger;
 
-/// What the routes need.
+/// The state that all routes share.
 #[derive(Clone, FromRef)]
 pub struct Api {
-    /// The read models.
+    /// The pool for the read models.
     pub pool: PgPool,
-    /// Who may be believed.
+    /// The tokens that authenticate callers.
     pub secrets: Secrets,
-    /// Plans, accounts and invoices.
+    /// The repositories of plans, accounts and invoices.
     pub ledger: Ledger,
 }

@@ -1,286 +1,250 @@
-//! What an organization stored and ran.
+//! The usage report: storage and run time of an organization in a period.
 
 use axum::{Json, extract::State};
 use http_kit::{ApiQuery, Problem};
 use rating::{
     calendar::day::Day,
-    metering::{anomaly::Flagged, compute::JobUsage as JobUsed, storage::FileUsage as FileUsed},
+    metering::{anomaly::Flagged, compute::JobUsage, storage::FileUsage},
     pricing::meter::{Quantity, Unit},
-    sharing::rule::Rules,
 };
 use serde::Serialize;
-use sqlx::PgPool;
-use usage::{
-    page::Page,
-    queries::{
-        question::{Part, Totals},
-        usage as usage_query,
-    },
-};
+use usage::{page::Page, queries::usage as usage_query};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::{
-    access::Viewed,
-    question::{Question, QuestionQuery},
+    access::ViewedOrganization,
+    parameters::OrganizationPath,
+    problems::ReadProblems,
+    report_period::{ReportPeriodQuery, ReportPeriodResponse},
     state::Api,
 };
 
-/// What an organization stored and ran in a period.
+/// The largest number of files, jobs and users in a report. Usage rows list all of them, page by page.
+pub(super) const MAX_LISTED: usize = 200;
+
+/// Usage of an organization in a period.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct UsageAnswer {
+pub(super) struct UsageResponse {
     organization: Uuid,
-    #[schema(value_type = String, format = DateTime)]
-    from: String,
-    #[schema(value_type = String, format = DateTime)]
-    to: String,
-    /// What happened later doesn't count; what still runs or is still stored counts up to here.
-    #[schema(value_type = String, format = DateTime)]
-    as_of: String,
-    /// What was recorded later is left out; null when nothing is.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    known_at: Option<String>,
-    /// The IANA time zone whose days are listed.
-    time_zone: String,
-    storage: StorageAnswer,
-    compute: ComputeAnswer,
+    #[serde(flatten)]
+    period: ReportPeriodResponse,
+    storage: StorageUsageResponse,
+    compute: ComputeUsageResponse,
 }
 
-/// What was stored.
+/// Storage in a period.
 #[derive(Debug, Serialize, ToSchema)]
-struct StorageAnswer {
-    /// Bytes times milliseconds, exact.
+struct StorageUsageResponse {
+    /// Stored bytes times milliseconds, exact.
     #[schema(example = "172620005663088380")]
     byte_ms: String,
-    /// The same in units of 10⁹ bytes and one hour, cut after 12 digits.
+    /// The same in GB-hours (10⁹ bytes for one hour), truncated to 12 decimal places.
     #[schema(example = "47.95000157308")]
     gb_hours: String,
-    /// Whether something is still stored that counts only up to `as_of`.
+    /// Whether files are still stored, so that the usage grows after `as_of`.
     provisional: bool,
-    /// What is odd, by file; at most 10,000.
-    flags: Vec<FlagAnswer>,
-    /// Whether more is odd than is listed.
+    /// Anomalies of files, at most 10,000.
+    flags: Vec<UsageAnomalyResponse>,
+    /// Whether there are more anomalies than listed.
     more_flags: bool,
-    /// The days of the period, the first and the last clipped to it.
-    days: Vec<StorageDay>,
-    /// The first 200 files that were stored in the period, by id.
-    files: Vec<FileUsage>,
-    /// Whether there are more files; rows grouped by file tell all of them.
+    /// The days of the period. The first and the last are clipped to it.
+    days: Vec<StorageDayResponse>,
+    /// The first 200 files with usage in the period, by id.
+    files: Vec<FileUsageResponse>,
+    /// Whether there are more files. Usage rows grouped by `file` list all of them.
     more_files: bool,
 }
 
-/// What was run.
+/// Run time in a period.
 #[derive(Debug, Serialize, ToSchema)]
-struct ComputeAnswer {
-    /// Milliseconds, exact.
+struct ComputeUsageResponse {
+    /// Run time in milliseconds, exact.
     #[schema(example = "7207250")]
     run_ms: String,
-    /// Whether something still runs that counts only up to `as_of`.
+    /// Whether jobs are still running, so that the usage grows after `as_of`.
     provisional: bool,
-    /// What is odd, by job; at most 10,000.
-    flags: Vec<FlagAnswer>,
-    /// Whether more may be odd than is listed.
+    /// Anomalies of jobs, at most 10,000.
+    flags: Vec<UsageAnomalyResponse>,
+    /// Whether there may be more anomalies than listed.
     more_flags: bool,
-    /// The days of the period, the first and the last clipped to it.
-    days: Vec<ComputeDay>,
-    /// The first 200 jobs that ran in the period, by id.
-    jobs: Vec<JobUsage>,
-    /// Whether there are more jobs; rows grouped by job tell all of them.
+    /// The days of the period. The first and the last are clipped to it.
+    days: Vec<ComputeDayResponse>,
+    /// The first 200 jobs with usage in the period, by id.
+    jobs: Vec<JobUsageResponse>,
+    /// Whether there are more jobs. Usage rows grouped by `job` list all of them.
     more_jobs: bool,
-    /// The first 200 users whose jobs ran in the period, by id; nobody comes first.
-    users: Vec<UserUsage>,
-    /// Whether there are more users; rows grouped by user tell all of them.
+    /// The first 200 users whose jobs ran in the period, by id. Jobs without a user come first.
+    users: Vec<UserUsageResponse>,
+    /// Whether there are more users. Usage rows grouped by `user` list all of them.
     more_users: bool,
 }
 
-/// Something odd; the numbers are as the events say all the same.
+/// An anomaly in the events of a file or job. Its usage is computed from the events as they are.
 #[derive(Debug, Serialize, ToSchema)]
-struct FlagAnswer {
+struct UsageAnomalyResponse {
     /// `negative_level`, `completed_before_started` or `completed_without_start`.
+    #[schema(example = "completed_without_start")]
     flag: &'static str,
-    /// The file or job.
+    /// The id of the file or job.
     id: Uuid,
 }
 
+impl From<Flagged<Uuid>> for UsageAnomalyResponse {
+    fn from(anomaly: Flagged<Uuid>) -> Self {
+        Self { flag: anomaly.flag.as_str(), id: anomaly.id }
+    }
+}
+
+/// Storage on one day.
 #[derive(Debug, Serialize, ToSchema)]
-struct StorageDay {
+struct StorageDayResponse {
     #[schema(example = "2025-10-26")]
     date: String,
     #[schema(value_type = String, format = DateTime)]
     start: String,
     #[schema(value_type = String, format = DateTime)]
     end: String,
+    /// Stored bytes times milliseconds, exact.
     byte_ms: String,
 }
 
+/// Run time on one day.
 #[derive(Debug, Serialize, ToSchema)]
-struct ComputeDay {
+struct ComputeDayResponse {
     #[schema(example = "2025-10-26")]
     date: String,
     #[schema(value_type = String, format = DateTime)]
     start: String,
     #[schema(value_type = String, format = DateTime)]
     end: String,
+    /// Run time in milliseconds, exact.
     run_ms: String,
 }
 
+/// Storage of one file. The shares of its jobs and the unattributed storage sum to the file's.
 #[derive(Debug, Serialize, ToSchema)]
-struct FileUsage {
+struct FileUsageResponse {
     file: Uuid,
+    /// Stored bytes times milliseconds, exact.
     byte_ms: String,
-    /// What of it no job uses; it and the jobs' shares sum to the file.
+    /// The storage that is attributed to no job.
     unattributed_byte_ms: String,
-    /// The jobs that use it, by id, and their shares, by the rule of the plan that applied at each instant.
-    jobs: Vec<FileShare>,
+    /// The shares of the linked jobs, by id. The plan that applies at each instant defines the sharing rule.
+    jobs: Vec<FileShareResponse>,
 }
 
+impl From<FileUsage<Uuid, Uuid>> for FileUsageResponse {
+    fn from(usage: FileUsage<Uuid, Uuid>) -> Self {
+        let share = |(job, byte_ms): (Uuid, i128)| FileShareResponse { job, byte_ms: byte_ms.to_string() };
+        Self {
+            file: usage.file,
+            byte_ms: usage.byte_ms.to_string(),
+            unattributed_byte_ms: usage.unattributed_byte_ms.to_string(),
+            jobs: usage.jobs.into_iter().map(share).collect(),
+        }
+    }
+}
+
+/// A job's share of a file.
 #[derive(Debug, Serialize, ToSchema)]
-struct FileShare {
+struct FileShareResponse {
     job: Uuid,
     byte_ms: String,
 }
 
+/// Run time of one job.
 #[derive(Debug, Serialize, ToSchema)]
-struct JobUsage {
+struct JobUsageResponse {
     job: Uuid,
+    /// The user who created the job. Null when there is none.
     user: Option<Uuid>,
     run_ms: String,
 }
 
+impl From<JobUsage<Uuid, Uuid>> for JobUsageResponse {
+    fn from(usage: JobUsage<Uuid, Uuid>) -> Self {
+        Self { job: usage.job, user: usage.user, run_ms: usage.run_ms.to_string() }
+    }
+}
+
+/// Run time of the jobs of one user.
 #[derive(Debug, Serialize, ToSchema)]
-struct UserUsage {
+struct UserUsageResponse {
+    /// Null for jobs without a user.
     user: Option<Uuid>,
     run_ms: String,
 }
 
-/// Usage in a period
+/// Get usage in a period
 ///
-/// Storage in byte-milliseconds by day and file, run time in milliseconds by day, job and user. Without parameters: the current
-/// UTC month, up to now. Events of other services take a moment to arrive.
+/// Returns storage by day and file, and run time by day, job and user. Default: the current UTC month up to now. Events
+/// of other services arrive with a short delay.
 #[utoipa::path(
-    get,
-    path = "/api/v1/organizations/{org}/usage",
-    tag = "billing",
-    params(("org" = Uuid, Path, description = "The organization"), QuestionQuery),
+    get, path = "/api/v1/organizations/{org}/usage", tag = "billing", params(OrganizationPath, ReportPeriodQuery),
     responses(
-        (status = 200, body = UsageAnswer),
-        (status = 400, description = "A parameter is unknown or isn't an instant", body = Problem),
-        (status = 404, description = "There is no such organization for the caller", body = Problem),
-        (status = 422, description = "The period is empty or longer than 400 days, the time zone is unknown, or the answer \
-            would take too much", body = Problem),
+        (status = 200, description = "The usage in the period.", body = UsageResponse),
+        (status = 422, description = "The period is empty or longer than 400 days, the time zone is unknown, or the report \
+            exceeds a limit.", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
     )
 )]
-pub async fn usage(
+pub(super) async fn get_usage(
     State(api): State<Api>,
-    Viewed(organization): Viewed,
-    ApiQuery(query): ApiQuery<QuestionQuery>,
-) -> Result<Json<UsageAnswer>, Problem> {
-    let question = query.question(api.ledger.now())?;
-    let rules = api.ledger.rules(organization, question.window.period).await?;
-    let usage = Usage::read(&api.pool, organization, &question, rules).await?;
-    let period = question.window.period;
-    let (storage, compute) = usage.answer(&question.days);
-    Ok(Json(UsageAnswer {
-        organization,
-        from: period.start().to_string(),
-        to: period.end().to_string(),
-        as_of: question.window.as_of.to_string(),
-        known_at: question.known_at.map(|known_at| known_at.to_string()),
-        time_zone: question.time_zone,
-        storage,
-        compute,
-    }))
+    ViewedOrganization(organization): ViewedOrganization,
+    ApiQuery(query): ApiQuery<ReportPeriodQuery>,
+) -> Result<Json<UsageResponse>, Problem> {
+    let report = query.resolve(api.ledger.now())?;
+    let rules = api.ledger.rules(organization, report.window.period).await?;
+    let counted = report.window.counted();
+    let spans: Vec<_> = report.days.iter().map(|day| day.span.intersect(counted)).collect();
+    let first_page = Page { after: None, limit: MAX_LISTED };
+    let query = report.usage_query(organization);
+    let usage = usage_query::usage(&api.pool, query, rules, &spans, first_page, first_page).await?;
+    let usage_query::Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs } = usage;
+    let byte_ms: i128 = totals.byte_ms.iter().sum();
+    let run_ms: i128 = totals.run_ms.iter().sum();
+    let storage = StorageUsageResponse {
+        byte_ms: byte_ms.to_string(),
+        gb_hours: Quantity { metered: byte_ms, unit: Unit::GbHour }.to_string(),
+        provisional: totals.storage_provisional,
+        flags: odd_files.into_iter().map(UsageAnomalyResponse::from).collect(),
+        more_flags: more_odd_files,
+        days: storage_days(&report.days, &totals.byte_ms),
+        files: files.items.into_iter().map(FileUsageResponse::from).collect(),
+        more_files: files.next.is_some(),
+    };
+    let users = totals.users.iter().take(MAX_LISTED);
+    let compute = ComputeUsageResponse {
+        run_ms: run_ms.to_string(),
+        provisional: totals.compute_provisional,
+        flags: odd_jobs.into_iter().map(UsageAnomalyResponse::from).collect(),
+        more_flags: more_odd_jobs,
+        days: compute_days(&report.days, &totals.run_ms),
+        jobs: jobs.items.into_iter().map(JobUsageResponse::from).collect(),
+        more_jobs: jobs.next.is_some(),
+        users: users.map(|(user, run_ms)| UserUsageResponse { user: *user, run_ms: run_ms.to_string() }).collect(),
+        more_users: totals.users.len() > MAX_LISTED,
+    };
+    Ok(Json(UsageResponse { organization, period: (&report).into(), storage, compute }))
 }
 
-/// Bounds the lists of files, jobs and users in an answer; rows tell all of them, page by page.
-pub(super) const LISTED: usize = 200;
-
-/// An organization's usage of both kinds.
-struct Usage {
-    totals: Totals,
-    jobs: Part<JobUsed<Uuid, Uuid>>,
-    files: Part<FileUsed<Uuid, Uuid>>,
-    odd_files: Vec<Flagged<Uuid>>,
-    more_odd_files: bool,
-    odd_jobs: Vec<Flagged<Uuid>>,
-    more_odd_jobs: bool,
+fn storage_days(days: &[Day], byte_ms: &[i128]) -> Vec<StorageDayResponse> {
+    let response = |(day, byte_ms): (&Day, &i128)| StorageDayResponse {
+        date: day.date.to_string(),
+        start: day.span.start().to_string(),
+        end: day.span.end().to_string(),
+        byte_ms: byte_ms.to_string(),
+    };
+    days.iter().zip(byte_ms).map(response).collect()
 }
 
-impl Usage {
-    async fn read(pool: &PgPool, organization: Uuid, question: &Question, rules: Rules) -> Result<Self, Problem> {
-        let counted = question.window.counted();
-        let spans: Vec<_> = question.days.iter().map(|day| day.span.intersect(counted)).collect();
-        let first = Page { after: None, limit: LISTED };
-        let usage = usage_query::usage(pool, question.of(organization), rules, &spans, first, first).await?;
-        let usage_query::Usage { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs } = usage;
-        Ok(Self { totals, jobs, files, odd_files, more_odd_files, odd_jobs, more_odd_jobs })
-    }
-
-    fn byte_ms(&self) -> i128 {
-        self.totals.byte_ms.iter().sum()
-    }
-
-    fn run_ms(&self) -> i128 {
-        self.totals.run_ms.iter().sum()
-    }
-
-    fn answer(self, days: &[Day]) -> (StorageAnswer, ComputeAnswer) {
-        let (byte_ms, run_ms) = (self.byte_ms(), self.run_ms());
-        let (mut storage_days, mut compute_days) = (Vec::new(), Vec::new());
-        let by_day = days.iter().zip(self.totals.byte_ms.iter().zip(&self.totals.run_ms));
-        for (Day { date, span }, (byte_ms, run_ms)) in by_day {
-            let (start, end, date) = (span.start().to_string(), span.end().to_string(), date.to_string());
-            let (byte_ms, run_ms) = (byte_ms.to_string(), run_ms.to_string());
-            storage_days.push(StorageDay { date: date.clone(), start: start.clone(), end: end.clone(), byte_ms });
-            compute_days.push(ComputeDay { date, start, end, run_ms });
-        }
-        let mut users = Vec::new();
-        for (user, run_ms) in self.totals.users.iter().take(LISTED) {
-            users.push(UserUsage { user: *user, run_ms: run_ms.to_string() });
-        }
-        let storage = StorageAnswer {
-            byte_ms: byte_ms.to_string(),
-            gb_hours: Quantity { metered: byte_ms, unit: Unit::GbHour }.to_string(),
-            provisional: self.totals.storage_provisional,
-            flags: flags(self.odd_files),
-            more_flags: self.more_odd_files,
-            days: storage_days,
-            files: self.files.items.into_iter().map(FileUsage::from).collect(),
-            more_files: self.files.next.is_some(),
-        };
-        let compute = ComputeAnswer {
-            run_ms: run_ms.to_string(),
-            provisional: self.totals.compute_provisional,
-            flags: flags(self.odd_jobs),
-            more_flags: self.more_odd_jobs,
-            days: compute_days,
-            jobs: self.jobs.items.into_iter().map(JobUsage::from).collect(),
-            more_jobs: self.jobs.next.is_some(),
-            users,
-            more_users: self.totals.users.len() > LISTED,
-        };
-        (storage, compute)
-    }
-}
-
-impl From<FileUsed<Uuid, Uuid>> for FileUsage {
-    fn from(used: FileUsed<Uuid, Uuid>) -> Self {
-        let share = |(job, byte_ms): (Uuid, i128)| FileShare { job, byte_ms: byte_ms.to_string() };
-        Self {
-            file: used.file,
-            byte_ms: used.byte_ms.to_string(),
-            unattributed_byte_ms: used.unattributed_byte_ms.to_string(),
-            jobs: used.jobs.into_iter().map(share).collect(),
-        }
-    }
-}
-
-impl From<JobUsed<Uuid, Uuid>> for JobUsage {
-    fn from(used: JobUsed<Uuid, Uuid>) -> Self {
-        Self { job: used.job, user: used.user, run_ms: used.run_ms.to_string() }
-    }
-}
-
-fn flags(flags: Vec<Flagged<Uuid>>) -> Vec<FlagAnswer> {
-    flags.into_iter().map(|flagged| FlagAnswer { flag: flagged.flag.as_str(), id: flagged.id }).collect()
+fn compute_days(days: &[Day], run_ms: &[i128]) -> Vec<ComputeDayResponse> {
+    let response = |(day, run_ms): (&Day, &i128)| ComputeDayResponse {
+        date: day.date.to_string(),
+        start: day.span.start().to_string(),
+        end: day.span.end().to_string(),
+        run_ms: run_ms.to_string(),
+    };
+    days.iter().zip(run_ms).map(response).collect()
 }

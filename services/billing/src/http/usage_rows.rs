@@ -1,7 +1,6 @@
-//! Usage in rows: by the hour, the day or the month, and by somebody or something.
+//! Usage rows: usage by hour, day or month, grouped by file, job, user, job configuration, machine or machine type.
 //!
-//! The problem: reports and spreadsheets want one row for each of something, all of them, however many there are. The invariant: an
-//! answer is bounded, by keys and by rows; pages of keys join without a gap, and the rows of all pages sum to the usage exactly.
+//! A response is bounded, by keys and by rows. Pages of keys are gapless, and the rows of all pages sum to the usage exactly.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +11,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_kit::{ApiQuery, PageQuery, Problem};
-use rating::calendar::slot::{Every, slots};
+use rating::{
+    calendar::{
+        slot::{Every, slots},
+        span::Span,
+    },
+    sharing::rule::Rules,
+};
 use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
 use usage::{
     page::Page,
     queries::{
         groups::{self, GroupBy, Usage},
-        question::Part,
+        question::{Asked, Part},
         snapshot::Snapshot,
     },
+    read_error::ReadError,
 };
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -28,212 +35,253 @@ use uuid::Uuid;
 use crate::{
     export::{
         csv, focus,
-        usage_rows::{MAX_ROWS, RowAnswer, in_rows},
+        usage_rows::{MAX_ROWS, UsageRow, usage_rows},
     },
     http::{
-        access::Viewed,
-        question::{Question, QuestionQuery, unprocessable},
+        access::ViewedOrganization,
+        parameters::OrganizationPath,
+        problems::ReadProblems,
+        report_period::{ReportPeriodQuery, ReportPeriodResponse, unprocessable},
         state::Api,
     },
 };
 
 const CSV: &str = "text/csv; charset=utf-8; header=present";
 
-/// How finely the period is cut.
+/// The slots that the period is divided into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum EveryName {
-    /// By the hour.
+enum UsageGranularity {
+    /// One slot for each hour.
     Hour,
-    /// By the day.
+    /// One slot for each day.
     #[default]
     Day,
-    /// By the calendar month.
+    /// One slot for each calendar month.
     Month,
-    /// Not at all.
+    /// One slot for the whole period.
     Period,
 }
 
-/// By what usage is told.
+impl From<UsageGranularity> for Every {
+    fn from(granularity: UsageGranularity) -> Self {
+        match granularity {
+            UsageGranularity::Hour => Self::Hour,
+            UsageGranularity::Day => Self::Day,
+            UsageGranularity::Month => Self::Month,
+            UsageGranularity::Period => Self::Period,
+        }
+    }
+}
+
+/// The key that usage is grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum GroupByName {
-    /// Storage, by file.
+enum UsageGrouping {
+    /// Storage by file.
     File,
-    /// Both, by job.
+    /// Storage and run time by job.
     Job,
-    /// Both, by user: storage by the user who created the job that a share of it belongs to.
+    /// Storage and run time by user. A job's share of a file belongs to the user who created the job.
     User,
-    /// Both, by the configuration of the job.
+    /// Storage and run time by job configuration.
     JobConfiguration,
-    /// Run time, by machine.
+    /// Run time by machine.
     Machine,
-    /// Run time, by the type of the machine.
+    /// Run time by machine type.
     MachineType,
 }
 
-/// In which form.
+impl From<UsageGrouping> for GroupBy {
+    fn from(grouping: UsageGrouping) -> Self {
+        match grouping {
+            UsageGrouping::File => Self::File,
+            UsageGrouping::Job => Self::Job,
+            UsageGrouping::User => Self::User,
+            UsageGrouping::JobConfiguration => Self::JobConfiguration,
+            UsageGrouping::Machine => Self::Machine,
+            UsageGrouping::MachineType => Self::MachineType,
+        }
+    }
+}
+
+/// The format of usage rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub(super) enum UsageRowsFormat {
     /// JSON.
     #[default]
     Json,
-    /// CSV with the same columns.
+    /// CSV with the columns of the JSON rows.
     Csv,
-    /// CSV with the columns of FOCUS 1.2, at the account's prices: all of the period, not a page of it.
+    /// CSV with the columns of FOCUS 1.2, at the account's prices. Covers the whole period at once, without pages.
     Focus,
 }
 
-/// The query string of rows.
+/// The query string of usage rows.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct RowsQuery {
-    /// As for usage.
+pub(super) struct UsageRowsQuery {
+    /// First instant of the period (RFC 3339). Default: the start of the UTC month that contains the last instant of the
+    /// period. Without any parameters, this is the current month.
+    #[param(example = "2025-10-01T00:00:00Z")]
     from: Option<String>,
-    /// As for usage.
+    /// First instant after the period (RFC 3339, default: `as_of`), at most 400 days after `from`.
+    #[param(example = "2025-11-01T00:00:00Z")]
     to: Option<String>,
-    /// The IANA time zone whose hours, days and months are listed; UTC if not said.
+    /// IANA time zone of the hours, days and months (default: UTC).
+    #[param(example = "Europe/Madrid", default = "UTC")]
     time_zone: Option<String>,
-    /// As for usage.
+    /// Evaluates usage as of this instant (RFC 3339, default: now). Running jobs and stored files are counted up to it.
+    #[param(example = "2025-10-26T12:00:00Z")]
     as_of: Option<String>,
-    /// As for usage.
+    /// Leaves out all events that were recorded after this instant (RFC 3339). Default: all recorded events count.
+    #[param(example = "2025-11-02T00:00:00Z")]
     known_at: Option<String>,
-    /// How finely the period is cut; by the day if not said.
+    /// The slots that the period is divided into (default: `day`).
     #[serde(default)]
-    every: EveryName,
-    /// By what usage is told; all together if not said.
-    group_by: Option<GroupByName>,
-    /// In which form; JSON if not said.
+    #[param(example = "day")]
+    every: UsageGranularity,
+    /// The key that usage is grouped by. Default: all usage together.
+    #[param(example = "job")]
+    group_by: Option<UsageGrouping>,
+    /// The format of the response (default: `json`).
     #[serde(default)]
-    format: Format,
-    /// The most keys of a page, 1 to 200; 50 if not said, of FOCUS as many as there is room for.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(example = "csv")]
+    format: UsageRowsFormat,
+    /// The maximum number of keys on a page, 1 to 200 (default: 50). With `format=focus`, the maximum number of keys with rows
+    /// of their own (default: as many as the response has room for).
+    #[param(minimum = 1, maximum = 200, example = 50)]
     limit: Option<usize>,
-    /// `next` of the page before; the first page if not said.
+    /// The `next` value of the previous page (default: the first page).
+    #[param(example = "019a1f00-0000-7000-8000-000000000000")]
     cursor: Option<Uuid>,
 }
 
-/// Usage in rows.
+impl UsageRowsQuery {
+    fn limit(&self) -> Result<usize, Problem> {
+        let most = PageQuery::MAX_LIMIT as usize;
+        match self.limit.unwrap_or(PageQuery::DEFAULT_LIMIT as usize) {
+            limit if (1..=most).contains(&limit) => Ok(limit),
+            limit => Err(Problem::bad_request(format!("limit is {limit}, it must be from 1 to {most}"))),
+        }
+    }
+}
+
+/// One page of usage rows.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct RowsAnswer {
+pub(super) struct UsageRowsResponse {
     organization: Uuid,
-    #[schema(value_type = String, format = DateTime)]
-    from: String,
-    #[schema(value_type = String, format = DateTime)]
-    to: String,
-    #[schema(value_type = String, format = DateTime)]
-    as_of: String,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    known_at: Option<String>,
-    time_zone: String,
-    every: EveryName,
-    group_by: Option<GroupByName>,
-    /// Whether something still runs or is still stored that counts only up to `as_of`.
+    #[serde(flatten)]
+    period: ReportPeriodResponse,
+    every: UsageGranularity,
+    group_by: Option<UsageGrouping>,
+    /// Whether jobs are still running or files are still stored, so that the usage grows after `as_of`.
     provisional: bool,
-    /// By key, then by time. What has no key comes first: it is nobody's, or attributed to no job. Of grouped usage, rows of nothing
-    /// are left out.
-    rows: Vec<RowAnswer>,
-    /// The `cursor` of the next page; null on the last one.
+    /// Rows by key, then by time. Rows without a key come first: usage without a user, or attributed to no job. Grouped usage has
+    /// no rows without usage.
+    rows: Vec<UsageRowResponse>,
+    /// The `cursor` of the next page. Null on the last page.
     next: Option<Uuid>,
 }
 
-/// Usage in rows
+/// Usage of one key in one slot of the period.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UsageRow)]
+struct UsageRowResponse {
+    /// The date of the slot, or its month.
+    #[schema(example = "2025-10-26")]
+    date: String,
+    #[schema(value_type = String, format = DateTime)]
+    start: String,
+    #[schema(value_type = String, format = DateTime)]
+    end: String,
+    /// An id, or the name of a machine type. Null for usage without a key.
+    #[schema(example = "019a1f00-0000-7000-8000-000000000000")]
+    key: Option<String>,
+    /// Stored bytes times milliseconds, exact. Null where the grouping does not cover storage.
+    byte_ms: Option<String>,
+    /// The same in GB-hours (10⁹ bytes for one hour), truncated to 12 decimal places.
+    gb_hours: Option<String>,
+    /// Run time in milliseconds, exact. Null where the grouping does not cover run time.
+    run_ms: Option<String>,
+}
+
+impl From<UsageRow> for UsageRowResponse {
+    fn from(row: UsageRow) -> Self {
+        Self {
+            gb_hours: row.gb_hours(),
+            start: row.slot.span.start().to_string(),
+            end: row.slot.span.end().to_string(),
+            date: row.slot.date,
+            key: row.key,
+            byte_ms: row.byte_ms.map(|byte_ms| byte_ms.to_string()),
+            run_ms: row.run_ms.map(|run_ms| run_ms.to_string()),
+        }
+    }
+}
+
+/// List usage rows
 ///
-/// By the hour, the day or the month of a zone, and by file, job, user, job configuration, machine or type of machine. As JSON or CSV; a
-/// page of CSV that isn't the last has a `Link` to the next. In the columns of FOCUS, rows have what usage costs, and all of them together
-/// come to what `/costs` says, of a month of the account to what its invoice says; keys beyond `limit`, or beyond what an answer
-/// has room for, are told together, without a resource.
+/// Returns usage by hour, day or month, grouped by file, job, user, job configuration, machine or machine type, as JSON or CSV.
+/// A CSV page that is not the last has a `Link` header with the next page. `format=focus` returns costs as a FOCUS data set:
+/// its rows sum to the total of `/costs`, and for a calendar month of the account to its invoice. Keys beyond `limit` are
+/// combined in rows without a resource.
 #[utoipa::path(
-    get,
-    path = "/api/v1/organizations/{org}/usage/rows",
-    tag = "billing",
-    params(("org" = Uuid, Path, description = "The organization"), RowsQuery),
+    get, path = "/api/v1/organizations/{org}/usage/rows", tag = "billing", params(OrganizationPath, UsageRowsQuery),
     responses(
-        (status = 200, content((RowsAnswer = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is unknown or can't be read", body = Problem),
-        (status = 404, description = "There is no such organization for the caller", body = Problem),
-        (status = 422, description = "The period is empty or longer than 400 days, the time zone is unknown, or the answer \
-            would take too much", body = Problem),
+        (status = 200, description = "One page of usage rows.",
+            content((UsageRowsResponse = "application/json"), (String = "text/csv")),
+            headers(("Link" = String, description = "The next page, of CSV only: `<?cursor=…>; rel=\"next\"`."))),
+        (status = 422, description = "The period is empty or longer than 400 days, the time zone is unknown, the response would \
+            exceed 20,000 rows, or a FOCUS request has a cursor.", body = Problem, content_type = "application/problem+json"),
+        ReadProblems,
     )
 )]
-pub async fn rows(
+pub(super) async fn list_usage_rows(
     State(api): State<Api>,
-    Viewed(organization): Viewed,
-    ApiQuery(query): ApiQuery<RowsQuery>,
+    ViewedOrganization(organization): ViewedOrganization,
+    ApiQuery(query): ApiQuery<UsageRowsQuery>,
 ) -> Result<Response, Problem> {
-    let (limit, said_limit) = (query.limit()?, query.limit);
-    let RowsQuery { from, to, time_zone, as_of, known_at, every, group_by, format, cursor, .. } = query;
-    let question = QuestionQuery { from, to, time_zone, as_of, known_at }.question(api.ledger.now())?;
-    let slots = slots(every.into(), question.window.period, &question.zone).map_err(unprocessable)?;
-    if format == Format::Focus {
+    let (limit, requested_limit) = (query.limit()?, query.limit);
+    let UsageRowsQuery { from, to, time_zone, as_of, known_at, every, group_by, format, cursor, .. } = query;
+    let report = ReportPeriodQuery { from, to, time_zone, as_of, known_at }.resolve(api.ledger.now())?;
+    let slots = slots(every.into(), report.window.period, &report.zone).map_err(unprocessable)?;
+    let key = group_by.map(GroupBy::from);
+    if format == UsageRowsFormat::Focus {
         if cursor.is_some() {
-            return Err(Problem::unprocessable("a data set of FOCUS is given as a whole, and not from a cursor on"));
+            return Err(Problem::unprocessable("a FOCUS data set covers the whole period and takes no cursor"));
         }
         if slots.len() > MAX_ROWS {
-            return Err(Problem::unprocessable(format!(
-                "{} parts of the period are more than {MAX_ROWS}",
-                slots.len()
-            )));
+            let count = slots.len();
+            return Err(Problem::unprocessable(format!("the period has {count} slots, the limit is {MAX_ROWS}")));
         }
-        let text = focus::export(
-            &api.ledger,
-            &api.pool,
-            question.of(organization),
-            &slots,
-            group_by.map(GroupBy::from),
-            said_limit,
-        )
-        .await?;
-        return Ok(([(header::CONTENT_TYPE, CSV)], text).into_response());
+        let query = report.usage_query(organization);
+        let data_set = focus::export(&api.ledger, &api.pool, query, &slots, key, requested_limit).await?;
+        return Ok(([(header::CONTENT_TYPE, CSV)], data_set).into_response());
     }
     let keys = if group_by.is_some() { limit.saturating_add(1) } else { 1 };
     if slots.len().saturating_mul(keys) > MAX_ROWS {
-        let detail = format!("{} rows for each of {keys} keys are more than {MAX_ROWS}", slots.len());
+        let count = slots.len();
         return Err(Problem::unprocessable(format!(
-            "{detail}; ask for a shorter period, longer parts or a lower limit"
+            "{count} slots for each of {keys} keys exceed the limit of {MAX_ROWS} rows; \
+             request a shorter period, longer slots or a lower limit"
         )));
     }
-    let rules = api.ledger.rules(organization, question.window.period).await?;
-    let (asked, window) = (question.of(organization), question.window);
-    let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(window.counted())).collect();
-    // Of a period that is over nothing counts only in part, and only names of machine types take another look.
-    let alone = group_by.filter(|by| !window.is_cut() && *by != GroupByName::MachineType);
-    let (groups, provisional, names) = match alone {
-        Some(by) => {
-            let page = Page { after: cursor, limit };
-            let groups = groups::groups(&api.pool, asked, rules, by.into(), &spans, page).await?;
-            (groups, false, BTreeMap::new())
-        }
-        None => {
-            let mut snapshot = Snapshot::of(&api.pool, asked).await?.sharing_by(rules);
-            let totals = snapshot.totals(&spans).await?;
-            let provisional = totals.storage_provisional || totals.compute_provisional;
-            let groups = match group_by {
-                Some(by) => snapshot.groups(by.into(), &spans, cursor, limit).await?,
-                None => {
-                    let whole = Usage { byte_ms: totals.byte_ms, run_ms: totals.run_ms };
-                    Part { items: vec![(None, whole)], next: None }
-                }
-            };
-            let names = match group_by {
-                Some(GroupByName::MachineType) => snapshot.machine_types(&groups.items).await?,
-                _ => BTreeMap::new(),
-            };
-            (groups, provisional, names)
-        }
-    };
-    let rows = in_rows(&slots, &groups.items, &names, group_by.is_some());
-    let body = match format {
-        Format::Json => {
-            return Ok(
-                Json(answer(organization, question, every, group_by, provisional, rows, groups.next)).into_response()
-            );
-        }
-        Format::Csv | Format::Focus => csv::own(&rows, group_by.map(GroupBy::from)),
-    };
-    let mut response = ([(header::CONTENT_TYPE, CSV)], body).into_response();
+    let rules = api.ledger.rules(organization, report.window.period).await?;
+    let spans: Vec<_> = slots.iter().map(|slot| slot.span.intersect(report.window.counted())).collect();
+    let (query, page) = (report.usage_query(organization), Page { after: cursor, limit });
+    let GroupedUsage { groups, names, provisional } =
+        read_grouped_usage(&api.pool, query, rules, key, &spans, page).await?;
+    let rows = usage_rows(&slots, &groups.items, &names, group_by.is_some());
+    if format == UsageRowsFormat::Json {
+        let rows = rows.into_iter().map(UsageRowResponse::from).collect();
+        let period = (&report).into();
+        let body = UsageRowsResponse { organization, period, every, group_by, provisional, rows, next: groups.next };
+        return Ok(Json(body).into_response());
+    }
+    let mut response = ([(header::CONTENT_TYPE, CSV)], csv::usage_rows_csv(&rows, key)).into_response();
     if let Some(next) = groups.next {
         let link = format!("<?cursor={next}>; rel=\"next\"").parse().map_err(Problem::internal)?;
         response.headers_mut().insert(header::LINK, link);
@@ -241,61 +289,44 @@ pub async fn rows(
     Ok(response)
 }
 
-fn answer(
-    organization: Uuid,
-    question: Question,
-    every: EveryName,
-    group_by: Option<GroupByName>,
+/// One page of grouped usage.
+struct GroupedUsage {
+    groups: Part<(Option<Uuid>, Usage)>,
+    /// The names of machine types by id. Empty for other groupings.
+    names: BTreeMap<Uuid, String>,
     provisional: bool,
-    rows: Vec<RowAnswer>,
-    next: Option<Uuid>,
-) -> RowsAnswer {
-    let window = question.window;
-    RowsAnswer {
-        organization,
-        from: window.period.start().to_string(),
-        to: window.period.end().to_string(),
-        as_of: window.as_of.to_string(),
-        known_at: question.known_at.map(|known_at| known_at.to_string()),
-        time_zone: question.time_zone,
-        every,
-        group_by,
-        provisional,
-        rows,
-        next,
-    }
 }
 
-impl RowsQuery {
-    fn limit(&self) -> Result<usize, Problem> {
-        let most = PageQuery::MAX_LIMIT as usize;
-        match self.limit.unwrap_or(PageQuery::DEFAULT_LIMIT as usize) {
-            limit if (1..=most).contains(&limit) => Ok(limit),
-            limit => Err(Problem::bad_request(format!("limit is {limit}, it must be 1 to {most}"))),
-        }
+/// Reads the usage of each span, grouped by key.
+///
+/// Usage of a period in the past is never provisional, so one statement is enough. The names of machine types and the provisional
+/// flag need further statements, which read from the same snapshot.
+async fn read_grouped_usage(
+    pool: &PgPool,
+    query: Asked,
+    rules: Rules,
+    group_by: Option<GroupBy>,
+    spans: &[Span],
+    page: Page,
+) -> Result<GroupedUsage, ReadError> {
+    let window = query.window;
+    if let Some(by) = group_by.filter(|by| !window.is_cut() && *by != GroupBy::MachineType) {
+        let groups = groups::groups(pool, query, rules, by, spans, page).await?;
+        return Ok(GroupedUsage { groups, names: BTreeMap::new(), provisional: false });
     }
-}
-
-impl From<EveryName> for Every {
-    fn from(name: EveryName) -> Self {
-        match name {
-            EveryName::Hour => Self::Hour,
-            EveryName::Day => Self::Day,
-            EveryName::Month => Self::Month,
-            EveryName::Period => Self::Period,
+    let mut snapshot = Snapshot::of(pool, query).await?.sharing_by(rules);
+    let totals = snapshot.totals(spans).await?;
+    let provisional = totals.storage_provisional || totals.compute_provisional;
+    let groups = match group_by {
+        Some(by) => snapshot.groups(by, spans, page.after, page.limit).await?,
+        None => {
+            let all = Usage { byte_ms: totals.byte_ms, run_ms: totals.run_ms };
+            Part { items: vec![(None, all)], next: None }
         }
-    }
-}
-
-impl From<GroupByName> for GroupBy {
-    fn from(name: GroupByName) -> Self {
-        match name {
-            GroupByName::File => Self::File,
-            GroupByName::Job => Self::Job,
-            GroupByName::User => Self::User,
-            GroupByName::JobConfiguration => Self::JobConfiguration,
-            GroupByName::Machine => Self::Machine,
-            GroupByName::MachineType => Self::MachineType,
-        }
-    }
+    };
+    let names = match group_by {
+        Some(GroupBy::MachineType) => snapshot.machine_types(&groups.items).await?,
+        _ => BTreeMap::new(),
+    };
+    Ok(GroupedUsage { groups, names, provisional })
 }

@@ -1,4 +1,4 @@
-//! What an invoice says, frozen or as it would be frozen now.
+//! Drafts: the content of an invoice, with its line items, corrections and days.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,36 +23,37 @@ use uuid::Uuid;
 use crate::invoicing::{
     error::LedgerError,
     ledger::Ledger,
-    month_usage::{Statement, Used, When, adjustments, invoice},
+    month_usage::{Cutoff, MonthUsage, Statement, adjustments, invoice},
 };
 
-/// How many digits of the rounding are shown.
+/// Decimal places of the rounding.
 const DIGITS: u8 = 12;
 
-/// How often an invoice of one month can be made again after it was voided.
+/// The maximum number of invoices of one month, all but the last of them void.
 pub(super) const MAX_ATTEMPTS: u32 = 20;
 
 impl Ledger {
-    /// What a month comes to, with corrections of earlier invoices.
+    /// Prices a month, including corrections of earlier invoices.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`] when the usage cannot be read or priced.
     pub async fn statement(
         &self,
         organization: Uuid,
         account: &Account,
         month: Month,
-        when: When,
+        cutoff: Cutoff,
         corrections: &[Correction],
     ) -> Result<Statement, LedgerError> {
         let corrected = sum(corrections, account.currency()?)?;
-        self.used(organization, account, month, when).await?.statement(account, &corrected)
+        self.month_usage(organization, account, month, cutoff).await?.statement(account, &corrected)
     }
 
-    /// The invoice of a month that counts, or the one that would be made next; and its id.
+    /// Returns the current invoice of a month and its id. Without a current invoice, the id is that of the next one and the state
+    /// is empty.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError::TooManyAttempts`] when all invoices of the month are void.
     pub async fn invoice_of(&self, organization: Uuid, month: Month) -> Result<(Uuid, Arc<InvoiceState>), LedgerError> {
         for attempt in 1..MAX_ATTEMPTS {
             let id = invoice_id(organization, month, attempt);
@@ -64,25 +65,26 @@ impl Ledger {
         Err(LedgerError::TooManyAttempts { month })
     }
 
-    /// A month as it would be frozen now: number 0, and with the corrections that it would settle.
+    /// Returns the invoice of a month as if it were finalized now, with the number 0 and the corrections that it would settle.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`] when the usage cannot be read or priced.
     pub async fn draft(&self, organization: Uuid, month: Month) -> Result<(Statement, InvoiceFinalized), LedgerError> {
         let account = self.account(organization).await?;
-        let when = When::as_of(self.now());
-        let corrections = self.pending(organization, &account, when).await?;
-        let statement = self.statement(organization, &account, month, when, &corrections).await?;
-        let document = document(organization, 0, &statement, corrections);
-        Ok((statement, document))
+        let cutoff = Cutoff::as_of(self.now());
+        let corrections = self.pending_corrections(organization, &account, cutoff).await?;
+        let statement = self.statement(organization, &account, month, cutoff, &corrections).await?;
+        let content = content(organization, 0, &statement, corrections);
+        Ok((statement, content))
     }
 
-    /// What usage of a period comes to: of a month of the account as it would be frozen, or with what was added and taken off when it was,
-    /// and the corrections that are settled with it; of any other period its lines alone.
+    /// Prices the usage of a period and returns the invoice with its corrections. For a calendar month of the account, discount,
+    /// true-up, tax, credit and corrections are those of its finalized invoice, or of a draft. For any other period, the invoice
+    /// has lines only.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn invoiced(
+    /// [`LedgerError`] when the usage cannot be priced.
+    pub async fn invoice_for_period(
         &self,
         organization: Uuid,
         period: Span,
@@ -91,81 +93,87 @@ impl Ledger {
         let account = self.accounts.load(organization).await?.state;
         if let (Ok(currency), Some(month)) = (account.currency(), self.month_of(&account, period)?) {
             let (_, state) = self.invoice_of(organization, month).await?;
-            let Some(frozen) = state.finalized() else {
-                let corrections = self.pending(organization, &account, When::as_of(self.now())).await?;
+            let Some(finalized) = state.finalized() else {
+                let corrections = self.pending_corrections(organization, &account, Cutoff::as_of(self.now())).await?;
                 let invoice = invoice(&account, usage, &sum(&corrections, currency)?)?;
                 return Ok((invoice, corrections));
             };
-            let corrected = sum(&frozen.corrections, currency)?;
+            let corrected = sum(&finalized.corrections, currency)?;
             let invoice = invoice(&account, usage, &corrected)?;
-            let read = |text: &str| Amount::read(text, currency);
+            let parse = |text: &str| Amount::read(text, currency);
             let invoice = rate::Invoice {
-                discount: read(&frozen.discount)?,
-                minimum_true_up: read(&frozen.minimum_true_up)?,
-                tax: read(&frozen.tax)?,
-                credit_applied: read(&frozen.credit_applied)?,
+                discount: parse(&finalized.discount)?,
+                minimum_true_up: parse(&finalized.minimum_true_up)?,
+                tax: parse(&finalized.tax)?,
+                credit_applied: parse(&finalized.credit_applied)?,
                 ..invoice
             };
-            return Ok((invoice, frozen.corrections.clone()));
+            return Ok((invoice, finalized.corrections.clone()));
         }
         let invoice = rate::rate(usage, &Adjustments::default())?.ok_or(LedgerError::EmptyPeriod)?;
         Ok((invoice, Vec::new()))
     }
 
-    /// When a period was frozen, if it is a month of the account that was.
+    /// Returns the instant at which the invoice of a period was finalized. `None` unless the period is a calendar month of the
+    /// account and its invoice is finalized.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn period_frozen_at(&self, organization: Uuid, period: Span) -> Result<Option<Timestamp>, LedgerError> {
+    /// [`LedgerError`] when the account or the invoice cannot be read.
+    pub async fn period_finalized_at(
+        &self,
+        organization: Uuid,
+        period: Span,
+    ) -> Result<Option<Timestamp>, LedgerError> {
         let account = self.accounts.load(organization).await?.state;
         let Some(month) = self.month_of(&account, period)? else { return Ok(None) };
         let (id, invoice) = self.invoice_of(organization, month).await?;
         if invoice.finalized().is_none() {
             return Ok(None);
         }
-        self.frozen_at(id).await
+        self.finalized_at(id).await
     }
 
-    /// The month of an account that is this period.
+    /// Returns the calendar month of an account that covers exactly this period.
     fn month_of(&self, account: &Account, period: Span) -> Result<Option<Month>, LedgerError> {
         let month = self.month_at(account, period.start())?;
         Ok((self.period(account, month)?.0 == period).then_some(month))
     }
 
-    /// What was used in the months whose invoices count, by invoice.
+    /// Reads the usage of all months with a finalized invoice, by invoice.
     pub(super) async fn invoiced_months(
         &self,
         organization: Uuid,
         account: &Account,
-        when: When,
-    ) -> Result<BTreeMap<Uuid, Used>, LedgerError> {
+        cutoff: Cutoff,
+    ) -> Result<BTreeMap<Uuid, MonthUsage>, LedgerError> {
         let mut months = BTreeMap::new();
         for id in account.invoices().keys() {
             let invoice = self.invoices.load(*id).await?.state;
             let Some(drafted) = invoice.drafted() else { continue };
             let month = drafted.month.parse().map_err(|error| Refused::new("month", error))?;
-            months.insert(*id, self.used(organization, account, month, when).await?);
+            months.insert(*id, self.month_usage(organization, account, month, cutoff).await?);
         }
         Ok(months)
     }
 
-    /// The corrections of earlier invoices that the next one would settle: how they differ by what is known.
+    /// Returns the corrections that the next invoice would settle: the differences of finalized invoices to the usage known at the
+    /// cutoff.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn pending(
+    /// [`LedgerError`] when the usage cannot be read or priced.
+    pub async fn pending_corrections(
         &self,
         organization: Uuid,
         account: &Account,
-        when: When,
+        cutoff: Cutoff,
     ) -> Result<Vec<Correction>, LedgerError> {
         let mut corrections = Vec::new();
-        for (id, used) in self.invoiced_months(organization, account, when).await? {
+        for (id, usage) in self.invoiced_months(organization, account, cutoff).await? {
             let invoice = self.invoices.load(id).await?.state;
-            for LineNow { key, amount, .. } in invoice.differences(&known_now(account, &invoice, &used)?)? {
+            for LineNow { key, amount, .. } in invoice.differences(&recomputed_lines(account, &invoice, &usage)?)? {
                 corrections.push(Correction {
                     invoice_id: id,
-                    month: used.month.to_string(),
+                    month: usage.month.to_string(),
                     meter: key.meter,
                     plan: key.plan,
                     plan_version: key.plan_version,
@@ -176,11 +184,12 @@ impl Ledger {
         Ok(corrections)
     }
 
-    /// When the store took it that an invoice was frozen, by the clock that says when events were recorded.
+    /// Returns the instant at which the finalization of an invoice was recorded, by the clock of the event store, which also
+    /// defines the recording times of usage events.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn frozen_at(&self, invoice: Uuid) -> Result<Option<Timestamp>, LedgerError> {
+    /// [`LedgerError`] when the event store cannot be read.
+    pub async fn finalized_at(&self, invoice: Uuid) -> Result<Option<Timestamp>, LedgerError> {
         let mut events = self.store.stream(InvoiceState::NAME, invoice, Version::ZERO);
         while let Some(event) = events.try_next().await? {
             if &*event.event_name == "InvoiceFinalized" {
@@ -191,19 +200,22 @@ impl Ledger {
     }
 }
 
-/// What the month of an invoice comes to by what is known now, at the discount it was frozen with.
-pub(super) fn known_now(account: &Account, invoice: &InvoiceState, used: &Used) -> Result<Vec<LineNow>, LedgerError> {
-    let frozen =
-        invoice.finalized().map(|frozen| frozen.discount_percent.as_str()).filter(|percent| !percent.is_empty());
-    let mut adjustments = adjustments(account, &used.terms)?;
-    if let Some(percent) = frozen {
+/// Returns the amounts of an invoice's lines, recomputed from `usage` with the discount that the invoice was finalized with.
+pub(super) fn recomputed_lines(
+    account: &Account,
+    invoice: &InvoiceState,
+    usage: &MonthUsage,
+) -> Result<Vec<LineNow>, LedgerError> {
+    let percent = invoice.finalized().map(|finalized| finalized.discount_percent.as_str());
+    let mut adjustments = adjustments(account, &usage.terms)?;
+    if let Some(percent) = percent.filter(|percent| !percent.is_empty()) {
         adjustments.discount_percent = percent.parse().map_err(|error| Refused::new("discount_percent", error))?;
     }
-    let now = rate::rate(&used.terms, &adjustments)?.ok_or(LedgerError::EmptyPeriod)?;
-    Ok(LineNow::all_of(&now))
+    let recomputed = rate::rate(&usage.terms, &adjustments)?.ok_or(LedgerError::EmptyPeriod)?;
+    Ok(LineNow::all_of(&recomputed))
 }
 
-/// The adjustments of an invoice that are settled with another one.
+/// Returns the adjustments of an invoice that another invoice settles.
 pub(super) fn corrections_of(id: Uuid, invoice: &InvoiceState, settled_in: Uuid) -> Vec<Correction> {
     let month = invoice.drafted().map(|drafted| drafted.month.clone()).unwrap_or_default();
     let settled = invoice.adjustments().iter().filter(|booked| booked.settled_in_id == settled_in);
@@ -218,7 +230,7 @@ pub(super) fn corrections_of(id: Uuid, invoice: &InvoiceState, settled_in: Uuid)
     correction.collect()
 }
 
-/// What corrections come to, in the smallest unit of the currency.
+/// Returns the sum of corrections, in minor units of the currency.
 pub(super) fn sum(corrections: &[Correction], currency: Currency) -> Result<BigInt, LedgerError> {
     let mut sum = Amount::zero(currency);
     for correction in corrections {
@@ -227,8 +239,8 @@ pub(super) fn sum(corrections: &[Correction], currency: Currency) -> Result<BigI
     Ok(sum.minor().clone())
 }
 
-/// What a statement says as an invoice of this number.
-pub(super) fn document(
+/// Returns a statement as the content of the invoice with this number.
+pub(super) fn content(
     organization: Uuid,
     number: i64,
     statement: &Statement,
@@ -245,7 +257,7 @@ pub(super) fn document(
         amount: line.amount.to_string(),
     };
     let mut days = Vec::new();
-    for (day, metered) in &statement.used.days {
+    for (day, metered) in &statement.usage.days {
         days.push(Day {
             date: day.date.to_string(),
             start_at: day.span.start(),
@@ -273,7 +285,7 @@ pub(super) fn document(
     }
 }
 
-/// The same for the same attempt at the same month of the same organization.
+/// Returns the id of an invoice, a function of organization, month and attempt. An attempt follows each void invoice.
 pub(super) fn invoice_id(organization: Uuid, month: Month, attempt: u32) -> Uuid {
     Uuid::new_v5(&organization, format!("invoice {month} {attempt}").as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Why the ledger has no answer.
+//! Errors of the ledger and their problem responses.
 
 use epoch::{ExecuteError, Timestamp, store::StoreError};
 use epoch_postgres::TxError;
@@ -14,78 +14,63 @@ use rating::{
 };
 use usage::read_error::ReadError;
 
-/// Why the ledger has no answer.
+/// An error of the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// An account said no.
+    /// The account rejected a command.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// A plan said no.
+    /// The plan rejected a command.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// An invoice said no.
+    /// The invoice rejected a command.
     #[error(transparent)]
     Invoice(#[from] InvoiceError),
-    /// What an account is charged by can't be said.
+    /// The account has no terms for the period.
     #[error(transparent)]
     Charging(#[from] ChargingError),
-    /// Something that was written can't be read.
+    /// A stored value is invalid.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// An amount that was written can't be read.
+    /// A stored amount is invalid.
     #[error(transparent)]
     Amount(#[from] NotAnAmount),
-    /// Usage can't be priced.
+    /// The usage cannot be priced.
     #[error(transparent)]
     Rating(#[from] RatingError),
-    /// Days can't be told.
+    /// An instant lies outside of the calendar, or the time zone is unknown.
     #[error(transparent)]
     Days(#[from] DaysError),
-    /// The period has no instant.
     #[error("the period is empty")]
     EmptyPeriod,
-    /// A month was invoiced and voided too often.
-    #[error("the invoice of {month} was voided too often")]
-    TooManyAttempts {
-        /// Which month.
-        month: Month,
-    },
-    /// A month that is under way can't be finalized.
-    #[error("{month} goes on until {end}")]
-    NotOver {
-        /// Which month.
-        month: Month,
-        /// Its end.
-        end: Timestamp,
-    },
-    /// The account changed whenever its usage had been read.
-    #[error("the account changed again and again while its usage was read; try again")]
+    /// All invoices that a month can have are void.
+    #[error("the invoice of {month} was voided too many times")]
+    TooManyAttempts { month: Month },
+    /// A month cannot be finalized before its end.
+    #[error("{month} is not over; it ends at {end}")]
+    NotOver { month: Month, end: Timestamp },
+    /// The account changed between each reading of usage and its transaction.
+    #[error("the account kept changing while its usage was read; try again")]
     Changing,
-    /// The command's id was used for another command.
+    /// The command id was used for another command.
     #[error("command id belongs to another command")]
     CommandReused,
-    /// The aggregate is not at the version the caller has seen.
+    /// The aggregate is not at the expected version.
     #[error("{detail}")]
-    Stale {
-        /// What was seen.
-        detail: String,
-    },
-    /// Others kept changing the aggregate.
+    Stale { detail: String },
+    /// Concurrent commands kept changing the aggregate.
     #[error("{detail}")]
-    Conflict {
-        /// Which, and how.
-        detail: String,
-    },
-    /// The event store gave no answer.
+    Conflict { detail: String },
+    /// The event store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The transaction lost too many races, or the store gave no answer.
+    /// The transaction ran out of attempts, or the event store failed.
     #[error(transparent)]
     Tx(#[from] TxError),
-    /// The database gave no answer.
+    /// The database failed.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
-    /// The read models gave no answer.
+    /// The read models failed.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -108,8 +93,8 @@ impl IntoProblem for LedgerError {
     }
 }
 
-/// The problem of a command that was not executed. The errors of aggregates are in a crate without HTTP, so they pass through
-/// [`LedgerError`].
+/// Returns the problem of a command that was not executed. The crate of the aggregates does not know HTTP, so their errors are
+/// converted to [`LedgerError`] first.
 pub(crate) fn command_problem<E: std::error::Error + Into<LedgerError>>(error: ExecuteError<E>) -> Problem {
     let error: ExecuteError<LedgerError> = match error {
         ExecuteError::Rejected(refusal) => ExecuteError::Rejected(refusal.into()),
@@ -140,7 +125,7 @@ impl From<LedgerError> for Problem {
             }
             LedgerError::Days(_) | LedgerError::Rating(_) => Problem::unprocessable(detail),
             LedgerError::CommandReused => {
-                Problem::unprocessable("the Idempotency-Key was used before, for a request with another body")
+                Problem::unprocessable("the Idempotency-Key was used before for a request with another body")
                     .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
             }
             LedgerError::Stale { .. } => Problem::stale(detail),
@@ -164,7 +149,7 @@ fn account_problem(error: AccountError) -> Problem {
         AccountError::NotFound => Problem::not_found(detail),
         AccountError::AlreadyExists => Problem::conflict(detail),
         AccountError::Invoiced { .. } => {
-            Problem::conflict(detail).of_kind("/problems/invoiced-already", "the period was invoiced")
+            Problem::conflict(detail).of_kind("/problems/invoiced-already", "the period is invoiced already")
         }
         AccountError::OtherCurrency { .. } => {
             Problem::unprocessable(detail).of_kind("/problems/other-currency", "another currency")
@@ -200,7 +185,7 @@ fn invoice_problem(error: InvoiceError) -> Problem {
     }
 }
 
-/// 422 that points at the place, `charges[1].tiers` being `/charges/1/tiers`.
+/// Returns a 422 with the place as a JSON pointer: `charges[1].tiers` becomes `/charges/1/tiers`.
 pub(crate) fn refused_at(refused: &Refused) -> Problem {
     let pointer = refused.place.replace(['.', '['], "/").replace(']', "");
     let pointer = format!("/{}", pointer.trim_start_matches('/'));

@@ -1,15 +1,16 @@
-//! Freezing invoices, correcting them and undoing them.
+//! Finalizing, correcting and voiding invoices.
 //!
-//! The problem: numbers must have no holes, and what comes late for a frozen month must be charged or given back once.
+//! Invoice numbers must be gapless, and late events of a finalized month must be charged or credited exactly once.
 //!
-//! The invariant: whatever changes an account's invoices holds the account's lock until it commits. A number is taken by the
-//! transaction that commits its document, and by no other: a request that comes again is answered before anything else is done.
-//! Before a month is frozen all earlier invoices are compared with what
-//! is known now; the differences are booked on them and settled with it.
+//! - A transaction that changes an account's invoices holds the account's advisory lock until it commits.
+//! - The transaction that commits a document takes the document's number. A repeated command returns its first result before it
+//!   takes a number.
+//! - Before a month is finalized, all earlier invoices are compared with the usage known now. The differences are booked on them
+//!   as adjustments, and the new invoice settles them.
 //!
-//! Usage is read before the transaction begins, since a transaction that waits for another connection of its pool can wait for
-//! itself. What is read stands on one version of the account, which says what its invoices are; the transaction goes on only if
-//! the account is still at that version, and else it is read again.
+//! Usage is read before the transaction begins, because a transaction that waits for another connection of its pool can deadlock
+//! with itself. The reading belongs to one version of the account, which determines the account's invoices. The transaction
+//! continues only if the account is still at that version. Otherwise the usage is read again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,34 +29,35 @@ use rating::{
 use uuid::Uuid;
 
 use crate::invoicing::{
-    draft::{MAX_ATTEMPTS, corrections_of, document, invoice_id, known_now, sum},
+    context::secondary,
+    draft::{MAX_ATTEMPTS, content, corrections_of, invoice_id, recomputed_lines, sum},
     error::LedgerError,
     ledger::Ledger,
-    month_usage::{Used, When},
+    month_usage::{Cutoff, MonthUsage},
 };
 
-/// The series of invoices and credit notes.
+/// The number series of invoices and credit notes.
 const SERIES: &str = "invoice";
-/// Why an adjustment is booked.
-const LATE: &str = "events were heard after the invoice was finalized";
-/// How often usage is read again because the account has changed meanwhile.
+/// The reason of adjustments. It is stored and shown to customers.
+const LATE_EVENTS: &str = "events were heard after the invoice was finalized";
+/// The maximum number of readings of usage, when the account changes between reading and transaction.
 const MAX_READINGS: u32 = 5;
 
-/// What freezing a month needs to know of usage.
+/// The usage that finalizing a month needs.
 struct Reading {
-    /// The account's, which all of it stands on.
+    /// The version of the account that the reading belongs to.
     version: Version,
-    /// The month's usage; none when it was frozen already.
-    month: Option<Used>,
-    /// That of the months whose invoices count, by invoice.
-    earlier: BTreeMap<Uuid, Used>,
+    /// The usage of the month, or `None` when its invoice is finalized already.
+    month: Option<MonthUsage>,
+    /// The usage of months with a finalized invoice, by invoice.
+    earlier: BTreeMap<Uuid, MonthUsage>,
 }
 
 impl Ledger {
-    /// Freezes a month's invoice under the next number.
+    /// Finalizes a month's invoice and gives it the next number.
     ///
     /// # Errors
-    /// [`LedgerError`]; the month must be over.
+    /// [`LedgerError::NotOver`] before the end of the month; [`LedgerError::Changing`] when the account keeps changing.
     pub async fn finalize(
         &self,
         organization: Uuid,
@@ -63,7 +65,7 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Executed, LedgerError> {
         for _ in 0..MAX_READINGS {
-            let reading = Arc::new(self.read_for(organization, month).await?);
+            let reading = Arc::new(self.read_usage(organization, month).await?);
             let (ledger, context) = (self.clone(), context.clone());
             let committed = self.store.transaction(move |tx| {
                 let (ledger, reading, context) = (ledger.clone(), Arc::clone(&reading), context.clone());
@@ -76,10 +78,10 @@ impl Ledger {
         Err(LedgerError::Changing)
     }
 
-    /// Undoes a month's invoice; a finalized one by a credit note under the next number.
+    /// Voids a month's invoice. A finalized invoice is reversed by a credit note with the next number.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError::Invoice`] when the month has no invoice.
     pub async fn void(
         &self,
         organization: Uuid,
@@ -95,7 +97,7 @@ impl Ledger {
         committed.await
     }
 
-    async fn read_for(&self, organization: Uuid, month: Month) -> Result<Reading, LedgerError> {
+    async fn read_usage(&self, organization: Uuid, month: Month) -> Result<Reading, LedgerError> {
         let account = self.accounts.load(organization).await?;
         account.state.currency()?;
         let mut reading = Reading { version: account.version, month: None, earlier: BTreeMap::new() };
@@ -103,17 +105,17 @@ impl Ledger {
         if invoice.finalized().is_some() {
             return Ok(reading);
         }
-        let when = When::as_of(self.now());
+        let cutoff = Cutoff::as_of(self.now());
         let (period, _) = self.period(&account.state, month)?;
-        if when.as_of < period.end() {
+        if cutoff.as_of < period.end() {
             return Err(LedgerError::NotOver { month, end: period.end() });
         }
-        reading.earlier = self.invoiced_months(organization, &account.state, when).await?;
-        reading.month = Some(self.used(organization, &account.state, month, when).await?);
+        reading.earlier = self.invoiced_months(organization, &account.state, cutoff).await?;
+        reading.month = Some(self.month_usage(organization, &account.state, month, cutoff).await?);
         Ok(reading)
     }
 
-    /// None when what was read is out of date; then nothing is done.
+    /// Finalizes in a transaction. Returns `None`, and changes nothing, when the reading is out of date.
     async fn finalize_in(
         &self,
         tx: &mut PgTx,
@@ -127,52 +129,54 @@ impl Ledger {
             return Ok(Some(executed));
         }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
-        if let Some(frozen) = invoice.finalized() {
-            // It refuses.
-            let again = InvoiceCommand::Finalize(Box::new(frozen.clone()));
+        if let Some(finalized) = invoice.finalized() {
+            // The aggregate rejects the second finalization.
+            let again = InvoiceCommand::Finalize(Box::new(finalized.clone()));
             return Ok(Some(tx.execute(&self.invoices, id, &again, context).await?));
         }
         let account = tx.load(&self.accounts, organization).await?;
-        let Some(used) = reading.month.clone().filter(|_| account.version == reading.version) else { return Ok(None) };
+        let Some(usage) = reading.month.clone().filter(|_| account.version == reading.version) else {
+            return Ok(None);
+        };
         let account = account.state;
         let drafted = InvoiceDrafted {
             organization_id: organization,
             month: month.to_string(),
-            start_at: used.period.start(),
-            end_at: used.period.end(),
-            time_zone: used.time_zone.clone(),
+            start_at: usage.period.start(),
+            end_at: usage.period.end(),
+            time_zone: usage.time_zone.clone(),
         };
-        let aside = aside(context);
-        tx.execute(&self.invoices, id, &InvoiceCommand::Draft(drafted), &aside).await?;
+        let secondary = secondary(context);
+        tx.execute(&self.invoices, id, &InvoiceCommand::Draft(drafted), &secondary).await?;
         let mut corrections = Vec::new();
-        for (earlier, used) in &reading.earlier {
-            self.adjust_in(tx, &account, *earlier, used, id, &aside).await?;
+        for (earlier, earlier_usage) in &reading.earlier {
+            self.adjust_in(tx, &account, *earlier, earlier_usage, id, &secondary).await?;
             corrections.extend(corrections_of(*earlier, &tx.load(&self.invoices, *earlier).await?.state, id));
         }
         let corrected = sum(&corrections, account.currency()?)?;
-        let end = used.period.end();
-        let statement = used.statement(&account, &corrected)?;
+        let end = usage.period.end();
+        let statement = usage.statement(&account, &corrected)?;
         let number = take_number(tx).await?;
-        let frozen = document(organization, number, &statement, corrections);
-        let executed = tx.execute(&self.invoices, id, &InvoiceCommand::Finalize(Box::new(frozen)), context).await?;
+        let finalized = content(organization, number, &statement, corrections);
+        let executed = tx.execute(&self.invoices, id, &InvoiceCommand::Finalize(Box::new(finalized)), context).await?;
         let invoiced = AccountCommand::Invoiced { invoice: id, end, credit_used: statement.invoice.credit_applied };
-        tx.execute(&self.accounts, organization, &invoiced, &aside).await?;
+        tx.execute(&self.accounts, organization, &invoiced, &secondary).await?;
         Ok(Some(executed))
     }
 
-    /// Books on a finalized invoice how it differs from what is known now.
+    /// Books the differences of a finalized invoice to the usage known now as adjustments.
     async fn adjust_in(
         &self,
         tx: &mut PgTx,
         account: &Account,
         id: Uuid,
-        used: &Used,
+        usage: &MonthUsage,
         settled_in: Uuid,
         context: &CommandContext,
     ) -> Result<(), LedgerError> {
         let state = tx.load(&self.invoices, id).await?.state;
-        let lines = known_now(account, &state, used)?;
-        let adjust = InvoiceCommand::Adjust { lines, settled_in, reason: LATE.to_owned() };
+        let lines = recomputed_lines(account, &state, usage)?;
+        let adjust = InvoiceCommand::Adjust { lines, settled_in, reason: LATE_EVENTS.to_owned() };
         tx.execute(&self.invoices, id, &adjust, context).await?;
         Ok(())
     }
@@ -191,21 +195,21 @@ impl Ledger {
         }
         let (id, invoice) = self.invoice_in(tx, organization, month).await?;
         let credit_note = if invoice.finalized().is_some() { take_number(tx).await? } else { 0 };
-        // What it settled is settled with another invoice, or was given back by the credit note of the invoice it corrects.
-        let corrections = invoice.finalized().into_iter().flat_map(|frozen| &frozen.corrections);
+        // The next invoice settles the released corrections. Those of void invoices were refunded by their credit notes.
+        let corrections = invoice.finalized().into_iter().flat_map(|finalized| &finalized.corrections);
         let corrected: BTreeSet<Uuid> = corrections.map(|correction| correction.invoice_id).collect();
-        let (mut void, aside) = (Vec::new(), aside(context));
+        let (mut void, secondary) = (Vec::new(), secondary(context));
         for earlier in corrected {
             if tx.load(&self.invoices, earlier).await?.state.voided().is_some() {
                 void.push(earlier);
             } else {
-                tx.execute(&self.invoices, earlier, &InvoiceCommand::Release { settled_in: id }, &aside).await?;
+                tx.execute(&self.invoices, earlier, &InvoiceCommand::Release { settled_in: id }, &secondary).await?;
             }
         }
         let void = InvoiceCommand::Void { reason, credit_note, void };
         let executed = tx.execute(&self.invoices, id, &void, context).await?;
         let voided = AccountCommand::InvoiceVoided { invoice: id };
-        tx.execute(&self.accounts, organization, &voided, &aside).await?;
+        tx.execute(&self.accounts, organization, &voided, &secondary).await?;
         Ok(executed)
     }
 
@@ -226,25 +230,14 @@ impl Ledger {
     }
 }
 
-/// The context of a command that goes with another one, which alone is repeatable.
-pub(super) fn aside(context: &CommandContext) -> CommandContext {
-    CommandContext {
-        command_id: Uuid::now_v7(),
-        idempotency: None,
-        causation_id: Some(context.command_id),
-        expected: None,
-        ..context.clone()
-    }
-}
-
-/// One at a time changes an account's invoices.
+/// Locks an account's invoices until the transaction ends.
 async fn lock(tx: &mut PgTx, organization: Uuid) -> Result<(), LedgerError> {
     let key = format!("invoices of {organization}");
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))").bind(key).execute(tx.connection()).await?;
     Ok(())
 }
 
-/// The next number. It is given back if the transaction doesn't commit.
+/// Takes the next number of the series. A rolled-back transaction returns it.
 async fn take_number(tx: &mut PgTx) -> Result<i64, LedgerError> {
     let take = "update invoice_numbers set last = last + 1 where series = $1 returning last";
     Ok(sqlx::query_scalar(take).bind(SERIES).fetch_one(tx.connection()).await?)

@@ -1,4 +1,4 @@
-//! The ledger: the repositories of plans, accounts and invoices, the clock, and the months of an account.
+//! The ledger: the repositories of plans, accounts and invoices, a clock, and the calendar months of an account.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -22,27 +22,25 @@ use uuid::Uuid;
 
 use crate::invoicing::error::LedgerError;
 
-/// A clock.
+/// Returns the current instant.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Brings usage, plans and accounts together.
+/// Computes amounts from usage, plans and accounts.
 #[derive(Clone)]
 pub struct Ledger {
     pub(super) store: PgStore,
-    /// All plans.
     pub plans: Repository<PlanCatalogue, PgStore>,
-    /// All accounts.
     pub accounts: Repository<Account, PgStore>,
-    /// All invoices.
     pub invoices: Repository<InvoiceState, PgStore>,
     pub(super) standard: Arc<Plan>,
-    /// What accounts are opened by.
-    pub(super) offered: Arc<PlanDefinition>,
+    /// The definition by which the standard plan is published for new accounts.
+    pub(super) standard_definition: Arc<PlanDefinition>,
     pub(super) clock: Clock,
 }
 
 impl Ledger {
-    /// The ledger on a store. Accounts are opened by `standard`, which also stands in where there is none or it has no plan.
+    /// Returns a ledger on a store. New accounts get the `standard` plan. It also applies to organizations without an account and to
+    /// accounts without a plan.
     #[must_use]
     pub fn new(store: PgStore, standard: StandardPlan, clock: Clock) -> Self {
         Self {
@@ -51,50 +49,49 @@ impl Ledger {
             invoices: Repository::new(store.clone()),
             store,
             standard: Arc::new(standard.plan),
-            offered: Arc::new(standard.definition),
+            standard_definition: Arc::new(standard.definition),
             clock,
         }
     }
 
-    /// Now, by its clock.
+    /// Returns the current instant by the ledger's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
-    /// The store that everything is in.
     #[must_use]
     pub fn store(&self) -> &PgStore {
         &self.store
     }
 
-    /// The installation's prices: the plan of organizations without an account, and of accounts that were opened without a plan.
+    /// Returns the installation's prices, which apply to organizations without an account and to accounts without a plan.
     #[must_use]
     pub fn standard(&self) -> &Plan {
         &self.standard
     }
 
-    /// An account that exists.
+    /// Loads an account.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError::Account`] when the organization has none.
     pub async fn account(&self, organization: Uuid) -> Result<Arc<Account>, LedgerError> {
         let account = self.accounts.load(organization).await?.state;
         account.currency()?;
         Ok(account)
     }
 
-    /// The month that is under way for an account.
+    /// Returns the current calendar month in an account's time zone.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError::Days`] outside of the calendar.
     pub fn current_month(&self, account: &Account) -> Result<Month, LedgerError> {
         self.month_at(account, self.now())
     }
 
-    /// The month of an account that an instant lies in.
+    /// Returns the calendar month of an account that contains an instant.
     pub(super) fn month_at(&self, account: &Account, at: Timestamp) -> Result<Month, LedgerError> {
-        // Zones differ by less than a month, so the month is this one of UTC, the one before, or the one after.
+        // Time zones differ from UTC by less than a month, so the UTC month, the previous or the next one contains the instant.
         let mut month = Month::of(at, &TimeZone::UTC)?.previous()?;
         while self.period(account, month)?.0.end() <= at {
             month = month.next()?;
@@ -102,10 +99,11 @@ impl Ledger {
         Ok(month)
     }
 
-    /// A month of an account, and the zone of its days.
+    /// Returns the span of an account's month and the time zone of its days. When the time zone changes with the next month, the
+    /// span ends where that month starts in its own zone.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError::Days`] outside of the calendar.
     pub fn period(&self, account: &Account, month: Month) -> Result<(Span, TimeZone), LedgerError> {
         let here = zone(account.time_zone(month))?;
         let next = month.next()?;
@@ -113,15 +111,15 @@ impl Ledger {
         Ok((Span::new(month.beginning(&here)?, next.beginning(&after)?), here))
     }
 
-    /// The months of an organization's account that a period lies in, in order of time.
+    /// Returns the calendar months of an organization's account that overlap a period, in order of time.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`] when the account cannot be read, and outside of the calendar.
     pub async fn months(&self, organization: Uuid, period: Span) -> Result<Vec<Span>, LedgerError> {
-        self.months_of(&self.accounts.load(organization).await?.state, period)
+        self.account_months(&self.accounts.load(organization).await?.state, period)
     }
 
-    pub(super) fn months_of(&self, account: &Account, period: Span) -> Result<Vec<Span>, LedgerError> {
+    pub(super) fn account_months(&self, account: &Account, period: Span) -> Result<Vec<Span>, LedgerError> {
         let mut month = self.month_at(account, period.start())?;
         let mut months = vec![self.period(account, month)?.0];
         while months.last().is_some_and(|last| last.end() < period.end()) {
@@ -131,8 +129,8 @@ impl Ledger {
         Ok(months)
     }
 
-    /// The plans that an account is or will be pinned to.
-    pub(crate) async fn plans_of(&self, account: &Account) -> Result<BTreeMap<Pin, Plan>, LedgerError> {
+    /// Loads the plan versions that an account is pinned to, including scheduled ones.
+    pub(crate) async fn assigned_plans(&self, account: &Account) -> Result<BTreeMap<Pin, Plan>, LedgerError> {
         let mut plans = BTreeMap::new();
         for (_, pin) in account.pins() {
             if let Entry::Vacant(entry) = plans.entry(pin) {
@@ -140,5 +138,16 @@ impl Ledger {
             }
         }
         Ok(plans)
+    }
+
+    /// Returns the organizations of up to `limit` accounts in order of id, starting after an id.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`] when the database cannot be read.
+    pub async fn account_ids(&self, after: Option<Uuid>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
+        let list =
+            "select organization_id from billing_accounts where organization_id > $1 order by organization_id limit $2";
+        let rows = sqlx::query_scalar(list).bind(after.unwrap_or(Uuid::nil())).bind(limit);
+        rows.fetch_all(self.store.pool()).await
     }
 }

@@ -1,7 +1,7 @@
-//! What an account used, as the read models have it.
+//! Usage of an account in a month, and the statement that prices it.
 //!
-//! The invariant: usage is read from the sums that metering keeps, so that it costs days and not events, and all of a month from one
-//! snapshot of them. An instant of knowledge in the past gives what was known then.
+//! Usage is read from rollups, so that the cost of a read depends on the number of days and not of events. All of a month is read from
+//! one snapshot. With a cutoff in the past, a read returns the usage that was known then.
 
 use bigdecimal::num_bigint::BigInt;
 use epoch::Timestamp;
@@ -24,166 +24,152 @@ use uuid::Uuid;
 
 use crate::invoicing::{error::LedgerError, ledger::Ledger};
 
-/// As of when usage is asked for, and as known when.
+/// The instants up to which usage is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct When {
-    /// What happened later doesn't count.
+pub struct Cutoff {
+    /// Usage after this instant does not count.
     pub as_of: Timestamp,
-    /// What was recorded later is not known yet; everything is known if it isn't said.
+    /// Events recorded after this instant do not count. `None` counts all.
     pub known_at: Option<Timestamp>,
 }
 
-impl When {
-    /// As of an instant, by all that is known.
+impl Cutoff {
+    /// Returns a cutoff of usage that counts all recorded events.
     #[must_use]
     pub const fn as_of(as_of: Timestamp) -> Self {
         Self { as_of, known_at: None }
     }
 }
 
-/// What an account used in a month, not priced yet.
+/// Usage of an account in a month, before pricing.
 #[derive(Debug, Clone)]
-pub struct Used {
-    /// The month.
+pub struct MonthUsage {
     pub month: Month,
-    /// Its first instant and the first one after it.
     pub period: Span,
-    /// As of when, and as known when.
-    pub when: When,
-    /// The IANA time zone of its days.
+    pub cutoff: Cutoff,
+    /// The IANA time zone of the days.
     pub time_zone: String,
-    /// What was charged by and what was metered, in order of time.
+    /// The usage in each term, in order of time.
     pub terms: Vec<(Term, Metered)>,
-    /// What was metered, day by day.
+    /// The usage on each day.
     pub days: Vec<(Day, Metered)>,
-    /// The days cut where another term begins, in order of time.
-    pub parts: Vec<UsedPart>,
-    /// Whether something still runs or is still stored that counts only up to `as_of`.
+    /// The days, divided where another term begins, in order of time.
+    pub parts: Vec<DayPart>,
+    /// Whether jobs are still running or files are still stored, so that the usage grows after `as_of`.
     pub provisional: bool,
 }
 
-/// What a month of an account comes to.
+/// A month of an account, priced.
 #[derive(Debug, Clone)]
 pub struct Statement {
-    /// What was used.
-    pub used: Used,
-    /// What is done with the sum of the lines.
+    pub usage: MonthUsage,
+    /// Discount, minimum, tax and credit.
     pub adjustments: Adjustments,
-    /// Lines and sums.
     pub invoice: Invoice,
 }
 
-/// What was used in the part of a day in which one term applies.
+/// Usage in a part of a day in which one term applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsedPart {
-    /// The day's place among the days.
+pub struct DayPart {
+    /// The index of the day in [`MonthUsage::days`].
     pub day: usize,
-    /// The term's place among the terms.
+    /// The index of the term in [`MonthUsage::terms`].
     pub term: usize,
-    /// From when to when.
     pub span: Span,
-    /// What was metered.
     pub metered: Metered,
 }
 
-impl Used {
-    /// What it comes to, with corrections of earlier invoices in the smallest unit of the currency.
+impl MonthUsage {
+    /// Prices the usage. `corrections` is the sum of the corrections of earlier invoices, in minor units of the currency.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`] for an empty period, and for usage that cannot be priced.
     pub fn statement(self, account: &Account, corrections: &BigInt) -> Result<Statement, LedgerError> {
         let adjustments = adjustments(account, &self.terms)?;
         let invoice = rate_with(&self.terms, &adjustments, corrections)?.ok_or(LedgerError::EmptyPeriod)?;
-        Ok(Statement { used: self, adjustments, invoice })
+        Ok(Statement { usage: self, adjustments, invoice })
     }
 }
 
 impl Ledger {
-    /// What an account used in a month.
+    /// Reads the usage of an account in a month.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn used(
+    /// [`LedgerError`] when the plans, the terms or the usage cannot be read.
+    pub async fn month_usage(
         &self,
         organization: Uuid,
         account: &Account,
         month: Month,
-        when: When,
-    ) -> Result<Used, LedgerError> {
+        cutoff: Cutoff,
+    ) -> Result<MonthUsage, LedgerError> {
         let (period, zone) = self.period(account, month)?;
-        let terms = terms_of(account, &self.plans_of(account).await?, &self.standard, period)?;
+        let terms = terms_of(account, &self.assigned_plans(account).await?, &self.standard, period)?;
         let days = days(period, &zone)?;
         let (of_terms, of_days): (Vec<_>, Vec<_>) = (spans(&terms), days.iter().map(|day| day.span).collect());
-        let cut = cut(&of_days, &of_terms);
-        let of_parts: Vec<_> = cut.iter().map(|(.., span)| *span).collect();
-        let mut snapshot = self.snapshot(organization, period, when).await?;
+        let cut = divide_days(&of_days, &of_terms);
+        let of_parts: Vec<_> = cut.iter().map(|part| part.span).collect();
+        let mut snapshot = self.snapshot(organization, period, cutoff).await?;
         let charged = snapshot.charged([&of_terms, &of_days, &of_parts]).await?;
         let Charged { lists: [by_term, by_day, by_part], provisional } = charged;
-        let part = |((day, term, span), metered)| UsedPart { day, term, span, metered };
-        Ok(Used {
+        Ok(MonthUsage {
             month,
             period,
-            when,
+            cutoff,
             time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
             terms: terms.into_iter().zip(by_term).collect(),
             days: days.into_iter().zip(by_day).collect(),
-            parts: cut.into_iter().zip(by_part).map(part).collect(),
+            parts: cut.into_iter().zip(by_part).map(|(part, metered)| DayPart { metered, ..part }).collect(),
             provisional,
         })
     }
 
-    /// What an organization is charged by in a period; the standard plan as long as it has no account.
+    /// Returns the terms of an organization in a period. The standard plan applies without an account.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`] when the account or its plans cannot be read.
     pub async fn terms(&self, organization: Uuid, period: Span) -> Result<Vec<Term>, LedgerError> {
         let account = self.accounts.load(organization).await?.state;
-        Ok(terms_of(&account, &self.plans_of(&account).await?, &self.standard, period)?)
+        Ok(terms_of(&account, &self.assigned_plans(&account).await?, &self.standard, period)?)
     }
 
-    /// How an organization's jobs share files in a period: as the plan says that applies at each instant.
+    /// Returns the rules by which an organization's jobs share files in a period. The plan at each instant defines the rule.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`] when the account or its plans cannot be read.
     pub async fn rules(&self, organization: Uuid, period: Span) -> Result<Rules, LedgerError> {
-        Ok(rule_of(&self.terms(organization, period).await?))
+        Ok(Rules::of(&self.terms(organization, period).await?))
     }
 
-    /// The read models, for questions about a period.
+    /// Opens a snapshot of the read models for queries about a period.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub async fn snapshot(&self, organization: Uuid, period: Span, when: When) -> Result<Snapshot, LedgerError> {
-        let window = Window { period, as_of: when.as_of };
-        Ok(Snapshot::of(self.store.pool(), Asked { organization, window, known_at: when.known_at }).await?)
+    /// [`LedgerError`] when the database cannot be read.
+    pub async fn snapshot(&self, organization: Uuid, period: Span, cutoff: Cutoff) -> Result<Snapshot, LedgerError> {
+        let window = Window { period, as_of: cutoff.as_of };
+        Ok(Snapshot::of(self.store.pool(), Asked { organization, window, known_at: cutoff.known_at }).await?)
     }
 }
 
-/// Days, cut where terms begin: the place of the day, that of the term, and what they have in common.
-fn cut(days: &[Span], terms: &[Span]) -> Vec<(usize, usize, Span)> {
+/// Divides days where terms begin. The parts have no usage yet.
+fn divide_days(days: &[Span], terms: &[Span]) -> Vec<DayPart> {
     let mut parts = Vec::with_capacity(days.len() + terms.len());
     for (day, whole) in days.iter().enumerate() {
         for (term, applies) in terms.iter().enumerate() {
             let span = whole.intersect(*applies);
             if !span.is_empty() {
-                parts.push((day, term, span));
+                parts.push(DayPart { day, term, span, metered: Metered::default() });
             }
         }
     }
     parts
 }
 
-/// The spans of terms.
 pub(crate) fn spans(terms: &[Term]) -> Vec<Span> {
     terms.iter().map(|term| term.span).collect()
 }
 
-/// How files are shared in a period: as the plan says that applies at each instant.
-pub(crate) fn rule_of(terms: &[Term]) -> Rules {
-    Rules::of(terms)
-}
-
-/// What is done with the sum of the lines. The minimum and the tax are those of the last plan of the period.
+/// Returns discount, minimum, tax and credit. The last plan of the period defines the minimum and the tax.
 pub(super) fn adjustments(account: &Account, usage: &[(Term, Metered)]) -> Result<Adjustments, LedgerError> {
     let Some((last, _)) = usage.last() else { return Err(LedgerError::EmptyPeriod) };
     Ok(Adjustments {
@@ -194,7 +180,7 @@ pub(super) fn adjustments(account: &Account, usage: &[(Term, Metered)]) -> Resul
     })
 }
 
-/// Lines and sums of what was used.
+/// Prices usage with the account's adjustments. `corrections` is in minor units of the currency.
 pub(super) fn invoice(
     account: &Account,
     usage: &[(Term, Metered)],

@@ -1,10 +1,9 @@
-//! Opening accounts, by hand or by themselves.
+//! Opening billing accounts.
 //!
-//! The problem: the installation's prices are settings, and a setting that changes must not change what anybody owes.
-//!
-//! The invariant: an account is opened, pinned to a version of a plan for all that it ever used, and that version is published if it
-//! is new, all in one transaction. So other prices are another version, which accounts have that are opened later; and however
-//! many are opened at once, a version is published once.
+//! The installation's prices are settings, and a changed setting must not change the price of an existing account. So one
+//! transaction publishes the prices as a version of the standard plan, unless the last version has them, and opens the account
+//! pinned to that version. Changed prices become another version, for accounts opened later. Concurrent openings publish a version
+//! once.
 
 use std::sync::Arc;
 
@@ -19,16 +18,16 @@ use rating::{
 };
 use uuid::Uuid;
 
-use crate::invoicing::{error::LedgerError, finalize::aside, ledger::Ledger};
+use crate::invoicing::{context::secondary, error::LedgerError, ledger::Ledger};
 
-/// An account to be.
+/// The terms of a new account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// What everything is charged in.
+    /// The currency of all charges.
     pub currency: Currency,
-    /// The IANA time zone of its days and months.
+    /// The IANA time zone of days and months.
     pub time_zone: String,
-    /// What it is charged by; the standard plan if not said.
+    /// The plan version, or `None` for the standard plan.
     pub plan: Option<Pin>,
 }
 
@@ -36,7 +35,7 @@ impl Ledger {
     /// Opens an organization's account.
     ///
     /// # Errors
-    /// [`LedgerError`]; the plan must be in the account's currency.
+    /// [`LedgerError`] for an open account, and for a plan that is retired or in another currency.
     pub async fn open(
         &self,
         organization: Uuid,
@@ -51,10 +50,10 @@ impl Ledger {
         opened.await
     }
 
-    /// The same in a transaction that does more.
+    /// Opens an organization's account in the caller's transaction.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// As [`Ledger::open`].
     pub async fn open_in(
         &self,
         tx: &mut PgTx,
@@ -63,42 +62,48 @@ impl Ledger {
         context: &CommandContext,
     ) -> Result<Executed, LedgerError> {
         if tx.load(&self.accounts, organization).await?.state.is_open() {
-            // By this very request, perhaps.
+            // A repetition of the command that opened the account returns its result.
             let first = tx.repeated::<AccountError>(context).await?;
             return first.ok_or(AccountError::AlreadyExists.into());
         }
         let pin = match opening.plan {
-            Some(pin) => self.chosen(tx, pin, opening.currency).await?,
-            None => self.offered(tx, opening.currency, context).await?,
+            Some(pin) => self.check_plan(tx, pin, opening.currency).await?,
+            None => self.publish_standard_plan(tx, opening.currency, context).await?,
         };
         let open = AccountCommand::Open { pin, currency: opening.currency, time_zone: opening.time_zone.clone() };
         Ok(tx.execute(&self.accounts, organization, &open, context).await?)
     }
 
-    /// A version that was asked for.
-    async fn chosen(&self, tx: &mut PgTx, pin: Pin, currency: Currency) -> Result<Pin, LedgerError> {
+    /// Checks that a requested plan version takes customers and is in the account's currency.
+    async fn check_plan(&self, tx: &mut PgTx, pin: Pin, currency: Currency) -> Result<Pin, LedgerError> {
         let catalogue = tx.load(&self.plans, pin.plan).await?.state;
         catalogue.require_open()?;
         let plan = catalogue.version(pin.plan, pin.version)?.currency;
         if plan != currency {
-            let reason = format!("{} is not the plan's, which is {}", currency.code(), plan.code());
+            let reason = format!("the account is in {}, the plan is in {}", currency.code(), plan.code());
             return Err(AccountError::from(Refused::new("currency", reason)).into());
         }
         Ok(pin)
     }
 
-    /// The version of the standard plan that has the installation's prices.
-    async fn offered(&self, tx: &mut PgTx, currency: Currency, context: &CommandContext) -> Result<Pin, LedgerError> {
-        let ours = self.standard.currency;
-        if ours != currency {
-            let (ours, currency) = (ours.code(), currency.code());
-            let reason = format!("the standard plan is in {ours}: an account in {currency} needs a plan in {currency}");
+    /// Returns the version of the standard plan with the installation's prices. Publishes it if the last version has others.
+    async fn publish_standard_plan(
+        &self,
+        tx: &mut PgTx,
+        currency: Currency,
+        context: &CommandContext,
+    ) -> Result<Pin, LedgerError> {
+        let standard_currency = self.standard.currency;
+        if standard_currency != currency {
+            let (standard, currency) = (standard_currency.code(), currency.code());
+            let reason =
+                format!("the standard plan is in {standard}: an account in {currency} needs a plan in {currency}");
             return Err(AccountError::from(Refused::new("currency", reason)).into());
         }
-        // Plans are no organization's.
-        let of_plan = CommandContext { tenant: None, ..aside(context) };
-        let offer = PlanCommand::Offer(self.offered.as_ref().clone());
-        tx.execute(&self.plans, standard(), &offer, &of_plan).await?;
+        // Plans belong to no organization.
+        let plan_context = CommandContext { tenant: None, ..secondary(context) };
+        let publish = PlanCommand::Offer(self.standard_definition.as_ref().clone());
+        tx.execute(&self.plans, standard(), &publish, &plan_context).await?;
         let versions = tx.load(&self.plans, standard()).await?.state.versions().len();
         let version = u32::try_from(versions).map_err(|_| PlanError::TooManyVersions)?;
         Ok(Pin { plan: standard(), version })

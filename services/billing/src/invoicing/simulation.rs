@@ -1,11 +1,13 @@
-//! What another plan would have cost.
+//! Simulations: the costs of past usage under another plan.
 //!
-//! The problem: "what would it have cost?" is answered by what an invoice would have said, and invoices are of months.
+//! A simulated amount is the sum of the statements of the account's months as if the account had always had the plan. Only the plan
+//! differs:
+//! - Price overrides of the account keep applying from the instant of each.
+//! - A month that lies partly in the period is priced as a month of that part.
+//! - The result does not depend on the account's present plan.
+//! - Past usage is repriced; changes of behaviour are not predicted.
 //!
-//! The invariant: the simulated amount is what the statements of the account's months would say, added up, if it had had the plan
-//! all the time; only the plan differs. So an account's own prices stay, from when they hold; a month that lies in the period by a
-//! part is a month of that part; and the plan that an account has makes no difference. Usage that was is compared, not usage that
-//! would have been. All months are read at once.
+//! All months are read in one statement.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -17,66 +19,64 @@ use rating::{
     pricing::plan::Plan,
     rating::term::{ChargingError, Term, terms_of},
 };
-use sqlx::Row;
 use uuid::Uuid;
 
 use crate::invoicing::{
     error::LedgerError,
     ledger::Ledger,
-    month_usage::{When, invoice, spans},
+    month_usage::{Cutoff, invoice, spans},
 };
 
-/// What a plan changes for one account.
+/// The effect of a plan on one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effect {
-    /// Whose account.
+pub struct PlanEffect {
     pub organization: Uuid,
-    /// The total by what it is charged by.
+    /// The total at the account's prices.
     pub actual: Amount,
-    /// The total by the simulated plan.
+    /// The total under the simulated plan.
     pub simulated: Amount,
 }
 
-impl Effect {
-    /// What it pays more by the simulated plan.
+impl PlanEffect {
+    /// Returns the simulated total minus the actual total.
     #[must_use]
     pub fn difference(&self) -> Amount {
         self.simulated.minus(&self.actual)
     }
 }
 
-/// What a plan changes for accounts, in sum.
+/// The effect of a plan on several accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sums {
-    /// The sum of their totals by what they are charged by.
+pub struct SimulationTotals {
+    /// The sum of the actual totals.
     pub actual: Amount,
-    /// The sum of their totals by the simulated plan.
+    /// The sum of the simulated totals.
     pub simulated: Amount,
-    /// How many pay less.
+    /// The number of accounts that pay less.
     pub winners: u64,
-    /// How many pay more.
+    /// The number of accounts that pay more.
     pub losers: u64,
-    /// How many pay the same.
+    /// The number of accounts that pay the same.
     pub unchanged: u64,
-    /// How many can't be compared: what they are charged by is in another currency.
+    /// The number of accounts that are not comparable, because they are charged in another currency.
     pub skipped: u64,
 }
 
-impl Sums {
-    /// Of no account.
+impl SimulationTotals {
+    /// Returns the totals of no accounts.
     #[must_use]
     pub fn none(currency: Currency) -> Self {
         let zero = || Amount::zero(currency);
         Self { actual: zero(), simulated: zero(), winners: 0, losers: 0, unchanged: 0, skipped: 0 }
     }
 
-    /// What all of them pay more by the simulated plan.
+    /// Returns the simulated total minus the actual total.
     #[must_use]
     pub fn effect(&self) -> Amount {
         self.simulated.minus(&self.actual)
     }
 
-    fn take(&mut self, effect: &Effect) {
+    fn add(&mut self, effect: &PlanEffect) {
         self.actual = self.actual.plus(&effect.actual);
         self.simulated = self.simulated.plus(&effect.simulated);
         let count = match effect.simulated.cmp(&effect.actual) {
@@ -88,91 +88,80 @@ impl Sums {
     }
 }
 
-/// What a plan changes for accounts.
+/// The result of simulating a plan on a page of accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effects {
-    /// By organization, without those that can't be compared.
-    pub effects: Vec<Effect>,
-    /// With those that were looked at before.
-    pub so_far: Sums,
+pub struct Simulation {
+    /// The effects on the comparable accounts of this page.
+    pub effects: Vec<PlanEffect>,
+    /// The totals of all pages so far.
+    pub totals: SimulationTotals,
 }
 
 impl Ledger {
-    /// What a plan changes for accounts, by their usage in a period; and in sum, with those that were looked at before.
+    /// Simulates a plan on the usage of accounts in a period. `totals` has the totals of earlier pages.
     ///
     /// # Errors
-    /// [`LedgerError`].
+    /// [`LedgerError`] when an account or its usage cannot be read or priced.
     pub async fn simulate(
         &self,
         organizations: &[Uuid],
         plan: &Plan,
         period: Span,
         as_of: Timestamp,
-        so_far: Sums,
-    ) -> Result<Effects, LedgerError> {
-        let mut effects = Effects { effects: Vec::new(), so_far };
+        totals: SimulationTotals,
+    ) -> Result<Simulation, LedgerError> {
+        let mut simulation = Simulation { effects: Vec::new(), totals };
         for organization in organizations {
-            match self.effect(*organization, plan, period, as_of).await? {
+            match self.plan_effect(*organization, plan, period, as_of).await? {
                 Some(effect) => {
-                    effects.so_far.take(&effect);
-                    effects.effects.push(effect);
+                    simulation.totals.add(&effect);
+                    simulation.effects.push(effect);
                 }
-                None => effects.so_far.skipped += 1,
+                None => simulation.totals.skipped += 1,
             }
         }
-        Ok(effects)
+        Ok(simulation)
     }
 
-    async fn effect(
+    /// Returns the effect of a plan on one account, or `None` when the account is charged in another currency.
+    async fn plan_effect(
         &self,
         organization: Uuid,
         plan: &Plan,
         period: Span,
         as_of: Timestamp,
-    ) -> Result<Option<Effect>, LedgerError> {
+    ) -> Result<Option<PlanEffect>, LedgerError> {
         let account = self.account(organization).await?;
         if account.currency()? != plan.currency {
             return Ok(None);
         }
-        let plans = self.plans_of(&account).await?;
+        let plans = self.assigned_plans(&account).await?;
         let mut months = Vec::new();
-        for month in self.months_of(&account, period)? {
+        for month in self.account_months(&account, period)? {
             match terms_of(&account, &plans, &self.standard, month.intersect(period)) {
                 Err(ChargingError::OtherCurrency { .. }) => return Ok(None),
                 terms => months.push(terms?),
             }
         }
-        let mut snapshot = self.snapshot(organization, period, When::as_of(as_of)).await?;
+        let mut snapshot = self.snapshot(organization, period, Cutoff::as_of(as_of)).await?;
         let [metered] = snapshot.charged([&spans(&months.concat())]).await?.lists;
         drop(snapshot);
-        let (mut metered, none) = (metered.into_iter(), BigInt::from(0));
+        let (mut metered, no_corrections) = (metered.into_iter(), BigInt::from(0));
         let zero = Amount::zero(plan.currency);
-        let mut effect = Effect { organization, actual: zero.clone(), simulated: zero };
+        let mut effect = PlanEffect { organization, actual: zero.clone(), simulated: zero };
         for terms in months {
             let actual: Vec<_> = terms.into_iter().zip(metered.by_ref()).collect();
             let simulated: Vec<_> = actual.iter().map(|(term, metered)| (instead(plan, term), *metered)).collect();
-            effect.actual = effect.actual.plus(&invoice(&account, &actual, &none)?.total);
-            effect.simulated = effect.simulated.plus(&invoice(&account, &simulated, &none)?.total);
+            effect.actual = effect.actual.plus(&invoice(&account, &actual, &no_corrections)?.total);
+            effect.simulated = effect.simulated.plus(&invoice(&account, &simulated, &no_corrections)?.total);
         }
         Ok(Some(effect))
     }
-
-    /// Up to `limit` accounts after one, by id.
-    ///
-    /// # Errors
-    /// When the database gives no answer.
-    pub async fn accounts_after(&self, after: Option<Uuid>, limit: i64) -> Result<Vec<Uuid>, sqlx::Error> {
-        let list = "select organization_id from billing_accounts where organization_id > $1 \
-             order by organization_id limit $2";
-        let rows = sqlx::query(list).bind(after.unwrap_or(Uuid::nil())).bind(limit);
-        let rows = rows.fetch_all(self.store.pool()).await?;
-        rows.iter().map(|row| row.try_get("organization_id")).collect()
-    }
 }
 
-/// A term under another plan: with the prices that are the account's own in it.
+/// Returns a term under another plan, with the term's price overrides.
 fn instead(plan: &Plan, term: &Term) -> Term {
-    let own = term.plan.own.iter().filter_map(|meter| term.plan.charges.get(meter));
-    let plan = own.fold(plan.clone(), |plan, charge| plan.with_own(charge.clone()));
+    let overrides = term.plan.own.iter().filter_map(|meter| term.plan.charges.get(meter));
+    let plan = overrides.fold(plan.clone(), |plan, charge| plan.with_own(charge.clone()));
     Term { span: term.span, plan: Arc::new(plan) }
 }

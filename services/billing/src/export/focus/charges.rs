@@ -1,4 +1,4 @@
-//! From usage to charges.
+//! Charges: usage priced by tier, and the amounts that an invoice computes from the lines.
 
 use std::collections::BTreeMap;
 
@@ -20,37 +20,37 @@ use usage::queries::groups::GroupBy;
 
 use crate::export::focus::table::{Category, Charge, Measured, unit};
 
-/// Digits of a cost and of a quantity after the point.
+/// Decimal places of costs and quantities.
 const DIGITS: u8 = 18;
 
 /// A part of the period in which one plan applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) span: Span,
-    /// Which of the terms.
+    /// The index of the term.
     pub(super) term: usize,
 }
 
-/// What was used by a key in each piece; no key for all that is not told.
+/// Usage of a key in each piece. `None` is the key of the remaining usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Used {
+pub(super) struct KeyUsage {
     pub(super) key: Option<String>,
     pub(super) metered: Vec<Metered>,
 }
 
-/// A line as an invoice has it.
+/// The key of an invoice line: meter, plan version, and whether a price override applies.
 type LineKey = (Meter, PlanVersion, bool);
 
-/// How much of a line is told.
+/// The progress of pricing a line.
 struct Line {
     exact: Exact,
-    /// In the last digit that is written.
+    /// The sum of the row costs so far, in units of the last decimal place.
     written: BigInt,
 }
 
 impl Line {
-    /// What is written when the line has come to `exact`.
-    fn until(&mut self, exact: &Exact) -> Exact {
+    /// Advances the line to `exact` and returns the cost of the next row. Rounding differences carry over to the next row.
+    fn advance_to(&mut self, exact: &Exact) -> Exact {
         let written = exact.rounded(DIGITS);
         let cost = Exact::of_digits(&written - &self.written, DIGITS);
         self.written = written;
@@ -58,7 +58,7 @@ impl Line {
     }
 }
 
-/// A meter under a term's plan.
+/// A meter and its price under the plan of a term.
 #[derive(Clone, Copy)]
 struct Metering<'t> {
     term: &'t Term,
@@ -66,25 +66,25 @@ struct Metering<'t> {
     charge: &'t price_model::Charge,
 }
 
-/// Usage, priced row by row.
+/// Usage, priced row by row in order of time.
 pub(super) struct Priced<'u> {
     pub(super) group_by: Option<GroupBy>,
-    /// By key; all of them are the whole.
-    pub(super) used: &'u [Used],
-    /// By piece.
+    /// The usage of each key. All keys sum to `whole`.
+    pub(super) used: &'u [KeyUsage],
+    /// The usage in each piece.
     pub(super) whole: &'u [Metered],
     lines: BTreeMap<LineKey, Line>,
-    /// How much more it would all cost at the prices of the list.
+    /// The costs at list prices minus the costs.
     off_the_list: Exact,
     charges: Vec<Charge>,
 }
 
 impl<'u> Priced<'u> {
-    /// Prices what was used in the pieces of terms, in order of time.
+    /// Prices the usage in the pieces of terms.
     pub(super) fn of(
         group_by: Option<GroupBy>,
         (terms, pieces): (&[Term], &[Piece]),
-        (used, whole): (&'u [Used], &'u [Metered]),
+        (used, whole): (&'u [KeyUsage], &'u [Metered]),
     ) -> Self {
         let mut priced =
             Self { group_by, used, whole, lines: BTreeMap::new(), off_the_list: Exact::zero(), charges: Vec::new() };
@@ -97,9 +97,9 @@ impl<'u> Priced<'u> {
                 let metering = Metering { term, meter: *meter, charge };
                 let (first, more) = (before.of(*meter), in_term.of(*meter));
                 match charge.model {
-                    // It is the whole volume that says which tier all of it is in.
-                    Model::Volume(_) => priced.by_whole(metering, &of_term, (first, more)),
-                    _ => priced.by_time(metering, &of_term, first),
+                    // The tier of each unit depends on the volume of the whole term.
+                    Model::Volume(_) => priced.price_by_volume(metering, &of_term, (first, more)),
+                    _ => priced.price_by_time(metering, &of_term, first),
                 }
             }
             before = before.plus(in_term);
@@ -107,23 +107,23 @@ impl<'u> Priced<'u> {
         priced
     }
 
-    fn by_time(&mut self, metering: Metering<'_>, pieces: &[(usize, &Piece)], first: i128) {
+    fn price_by_time(&mut self, metering: Metering<'_>, pieces: &[(usize, &Piece)], first: i128) {
         let mut reached = first;
         for (index, piece) in pieces {
             let more = self.metered(*index, metering.meter);
             let mut parts = pieces_between(metering.charge, reached, reached + more);
             if let (Model::Package { price, .. }, true, true) = (&metering.charge.model, parts.is_empty(), more != 0) {
-                // What a package that was begun before has room for.
+                // The usage fits into a package that was started and charged before.
                 let (quantity, amount) = (Exact::zero(), Exact::zero());
                 let counted = Counted::Packages;
                 parts.push(tiers::Piece { tier: 0, counted, quantity, unit_price: price.clone(), amount });
             }
-            self.tell(metering, (*index, piece.span), &parts);
+            self.push_rows(metering, (*index, piece.span), &parts);
             reached += more;
         }
     }
 
-    fn by_whole(&mut self, metering: Metering<'_>, pieces: &[(usize, &Piece)], (first, more): (i128, i128)) {
+    fn price_by_volume(&mut self, metering: Metering<'_>, pieces: &[(usize, &Piece)], (first, more): (i128, i128)) {
         let all = pieces_between(metering.charge, first, first + more);
         let (fees, units): (Vec<_>, Vec<_>) = all.into_iter().partition(|part| part.counted == Counted::Fee);
         for (index, piece) in pieces {
@@ -134,10 +134,10 @@ impl<'u> Priced<'u> {
                 ..part.clone()
             };
             let parts: Vec<_> = units.iter().map(share).filter(|part| !part.quantity.is_zero()).collect();
-            self.tell(metering, (*index, piece.span), &parts);
+            self.push_rows(metering, (*index, piece.span), &parts);
         }
         if let Some((index, _)) = pieces.last() {
-            self.tell(metering, (*index, metering.term.span), &fees);
+            self.push_rows(metering, (*index, metering.term.span), &fees);
         }
     }
 
@@ -145,15 +145,15 @@ impl<'u> Priced<'u> {
         self.whole.get(index).copied().unwrap_or_default().of(meter)
     }
 
-    /// Writes the rows of parts of a price, each by key.
-    fn tell(&mut self, metering: Metering<'_>, (index, span): (usize, Span), parts: &[tiers::Piece]) {
+    /// Adds one row for each priced part and each key.
+    fn push_rows(&mut self, metering: Metering<'_>, (index, span): (usize, Span), parts: &[tiers::Piece]) {
         let Metering { term, meter, charge } = metering;
         let plan = &term.plan;
         let own = plan.own.contains(&meter);
         let whole = self.metered(index, meter);
         let line = self.lines.entry((meter, plan.key.clone(), own));
         let line = line.or_insert_with(|| Line { exact: Exact::zero(), written: BigInt::from(0) });
-        // What was metered stands in one row of each key, so that it can be summed.
+        // Only the first row of each key has the metered amount, so that a sum over rows counts it once.
         let first = parts.iter().position(|part| part.counted != Counted::Fee);
         for (number, part) in parts.iter().enumerate() {
             let before = line.exact.clone();
@@ -164,7 +164,7 @@ impl<'u> Priced<'u> {
             let mut row = |cost: Exact, quantity: &Exact, description, consumed| {
                 let list_cost = if list == part.unit_price { cost.clone() } else { quantity.times(&(&list).into()) };
                 *off_the_list = off_the_list.plus(&list_cost).minus(&cost);
-                // Usage may be less than nothing, where less is stored or run than was counted before.
+                // The quantity is negative where the usage is lower than counted before.
                 let category = match part.counted {
                     Counted::Fee => Category::Purchase,
                     _ => Category::Usage,
@@ -181,7 +181,7 @@ impl<'u> Priced<'u> {
                 }
             };
             if part.counted == Counted::Fee {
-                let cost = line.until(&line.exact.clone());
+                let cost = line.advance_to(&line.exact.clone());
                 self.charges.push(row(cost, &part.quantity, "Fee of a tier", None));
                 continue;
             }
@@ -192,7 +192,7 @@ impl<'u> Priced<'u> {
                     continue;
                 }
                 reached += metered;
-                let cost = line.until(&before.plus(&part.amount.part(reached, whole)));
+                let cost = line.advance_to(&before.plus(&part.amount.part(reached, whole)));
                 let quantity = part.quantity.part(metered, whole);
                 let consumed = match part.counted {
                     Counted::Packages => Exact::from(Quantity { metered, unit: charge.unit }),
@@ -209,7 +209,7 @@ impl<'u> Priced<'u> {
         }
     }
 
-    /// All charges of the period: for usage, and what an invoice does with their sum.
+    /// Returns all charges of the period: usage, rounding, corrections, discount, true-up, tax and credit.
     pub(super) fn charges(mut self, period: Span, invoiced: &Invoice, corrections: &[Correction]) -> Vec<Charge> {
         for line in &invoiced.lines {
             let key = (line.meter, line.plan.clone(), line.own);
@@ -234,7 +234,7 @@ impl<'u> Priced<'u> {
             let plain = Charge::plain(category, description, period, correction.amount.clone());
             self.charges.push(Charge { meter, correction: true, ..plain });
         }
-        // What is computed from a sum is at the prices of the list what it comes to from the sum at these prices.
+        // The list cost of a discount or tax is in the same proportion to the subtotal at list prices.
         let off = |amount: &Amount| Exact::zero().minus(&amount.exact());
         let part = |of: &Exact, amount: &Amount, sum: &Amount| of.in_proportion(&amount.exact(), &sum.exact());
         let Invoice { subtotal, discount, minimum_true_up, tax, credit_applied, .. } = invoiced;
@@ -285,8 +285,8 @@ fn price_id(Metering { term, meter, .. }: Metering<'_>, part: &tiers::Piece) -> 
     format!("{plan}-{}-{}{kind}", meter.as_str(), part.tier)
 }
 
-/// What the plan lists for one of what is priced: for a customer's own price the plan's, where that is one price of the same unit. A
-/// tier or a package of one's own has nothing in a list that it could be compared with, and is listed as it is.
+/// Returns the list price of a priced part. For a price override, this is the plan's price if it is one price of the same unit. The
+/// tiers and packages of an override have no comparable list price, so their own price is used.
 fn list_price(Metering { term, meter, charge }: Metering<'_>, part: &tiers::Piece) -> Decimal {
     match (part.counted, term.plan.replaced.get(&meter)) {
         (

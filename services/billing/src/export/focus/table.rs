@@ -1,4 +1,4 @@
-//! The columns of FOCUS 1.2 and how a charge stands in them.
+//! The table: charges in the columns of FOCUS 1.2.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use rating::{
 use usage::queries::groups::GroupBy;
 use uuid::Uuid;
 
-/// The columns of FOCUS 1.2, in the order of the alphabet.
+/// The columns, in alphabetical order.
 const FOCUS_COLUMNS: [&str; 36] = [
     "BilledCost",
     "BillingAccountId",
@@ -50,7 +50,7 @@ const FOCUS_COLUMNS: [&str; 36] = [
     "x_PlanVersion",
 ];
 
-/// What the FinOps Foundation calls what a charge is for.
+/// The FOCUS category of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Category {
     Usage,
@@ -72,36 +72,35 @@ impl Category {
     }
 }
 
-/// A quantity, or nothing, with its unit.
+/// A quantity with its unit, if there is one.
 pub(super) type Measured = Option<(String, String)>;
 
-/// A charge. Amounts and quantities are decimals.
+/// A row of the table. Amounts and quantities are decimals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Charge {
     pub(super) category: Category,
-    /// Whether it corrects what an earlier invoice said.
+    /// Whether the charge corrects an earlier invoice.
     pub(super) correction: bool,
     pub(super) description: &'static str,
     pub(super) period: Span,
-    /// What it costs; also at contracted prices, for commitments aren't sold.
+    /// The billed, effective and contracted cost. They are equal, because there are no commitments.
     pub(super) cost: String,
     pub(super) list_cost: String,
     pub(super) consumed: Measured,
     pub(super) priced: Measured,
-    /// What one of what is priced costs, by contract and by the list.
+    /// The contracted unit price and the list unit price.
     pub(super) prices: Option<(String, String)>,
     pub(super) meter: Option<Meter>,
-    /// Which price: plan, meter and tier; the same in all versions of the plan, and for all accounts.
+    /// Plan, meter and tier. It is equal for all versions of the plan and for all accounts.
     pub(super) price_id: Option<String>,
-    /// The version of the plan.
     pub(super) plan_version: Option<u32>,
     pub(super) resource: Option<(String, GroupBy)>,
-    /// What was metered, as an integer.
+    /// The metered amount as an integer. Empty where another row has it.
     pub(super) metered: String,
 }
 
 impl Charge {
-    /// One that is no quantity of anything.
+    /// Returns a charge without a quantity.
     pub(super) fn plain(category: Category, description: &'static str, period: Span, cost: String) -> Self {
         Self {
             category,
@@ -122,9 +121,9 @@ impl Charge {
     }
 }
 
-/// The charges of an organization, as text; `months` are those of the account that they lie in, in order of time.
+/// Returns the charges of an organization as CSV. `months` are the account's calendar months that the charges lie in, in order of time.
 ///
-/// A name of the account isn't known here, and its id may not stand in for one.
+/// The account's name is unknown here, and FOCUS does not allow its id in place of the name, so that cell is empty.
 pub(super) fn text(organization: Uuid, months: &[Span], currency: Currency, charges: &[Charge]) -> String {
     let mut text = FOCUS_COLUMNS.join(",");
     text.push_str("\r\n");
@@ -139,7 +138,7 @@ pub(super) fn text(organization: Uuid, months: &[Span], currency: Currency, char
             None => ("", ""),
         };
         let (start, end) = (instant(charge.period.start()), instant(charge.period.end()));
-        let billed = billed_in(months, charge.period);
+        let billed = billing_period(months, charge.period);
         let (period_start, period_end) = (instant(billed.start()), instant(billed.end()));
         let plan_version = charge.plan_version.map(|version| version.to_string()).unwrap_or_default();
         let is_once = charge.metered.is_empty() && charge.category != Category::Usage;
@@ -181,14 +180,14 @@ pub(super) fn text(organization: Uuid, months: &[Span], currency: Currency, char
             &charge.metered,
             &plan_version,
         ];
-        // Writing to a string doesn't fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{}\r\n", cells.join(","));
     }
     text
 }
 
-/// From the beginning of the month that a charge begins in to the end of the one that it ends in.
-fn billed_in(months: &[Span], charged: Span) -> Span {
+/// Returns the span from the start of the first to the end of the last month that a charge lies in.
+fn billing_period(months: &[Span], charged: Span) -> Span {
     let first = months.iter().find(|month| month.end() > charged.start());
     let last = months.iter().rev().find(|month| month.start() < charged.end());
     Span::new(first.map_or(charged.start(), |month| month.start()), last.map_or(charged.end(), |month| month.end()))
@@ -202,7 +201,7 @@ const fn service(meter: Option<Meter>) -> (&'static str, &'static str, &'static 
     }
 }
 
-/// What units are called.
+/// Returns the FOCUS name of a unit.
 pub(super) const fn unit(unit: Unit) -> &'static str {
     match unit {
         Unit::GbHour => "GB-Hours",
@@ -222,7 +221,7 @@ const fn resource_type(group_by: GroupBy) -> &'static str {
     }
 }
 
-/// As FOCUS writes instants: without milliseconds where there are none.
+/// Formats an instant as in the examples of FOCUS, without zero milliseconds.
 fn instant(at: epoch::Timestamp) -> String {
     at.to_string().replace(".000Z", "Z")
 }

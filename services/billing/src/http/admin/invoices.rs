@@ -1,45 +1,69 @@
-//! Commands of operators about invoices.
+//! Operators' commands on invoices.
 
 use axum::extract::State;
-use http_kit::{ApiPath, CommandResponse, Problem};
-use uuid::Uuid;
+use http_kit::{CommandResponse, Problem};
 
 use crate::http::{
-    access::{Monthly, Operated},
-    admin::plans::ReasonBody,
+    access::{AccountMonth, OperatorCommand},
+    admin::plans::ReasonRequest,
+    parameters::{IdempotencyKey, MonthPath},
+    problems::OperatorCommandProblems,
     state::Api,
 };
 
-/// Freezes a month's invoice under the next number. For operators.
+/// Finalize an invoice
+///
+/// Freezes the invoice of a calendar month that is over, and gives it the next invoice number. It settles the corrections of earlier
+/// invoices. Requires the role `operator`.
 #[utoipa::path(
     post, path = "/api/v1/admin/organizations/{org}/invoices/{month}/finalize", tag = "billing administration",
-    params(("org" = Uuid, Path), ("month" = String, Path), ("Idempotency-Key" = String, Header)),
-    responses((status = 200, body = CommandResponse), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem))
+    params(MonthPath, IdempotencyKey),
+    responses(
+        (status = 200, description = "The invoice is finalized.", body = CommandResponse, headers(
+            ("ETag" = String, description = "Quoted version of the invoice: `\"2\"`."),
+        )),
+        (status = 404, description = "The organization has no billing account.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The month is not over, or its invoice is finalized already.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The month is invalid, or the `Idempotency-Key` belongs to another request.",
+            body = Problem, content_type = "application/problem+json"),
+        OperatorCommandProblems,
+    )
 )]
-pub async fn finalize(
+pub(in crate::http) async fn finalize_invoice(
     State(api): State<Api>,
-    ApiPath((organization, _)): ApiPath<(Uuid, String)>,
-    Monthly(month): Monthly,
-    Operated(command): Operated<()>,
+    AccountMonth { organization, month }: AccountMonth,
+    OperatorCommand(command): OperatorCommand<()>,
 ) -> Result<CommandResponse, Problem> {
     let context = command.context.for_tenant(organization);
     Ok(api.ledger.finalize(organization, month, &context).await?.into())
 }
 
-/// Undoes a month's invoice, a finalized one by a credit note under the next number. For operators.
+/// Void an invoice
+///
+/// Voids the invoice of a calendar month. A finalized invoice is reversed by a credit note with the next invoice number, and the
+/// month can be invoiced again. Requires the role `operator`.
 #[utoipa::path(
     post, path = "/api/v1/admin/organizations/{org}/invoices/{month}/void", tag = "billing administration",
-    params(("org" = Uuid, Path), ("month" = String, Path), ("Idempotency-Key" = String, Header)),
-    request_body = ReasonBody,
-    responses((status = 200, body = CommandResponse), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 422, body = Problem))
+    params(MonthPath, IdempotencyKey), request_body = ReasonRequest,
+    responses(
+        (status = 200, description = "The invoice is void.", body = CommandResponse, headers(
+            ("ETag" = String, description = "Quoted version of the invoice: `\"3\"`."),
+        )),
+        (status = 404, description = "The month has no invoice.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Concurrent changes kept the invoice from being voided. Send the request again.",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The month or the reason is invalid, or the `Idempotency-Key` belongs to another request.",
+            body = Problem, content_type = "application/problem+json"),
+        OperatorCommandProblems,
+    )
 )]
-pub async fn void(
+pub(in crate::http) async fn void_invoice(
     State(api): State<Api>,
-    ApiPath((organization, _)): ApiPath<(Uuid, String)>,
-    Monthly(month): Monthly,
-    Operated(command): Operated<ReasonBody>,
+    AccountMonth { organization, month }: AccountMonth,
+    OperatorCommand(command): OperatorCommand<ReasonRequest>,
 ) -> Result<CommandResponse, Problem> {
     let context = command.context.for_tenant(organization);
     Ok(api.ledger.void(organization, month, &command.body.reason, &context).await?.into())

@@ -1,4 +1,4 @@
-//! Whether metering is what recomputation gives, as far as it was checked.
+//! The progress and the differences of the reconciliation of metering data.
 
 use std::collections::BTreeMap;
 
@@ -6,215 +6,174 @@ use axum::{Json, extract::State};
 use epoch::Timestamp;
 use http_kit::{Caller, Problem, Role};
 use serde::Serialize;
-use sqlx::{PgPool, Row};
+use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::http::state::Api;
+use crate::http::{problems::OperatorReadProblems, state::Api};
 
-/// The most differences that are listed.
-const LISTED: i64 = 200;
+/// The maximum number of listed differences.
+const MAX_LISTED: i64 = 200;
 
-/// How far the checks are and what they found.
+/// Progress and differences of the reconciliation.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ReconciliationAnswer {
-    /// Whether no difference is on record, on any side. See `unreachable_since` for whether all owners could be asked.
+pub(in crate::http) struct ReconciliationResponse {
+    /// Whether no difference is recorded on any side. `unreachable_since` shows whether all owners could be asked.
     equal: bool,
-    /// What answers are read from, compared with billing's copy of the events.
-    sums: SumsAnswer,
-    /// The copy, compared with what the services have whose events they are, by aggregate.
-    copy: BTreeMap<String, CopyAnswer>,
+    /// The rollups, compared with billing's copy of the events.
+    sums: RollupReconciliationResponse,
+    /// The copies by aggregate, compared with the events of the service that owns them.
+    copy: BTreeMap<String, CopyReconciliationResponse>,
     /// The read models of accounts, plans and invoices, compared with billing's own events.
-    accounts: AccountsAnswer,
-    /// How many differences are on record.
+    accounts: AccountReconciliationResponse,
+    /// The number of recorded differences.
     difference_count: i64,
-    /// The first 200 of them, by side, organization and place.
-    differences: Vec<DifferenceAnswer>,
+    /// The first 200 differences, by side, organization and place.
+    differences: Vec<ReconciliationDifferenceResponse>,
 }
 
-/// The sums, compared with the copy.
-#[derive(Debug, Serialize, ToSchema)]
-struct SumsAnswer {
-    /// How often all organizations have been looked at.
+/// Progress and result of one check. Each round covers all data once, and each step of it one sample.
+#[derive(Debug, Serialize, FromRow, ToSchema)]
+struct ReconciliationProgressResponse {
+    /// The number of completed rounds.
     round: i64,
+    /// The start of the current round. Null before the first.
+    #[sqlx(try_from = "Option<i64>")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    round_began_at: Option<String>,
-    /// The organization that was looked at last in this round.
-    organization: Option<Uuid>,
-    /// How many looks there have been, at an organization or, at the end of a round, at the types of machines.
+    round_began_at: OptionalInstant,
+    /// The number of steps so far, over all rounds.
     checks: i64,
-    /// How many rows have been compared.
+    /// The number of compared rows, cursors included.
     rows_compared: i64,
+    /// The instant of the last step. Null before the first.
+    #[sqlx(try_from = "Option<i64>")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_check_at: Option<String>,
-    /// How many differences are on record.
+    last_check_at: OptionalInstant,
+    /// The number of recorded differences.
+    #[sqlx(rename = "differences")]
     difference_count: i64,
 }
 
-/// The copy of an aggregate's events, compared with its owner.
-#[derive(Debug, Serialize, ToSchema)]
-struct CopyAnswer {
-    /// How often all of the owner's streams have been walked.
-    round: i64,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    round_began_at: Option<String>,
-    /// The owner's stream that was reached last in this round.
+/// Progress of comparing rollups with the copy of the events.
+#[derive(Debug, Serialize, FromRow, ToSchema)]
+struct RollupReconciliationResponse {
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    progress: ReconciliationProgressResponse,
+    /// The last compared organization of this round.
+    organization: Option<Uuid>,
+}
+
+/// Progress of comparing the copy of an aggregate's events with their owner.
+#[derive(Debug, Serialize, FromRow, ToSchema)]
+struct CopyReconciliationResponse {
+    #[serde(skip)]
+    aggregate: String,
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    progress: ReconciliationProgressResponse,
+    /// The last compared stream of this round.
+    #[sqlx(rename = "listed")]
     stream: Option<Uuid>,
-    /// The organization that a sample was taken of last.
+    /// The last organization of which a sample was compared.
     organization: Option<Uuid>,
-    /// How many looks there have been.
-    checks: i64,
-    /// How many rows have been compared, cursors among them.
-    rows_compared: i64,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    last_check_at: Option<String>,
-    /// How many times streams were passed over since there was more of them than one look compares.
+    /// How many times a stream was skipped because it has more events than one step compares.
     skipped: i64,
-    /// How many looks the owner has given no answer to.
+    /// The number of steps in which the owner did not respond.
     unreachable: i64,
-    /// Since when it gives none.
+    /// The instant since which the owner does not respond. Null while it does.
+    #[sqlx(try_from = "Option<i64>")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    unreachable_since: Option<String>,
-    /// Why not.
+    unreachable_since: OptionalInstant,
+    /// The error of the last request to the owner. Null while it responds.
     unreachable_why: Option<String>,
-    /// How many differences are on record.
-    difference_count: i64,
 }
 
-/// The read models of accounts, plans and invoices, compared with billing's own events.
-#[derive(Debug, Serialize, ToSchema)]
-struct AccountsAnswer {
-    /// How often all of them have been walked.
-    round: i64,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    round_began_at: Option<String>,
-    /// The last id that was reached in this round.
+/// Progress of comparing the read models of accounts, plans and invoices with billing's own events.
+#[derive(Debug, Serialize, FromRow, ToSchema)]
+struct AccountReconciliationResponse {
+    #[serde(flatten)]
+    #[sqlx(flatten)]
+    progress: ReconciliationProgressResponse,
+    /// The last compared stream of this round.
+    #[sqlx(rename = "listed")]
     stream: Option<Uuid>,
-    /// How many looks there have been.
-    checks: i64,
-    /// How many rows have been compared, cursors among them.
-    rows_compared: i64,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    last_check_at: Option<String>,
-    /// How many differences are on record.
-    difference_count: i64,
 }
 
-/// A row that is not what recomputation gives.
-#[derive(Debug, Serialize, ToSchema)]
-struct DifferenceAnswer {
-    /// `sums`, `copy` or `accounts`.
+/// A row that differs from its recomputation.
+#[derive(Debug, Serialize, FromRow, ToSchema)]
+struct ReconciliationDifferenceResponse {
+    /// `sums` for rollups, `copy` for copies of events, or `accounts`.
+    #[schema(example = "sums")]
     side: String,
-    /// Nil where it isn't known.
+    /// The nil UUID where the organization is unknown.
+    #[sqlx(rename = "organization_id")]
     organization: Uuid,
-    /// Which row of which table.
+    /// The table and the row.
     place: String,
-    /// What is kept there.
+    /// The stored value.
     kept: String,
-    /// What recomputation gives, on the side of the copy from what the owner has.
+    /// The recomputed value. For copies, it is recomputed from the owner's events.
     recomputed: String,
+    /// The instant at which the difference was found.
+    #[sqlx(try_from = "i64")]
     #[schema(value_type = String, format = DateTime)]
-    found_at: String,
-    /// When it was last seen to differ.
+    found_at: Instant,
+    /// The instant at which the difference was last confirmed.
+    #[sqlx(try_from = "i64")]
     #[schema(value_type = String, format = DateTime)]
-    seen_at: String,
+    seen_at: Instant,
 }
 
-/// Metering, reconciled
+/// Unix milliseconds in the database, RFC 3339 in a response.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+struct Instant(String);
+
+impl From<i64> for Instant {
+    fn from(millis: i64) -> Self {
+        Self(Timestamp::from_millis(millis).to_string())
+    }
+}
+
+/// As [`Instant`], or null.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+struct OptionalInstant(Option<Instant>);
+
+impl From<Option<i64>> for OptionalInstant {
+    fn from(millis: Option<i64>) -> Self {
+        Self(millis.map(Instant::from))
+    }
+}
+
+/// Get the reconciliation of metering data
 ///
-/// Background tasks compare a rolling sample of what answers are read from with recomputation from billing's copy of the events, and
-/// a rolling sample of the copy with the services whose events they are; and the rows of accounts, plans and invoices with billing's own
-/// events. For operators.
+/// Background tasks compare rolling samples: rollups with billing's copy of the events, the copy with the services that own the
+/// events, and the read models of accounts, plans and invoices with billing's own events. Requires the role `operator`.
 #[utoipa::path(
-    get,
-    path = "/api/v1/admin/metering/reconciliation",
-    tag = "billing",
+    get, path = "/api/v1/admin/metering/reconciliation", tag = "billing",
     responses(
-        (status = 200, body = ReconciliationAnswer),
-        (status = 403, description = "The caller isn't an operator", body = Problem),
+        (status = 200, description = "The progress and the differences.", body = ReconciliationResponse),
+        OperatorReadProblems,
     )
 )]
-pub async fn reconciliation(State(api): State<Api>, caller: Caller) -> Result<Json<ReconciliationAnswer>, Problem> {
+pub(in crate::http) async fn get_reconciliation(
+    State(api): State<Api>,
+    caller: Caller,
+) -> Result<Json<ReconciliationResponse>, Problem> {
     caller.at_least(Role::Operator)?;
-    let sums = sums(&api.pool).await?;
-    let copy = copies(&api.pool).await?;
-    let accounts = accounts(&api.pool).await?;
-    let query = "select * from reconciliation_differences order by side, organization_id, place limit $1";
-    let mut differences = Vec::new();
-    for row in sqlx::query(query).bind(LISTED).fetch_all(&api.pool).await? {
-        differences.push(DifferenceAnswer {
-            side: row.try_get("side")?,
-            organization: row.try_get("organization_id")?,
-            place: row.try_get("place")?,
-            kept: row.try_get("kept")?,
-            recomputed: row.try_get("recomputed")?,
-            found_at: instant(row.try_get("found_at")?),
-            seen_at: instant(row.try_get("seen_at")?),
-        });
-    }
-    let own = sums.difference_count + accounts.difference_count;
-    let difference_count = copy.values().fold(own, |all, copy| all + copy.difference_count);
-    Ok(Json(ReconciliationAnswer { equal: difference_count == 0, sums, copy, accounts, difference_count, differences }))
-}
-
-fn instant(at: i64) -> String {
-    Timestamp::from_millis(at).to_string()
-}
-
-async fn sums(pool: &PgPool) -> Result<SumsAnswer, sqlx::Error> {
-    let query = "select *, (select count(*) from reconciliation_differences where side = 'sums') as differences \
-         from reconciliation_state";
-    let row = sqlx::query(query).fetch_one(pool).await?;
-    let at = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(instant));
-    Ok(SumsAnswer {
-        round: row.try_get("round")?,
-        round_began_at: at("round_began_at")?,
-        organization: row.try_get("organization")?,
-        checks: row.try_get("checks")?,
-        rows_compared: row.try_get("rows_compared")?,
-        last_check_at: at("last_check_at")?,
-        difference_count: row.try_get("differences")?,
-    })
-}
-
-async fn accounts(pool: &PgPool) -> Result<AccountsAnswer, sqlx::Error> {
-    let query = "select *, (select count(*) from reconciliation_differences where side = 'accounts') as differences \
-         from reconciliation_accounts";
-    let row = sqlx::query(query).fetch_one(pool).await?;
-    let at = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(instant));
-    Ok(AccountsAnswer {
-        round: row.try_get("round")?,
-        round_began_at: at("round_began_at")?,
-        stream: row.try_get("listed")?,
-        checks: row.try_get("checks")?,
-        rows_compared: row.try_get("rows_compared")?,
-        last_check_at: at("last_check_at")?,
-        difference_count: row.try_get("differences")?,
-    })
-}
-
-async fn copies(pool: &PgPool) -> Result<BTreeMap<String, CopyAnswer>, sqlx::Error> {
-    let query = "select *, (select count(*) from reconciliation_differences d \
-             where d.side = 'copy' and d.area like 'copy of ' || c.aggregate || ' %') as differences \
-         from reconciliation_copies c";
-    let mut copies = BTreeMap::new();
-    for row in &sqlx::query(query).fetch_all(pool).await? {
-        let at = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(instant));
-        let copy = CopyAnswer {
-            round: row.try_get("round")?,
-            round_began_at: at("round_began_at")?,
-            stream: row.try_get("listed")?,
-            organization: row.try_get("organization")?,
-            checks: row.try_get("checks")?,
-            rows_compared: row.try_get("rows_compared")?,
-            last_check_at: at("last_check_at")?,
-            skipped: row.try_get("skipped")?,
-            unreachable: row.try_get("unreachable")?,
-            unreachable_since: at("unreachable_since")?,
-            unreachable_why: row.try_get("unreachable_why")?,
-            difference_count: row.try_get("differences")?,
-        };
-        copies.insert(row.try_get("aggregate")?, copy);
-    }
-    Ok(copies)
+    let sums: RollupReconciliationResponse =
+        sqlx::query_as(include_str!("reconciliation/rollups.sql")).fetch_one(&api.pool).await?;
+    let copies: Vec<CopyReconciliationResponse> =
+        sqlx::query_as(include_str!("reconciliation/copies.sql")).fetch_all(&api.pool).await?;
+    let copy: BTreeMap<_, _> = copies.into_iter().map(|copy| (copy.aggregate.clone(), copy)).collect();
+    let accounts: AccountReconciliationResponse =
+        sqlx::query_as(include_str!("reconciliation/accounts.sql")).fetch_one(&api.pool).await?;
+    let list = "select * from reconciliation_differences order by side, organization_id, place limit $1";
+    let differences = sqlx::query_as(list).bind(MAX_LISTED).fetch_all(&api.pool).await?;
+    let of_copies: i64 = copy.values().map(|copy| copy.progress.difference_count).sum();
+    let difference_count = sums.progress.difference_count + accounts.progress.difference_count + of_copies;
+    let equal = difference_count == 0;
+    Ok(Json(ReconciliationResponse { equal, sums, copy, accounts, difference_count, differences }))
 }
