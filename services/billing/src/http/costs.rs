@@ -115,7 +115,7 @@ impl CostLineResponse {
 #[derive(Debug, Serialize, ToSchema)]
 struct JobCostResponse {
     job: Uuid,
-    /// The user who created the job. Null when it never ran, or has no user.
+    /// The user who ran the job. Null when it never ran, or has no user.
     user: Option<Uuid>,
     #[serde(flatten)]
     cost: CostShareResponse,

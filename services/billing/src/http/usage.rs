@@ -157,7 +157,7 @@ struct FileShareResponse {
 #[derive(Debug, Serialize, ToSchema)]
 struct JobUsageResponse {
     job: Uuid,
-    /// The user who created the job. Null when there is none.
+    /// The user who ran the job. Null when there is none.
     user: Option<Uuid>,
     run_ms: String,
 }
