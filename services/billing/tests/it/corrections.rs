@@ -365,7 +365,7 @@ async fn void_invoices_and_credit_notes_can_be_read_by_their_own() {
     let explained = operator.billing.ask(&format!("invoices/{id}/explanation"), "").await;
     assert_eq!((&explained["status"], &explained["unexplained"]), (&json!("void"), &json!([])));
     let page = get(&format!("invoices/{id}"), "format=html").await.expect(200);
-    assert!(String::from_utf8_lossy(&page.bytes).contains("Undone by credit note 2."));
+    assert!(String::from_utf8_lossy(&page.bytes).contains("Reversed by credit note 2."));
 
     let note = operator.invoice(&format!("{id}/credit-note")).await;
     assert_eq!(

@@ -10,7 +10,7 @@ use std::{
 
 use billing::{
     invoicing::{
-        month_usage::{Statement, Used, When},
+        month_usage::{Cutoff, MonthUsage, Statement},
         open::Opening,
     },
     settings,
@@ -261,16 +261,16 @@ impl Office {
             plans.insert(pin, catalogue.version(pin.plan, pin.version).unwrap());
         }
         let period = self.ledger.period(&account, self.month).unwrap().0;
-        let when = When::as_of(self.ledger.now());
+        let when = Cutoff::as_of(self.ledger.now());
         let counted = Span::new(period.start(), period.end().min(when.as_of));
         let terms = terms_of(&account, &plans, self.ledger.standard(), period).unwrap();
         let of_terms = plain.in_spans(terms.iter().map(|term: &Term| term.span), counted);
         let days = days(period, &zone("Europe/Madrid").unwrap()).unwrap();
         let of_days = plain.in_spans(days.iter().map(|day| day.span), counted);
-        let used = Used {
+        let used = MonthUsage {
             month: self.month,
             period,
-            when,
+            cutoff: when,
             time_zone: "Europe/Madrid".into(),
             terms: terms.into_iter().zip(of_terms).collect(),
             days: days.into_iter().zip(of_days).collect(),
@@ -299,7 +299,7 @@ async fn a_draft_updated_event_by_event_is_the_one_computed_at_once() {
             let (drafted, _) = office.draft(step_by_step).await;
             let computed = office.plain(step_by_step, &plain).await;
             assert_eq!(drafted.invoice, computed.invoice, "case {case}: {happenings:?}");
-            assert_eq!(drafted.used.days, computed.used.days, "case {case}: {happenings:?}");
+            assert_eq!(drafted.usage.days, computed.usage.days, "case {case}: {happenings:?}");
         }
 
         let at_once = office.customer().await;
@@ -308,7 +308,7 @@ async fn a_draft_updated_event_by_event_is_the_one_computed_at_once() {
         let (statement, document) = office.draft(at_once).await;
         let (before, incremental) = office.draft(step_by_step).await;
         assert_eq!(incremental, document, "case {case}: {happenings:?}");
-        assert_eq!(before.used.provisional, statement.used.provisional);
+        assert_eq!(before.usage.provisional, statement.usage.provisional);
     }
     office.events.close().await;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use billing::invoicing::{error::LedgerError, open::Opening, simulation::Sums};
+use billing::invoicing::{error::LedgerError, open::Opening, simulation::SimulationTotals};
 use contracts::{
     billing_account::{self, AccountOpened, BillingAccountEvent},
     file::{self, FileEvent, FilePartUploaded},
@@ -181,8 +181,9 @@ async fn an_account_that_was_opened_without_a_plan_is_charged_in_its_own_currenc
     ledger.open(other, opening, &CommandContext::new()).await.unwrap();
     let period = ledger.period(&ledger.account(yen).await.unwrap(), october).unwrap().0;
     let version = ledger.plans.load(plan).await.unwrap().state.version(plan, 1).unwrap();
-    let simulated = ledger.simulate(&[yen, other, euro], &version, period, now, Sums::none(currency)).await.unwrap();
-    assert_eq!((simulated.so_far.skipped, simulated.so_far.unchanged, simulated.effects.len()), (2, 1, 1));
+    let simulated =
+        ledger.simulate(&[yen, other, euro], &version, period, now, SimulationTotals::none(currency)).await.unwrap();
+    assert_eq!((simulated.totals.skipped, simulated.totals.unchanged, simulated.effects.len()), (2, 1, 1));
     events.close().await;
 }
 
