@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::rate::{rate, rate_file};
+use crate::rate_command::{rate, rate_file};
 
 /// What is expected must be there exactly; there may be more.
 pub(crate) fn compare(expected: &Value, found: &Value, path: &str, compared: &mut usize) {

@@ -47,7 +47,7 @@ use usage::{
 use uuid::Uuid;
 
 use crate::{
-    ledger::Ledger,
+    read_models::Ledger,
     support::{few_changes_are, id},
 };
 

@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 use rating::calculator::answer;
 use serde_json::{Value, json};
 
-use crate::rate::document;
+use crate::rate_command::document;
 
 /// Instants of two days, few enough to meet.
 fn at(quarters: u32) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::rate::{document, event, rate, rate_file};
+use crate::rate_command::{document, event, rate, rate_file};
 
 fn refusal(events: Value, more: Value) -> String {
     rate(&document(events, more).to_string()).refusal()

@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::{customer, plan},
-    ledger::Ledger,
+    read_models::Ledger,
     support::{Billing, at, id},
 };
 

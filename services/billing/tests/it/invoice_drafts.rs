@@ -53,7 +53,7 @@ use rating::{
 };
 use uuid::Uuid;
 
-use crate::ledger::Ledger;
+use crate::read_models::Ledger;
 
 /// 2025-10-01 in Madrid, where summer time ends that month.
 const OCTOBER: i64 = 1_759_269_600_000;

@@ -14,7 +14,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use crate::{
-    ledger::Ledger,
+    read_models::Ledger,
     support::{at, id},
 };
 
