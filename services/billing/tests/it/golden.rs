@@ -1,4 +1,4 @@
-//! The kept cases: documents in, and what must come out of the program, to the last digit.
+//! Golden cases: documents for `billing rate` with their exact results.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::rate_command::{rate, rate_file};
 
-/// What is expected must be there exactly; there may be more.
+/// Asserts that every expected value is present and equal. The result may contain further fields.
 pub(crate) fn compare(expected: &Value, found: &Value, path: &str, compared: &mut usize) {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {
@@ -33,24 +33,24 @@ fn check(case: &str, values: usize) {
     let document = cases.join(format!("{case}.json"));
     let expected = fs::read_to_string(cases.join(format!("{case}.expected.json"))).unwrap();
     let expected: Value = serde_json::from_str(&expected).unwrap();
-    let found = rate_file(&document).answer();
+    let found = rate_file(&document).json();
     let mut compared = 0;
     compare(&expected, &found, "", &mut compared);
     assert_eq!(compared, values, "values compared");
-    assert_eq!(rate(&fs::read_to_string(&document).unwrap()).answer(), found, "from standard input");
+    assert_eq!(rate(&fs::read_to_string(&document).unwrap()).json(), found, "from standard input");
 }
 
 #[test]
-fn a_long_day_in_autumn() {
+fn golden_autumn_day_is_reproduced() {
     check("autumn-day", 25);
 }
 
 #[test]
-fn an_invoice_from_usage_to_the_amount_due() {
+fn golden_invoice_is_reproduced() {
     check("invoice", 25);
 }
 
 #[test]
-fn a_file_that_two_jobs_share() {
+fn golden_shared_file_is_reproduced() {
     check("shared-file", 9);
 }

@@ -1,4 +1,4 @@
-//! Billing from outside: events in over the bus, answers out of the router.
+//! Integration tests of billing: events come in over the bus, responses come out of the router.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -15,8 +15,11 @@ mod finalization;
 mod focus_export;
 mod golden;
 mod invoice_drafts;
+mod invoices;
 mod machine_types;
 mod metering;
+mod plans;
+mod query_plans;
 mod query_validation;
 mod rate_command;
 mod rate_properties;
@@ -24,6 +27,7 @@ mod rate_validation;
 mod read_models;
 mod rebuild;
 mod reconciliation;
+mod reconciliation_accounts;
 mod reconciliation_copy;
 mod rolling_upgrade;
 mod run_pairing;
