@@ -102,8 +102,8 @@ async fn usage_groups_are_exact_beyond_the_change_limit() {
         let files = [(false, (FILES + 1) / 2), (true, FILES / 2)];
         let listed: i64 = files.iter().filter(|(even, _)| stored(even)).map(|(_, count)| count).sum();
         for known_at in [None, Some(at("2025-12-31T00:00:00Z"))] {
-            let asked = Asked { organization, window, known_at };
-            let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
+            let usage_query = Asked { organization, window, known_at };
+            let mut snapshot = Snapshot::of(&pool, usage_query).await.unwrap();
             let totals = snapshot.totals(&spans).await.unwrap().byte_ms;
             let by_file = snapshot.groups(GroupBy::File, &spans, None, 100).await.unwrap();
             assert_eq!(i64::try_from(by_file.items.len()).unwrap(), listed, "{start}");
@@ -122,7 +122,7 @@ async fn usage_groups_are_exact_beyond_the_change_limit() {
             }
             drop(snapshot);
             let all = Page { after: None, limit: 100 };
-            let answer = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+            let answer = usage(&pool, usage_query, Rule::Split, &spans, all, all).await.unwrap();
             assert_eq!(i64::try_from(answer.files.items.len()).unwrap(), listed, "{start}");
             for file in &answer.files.items {
                 let equals_file = |even: bool| of_file[&even].iter().sum::<i128>() == file.byte_ms;
@@ -250,9 +250,10 @@ async fn files_without_rollups_are_counted_after_migration() {
     assert_eq!(rollups(&pool, many).await, (Vec::new(), FileCount::of(None, false)));
     let period = Span::new(at("2025-10-15T00:00:00Z"), at("2025-10-18T00:00:00Z"));
     let spans: Vec<_> = days(period, &zone("UTC").unwrap()).unwrap().iter().map(|day| day.span).collect();
-    let asked = Asked { organization, window: Window { period, as_of: at("2026-01-01T00:00:00Z") }, known_at: None };
+    let usage_query =
+        Asked { organization, window: Window { period, as_of: at("2026-01-01T00:00:00Z") }, known_at: None };
     let read_usage = async || {
-        let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
+        let mut snapshot = Snapshot::of(&pool, usage_query).await.unwrap();
         let rows = snapshot.groups(GroupBy::File, &spans, None, 9).await.unwrap().items;
         rows.into_iter().map(|(file, usage)| (file.unwrap(), usage.byte_ms)).collect::<BTreeMap<_, _>>()
     };

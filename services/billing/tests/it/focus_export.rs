@@ -208,8 +208,8 @@ async fn contracted_price_is_the_account_s_list_price_the_plan_s() {
     let listed = |description: &str| sum(rows.iter().filter(|row| row["ChargeDescription"] == description), "ListCost");
     let lines = sum(rows.iter().filter(|row| !is_invoice_adjustment(row)), "ListCost");
     assert!(lines > sum(rows.iter().filter(|row| !is_invoice_adjustment(row)), "BilledCost"));
-    let close = |found: BigDecimal, expected: BigDecimal| {
-        assert!((found.clone() - &expected).abs() < decimal("0.02"), "{found}, not {expected}");
+    let close = |actual: BigDecimal, expected: BigDecimal| {
+        assert!((actual.clone() - &expected).abs() < decimal("0.02"), "{actual}, not {expected}");
     };
     close(listed("Discount"), -(lines.clone() * decimal("0.125")));
     let taxed = lines + listed("Discount") + listed("True-up to the minimum");
@@ -231,7 +231,7 @@ async fn billing_period_is_the_month_of_the_account() {
         ),
     ] {
         let rows = export(&billing, &format!("{query}&as_of=2026-01-02T00:00:00Z&format=focus")).await;
-        let mut found = BTreeSet::new();
+        let mut months_found = BTreeSet::new();
         for row in rows.iter().filter(|row| row["ChargeCategory"] == "Usage") {
             let [start, end] = ["BillingPeriodStart", "BillingPeriodEnd"].map(|name| row[name].clone());
             let next =
@@ -240,9 +240,9 @@ async fn billing_period_is_the_month_of_the_account() {
             assert!(
                 start.ends_with("-01T00:00:00Z") && start <= row["ChargePeriodStart"] && row["ChargePeriodEnd"] <= end
             );
-            found.insert(start[..7].to_owned());
+            months_found.insert(start[..7].to_owned());
         }
-        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), months, "{query}");
+        assert_eq!(months_found.iter().map(String::as_str).collect::<Vec<_>>(), months, "{query}");
         let period = query.split("&every").next().unwrap();
         let costs = billing.get_json("costs", &format!("{period}&as_of=2026-01-02T00:00:00Z")).await;
         assert_eq!(sum(&rows, "BilledCost"), decimal(costs["total"].as_str().unwrap()), "{query}");

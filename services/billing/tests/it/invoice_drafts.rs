@@ -164,7 +164,7 @@ impl Fixture {
         Self { events, ledger, clock, plan, month: "2025-10".parse().unwrap() }
     }
 
-    /// Opens an account whose plan changes in mid-month, with a price override a day later, a discount and a credit.
+    /// Opens an account with a plan change in mid-month, with a price override a day later, a discount and a credit.
     async fn open_account(&mut self) -> Uuid {
         let organization = Uuid::now_v7();
         self.events.organization = organization;

@@ -442,7 +442,7 @@ impl Reference {
     }
 }
 
-/// Unattributed byte-milliseconds of a file, and those of its jobs.
+/// Unattributed byte-milliseconds of a file, and the byte-milliseconds of its jobs.
 type Shared = (i128, Vec<(Uuid, i128)>);
 
 /// Byte-milliseconds and run milliseconds by key, in each span.
@@ -453,23 +453,23 @@ const GROUPS: [GroupBy; 6] =
 
 async fn listed(
     read_models: &ReadModels,
-    (asked, rules): (Asked, &Rules),
+    (usage_query, rules): (Asked, &Rules),
     spans: &[Span],
     jobs: Page,
     files: Page,
 ) -> Usage {
-    usage(&read_models.pool, asked, rules.clone(), spans, jobs, files).await.unwrap()
+    usage(&read_models.pool, usage_query, rules.clone(), spans, jobs, files).await.unwrap()
 }
 
 async fn check(read_models: &ReadModels, reference: &Reference, question: &Question) {
     let period = Span::new(at(question.start), at(question.start + question.length));
     let window = Window { period, as_of: at(question.as_of) };
     let days = days(period, &zone(question.zone).unwrap()).unwrap();
-    let asked = Asked { organization: read_models.organization, window, known_at: question.known_at.map(at) };
+    let usage_query = Asked { organization: read_models.organization, window, known_at: question.known_at.map(at) };
     let counted = window.counted();
     let spans: Vec<_> = days.iter().map(|day| day.span.intersect(counted)).collect();
     let rules = question.rules();
-    let mut snapshot = Snapshot::of(&read_models.pool, asked).await.unwrap().sharing_by(rules.clone());
+    let mut snapshot = Snapshot::of(&read_models.pool, usage_query).await.unwrap().sharing_by(rules.clone());
 
     let storage = storage_usage(&reference.levels(question.known_at), window, &days);
     let compute = compute_usage(&reference.runs(question.known_at), window, &days);
@@ -494,7 +494,7 @@ async fn check(read_models: &ReadModels, reference: &Reference, question: &Quest
 
     let (mut files, mut after) = (Vec::new(), None);
     loop {
-        let usage = listed(read_models, (asked, &rules), &spans, Page::default(), Page { after, limit: 3 }).await;
+        let usage = listed(read_models, (usage_query, &rules), &spans, Page::default(), Page { after, limit: 3 }).await;
         assert_eq!(usage.totals, totals, "totals of the combined statement: {question:?}");
         assert_eq!((&usage.odd_files, &usage.odd_jobs), (&storage.flags, &compute.flags), "{question:?}");
         assert!(!usage.more_odd_files && !usage.more_odd_jobs);
@@ -520,7 +520,7 @@ async fn check(read_models: &ReadModels, reference: &Reference, question: &Quest
 
     let (mut jobs, mut after) = (Vec::new(), None);
     loop {
-        let usage = listed(read_models, (asked, &rules), &spans, Page { after, limit: 2 }, Page::default()).await;
+        let usage = listed(read_models, (usage_query, &rules), &spans, Page { after, limit: 2 }, Page::default()).await;
         jobs.extend(usage.jobs.items);
         after = usage.jobs.next;
         if after.is_none() {
@@ -533,8 +533,9 @@ async fn check(read_models: &ReadModels, reference: &Reference, question: &Quest
         let (mut rows, mut after) = (Rows::new(), None);
         loop {
             let page = snapshot.groups(by, &spans, after, 2).await.unwrap();
-            let alone =
-                groups(&read_models.pool, asked, rules.clone(), by, &spans, Page { after, limit: 2 }).await.unwrap();
+            let alone = groups(&read_models.pool, usage_query, rules.clone(), by, &spans, Page { after, limit: 2 })
+                .await
+                .unwrap();
             assert_eq!(alone, page, "groups in a statement of their own: {by:?}: {question:?}");
             for (key, usage) in page.items {
                 let or_zeros = |sums: Vec<i128>| if sums.is_empty() { vec![0; spans.len()] } else { sums };

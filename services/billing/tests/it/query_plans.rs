@@ -80,8 +80,8 @@ async fn usage_is_read_in_one_statement() {
     // The pool has one connection, which has prepared each statement that was sent.
     let single = PgPoolOptions::new().max_connections(1);
     let single = epoch_postgres::connect(single, database.options(), "billing").await.unwrap();
-    let asked = Asked { organization, window, known_at: None };
-    let answer = usage(&single, asked, Rule::Split, &spans, listed, listed).await.unwrap();
+    let usage_query = Asked { organization, window, known_at: None };
+    let answer = usage(&single, usage_query, Rule::Split, &spans, listed, listed).await.unwrap();
     let sent = sqlx::raw_sql("select count(*) from pg_prepared_statements").fetch_one(&single).await.unwrap();
     let sent: i64 = sent.get(0);
     assert!(answer.totals.byte_ms[0] > 0 && answer.totals.users.len() > 3, "{:?}", answer.totals);
@@ -91,7 +91,7 @@ async fn usage_is_read_in_one_statement() {
     // Groups by user and other groups that rollups hold take one statement each, too.
     let kinds = [(GroupBy::User, 2), (GroupBy::JobConfiguration, 2), (GroupBy::MachineType, 3), (GroupBy::Job, 4)];
     for (by, statements) in kinds {
-        let rows = groups(&single, asked, Rule::Split, by, &spans, listed).await.unwrap();
+        let rows = groups(&single, usage_query, Rule::Split, by, &spans, listed).await.unwrap();
         assert!(!rows.items.is_empty(), "{by:?}");
         let sent = sqlx::raw_sql("select count(*) from pg_prepared_statements").fetch_one(&single).await.unwrap();
         assert_eq!(sent.get::<i64, _>(0), statements, "{by:?}");
@@ -101,9 +101,9 @@ async fn usage_is_read_in_one_statement() {
         let period = [month * 30, month * 30 + 30].map(|day| Timestamp::from_millis(YEAR + day * DAY));
         let window =
             Window { period: Span::new(period[0], period[1]), as_of: Timestamp::from_millis(YEAR + 400 * DAY) };
-        let asked = Asked { organization, window, known_at: None };
+        let usage_query = Asked { organization, window, known_at: None };
         let none = Page { after: None, limit: 0 };
-        usage(&single, asked, Rule::Split, &[window.period], none, none).await.unwrap();
+        usage(&single, usage_query, Rule::Split, &[window.period], none, none).await.unwrap();
     }
     let plans = "select generic_plans, custom_plans from pg_prepared_statements where statement = $1";
     let plans: (i64, i64) = sqlx::query_as(plans).bind(STATEMENT).fetch_one(&single).await.unwrap();

@@ -1,4 +1,4 @@
-//! Read models of billing, fed with events whose recording times the test chooses.
+//! Read models of billing, fed with events at recording times that the test chooses.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -256,12 +256,13 @@ async fn running_query_is_unaffected_by_the_table_swap() {
     let site = Site::open().await;
     let period = Span::new(at("2025-10-01T00:00:00Z"), at("2025-11-01T00:00:00Z"));
     let window = Window { period, as_of: period.end() };
-    let asked = Asked { organization: site.billing.organization, window, known_at: Some(at("2100-01-01T00:00:00Z")) };
+    let usage_query =
+        Asked { organization: site.billing.organization, window, known_at: Some(at("2100-01-01T00:00:00Z")) };
     let pool = site.billing.service.pool.clone();
     let by_job = async |snapshot: &mut Snapshot| snapshot.groups(GroupBy::Job, &[period], None, 10).await.unwrap();
-    let right = by_job(&mut Snapshot::of(&pool, asked).await.unwrap()).await;
+    let right = by_job(&mut Snapshot::of(&pool, usage_query).await.unwrap()).await;
 
-    let mut running = Snapshot::of(&pool, asked).await.unwrap();
+    let mut running = Snapshot::of(&pool, usage_query).await.unwrap();
     let (store, _) = PgStore::new(pool.clone(), LocalBus::new());
     let subscription = PgSubscription::new(Arc::new(FileLinks), store, Progress::new(pool.clone()));
     let bus = PgBus::connect(pool.clone(), "catacloud", "billing").await.unwrap();
@@ -285,6 +286,6 @@ async fn running_query_is_unaffected_by_the_table_swap() {
     assert_eq!(by_job(&mut running).await, right);
     drop(running);
     assert_eq!(rebuild.await.unwrap().unwrap().generation, 2);
-    assert_eq!(by_job(&mut Snapshot::of(&pool, asked).await.unwrap()).await, right);
+    assert_eq!(by_job(&mut Snapshot::of(&pool, usage_query).await.unwrap()).await, right);
     site.billing.service.close().await;
 }

@@ -9,7 +9,7 @@ use usage::reconciliation::accounts;
 use uuid::Uuid;
 
 use crate::{
-    reconciliation::{damage, differences, report},
+    reconciliation_report::{damage, differences, report},
     support::{Billing, id, october_customer, team_plan},
 };
 
@@ -183,14 +183,17 @@ async fn account_check_names_each_corrupt_row() {
     for (table, corruption, place, stored, recomputed) in corruptions {
         let corruption = corruption.replace(" T", &format!(" {table}"));
         damage(&billing, &format!("create table saved as select * from {table}; {corruption}")).await;
-        let found = check_accounts(&billing).await;
-        assert_eq!(found.len(), 1, "{corruption}: {found:?}");
-        let text = |field: &str| found[0][field].as_str().unwrap();
+        let differences = check_accounts(&billing).await;
+        assert_eq!(differences.len(), 1, "{corruption}: {differences:?}");
+        let text = |field: &str| differences[0][field].as_str().unwrap();
         assert_eq!(text("place"), place, "{corruption}");
-        assert!(text("kept").contains(stored) && text("recomputed").contains(recomputed), "{corruption}: {found:?}");
+        assert!(
+            text("kept").contains(stored) && text("recomputed").contains(recomputed),
+            "{corruption}: {differences:?}"
+        );
         assert_ne!(text("kept"), text("recomputed"));
         if place == corrected {
-            assert_eq!(found[0]["organization"], organization.to_string(), "{corruption}");
+            assert_eq!(differences[0]["organization"], organization.to_string(), "{corruption}");
         }
         damage(&billing, &format!("delete from {table}; insert into {table} select * from saved; drop table saved"))
             .await;
@@ -225,10 +228,12 @@ async fn lagging_projection_is_a_difference_after_a_day() {
         "update events set recorded_at = recorded_at - 90000000 where aggregate_id in ('{retired}', '{organization}')"
     );
     damage(&billing, &aged).await;
-    let found = check_accounts(&billing).await;
-    let mut found: Vec<_> =
-        found.iter().map(|found| ["place", "kept", "recomputed"].map(|field| found[field].as_str().unwrap())).collect();
-    found.sort_unstable();
+    let differences = check_accounts(&billing).await;
+    let mut differences: Vec<_> = differences
+        .iter()
+        .map(|difference| ["place", "kept", "recomputed"].map(|field| difference[field].as_str().unwrap()))
+        .collect();
+    differences.sort_unstable();
     let expected = [
         [
             format!("cursors of accounts billing_account {organization}"),
@@ -237,7 +242,7 @@ async fn lagging_projection_is_a_difference_after_a_day() {
         ],
         [format!("cursors of accounts plan {retired}"), "version 0".to_owned(), "version 2".to_owned()],
     ];
-    assert_eq!(found, expected);
+    assert_eq!(differences, expected);
     billing.service.close().await;
 }
 
@@ -255,14 +260,15 @@ async fn account_check_reports_a_stream_gap_and_continues() {
         ),
     )
     .await;
-    let found = check_accounts(&billing).await;
-    let mut found: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap().to_owned()).collect();
-    found.sort_unstable();
-    assert_eq!(found, [format!("invoices {void}"), format!("stream of plan {team}")]);
+    let differences = check_accounts(&billing).await;
+    let mut differences: Vec<_> =
+        differences.iter().map(|difference| difference["place"].as_str().unwrap().to_owned()).collect();
+    differences.sort_unstable();
+    assert_eq!(differences, [format!("invoices {void}"), format!("stream of plan {team}")]);
     billing.service.close().await;
 }
 
-/// Each table has more extra rows than one step checks, with ids between those of the log.
+/// Each table has more extra rows than one step checks, with ids between the ids of the log.
 #[tokio::test]
 async fn account_check_visits_all_ids_of_log_and_tables() {
     let billing = billed_customer().await;

@@ -16,7 +16,7 @@ use epoch::{
 };
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use futures::TryStreamExt;
-use http_kit::{Caller, Secrets, server};
+use http_kit::{Secrets, server};
 use serde_json::{Value, json};
 use service_host::{
     peer::Peer,
@@ -29,7 +29,10 @@ use tokio_util::sync::CancellationToken;
 use usage::reconciliation::{copy::Copies, step::Look};
 use uuid::Uuid;
 
-use crate::support::{Billing, DAY, at, id};
+use crate::{
+    reconciliation_report::report,
+    support::{Billing, DAY, at, id},
+};
 
 /// The event logs of the file and the job service.
 struct Owners {
@@ -179,8 +182,7 @@ impl Site {
     }
 
     async fn report(&self) -> Value {
-        let path = "/api/v1/admin/metering/reconciliation";
-        self.billing.service.get(path).by(&Caller::operator()).send().await.expect(200).json()
+        report(&self.billing).await
     }
 
     /// Steps the check, concurrently with the service, until another full round is done. Returns the differences of the copy.
@@ -329,9 +331,9 @@ async fn copy_check_reports_every_corrupt_row() {
     ];
     for (table, corrupt, place, stored, recomputed) in corruptions {
         site.run(&format!("create table saved as select * from {table}; {corrupt}")).await;
-        let found = site.check_all().await;
-        let named = found.iter().find(|found| found["place"] == place);
-        let named = named.unwrap_or_else(|| panic!("{corrupt}: {found:?}"));
+        let differences = site.check_all().await;
+        let named = differences.iter().find(|difference| difference["place"] == place);
+        let named = named.unwrap_or_else(|| panic!("{corrupt}: {differences:?}"));
         let text = |field: &str| named[field].as_str().unwrap();
         assert!(text("kept").contains(stored) && text("recomputed").contains(recomputed), "{corrupt}: {named}");
         assert_eq!(named["organization"], organization.to_string());
@@ -371,8 +373,8 @@ async fn copy_check_reports_rows_unknown_to_the_owners() {
     ];
     for (add, place, remove) in added {
         site.run(&add).await;
-        let found = site.check_all().await;
-        let places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap()).collect();
+        let differences = site.check_all().await;
+        let places: Vec<_> = differences.iter().map(|difference| difference["place"].as_str().unwrap()).collect();
         assert_eq!(places, [place]);
         site.run(&remove).await;
         assert_eq!(site.check_all().await, Vec::<Value>::new(), "{remove}");
@@ -391,10 +393,11 @@ async fn copy_check_reports_a_stream_gap_and_continues() {
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(remove_event)).execute(&site.owners.pool).await.unwrap();
     site.run(&format!("update storage_changes set delta_bytes = 78 where file_id = '{}'", id(2))).await;
-    let found = site.check_all().await;
-    let mut places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap().to_owned()).collect();
+    let differences = site.check_all().await;
+    let mut places: Vec<_> =
+        differences.iter().map(|difference| difference["place"].as_str().unwrap().to_owned()).collect();
     places.sort_unstable();
-    assert_eq!(places.len(), 2, "{found:?}");
+    assert_eq!(places.len(), 2, "{differences:?}");
     assert!(places[0].starts_with(&format!("storage_changes file {} event ", id(2))));
     assert_eq!(places[1], format!("stream of file {} as its owner has it", id(1)));
     let restore_event = "insert into events overriding system value select * from removed";
@@ -419,17 +422,19 @@ async fn copy_check_reports_events_billing_never_received() {
     site.owners.backdate(&[file, job], 2 * DAY).await;
     let update = "update events set recorded_at = recorded_at - $2 where event_id = $1";
     sqlx::query(update).bind(deleted.event_id).bind(2 * DAY).execute(&site.owners.pool).await.unwrap();
-    let found = site.check_all().await;
-    let mut found: Vec<_> =
-        found.iter().map(|found| ["place", "kept", "recomputed"].map(|field| found[field].as_str().unwrap())).collect();
-    found.sort_unstable();
+    let differences = site.check_all().await;
+    let mut differences: Vec<_> = differences
+        .iter()
+        .map(|difference| ["place", "kept", "recomputed"].map(|field| difference[field].as_str().unwrap()))
+        .collect();
+    differences.sort_unstable();
     let expected = [
         [format!("cursors of file-links job {job}"), "version 0".into(), "version 2".into()],
         [format!("cursors of runs job {job}"), "version 0".into(), "version 2".into()],
         [format!("cursors of storage-changes file {tail}"), "version 1".into(), "version 2".into()],
         [format!("cursors of storage-changes file {file}"), "version 0".into(), "version 1".into()],
     ];
-    assert_eq!(found, expected);
+    assert_eq!(differences, expected);
 
     // Billing receives the events after all.
     for (aggregate, id) in [(file::AGGREGATE, file), (file::AGGREGATE, tail), (job::AGGREGATE, job)] {
@@ -454,8 +459,8 @@ async fn lag_is_no_difference_until_a_later_event_is_applied() {
     // Billing has applied a later event, so the earlier one was skipped.
     site.file(id_from_past(minutes(1), 3), "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
     site.wait_until_applied(2, 0).await;
-    let found = site.check_all().await;
-    let places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap()).collect();
+    let differences = site.check_all().await;
+    let places: Vec<_> = differences.iter().map(|difference| difference["place"].as_str().unwrap()).collect();
     assert_eq!(places, [format!("cursors of storage-changes file {late}")]);
     site.close().await;
 }
@@ -491,8 +496,8 @@ async fn unreachable_owner_is_counted_without_a_difference() {
     assert_eq!(copy["difference_count"], 0);
 
     site.owners.serve().await;
-    let found = site.check_all().await;
-    assert_eq!(found.len(), 3, "differences from the outage are found: {found:?}");
+    let differences = site.check_all().await;
+    assert_eq!(differences.len(), 3, "differences from the outage are found: {differences:?}");
     assert_eq!(site.report().await["copy"]["file"]["unreachable_since"], Value::Null);
     site.close().await;
 }

@@ -31,7 +31,7 @@ pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// Returns an id whose order among the other test ids is that of the numbers.
+/// Returns a test id. Ids are ordered as their numbers are.
 pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + number)
 }

@@ -93,9 +93,9 @@ async fn long_run_is_listed_when_it_ends_in_the_period() {
              machine_type_id) values ($1, 3, $2, $3, $4, $3, $4, machine_type_id('default'))";
     let run = sqlx::query(long).bind(job).bind(organization).bind(start - 50 * DAY).bind(start + 2 * DAY);
     run.execute(&pool).await.unwrap();
-    let asked = Asked { organization, window, known_at: None };
+    let usage_query = Asked { organization, window, known_at: None };
     let all = Page { after: None, limit: 200 };
-    let usage = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+    let usage = usage(&pool, usage_query, Rule::Split, &spans, all, all).await.unwrap();
     let listed = usage.jobs.items.iter().find(|listed| listed.job == job).map(|listed| listed.run_ms);
     assert_eq!(listed, Some(i128::from(2 * DAY)));
     assert!(usage.jobs.items.len() > 1, "other runs are listed, too");
@@ -127,8 +127,8 @@ async fn shares_cover_files_of_the_period_only() {
     let (file, job) = (Uuid::now_v7(), Uuid::now_v7());
     sqlx::query(shared_file).bind(organization).bind(file).bind(job).execute(&pool).await.unwrap();
     let (window, spans) = june("UTC");
-    let asked = Asked { organization, window, known_at: None };
-    let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
+    let usage_query = Asked { organization, window, known_at: None };
+    let mut snapshot = Snapshot::of(&pool, usage_query).await.unwrap();
     let totals = snapshot.totals(&spans).await.unwrap();
     assert_eq!(totals.byte_ms[0], 10 * i128::from(DAY));
     let by_job = snapshot.groups(GroupBy::Job, &spans, None, 50).await.unwrap();
@@ -143,8 +143,8 @@ async fn shares_cover_files_of_the_period_only() {
     database.drop().await;
 }
 
-/// More files than anomalies are listed were negative for an hour each, and one of them 100,001 times. One file was negative
-/// by as much as it was positive. More runs than anomalies are listed ended without a start.
+/// More files than anomalies are listed were negative for an hour each, and one of them 100,001 times. The negative and
+/// positive byte-milliseconds of one file cancel out. More runs than anomalies are listed ended without a start.
 #[tokio::test]
 async fn usage_is_returned_despite_many_anomalies() {
     let database = TestDatabase::create().await;
@@ -167,9 +167,9 @@ async fn usage_is_returned_despite_many_anomalies() {
     let (often, evenly) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let load = sqlx::query(load).bind(organization).bind(start).bind(often).bind(evenly);
     load.execute(&pool).await.unwrap();
-    let asked = Asked { organization, window, known_at: None };
+    let usage_query = Asked { organization, window, known_at: None };
     let all = Page { after: None, limit: 200 };
-    let answer = usage(&pool, asked, Rule::Split, &spans, all, all).await.unwrap();
+    let answer = usage(&pool, usage_query, Rule::Split, &spans, all, all).await.unwrap();
     let used = -5 * 3_600_000 * 10_000 - 100_001;
     assert_eq!((answer.totals.byte_ms[0], answer.totals.storage_provisional), (used, false));
     assert_eq!((answer.odd_files.len(), answer.more_odd_files), (MAX_FLAGS, true));
@@ -212,8 +212,8 @@ async fn usage_is_provisional_when_file_levels_cancel_out() {
             let add = sqlx::query(add).bind(organization).bind(Uuid::from_u128(*file)).bind(day(*at).as_millis());
             add.bind(delta).bind(day(*recorded).as_millis()).execute(&pool).await.unwrap();
         }
-        let asked = Asked { organization, window, known_at: known_at.map(day) };
-        let totals = Snapshot::of(&pool, asked).await.unwrap().totals(&spans).await.unwrap();
+        let usage_query = Asked { organization, window, known_at: known_at.map(day) };
+        let totals = Snapshot::of(&pool, usage_query).await.unwrap().totals(&spans).await.unwrap();
         assert_eq!(totals.storage_provisional, provisional, "{changes:?}");
     }
     pool.close().await;
@@ -261,8 +261,8 @@ async fn file_is_not_shared_before_it_is_known() {
     load.execute(&pool).await.unwrap();
     let (window, spans) = june("UTC");
     for (known_at, shares) in [(recorded - 1, 0), (recorded, 1)] {
-        let asked = Asked { organization, window, known_at: Some(Timestamp::from_millis(known_at)) };
-        let mut snapshot = Snapshot::of(&pool, asked).await.unwrap();
+        let usage_query = Asked { organization, window, known_at: Some(Timestamp::from_millis(known_at)) };
+        let mut snapshot = Snapshot::of(&pool, usage_query).await.unwrap();
         let by_job = snapshot.groups(GroupBy::Job, &spans, None, 50).await.unwrap().items;
         assert_eq!(by_job.len(), shares, "{by_job:?}");
         assert!(by_job.iter().all(|(key, usage)| *key == Some(job) && usage.byte_ms[0] == 10 * i128::from(DAY)));
@@ -281,9 +281,9 @@ async fn file_pages_join_at_every_page_size() {
     let query = "select md5('organization ' || n)::uuid from generate_series(1, 5) n";
     let organizations: Vec<Uuid> = sqlx::query_scalar(query).fetch_all(&pool).await.unwrap();
     for organization in organizations {
-        let asked = Asked { organization, window, known_at: None };
+        let usage_query = Asked { organization, window, known_at: None };
         let page = async |after, limit| {
-            usage(&pool, asked, Rule::Split, &spans, Page::default(), Page { after, limit }).await.unwrap().files
+            usage(&pool, usage_query, Rule::Split, &spans, Page::default(), Page { after, limit }).await.unwrap().files
         };
         let all = page(None, 200).await;
         assert!(all.next.is_none() && all.items.len() > 20, "{all:?}");

@@ -1,28 +1,12 @@
-//! Reconciliation of rollups with recomputation, and the report and metric of all reconciliation sides.
+//! Reconciliation of rollups with recomputation from their events.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::{Child, Command},
-    time::Duration,
-};
-
-use epoch::testkit::free_ports;
-use http_kit::Caller;
 use serde_json::Value;
-use service_host::testkit::SECRET;
 use usage::reconciliation::rollups::check_next;
 
 use crate::{
-    reconciliation_accounts::billed_customer,
+    reconciliation_report::{damage, differences, report},
     support::{Billing, id, set_rollup_threshold},
 };
-
-const PATH: &str = "/api/v1/admin/metering/reconciliation";
-
-pub(crate) async fn report(billing: &Billing) -> Value {
-    billing.service.get(PATH).by(&Caller::operator()).send().await.expect(200).json()
-}
 
 /// Steps the rollup check, concurrently with the service, until another full round is done. Returns the report.
 async fn check_all(billing: &Billing) -> Value {
@@ -132,18 +116,6 @@ async fn rollup_check_reports_each_corrupt_row_until_repaired() {
     billing.service.close().await;
 }
 
-/// Returns the reported differences of one side: `sums` (rollups), `accounts` or `copy`.
-pub(crate) fn differences<'a>(report: &'a Value, side: &str) -> Vec<&'a Value> {
-    let all = report["differences"].as_array().unwrap().iter();
-    all.filter(|difference| difference["side"] == side).collect()
-}
-
-/// Runs SQL that must change at least one row.
-pub(crate) async fn damage(billing: &Billing, sql: &str) {
-    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&billing.service.pool).await.unwrap();
-    assert!(done.rows_affected() > 0, "{sql}");
-}
-
 #[tokio::test]
 async fn rollup_check_names_each_wrong_machine_type() {
     let billing = Billing::start().await;
@@ -171,9 +143,11 @@ async fn rollup_check_names_each_wrong_machine_type() {
     for (corruption, expected) in corruptions {
         damage(&billing, &format!("create table saved as select * from machine_types; {corruption}")).await;
         let report = check_all(&billing).await;
-        let found: Vec<_> = differences(&report, "sums")
+        let differences: Vec<_> = differences(&report, "sums")
             .into_iter()
-            .map(|found| ["place", "kept", "recomputed"].map(|field| found[field].as_str().unwrap().to_owned()))
+            .map(|difference| {
+                ["place", "kept", "recomputed"].map(|field| difference[field].as_str().unwrap().to_owned())
+            })
             .collect();
         let mut expected: Vec<_> = expected
             .iter()
@@ -182,7 +156,7 @@ async fn rollup_check_names_each_wrong_machine_type() {
             })
             .collect();
         expected.sort_unstable();
-        assert_eq!(found, expected, "{corruption}");
+        assert_eq!(differences, expected, "{corruption}");
         damage(
             &billing,
             "delete from machine_types; insert into machine_types select * from saved; drop table saved; select 1",
@@ -190,80 +164,5 @@ async fn rollup_check_names_each_wrong_machine_type() {
         .await;
         assert_eq!(check_all(&billing).await["equal"], true, "{corruption}");
     }
-    billing.service.close().await;
-}
-
-/// A billing process that runs projections and checks but serves no API.
-struct CheckProcess {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl CheckProcess {
-    fn start(billing: &Billing) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_ports()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_billing"));
-        command.args(["project", "--bus", "postgres", "--listen", &address.to_string()]);
-        command.env("CATACLOUD_LOG", "off").env("CATACLOUD_SECRET", SECRET);
-        command.env("DATABASE_URL", billing.service.database.url());
-        Self { process: command.spawn().unwrap(), address }
-    }
-
-    /// Reads a gauge or counter from `/metrics`. Returns `None` as long as the series does not exist.
-    async fn metric(&self, series: &str) -> Option<String> {
-        let (address, series) = (self.address, series.to_owned());
-        let read = move || {
-            let mut connection = TcpStream::connect(address).ok()?;
-            connection.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-            let request = "GET /metrics HTTP/1.1\r\nhost: billing\r\nconnection: close\r\n\r\n";
-            connection.write_all(request.as_bytes()).ok()?;
-            let mut answer = String::new();
-            connection.read_to_string(&mut answer).ok()?;
-            answer.lines().find_map(|line| line.strip_prefix(&series)?.strip_prefix(' ').map(str::to_owned))
-        };
-        tokio::task::spawn_blocking(read).await.unwrap()
-    }
-
-    async fn wait_for_differences(&self, billing: &Billing, side: &str, value: &str) {
-        let series = format!("billing_reconciliation_differences{{side=\"{side}\"}}");
-        let reached = async || (self.metric(&series).await.as_deref() == Some(value)).then_some(());
-        billing.service.eventually(reached).await;
-    }
-}
-
-impl Drop for CheckProcess {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[tokio::test]
-async fn metric_counts_differences_by_side() {
-    let billing = billed_customer().await;
-    let process = CheckProcess::start(&billing);
-    for side in ["sums", "accounts"] {
-        process.wait_for_differences(&billing, side, "0").await;
-    }
-    damage(&billing, "update invoices set number = number + 100 where number is not null").await;
-    damage(&billing, "update machine_types set name = 'other'").await;
-    process.wait_for_differences(&billing, "accounts", "3").await;
-    process.wait_for_differences(&billing, "sums", "1").await;
-    let different = "billing_reconciliation_checks_total{side=\"accounts\",result=\"different\"}";
-    let counted = async || process.metric(different).await.filter(|count| count != "0");
-    billing.service.eventually(counted).await;
-    damage(&billing, "update invoices set number = number - 100 where number is not null").await;
-    damage(&billing, "update machine_types set name = 'default'").await;
-    for side in ["sums", "accounts"] {
-        process.wait_for_differences(&billing, side, "0").await;
-    }
-    billing.service.close().await;
-}
-
-#[tokio::test]
-async fn reconciliation_is_restricted_to_operators() {
-    let billing = Billing::start().await;
-    billing.service.get(PATH).by(&billing.viewer).send().await.problem(403);
-    billing.service.get(PATH).send().await.problem(401);
     billing.service.close().await;
 }
