@@ -168,7 +168,8 @@ async fn record_usage(ledger: &Ledger, organization: Uuid, account: &Account) ->
     if account.metered().is_some_and(|known| through <= known.through_at) {
         return Ok(());
     }
-    let LifetimeUsage { used, stored_bytes: bytes } = lifetime_usage(ledger.store().pool(), organization, through).await?;
+    let LifetimeUsage { used, stored_bytes: bytes } =
+        lifetime_usage(ledger.store().pool(), organization, through).await?;
     let usage = UsageMetered {
         through_at: through,
         stored_bytes: i64::try_from(bytes).map_err(|_| CheckError::Stored { bytes })?,

@@ -24,8 +24,8 @@ use sqlx::PgPool;
 use usage::{
     queries::{
         groups::{GroupBy, GroupUsage},
-        usage_query::{UsagePage, UsageQuery},
         snapshot::Snapshot,
+        usage_query::{UsagePage, UsageQuery},
     },
     read_error::ReadError,
 };
@@ -119,8 +119,7 @@ async fn usage_by_key(
             // Usage without a key is part of the remainder.
             let Some(key) = key else { continue };
             let of = |metered: &[i128], index| metered.get(index).copied().unwrap_or(0);
-            let metered =
-                (0..spans.len()).map(|index| UsageAmounts::of(of(&byte_ms, index), of(&run_ms, index)));
+            let metered = (0..spans.len()).map(|index| UsageAmounts::of(of(&byte_ms, index), of(&run_ms, index)));
             let name = names.get(&key).cloned().unwrap_or_else(|| key.to_string());
             usage.push(KeyUsage { key: Some(name), metered: metered.collect() });
         }

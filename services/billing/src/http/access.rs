@@ -7,8 +7,8 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
-use http_kit::{ApiPath, Caller, Command, Problem, Role};
-use rating::calendar::month::{Month, InvalidMonth};
+use http_kit::{ApiPath, Caller, Command, Problem, Role, access::require};
+use rating::calendar::month::{InvalidMonth, Month};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -47,8 +47,7 @@ impl FromRequestParts<Api> for ViewedOrganization {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let ApiPath(OrganizationPath { org }) = ApiPath::from_request_parts(parts, api).await?;
         let caller = Caller::from_request_parts(parts, api).await?;
-        caller.in_organization(org)?;
-        caller.at_least(Role::Viewer)?;
+        require(&caller, org, Role::Viewer)?;
         Ok(Self(org))
     }
 }

@@ -1,7 +1,7 @@
 //! Budgets: an organization's monthly spending limit and its alerts.
 
 use axum::{Json, extract::State};
-use http_kit::{ApiPath, Caller, Command, CommandResponse, Problem, Role};
+use http_kit::{ApiPath, Caller, Command, CommandResponse, Problem, Role, access::require};
 use rating::{
     account::{AccountCommand, AccountError},
     money::decimal::Decimal,
@@ -125,8 +125,7 @@ pub(super) async fn set_budget(
     ApiPath(OrganizationPath { org }): ApiPath<OrganizationPath>,
     command: Command<BudgetRequest>,
 ) -> Result<CommandResponse, Problem> {
-    command.caller.in_organization(org)?;
-    command.caller.at_least(Role::Admin)?;
+    require(&command.caller, org, Role::Admin)?;
     let BudgetRequest { amount, thresholds, hard_stop } = command.body;
     let set = AccountCommand::SetBudget { amount, thresholds, hard_stop, now: api.ledger.now() };
     let context = command.context.for_tenant(org);

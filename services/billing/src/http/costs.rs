@@ -22,7 +22,12 @@ use rating::{
 };
 use serde::Serialize;
 use usage::{
-    queries::{groups::GroupBy, usage_query::UsagePage, snapshot::Snapshot, usage_by_term::{UsageByTerm, UsageSpans}},
+    queries::{
+        groups::GroupBy,
+        snapshot::Snapshot,
+        usage_by_term::{UsageByTerm, UsageSpans},
+        usage_query::UsagePage,
+    },
     read_error::ReadError,
 };
 use utoipa::ToSchema;
@@ -221,7 +226,8 @@ impl UsageShares {
         shares.more_jobs = next.is_some();
         for (job, usage) in items {
             let amounts = usage.byte_ms.into_iter().zip(usage.run_ms);
-            let by_term: Vec<UsageAmounts> = amounts.map(|(byte_ms, run_ms)| UsageAmounts::of(byte_ms, run_ms)).collect();
+            let by_term: Vec<UsageAmounts> =
+                amounts.map(|(byte_ms, run_ms)| UsageAmounts::of(byte_ms, run_ms)).collect();
             for (other, by_term) in shares.others.iter_mut().zip(&by_term) {
                 *other = other.minus(by_term);
             }

@@ -7,7 +7,7 @@ use epoch::Timestamp;
 use http_kit::Problem;
 use jiff::tz::TimeZone;
 use rating::calendar::{
-    day::{Day, CalendarError, start_of_month, days, zone},
+    day::{CalendarError, Day, days, start_of_month, zone},
     span::{Span, Window},
 };
 use serde::{Deserialize, Serialize};

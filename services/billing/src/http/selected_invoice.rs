@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http_kit::Problem;
 use rating::{
-    calendar::month::{Month, InvalidMonth},
+    calendar::month::{InvalidMonth, Month},
     invoice::InvoiceState,
 };
 use uuid::Uuid;

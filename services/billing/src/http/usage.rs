@@ -201,7 +201,15 @@ pub(super) async fn get_usage(
     let first_page = Page { after: None, limit: MAX_LISTED };
     let query = report.usage_query(organization);
     let usage = usage_query::usage(&api.pool, query, rules, &spans, first_page, first_page).await?;
-    let usage_query::UsageReport { totals, jobs, files, file_anomalies, more_file_anomalies, job_anomalies, more_job_anomalies } = usage;
+    let usage_query::UsageReport {
+        totals,
+        jobs,
+        files,
+        file_anomalies,
+        more_file_anomalies,
+        job_anomalies,
+        more_job_anomalies,
+    } = usage;
     let byte_ms: i128 = totals.byte_ms.iter().sum();
     let run_ms: i128 = totals.run_ms.iter().sum();
     let storage = StorageUsageResponse {

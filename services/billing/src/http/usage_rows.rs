@@ -24,8 +24,8 @@ use usage::{
     page::Page,
     queries::{
         groups::{self, GroupBy, GroupUsage},
-        usage_query::{UsagePage, UsageQuery},
         snapshot::Snapshot,
+        usage_query::{UsagePage, UsageQuery},
     },
     read_error::ReadError,
 };

@@ -159,7 +159,8 @@ impl Ledger {
         let number = take_number(tx).await?;
         let finalized = content(organization, number, &statement, corrections);
         let executed = tx.execute(&self.invoices, id, &InvoiceCommand::Finalize(Box::new(finalized)), context).await?;
-        let invoiced = AccountCommand::RecordInvoice { invoice: id, end, credit_used: statement.invoice.credit_applied };
+        let invoiced =
+            AccountCommand::RecordInvoice { invoice: id, end, credit_used: statement.invoice.credit_applied };
         tx.execute(&self.accounts, organization, &invoiced, &secondary).await?;
         Ok(Some(executed))
     }

@@ -19,7 +19,11 @@ use rating::{
     },
     sharing::rule::SharingRules,
 };
-use usage::queries::{usage_query::UsageQuery, snapshot::Snapshot, usage_by_term::{UsageByTerm, UsageSpans}};
+use usage::queries::{
+    snapshot::Snapshot,
+    usage_by_term::{UsageByTerm, UsageSpans},
+    usage_query::UsageQuery,
+};
 use uuid::Uuid;
 
 use crate::invoicing::{error::LedgerError, ledger::Ledger};

@@ -17,7 +17,7 @@ use rating::{
     calendar::span::Span,
     money::{amount::Amount, currency::Currency},
     pricing::plan::Plan,
-    rating::term::{TermError, Term, terms_of},
+    rating::term::{Term, TermError, terms_of},
 };
 use usage::queries::usage_by_term::UsageSpans;
 use uuid::Uuid;
@@ -153,7 +153,8 @@ impl Ledger {
         let mut effect = PlanEffect { organization, actual: zero.clone(), simulated: zero };
         for terms in months {
             let actual: Vec<_> = terms.into_iter().zip(metered.by_ref()).collect();
-            let simulated: Vec<_> = actual.iter().map(|(term, metered)| (under_plan(plan, term), metered.clone())).collect();
+            let simulated: Vec<_> =
+                actual.iter().map(|(term, metered)| (under_plan(plan, term), metered.clone())).collect();
             effect.actual = effect.actual.plus(&invoice(&account, &actual, &no_corrections)?.total);
             effect.simulated = effect.simulated.plus(&invoice(&account, &simulated, &no_corrections)?.total);
         }

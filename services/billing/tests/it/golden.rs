@@ -1,28 +1,28 @@
-//! The kept cases: documents in, and what must come out of the program, to the last digit.
+//! Golden cases: documents for `billing rate` with their exact results.
 
 use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::rate::{rate, rate_file};
+use crate::rate_command::{rate, rate_file};
 
-/// What is expected must be there exactly; there may be more.
-pub(crate) fn compare(expected: &Value, found: &Value, path: &str, compared: &mut usize) {
-    match (expected, found) {
-        (Value::Object(expected), Value::Object(found)) => {
+/// Asserts that every expected value is present and equal. The result may contain further fields.
+pub(crate) fn compare(expected: &Value, actual: &Value, path: &str, compared: &mut usize) {
+    match (expected, actual) {
+        (Value::Object(expected), Value::Object(actual)) => {
             for (name, expected) in expected {
                 let path = format!("{path}/{name}");
-                compare(expected, found.get(name).unwrap_or_else(|| panic!("{path} is missing")), &path, compared);
+                compare(expected, actual.get(name).unwrap_or_else(|| panic!("{path} is missing")), &path, compared);
             }
         }
-        (Value::Array(expected), Value::Array(found)) => {
-            assert_eq!(expected.len(), found.len(), "{path}: {found:?}");
-            for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
-                compare(expected, found, &format!("{path}/{index}"), compared);
+        (Value::Array(expected), Value::Array(actual)) => {
+            assert_eq!(expected.len(), actual.len(), "{path}: {actual:?}");
+            for (index, (expected, actual)) in expected.iter().zip(actual).enumerate() {
+                compare(expected, actual, &format!("{path}/{index}"), compared);
             }
         }
         _ => {
-            assert_eq!(expected, found, "{path}");
+            assert_eq!(expected, actual, "{path}");
             *compared += 1;
         }
     }
@@ -33,24 +33,24 @@ fn check(case: &str, values: usize) {
     let document = cases.join(format!("{case}.json"));
     let expected = fs::read_to_string(cases.join(format!("{case}.expected.json"))).unwrap();
     let expected: Value = serde_json::from_str(&expected).unwrap();
-    let found = rate_file(&document).answer();
+    let actual = rate_file(&document).json();
     let mut compared = 0;
-    compare(&expected, &found, "", &mut compared);
+    compare(&expected, &actual, "", &mut compared);
     assert_eq!(compared, values, "values compared");
-    assert_eq!(rate(&fs::read_to_string(&document).unwrap()).answer(), found, "from standard input");
+    assert_eq!(rate(&fs::read_to_string(&document).unwrap()).json(), actual, "from standard input");
 }
 
 #[test]
-fn a_long_day_in_autumn() {
+fn golden_autumn_day_is_reproduced() {
     check("autumn-day", 25);
 }
 
 #[test]
-fn an_invoice_from_usage_to_the_amount_due() {
+fn golden_invoice_is_reproduced() {
     check("invoice", 25);
 }
 
 #[test]
-fn a_file_that_two_jobs_share() {
+fn golden_shared_file_is_reproduced() {
     check("shared-file", 9);
 }

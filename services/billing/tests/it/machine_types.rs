@@ -1,12 +1,12 @@
-//! Run time by the type of the machine, from events that tell it and from events that were written before it was told.
+//! Run time by machine type, from events with a machine type and from older events without one.
 
 use contracts::job;
 use serde_json::json;
 
 use crate::support::{Billing, at, id};
 
-/// A start as it was written before machines told their type.
-mod before {
+/// The first version of `JobStarted`, which had no machine type.
+mod first_version {
     use serde::{Deserialize, Serialize};
     use uuid::Uuid;
 
@@ -20,7 +20,7 @@ mod before {
     const SCHEMA: &str = include_str!("../../../../schemas/job/JobStarted.1.avsc");
 
     epoch::events! {
-        /// Of those, the only one.
+        /// The events of this version that the test publishes.
         pub(crate) enum Event {
             JobStarted = [SCHEMA],
         }
@@ -30,7 +30,7 @@ mod before {
 const DAY: &str = "from=2025-10-26T00:00:00Z&to=2025-10-27T00:00:00Z&as_of=2025-10-27T00:00:00Z";
 
 #[tokio::test]
-async fn run_time_is_told_by_machine_type() {
+async fn run_time_is_grouped_by_machine_type() {
     let billing = Billing::start().await;
     let start = "2025-10-26T10:00:00Z";
     for (number, machine_type) in [(1, "gpu-1"), (2, "gpu-1"), (3, "small")] {
@@ -40,27 +40,27 @@ async fn run_time_is_told_by_machine_type() {
         billing.job(id(number), &format!("2025-10-26T10:00:0{number}Z"), billing.job_succeeded()).await;
     }
     let organization_id = billing.organization;
-    let started = before::JobStarted { organization_id, machine_id: id(900), user_id: None };
-    let events = [before::Event::from(started)];
+    let started = first_version::JobStarted { organization_id, machine_id: id(900), user_id: None };
+    let events = [first_version::Event::from(started)];
     billing.service.publish(job::AGGREGATE, id(4), organization_id, at(start), &events).await;
     billing.job(id(4), "2025-10-26T10:01:00Z", billing.job_succeeded()).await;
-    billing.caught_up(0, 8).await;
+    billing.wait_until_applied(0, 8).await;
 
-    let rows = billing.ask("usage/rows", &format!("{DAY}&group_by=machine_type")).await;
-    let told: Vec<_> = rows["rows"].as_array().unwrap().iter().map(|row| json!([row["key"], row["run_ms"]])).collect();
+    let rows = billing.get_json("usage/rows", &format!("{DAY}&group_by=machine_type")).await;
+    let mut run_times: Vec<_> =
+        rows["rows"].as_array().unwrap().iter().map(|row| json!([row["key"], row["run_ms"]])).collect();
     let mut expected = [json!(["default", "60000"]), json!(["gpu-1", "3000"]), json!(["small", "3000"])];
     let by_text = |row: &serde_json::Value| row.to_string();
-    let mut told = told;
-    told.sort_by_key(by_text);
+    run_times.sort_by_key(by_text);
     expected.sort_by_key(by_text);
-    assert_eq!(told, expected, "{rows}");
-    assert_eq!(rows["rows"][0]["byte_ms"], json!(null), "storage isn't a machine's");
+    assert_eq!(run_times, expected, "{rows}");
+    assert_eq!(rows["rows"][0]["byte_ms"], json!(null), "storage has no machine type");
 
-    // Pages join, though names are no ids.
+    // Pages join, although the keys are names and the cursor is an id.
     let (mut keys, mut cursor) = (Vec::new(), String::new());
     loop {
         let query = format!("{DAY}&every=period&group_by=machine_type&limit=1{cursor}");
-        let page = billing.ask("usage/rows", &query).await;
+        let page = billing.get_json("usage/rows", &query).await;
         keys.extend(page["rows"].as_array().unwrap().iter().map(|row| row["key"].as_str().unwrap().to_owned()));
         let Some(next) = page["next"].as_str() else { break };
         cursor = format!("&cursor={next}");

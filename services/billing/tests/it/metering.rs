@@ -1,9 +1,9 @@
-//! What is kept and read gives what the plain functions give for the same events.
+//! Usage read from the read models equals the results of the pure functions of `rating` for the same events.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use contracts::{
-    file::{self, FileDeleted, FileEvent, FilePartUploaded},
+    file::{self, FileDeleted, FileEvent},
     job::{self, FileRole, JobCreated, JobEvent, JobFilesLinked, JobFilesUnlinked, JobStarted, JobSucceeded},
 };
 use epoch::{Envelope, Timestamp};
@@ -39,33 +39,31 @@ use usage::{
     page::Page,
     queries::{
         groups::{GroupBy, groups},
+        usage_query::UsageQuery,
         snapshot::Snapshot,
         usage::{UsageReport, usage},
         usage_by_term::{LifetimeUsage, lifetime_usage},
-        usage_query::UsageQuery,
     },
 };
 use uuid::Uuid;
 
 use crate::{
-    ledger::Ledger,
-    support::{few_changes_are, id},
+    read_models::ReadModels,
+    support::{DAY, HOUR, id, part_uploaded, set_rollup_threshold},
 };
 
-/// 2025-10-01; summer time ends in Madrid that month.
+/// 2025-10-01T00:00:00Z. Summer time ends in Madrid in that month.
 const OCTOBER: i64 = 1_759_276_800_000;
-const HOUR: i64 = 3_600_000;
-const DAY: i64 = 24 * HOUR;
 
-/// When all jobs were created.
+/// The instant at which all jobs are created.
 const CREATED: i64 = OCTOBER - 200 * DAY;
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// Instants at which much happens and is asked: noon among them; the last quarter of an hour is a midnight in Kathmandu.
-const CROWDED: [i64; 7] = [
+/// Instants shared by many events and queries. They include noon, and 18:15 UTC, which is midnight in Kathmandu.
+const SHARED_INSTANTS: [i64; 7] = [
     OCTOBER,
     OCTOBER + 33 * HOUR / 4,
     OCTOBER + 33 * HOUR / 4 + 1,
@@ -75,24 +73,39 @@ const CROWDED: [i64; 7] = [
     OCTOBER + DAY,
 ];
 
-/// Before, in and after the month; often on the edges of hours, and often at the same instant.
+/// An instant before, in or after the month, often at the edge of an hour, and often equal to another one.
 fn instant() -> impl Strategy<Value = i64> {
     prop_oneof![
         OCTOBER - 100 * DAY..OCTOBER + 40 * DAY,
         OCTOBER - DAY..OCTOBER + 5 * DAY,
         (-30..120_i64).prop_map(|quarters| OCTOBER + quarters * HOUR / 4),
-        select(CROWDED.to_vec()),
+        select(SHARED_INSTANTS.to_vec()),
     ]
 }
 
-/// How long after it happened something was recorded; sometimes before, since clocks differ.
+/// Milliseconds between occurrence and recording. Negative ones occur, because clocks differ.
 fn delay() -> impl Strategy<Value = i64> {
     prop_oneof![3 => -100..5_000_i64, 1 => 0..20 * DAY, 2 => Just(0)]
 }
 
 #[derive(Debug, Clone)]
+struct PlannedChange {
+    when: i64,
+    delay: i64,
+    delta: i64,
+}
+
+#[derive(Debug, Clone)]
 struct FilePlan {
-    changes: Vec<(i64, i64, i64)>,
+    changes: Vec<PlannedChange>,
+}
+
+#[derive(Debug, Clone)]
+struct PlannedLink {
+    when: i64,
+    delay: i64,
+    file: usize,
+    links: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -102,25 +115,28 @@ struct JobPlan {
     configuration: u128,
     started: Option<(i64, i64)>,
     ended: Option<(i64, i64)>,
-    links: Vec<(i64, i64, usize, bool)>,
+    links: Vec<PlannedLink>,
 }
 
-/// Many files are deleted some time after all else, and hold nothing since.
+/// Some files are deleted after all their other changes, and are empty from then on.
 fn file_plan() -> impl Strategy<Value = FilePlan> {
     let delta = prop_oneof![5 => 1..1_000_000_000_000_i64, 2 => -1_000_000_000_000..0_i64];
     let deleted = option::of((0..40 * DAY, delay()));
-    (vec((instant(), delay(), delta), 1..9), deleted).prop_map(|(mut changes, deleted)| {
-        let held: i64 = changes.iter().map(|(_, _, delta)| delta).sum();
-        let last = changes.iter().map(|(when, ..)| *when).max().unwrap_or_default();
-        if let Some((later, delay)) = deleted.filter(|_| held != 0) {
-            changes.push((last + later, delay, -held));
+    let change = (instant(), delay(), delta).prop_map(|(when, delay, delta)| PlannedChange { when, delay, delta });
+    (vec(change, 1..9), deleted).prop_map(|(mut changes, deleted)| {
+        let stored: i64 = changes.iter().map(|change| change.delta).sum();
+        let last = changes.iter().map(|change| change.when).max().unwrap_or_default();
+        if let Some((later, delay)) = deleted.filter(|_| stored != 0) {
+            changes.push(PlannedChange { when: last + later, delay, delta: -stored });
         }
         FilePlan { changes }
     })
 }
 
 fn job_plan() -> impl Strategy<Value = JobPlan> {
-    let links = vec((instant(), delay(), 0..6_usize, prop::bool::weighted(0.7)), 0..5);
+    let link = (instant(), delay(), 0..6_usize, prop::bool::weighted(0.7));
+    let link = link.prop_map(|(when, delay, file, links)| PlannedLink { when, delay, file, links });
+    let links = vec(link, 0..5);
     let moment = || option::weighted(0.85, (instant(), delay()));
     let created = prop::bool::weighted(0.9);
     let parts = (created, option::weighted(0.8, 0..3_u128), 0..3_u128, moment(), moment(), links);
@@ -141,7 +157,7 @@ struct Question {
     as_of: i64,
     known_at: Option<i64>,
     zone: &'static str,
-    /// From when on files are shared by which rule.
+    /// Sharing rules by the instant from which they apply.
     rules: BTreeMap<i64, SharingRule>,
 }
 
@@ -152,7 +168,7 @@ impl Question {
 }
 
 fn question() -> impl Strategy<Value = Question> {
-    // In the last two, days begin at noon UTC.
+    // In the last two zones days begin at noon UTC.
     let zones = select(vec![
         "UTC",
         "Europe/Madrid",
@@ -164,52 +180,60 @@ fn question() -> impl Strategy<Value = Question> {
         "Etc/GMT-12",
     ]);
     let as_of = prop_oneof![instant(), OCTOBER + 40 * DAY..OCTOBER + 50 * DAY];
-    let rules = btree_map(
-        instant(),
-        select(vec![SharingRule::Split, SharingRule::UnsharedOnly, SharingRule::UnsharedOnly]),
-        0..4,
-    );
+    let rules = btree_map(instant(), select(vec![SharingRule::Split, SharingRule::UnsharedOnly, SharingRule::UnsharedOnly]), 0..4);
     (instant(), 0..40 * DAY, as_of, option::of(instant()), zones, rules).prop_map(
         |(start, length, as_of, known_at, zone, rules)| Question { start, length, as_of, known_at, zone, rules },
     )
 }
 
-/// A run, and when its start and its end were recorded.
-type RecordedRun = (Option<i64>, Option<i64>, JobRun<Uuid, Uuid>);
+struct RecordedRun {
+    start_recorded_at: Option<i64>,
+    end_recorded_at: Option<i64>,
+    run: JobRun<Uuid, Uuid>,
+}
 
-/// What happened, as the plain functions take it, with recording times.
+/// All events as input of the pure functions, with recording times.
 #[derive(Default)]
-struct Truth {
+struct Reference {
     levels: BTreeMap<Uuid, Vec<(i64, LevelChange)>>,
     runs: Vec<RecordedRun>,
     links: BTreeMap<Uuid, Vec<(i64, FileChange<Uuid>)>>,
-    /// Who created jobs, and from which configuration, as far as it was said.
+    /// Creator and configuration of each job. Both are `None` for a job without a creation event.
     jobs: BTreeMap<Uuid, (Option<Uuid>, Option<Uuid>)>,
 }
 
-fn file_events(ledger: &mut Ledger, truth: &mut Truth, file: Uuid, plan: &FilePlan) -> Vec<Arc<Envelope>> {
-    let organization_id = ledger.organization;
+fn file_events(
+    read_models: &mut ReadModels,
+    reference: &mut Reference,
+    file: Uuid,
+    plan: &FilePlan,
+) -> Vec<Arc<Envelope>> {
+    let organization_id = read_models.organization;
     let (mut events, mut recorded_at) = (Vec::new(), i64::MIN);
-    for (when, delay, delta) in &plan.changes {
+    for PlannedChange { when, delay, delta } in &plan.changes {
         recorded_at = recorded_at.max(when + delay);
         let event: FileEvent = if *delta > 0 {
-            let (part_id, sha256) = (Uuid::now_v7(), "0".repeat(64));
-            FilePartUploaded { organization_id, part_id, offset: 0, bytes: *delta, sha256 }.into()
+            part_uploaded(organization_id, 0, *delta).into()
         } else {
             FileDeleted { organization_id, bytes: -*delta }.into()
         };
-        events.push(ledger.event(file::AGGREGATE, file, *when, recorded_at, &event));
-        truth.levels.entry(file).or_default().push((recorded_at, LevelChange { at: at(*when), delta: *delta }));
+        events.push(read_models.event(file::AGGREGATE, file, *when, recorded_at, &event));
+        reference.levels.entry(file).or_default().push((recorded_at, LevelChange { at: at(*when), delta: *delta }));
     }
     events
 }
 
-fn job_events(ledger: &mut Ledger, truth: &mut Truth, job: Uuid, plan: &JobPlan) -> Vec<Arc<Envelope>> {
-    let organization_id = ledger.organization;
+fn job_events(
+    read_models: &mut ReadModels,
+    reference: &mut Reference,
+    job: Uuid,
+    plan: &JobPlan,
+) -> Vec<Arc<Envelope>> {
+    let organization_id = read_models.organization;
     let user_id = plan.user.map(|user| id(500 + user));
     let job_configuration_id = id(700 + plan.configuration);
     let known = (user_id.filter(|_| plan.created), Some(job_configuration_id).filter(|_| plan.created));
-    truth.jobs.insert(job, known);
+    reference.jobs.insert(job, known);
     let created = JobCreated {
         organization_id,
         job_configuration_id,
@@ -220,30 +244,30 @@ fn job_events(ledger: &mut Ledger, truth: &mut Truth, job: Uuid, plan: &JobPlan)
     };
     let mut events = Vec::new();
     if plan.created {
-        events.push(ledger.event(job::AGGREGATE, job, CREATED, CREATED, &JobEvent::from(created)));
+        events.push(read_models.event(job::AGGREGATE, job, CREATED, CREATED, &JobEvent::from(created)));
     }
     let mut recorded_at = i64::MIN;
     let mut links = plan.links.clone();
-    links.sort_by_key(|(when, ..)| *when);
+    links.sort_by_key(|link| link.when);
     let mut linked = std::collections::BTreeSet::new();
-    for (when, delay, file, link) in links {
+    for PlannedLink { when, delay, file, links } in links {
         recorded_at = recorded_at.max(when + delay);
         let (file_id, role) = (id(file as u128), FileRole::Input);
-        let event: JobEvent = match link {
+        let event: JobEvent = match links {
             true => JobFilesLinked { organization_id, file_ids: vec![file_id], role }.into(),
             false => JobFilesUnlinked { organization_id, file_ids: vec![file_id], role }.into(),
         };
-        events.push(ledger.event(job::AGGREGATE, job, when, recorded_at, &event));
-        let changed = if link { linked.insert(file_id) } else { linked.remove(&file_id) };
-        let change = if link { Change::Link(job) } else { Change::Unlink(job) };
+        events.push(read_models.event(job::AGGREGATE, job, when, recorded_at, &event));
+        let changed = if links { linked.insert(file_id) } else { linked.remove(&file_id) };
+        let change = if links { Change::Link(job) } else { Change::Unlink(job) };
         if changed {
-            truth.links.entry(file_id).or_default().push((recorded_at, FileChange { at: at(when), change }));
+            reference.links.entry(file_id).or_default().push((recorded_at, FileChange { at: at(when), change }));
         }
     }
     let mut moment = |planned: Option<(i64, i64)>, event: JobEvent| {
         let (when, delay) = planned?;
         recorded_at = recorded_at.max(when + delay);
-        events.push(ledger.event(job::AGGREGATE, job, when, recorded_at, &event));
+        events.push(read_models.event(job::AGGREGATE, job, when, recorded_at, &event));
         Some((when, recorded_at))
     };
     let started = moment(
@@ -254,12 +278,16 @@ fn job_events(ledger: &mut Ledger, truth: &mut Truth, job: Uuid, plan: &JobPlan)
     if started.is_some() || ended.is_some() {
         let run = Run { started_at: started.map(|(when, _)| at(when)), ended_at: ended.map(|(when, _)| at(when)) };
         let user = user_id.filter(|_| started.is_some());
-        truth.runs.push((started.map(|(_, known)| known), ended.map(|(_, known)| known), JobRun { job, user, run }));
+        reference.runs.push(RecordedRun {
+            start_recorded_at: started.map(|(_, recorded_at)| recorded_at),
+            end_recorded_at: ended.map(|(_, recorded_at)| recorded_at),
+            run: JobRun { job, user, run },
+        });
     }
     events
 }
 
-impl Truth {
+impl Reference {
     fn levels(&self, known_at: Option<i64>) -> BTreeMap<Uuid, Vec<LevelChange>> {
         let known = |recorded_at: i64| known_at.is_none_or(|known_at| recorded_at <= known_at);
         let of = |changes: &Vec<(i64, LevelChange)>| {
@@ -274,16 +302,16 @@ impl Truth {
             _ => true,
         };
         let mut runs = Vec::new();
-        for (started, ended, run) in &self.runs {
+        for RecordedRun { start_recorded_at, end_recorded_at, run } in &self.runs {
             let mut run = run.clone();
-            run.run.started_at = run.run.started_at.filter(|_| known(started));
-            run.run.ended_at = run.run.ended_at.filter(|_| known(ended));
+            run.run.started_at = run.run.started_at.filter(|_| known(start_recorded_at));
+            run.run.ended_at = run.run.ended_at.filter(|_| known(end_recorded_at));
             runs.push(run);
         }
         runs
     }
 
-    /// Byte-milliseconds by file and job in one span.
+    /// Computes byte-milliseconds by file and job in one span.
     fn shared(&self, question: &Question, last: Timestamp, span: Span) -> BTreeMap<Uuid, Shared> {
         let mut files = BTreeMap::new();
         for (file, levels) in self.levels(question.known_at) {
@@ -301,7 +329,7 @@ impl Truth {
         files
     }
 
-    /// What links and unlinks a file, in the order of time.
+    /// Returns the links and unlinks of a file, in the order of time.
     fn links(&self, file: Uuid, known_at: Option<i64>) -> impl Iterator<Item = FileChange<Uuid>> {
         let known = |recorded_at: i64| known_at.is_none_or(|known_at| recorded_at <= known_at);
         let links = self.links.get(&file).into_iter().flatten();
@@ -311,8 +339,10 @@ impl Truth {
         links.into_iter()
     }
 
-    /// The same question about files that were never below nothing, which is what such a document can tell, to `billing rate`.
-    fn rated(&self, question: &Question) -> BTreeMap<Uuid, Shared> {
+    /// Computes the same shares with the calculator of `billing rate`, for files that are never negative.
+    ///
+    /// Its documents cannot express a negative file.
+    fn rate_shares(&self, question: &Question) -> BTreeMap<Uuid, Shared> {
         let event = |events: &mut Vec<Value>, at: Timestamp, kind: &str, mut event: Value| {
             event["type"] = json!(kind);
             event["id"] = json!(format!("e{}", events.len()));
@@ -349,7 +379,8 @@ impl Truth {
             }
         }
         let plan = |rule: &SharingRule| json!({ "id": rule.as_str(), "version": 1, "currency": "EUR", "charges": [], "split": rule.as_str() });
-        let subscribed = |(from, rule): (&i64, &SharingRule)| json!({ "from": at(*from).to_string(), "plan": rule.as_str(), "version": 1 });
+        let subscribed =
+            |(from, rule): (&i64, &SharingRule)| json!({ "from": at(*from).to_string(), "plan": rule.as_str(), "version": 1 });
         let document = json!({
             "as_of": at(question.as_of).to_string(),
             "period": { "start": at(question.start).to_string(), "end": at(question.start + question.length).to_string() },
@@ -357,8 +388,7 @@ impl Truth {
             "plans": [plan(&SharingRule::Split), plan(&SharingRule::UnsharedOnly)],
             "subscription": question.rules.iter().map(subscribed).collect::<Vec<_>>(),
         });
-        let answer =
-            calculator::calculate(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
+        let answer = calculator::calculate(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
         let answer = serde_json::to_value(answer).unwrap();
         let id = |value: &Value| value.as_str().unwrap().parse::<Uuid>().unwrap();
         let number = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();
@@ -370,7 +400,7 @@ impl Truth {
         files
     }
 
-    /// Usage by key in each span, where there is any: storage told by file or by jobs, and run time by jobs.
+    /// Computes non-zero usage by key and span: storage by file or by job, and run time by job.
     fn rows(&self, question: &Question, by: GroupBy, window: Window, spans: &[Span]) -> Rows {
         let mut rows = Rows::new();
         let mut add = |key: Option<Uuid>, span: usize, byte_ms: i128, run_ms: i128| {
@@ -413,69 +443,61 @@ impl Truth {
     }
 }
 
-/// Byte-milliseconds of a file that are no job's, and those of jobs.
+/// Unattributed byte-milliseconds of a file, and the byte-milliseconds of its jobs.
 type Shared = (i128, Vec<(Uuid, i128)>);
 
-/// Byte-milliseconds and run milliseconds, by key and in each span.
+/// Byte-milliseconds and run milliseconds by key, in each span.
 type Rows = BTreeMap<Option<Uuid>, (Vec<i128>, Vec<i128>)>;
 
 const GROUPS: [GroupBy; 6] =
     [GroupBy::File, GroupBy::Job, GroupBy::User, GroupBy::JobConfiguration, GroupBy::Machine, GroupBy::MachineType];
 
 async fn listed(
-    ledger: &Ledger,
-    (asked, rules): (UsageQuery, &SharingRules),
+    read_models: &ReadModels,
+    (usage_query, rules): (UsageQuery, &SharingRules),
     spans: &[Span],
     jobs: Page,
     files: Page,
 ) -> UsageReport {
-    usage(&ledger.pool, asked, rules.clone(), spans, jobs, files).await.unwrap()
+    usage(&read_models.pool, usage_query, rules.clone(), spans, jobs, files).await.unwrap()
 }
 
-async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
+async fn check(read_models: &ReadModels, reference: &Reference, question: &Question) {
     let period = Span::new(at(question.start), at(question.start + question.length));
     let window = Window { period, as_of: at(question.as_of) };
     let days = days(period, &zone(question.zone).unwrap()).unwrap();
-    let asked = UsageQuery { organization: ledger.organization, window, known_at: question.known_at.map(at) };
+    let usage_query = UsageQuery { organization: read_models.organization, window, known_at: question.known_at.map(at) };
     let counted = window.counted();
     let spans: Vec<_> = days.iter().map(|day| day.span.intersect(counted)).collect();
     let rules = question.rules();
-    let mut snapshot = Snapshot::of(&ledger.pool, asked).await.unwrap().with_sharing_rules(rules.clone());
+    let mut snapshot = Snapshot::of(&read_models.pool, usage_query).await.unwrap().with_sharing_rules(rules.clone());
 
-    let storage = storage_usage(&truth.levels(question.known_at), window, &days);
-    let compute = compute_usage(&truth.runs(question.known_at), window, &days);
+    let storage = storage_usage(&reference.levels(question.known_at), window, &days);
+    let compute = compute_usage(&reference.runs(question.known_at), window, &days);
     let totals = snapshot.totals(&spans).await.unwrap();
-    let plain: Vec<_> = storage.days.iter().map(|(_, byte_ms)| *byte_ms).collect();
-    assert_eq!(totals.byte_ms, plain, "bytes: {question:?}");
+    let expected: Vec<_> = storage.days.iter().map(|(_, byte_ms)| *byte_ms).collect();
+    assert_eq!(totals.byte_ms, expected, "bytes: {question:?}");
     assert_eq!(totals.byte_ms.iter().sum::<i128>(), storage.byte_ms, "days sum to the period: {question:?}");
-    let plain: Vec<_> = compute.days.iter().map(|(_, run_ms)| *run_ms).collect();
-    assert_eq!(totals.run_ms, plain, "runs: {question:?}");
+    let expected: Vec<_> = compute.days.iter().map(|(_, run_ms)| *run_ms).collect();
+    assert_eq!(totals.run_ms, expected, "runs: {question:?}");
     let users: Vec<_> = compute.users.iter().filter(|(_, run_ms)| *run_ms != 0).copied().collect();
     assert_eq!(totals.users, users, "users: {question:?}");
     let provisional = (totals.storage_provisional, totals.compute_provisional);
     assert_eq!(provisional, (storage.provisional, compute.provisional), "{question:?}");
 
     let (before, start) = (Span::new(at(0), period.start()), period.start());
-    let LifetimeUsage { used, stored_bytes } = lifetime_usage(&ledger.pool, ledger.organization, start).await.unwrap();
-    let levels = truth.levels(None);
-    assert_eq!(
-        used.get(Meter::Storage),
-        levels.values().map(|changes| area(changes, before)).sum::<i128>(),
-        "{question:?}"
-    );
+    let LifetimeUsage { used, stored_bytes } = lifetime_usage(&read_models.pool, read_models.organization, start).await.unwrap();
+    let levels = reference.levels(None);
+    assert_eq!(used.get(Meter::Storage), levels.values().map(|changes| area(changes, before)).sum::<i128>(), "{question:?}");
     assert_eq!(stored_bytes, levels.values().map(|changes| level_at(changes, start)).sum::<i128>(), "{question:?}");
-    let run_ms = truth.runs(None).iter().map(|run| run.run.millis_within(before, start)).sum::<i128>();
+    let run_ms = reference.runs(None).iter().map(|run| run.run.millis_within(before, start)).sum::<i128>();
     assert_eq!(used.get(Meter::Compute), run_ms, "{question:?}");
 
     let (mut files, mut after) = (Vec::new(), None);
     loop {
-        let usage = listed(ledger, (asked, &rules), &spans, Page::default(), Page { after, limit: 3 }).await;
-        assert_eq!(usage.totals, totals, "in one statement: {question:?}");
-        assert_eq!(
-            (&usage.file_anomalies, &usage.job_anomalies),
-            (&storage.anomalies, &compute.anomalies),
-            "{question:?}"
-        );
+        let usage = listed(read_models, (usage_query, &rules), &spans, Page::default(), Page { after, limit: 3 }).await;
+        assert_eq!(usage.totals, totals, "totals of the combined statement: {question:?}");
+        assert_eq!((&usage.file_anomalies, &usage.job_anomalies), (&storage.anomalies, &compute.anomalies), "{question:?}");
         assert!(!usage.more_file_anomalies && !usage.more_job_anomalies);
         files.extend(usage.files.items);
         after = usage.files.next;
@@ -485,13 +507,13 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     }
     let found: Vec<_> = files.iter().map(|used| (used.file, used.byte_ms)).collect();
     assert_eq!(found, storage.files, "files: {question:?}");
-    let shared = truth.shared(question, window.read_range().1, counted);
-    let rated = truth.rated(question);
+    let shared = reference.shared(question, window.read_range().1, counted);
+    let rate_shares = reference.rate_shares(question);
     for used in &files {
-        let plain = (used.unattributed_byte_ms, used.jobs.clone());
-        assert_eq!(shared.get(&used.file), Some(&plain), "shares of {}: {question:?}", used.file);
-        if let Some(rated) = rated.get(&used.file) {
-            assert_eq!(rated, &plain, "by billing rate, shares of {}: {question:?}", used.file);
+        let expected = (used.unattributed_byte_ms, used.jobs.clone());
+        assert_eq!(shared.get(&used.file), Some(&expected), "shares of {}: {question:?}", used.file);
+        if let Some(rated) = rate_shares.get(&used.file) {
+            assert_eq!(rated, &expected, "shares by `billing rate` of {}: {question:?}", used.file);
         }
         let jobs: i128 = used.jobs.iter().map(|(_, byte_ms)| byte_ms).sum();
         assert_eq!(jobs + used.unattributed_byte_ms, used.byte_ms);
@@ -499,7 +521,7 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
 
     let (mut jobs, mut after) = (Vec::new(), None);
     loop {
-        let usage = listed(ledger, (asked, &rules), &spans, Page { after, limit: 2 }, Page::default()).await;
+        let usage = listed(read_models, (usage_query, &rules), &spans, Page { after, limit: 2 }, Page::default()).await;
         jobs.extend(usage.jobs.items);
         after = usage.jobs.next;
         if after.is_none() {
@@ -512,11 +534,13 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
         let (mut rows, mut after) = (Rows::new(), None);
         loop {
             let page = snapshot.groups(by, &spans, after, 2).await.unwrap();
-            let alone = groups(&ledger.pool, asked, rules.clone(), by, &spans, Page { after, limit: 2 }).await.unwrap();
-            assert_eq!(alone, page, "as a question of its own: {by:?}: {question:?}");
+            let alone = groups(&read_models.pool, usage_query, rules.clone(), by, &spans, Page { after, limit: 2 })
+                .await
+                .unwrap();
+            assert_eq!(alone, page, "groups in a statement of their own: {by:?}: {question:?}");
             for (key, usage) in page.items {
-                let told = |sums: Vec<i128>| if sums.is_empty() { vec![0; spans.len()] } else { sums };
-                let row = (told(usage.byte_ms), told(usage.run_ms));
+                let or_zeros = |sums: Vec<i128>| if sums.is_empty() { vec![0; spans.len()] } else { sums };
+                let row = (or_zeros(usage.byte_ms), or_zeros(usage.run_ms));
                 assert_eq!(rows.insert(key, row), None, "{by:?} {key:?} twice: {question:?}");
             }
             after = page.next;
@@ -525,7 +549,7 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
             }
         }
         if by != GroupBy::MachineType {
-            assert_eq!(rows, truth.rows(question, by, window, &spans), "{by:?}: {question:?}");
+            assert_eq!(rows, reference.rows(question, by, window, &spans), "{by:?}: {question:?}");
         }
         let (mut bytes, mut runs) = (vec![0; spans.len()], vec![0; spans.len()]);
         for (byte_ms, run_ms) in rows.into_values() {
@@ -541,22 +565,22 @@ async fn check(ledger: &Ledger, truth: &Truth, question: &Question) {
     }
 }
 
-/// Streams, interleaved at random, cut into batches, some of which come again.
+/// Streams are interleaved at random and cut into batches, and some batches are redelivered.
 #[tokio::test]
-async fn any_events_in_any_batches_give_what_the_plain_functions_give() {
+async fn read_models_match_the_reference_for_any_batches() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    for few in [32, 0, 2, 0, 5, 1] {
+    for threshold in [32, 0, 2, 0, 5, 1] {
         let plans = (vec(file_plan(), 1..6), vec(job_plan(), 4..20), vec(question(), 30), vec(any::<u32>(), 80));
         let (files, jobs, questions, dice) = plans.new_tree(&mut runner).unwrap().current();
-        let (mut ledger, mut truth) = (Ledger::new().await, Truth::default());
-        few_changes_are(&ledger.pool, few).await;
+        let (mut read_models, mut reference) = (ReadModels::new().await, Reference::default());
+        set_rollup_threshold(&read_models.pool, threshold).await;
         let mut streams: Vec<_> = Vec::new();
         for (number, plan) in (0..).zip(&files) {
-            streams.push(file_events(&mut ledger, &mut truth, id(number), plan));
+            streams.push(file_events(&mut read_models, &mut reference, id(number), plan));
         }
         for (number, plan) in (100..).zip(&jobs) {
-            streams.push(job_events(&mut ledger, &mut truth, id(number), plan));
+            streams.push(job_events(&mut read_models, &mut reference, id(number), plan));
         }
         streams.retain(|stream| !stream.is_empty());
         let mut dice = dice.into_iter().cycle();
@@ -571,15 +595,15 @@ async fn any_events_in_any_batches_give_what_the_plain_functions_give() {
                     streams.remove(chosen);
                 }
             }
-            ledger.deliver(&batch).await;
+            read_models.deliver(&batch).await;
             if next() % 3 == 0 {
-                ledger.deliver(&before).await;
+                read_models.deliver(&before).await;
             }
             before = batch;
         }
         for question in &questions {
-            check(&ledger, &truth, question).await;
+            check(&read_models, &reference, question).await;
         }
-        ledger.close().await;
+        read_models.close().await;
     }
 }

@@ -1,14 +1,14 @@
-//! What holds for every document.
+//! Properties of `billing rate` that hold for every document.
 
 use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
-use rating::calculator::calculate;
+use rating::calculator;
 use serde_json::{Value, json};
 
-use crate::rate::document;
+use crate::{rate_command::document, support::number};
 
-/// Instants of two days, few enough to meet.
+/// An instant of two days, by quarter hours: few enough that events coincide.
 fn at(quarters: u32) -> String {
     let (day, minutes) = (1 + quarters / 96, quarters % 96 * 15);
     format!("2025-06-{day:02}T{:02}:{:02}:00.007Z", minutes / 60, minutes % 60)
@@ -67,20 +67,16 @@ fn more(start: u32, length: u32, as_of: u32) -> Value {
     })
 }
 
-fn said(events: &[Value], more: &Value) -> Value {
+fn calculate_document(events: &[Value], more: &Value) -> Value {
     let document = document(json!(events), more.clone());
-    serde_json::to_value(calculate(document.to_string().as_bytes()).unwrap()).unwrap()
-}
-
-fn number(value: &Value) -> i128 {
-    value.as_str().unwrap().parse().unwrap()
+    serde_json::to_value(calculator::calculate(document.to_string().as_bytes()).unwrap()).unwrap()
 }
 
 fn sum(list: &Value, name: &str) -> i128 {
     list.as_array().unwrap().iter().map(|item| number(&item[name])).sum()
 }
 
-/// An amount of euros, in cents.
+/// Converts an amount in EUR to cents.
 fn cents(amount: &Value) -> i128 {
     amount.as_str().unwrap().replace('.', "").parse().unwrap()
 }
@@ -89,7 +85,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn order_and_duplicates_do_not_matter(
+    fn result_ignores_event_order_and_duplicates(
         (events, shuffled) in any_events().prop_flat_map(|events| {
             let again: Vec<_> = events.iter().chain(events.iter().step_by(3)).cloned().collect();
             (Just(events), Just(again).prop_shuffle())
@@ -97,15 +93,15 @@ proptest! {
         start in 0..150_u32, length in 0..100_u32, as_of in 0..192_u32,
     ) {
         let more = more(start, length, as_of);
-        prop_assert_eq!(said(&events, &more), said(&shuffled, &more));
+        prop_assert_eq!(calculate_document(&events, &more), calculate_document(&shuffled, &more));
     }
 
     #[test]
-    fn everything_adds_up(
+    fn totals_equal_the_sums_of_their_parts(
         events in any_events(), start in 0..150_u32, length in 0..100_u32, as_of in 0..192_u32,
     ) {
-        let said = said(&events, &more(start, length, as_of));
-        let (storage, compute) = (&said["storage"], &said["compute"]);
+        let result = calculate_document(&events, &more(start, length, as_of));
+        let (storage, compute) = (&result["storage"], &result["compute"]);
         prop_assert_eq!(sum(&storage["days"], "byte_ms"), number(&storage["byte_ms"]));
         prop_assert_eq!(sum(&storage["files"], "byte_ms"), number(&storage["byte_ms"]));
         for file in storage["files"].as_array().unwrap() {
@@ -115,7 +111,7 @@ proptest! {
         for list in ["days", "jobs", "users"] {
             prop_assert_eq!(sum(&compute[list], "run_ms"), number(&compute["run_ms"]));
         }
-        let invoice = &said["invoice"];
+        let invoice = &result["invoice"];
         if !invoice.is_null() {
             let lines: i128 = invoice["lines"].as_array().unwrap().iter().map(|line| cents(&line["amount"])).sum();
             prop_assert_eq!(lines, cents(&invoice["subtotal"]));
@@ -126,27 +122,27 @@ proptest! {
     }
 
     #[test]
-    fn before_a_late_event_was_known_the_answer_is_the_old_one(
+    fn known_at_reproduces_the_result_before_late_events(
         events in any_events(), start in 0..150_u32, length in 0..100_u32, known_at in 0..192_u32,
     ) {
         let mut more = more(start, length, 191);
         let known: Vec<_> =
             events.iter().filter(|event| event["recorded_at"].as_str() <= Some(at(known_at).as_str())).cloned().collect();
-        let old = said(&known, &more);
+        let earlier = calculate_document(&known, &more);
         more["known_at"] = json!(at(known_at));
-        prop_assert_eq!(said(&events, &more), old);
+        prop_assert_eq!(calculate_document(&events, &more), earlier);
     }
 
     #[test]
-    fn periods_that_follow_each_other_sum_to_the_whole(
+    fn adjacent_periods_sum_to_the_whole(
         events in any_events(), start in 0..100_u32, first in 0..45_u32, second in 0..45_u32, as_of in 0..192_u32,
     ) {
-        // By file and job, of what is no job's, and in all.
+        // Keyed by file and job, by file for unattributed usage, and by meter in all.
         let usage = |lengths: &[(u32, u32)]| {
             let mut sums = BTreeMap::new();
             for (start, length) in lengths {
-                let said = said(&events, &more(*start, *length, as_of));
-                let (storage, compute) = (&said["storage"], &said["compute"]);
+                let result = calculate_document(&events, &more(*start, *length, as_of));
+                let (storage, compute) = (&result["storage"], &result["compute"]);
                 let mut add = |key: [&Value; 2], byte_ms: &Value| {
                     *sums.entry(key.map(Value::to_string)).or_insert(0) += number(byte_ms);
                 };

@@ -11,8 +11,8 @@ use rating::{
     pricing::{
         meter::{Meter, Quantity},
         plan::PlanVersion,
-        price_model::{self, PriceModel},
         price_item::{self, PriceItemKind, price_items_between},
+        price_model::{self, PriceModel},
     },
     rating::{rate::Invoice, term::Term, usage_amounts::UsageAmounts},
 };
@@ -112,7 +112,9 @@ impl<'u> Priced<'u> {
         for (index, piece) in pieces {
             let more = self.metered(*index, metering.meter);
             let mut parts = price_items_between(metering.charge, reached, reached + more);
-            if let (PriceModel::Package { price, .. }, true, true) = (&metering.charge.model, parts.is_empty(), more != 0) {
+            if let (PriceModel::Package { price, .. }, true, true) =
+                (&metering.charge.model, parts.is_empty(), more != 0)
+            {
                 // The usage fits into a package that was started and charged before.
                 let (quantity, amount) = (Exact::zero(), Exact::zero());
                 let kind = PriceItemKind::Packages;

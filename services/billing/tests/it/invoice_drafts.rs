@@ -1,27 +1,18 @@
-//! An invoice that is asked for after each event is the one that is computed once all events are there.
+//! Drafts updated event by event equal the draft computed from all events at once.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use billing::{
-    invoicing::{
-        month_usage::{Cutoff, MonthUsage, Statement},
-        open::Opening,
-    },
-    settings,
+use billing::invoicing::{
+    ledger::Ledger,
+    month_usage::{Cutoff, MonthUsage, Statement},
+    open::Opening,
 };
 use contracts::{
-    file::{self, FileDeleted, FileEvent, FilePartUploaded},
+    file::{self, FileDeleted, FileEvent},
     invoice::InvoiceFinalized,
-    job::{self, JobEvent, JobStarted, JobSucceeded},
+    job::{self, JobEvent, JobSucceeded},
 };
-use epoch::{CommandContext, Envelope, FastPath, Timestamp};
-use epoch_postgres::PgStore;
+use epoch::{CommandContext, Envelope, Timestamp};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -53,20 +44,21 @@ use rating::{
 };
 use uuid::Uuid;
 
-use crate::ledger::Ledger;
+use crate::{
+    read_models::ReadModels,
+    support::{DAY, HOUR, TestClock, default_prices, invoice_ledger, job_started, part_uploaded},
+};
 
-/// 2025-10-01 in Madrid, where summer time ends that month.
+/// 2025-10-01T00:00:00 in Madrid, where summer time ends in that month.
 const OCTOBER: i64 = 1_759_269_600_000;
-const HOUR: i64 = 3_600_000;
-const DAY: i64 = 24 * HOUR;
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// What happens to one of three files or three jobs.
+/// An event of one of three files or one of three jobs.
 #[derive(Debug, Clone, Copy)]
-struct Happening {
+struct Step {
     subject: usize,
     when: i64,
     kind: Kind,
@@ -80,7 +72,7 @@ enum Kind {
     Ended,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn step() -> impl Strategy<Value = Step> {
     let when = prop_oneof![
         OCTOBER - 20 * DAY..OCTOBER + 35 * DAY,
         (-30..900_i64).prop_map(|hours| OCTOBER + hours * HOUR),
@@ -93,17 +85,17 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(Kind::Started),
         Just(Kind::Ended),
     ];
-    (0..3_usize, when, kind).prop_map(|(subject, when, kind)| Happening { subject, when, kind })
+    (0..3_usize, when, kind).prop_map(|(subject, when, kind)| Step { subject, when, kind })
 }
 
-/// The same happenings as the plain functions take them.
+/// The same steps as input of the pure functions of `rating`.
 #[derive(Default)]
-struct Plain {
+struct Reference {
     levels: Vec<LevelChange>,
-    jobs: BTreeMap<usize, Vec<Happening>>,
+    jobs: BTreeMap<usize, Vec<Step>>,
 }
 
-impl Moment for Happening {
+impl Moment for Step {
     fn kind(&self) -> pairing::MomentKind {
         if matches!(self.kind, Kind::Started) { pairing::MomentKind::Started } else { pairing::MomentKind::Completed }
     }
@@ -113,19 +105,19 @@ impl Moment for Happening {
     }
 }
 
-impl Plain {
-    fn take(&mut self, happening: Happening) {
-        let when = at(happening.when);
-        match happening.kind {
+impl Reference {
+    fn apply(&mut self, step: Step) {
+        let when = at(step.when);
+        match step.kind {
             Kind::Stored(bytes) => self.levels.push(LevelChange { at: when, delta: bytes }),
             Kind::Freed(bytes) => self.levels.push(LevelChange { at: when, delta: -bytes }),
-            Kind::Started | Kind::Ended => self.jobs.entry(happening.subject).or_default().push(happening),
+            Kind::Started | Kind::Ended => self.jobs.entry(step.subject).or_default().push(step),
         }
     }
 
     fn runs(&self) -> Vec<Run> {
         let pairs = self.jobs.values().flat_map(|moments| pair_moments(moments.iter().copied()));
-        let at = |moment: Option<Happening>| moment.map(|moment| at(moment.when));
+        let at = |moment: Option<Step>| moment.map(|moment| at(moment.when));
         pairs.map(|pair| Run { started_at: at(pair.started), ended_at: at(pair.ended) }).collect()
     }
 
@@ -138,24 +130,20 @@ impl Plain {
     }
 }
 
-/// Documents of organizations whose events are delivered by hand.
-struct Office {
-    events: Ledger,
-    ledger: billing::invoicing::ledger::Ledger,
-    clock: Arc<AtomicI64>,
+/// Read models that a test feeds, and the invoice ledger on top of them.
+struct Fixture {
+    events: ReadModels,
+    ledger: Ledger,
+    clock: TestClock,
     plan: Uuid,
     month: Month,
 }
 
-impl Office {
+impl Fixture {
     async fn open() -> Self {
-        let events = Ledger::new().await;
-        let (store, appender) = PgStore::new(events.pool.clone(), FastPath::new());
-        tokio::spawn(appender.run());
-        let clock = Arc::new(AtomicI64::new(0));
-        let hands = Arc::clone(&clock);
-        let now = Arc::new(move || at(hands.load(Ordering::SeqCst)));
-        let ledger = billing::invoicing::ledger::Ledger::new(store, settings::prices(|_| None).unwrap().plan(), now);
+        let events = ReadModels::new().await;
+        let clock = TestClock::starting_at(0);
+        let ledger = invoice_ledger(&events.pool, default_prices(), clock.reader());
         let plan = Uuid::now_v7();
         for (bound, size) in [("500", "60"), ("2000", "3600")] {
             let charges = format!(
@@ -176,8 +164,8 @@ impl Office {
         Self { events, ledger, clock, plan, month: "2025-10".parse().unwrap() }
     }
 
-    /// An organization whose plan changes in mid-month, that gets a price of its own a day later, a discount and a credit.
-    async fn customer(&mut self) -> Uuid {
+    /// Opens an account with a plan change in mid-month, with a price override a day later, a discount and a credit.
+    async fn open_account(&mut self) -> Uuid {
         let organization = Uuid::now_v7();
         self.events.organization = organization;
         let currency = "EUR".parse().unwrap();
@@ -190,13 +178,13 @@ impl Office {
         };
         let opening = Opening { currency, time_zone: "Europe/Madrid".into(), plan: None };
         self.ledger.open(organization, opening, &CommandContext::new()).await.unwrap();
-        let own = r#"{"meter":"compute","unit":"s","model":"flat","unit_price":"0.000031"}"#;
+        let price_override = r#"{"meter":"compute","unit":"s","model":"flat","unit_price":"0.000031"}"#;
         let commands = [
             pin(1, OCTOBER + 2 * DAY),
             pin(2, OCTOBER + 15 * DAY + 7),
             AccountCommand::OverridePrice {
                 meter: Meter::Compute,
-                charge: Some(serde_json::from_str(own).unwrap()),
+                charge: Some(serde_json::from_str(price_override).unwrap()),
                 from: at(OCTOBER + 16 * DAY),
             },
             AccountCommand::GrantDiscount { percent: "12.5".parse().unwrap(), reason: "r".into() },
@@ -208,18 +196,17 @@ impl Office {
         organization
     }
 
-    /// The events of happenings, of files and jobs of this organization alone.
-    fn told(&mut self, happenings: &[Happening]) -> Vec<Arc<Envelope>> {
+    /// Encodes the steps as events of new files and jobs of the current organization.
+    fn encode(&mut self, steps: &[Step]) -> Vec<Arc<Envelope>> {
         let organization_id = self.events.organization;
         let ids: Vec<_> = (0..6).map(|_| Uuid::now_v7()).collect();
         let mut events = Vec::new();
-        for Happening { subject, when, kind } in happenings {
+        for Step { subject, when, kind } in steps {
             let of_file = |event: FileEvent| (file::AGGREGATE, ids[*subject], event);
             let of_job = |event: JobEvent| (job::AGGREGATE, ids[subject + 3], event);
-            let (part_id, sha256) = (Uuid::now_v7(), "0".repeat(64));
             let envelope = match *kind {
                 Kind::Stored(bytes) => {
-                    let part = FilePartUploaded { organization_id, part_id, offset: 0, bytes, sha256 };
+                    let part = part_uploaded(organization_id, 0, bytes);
                     let (name, id, event) = of_file(part.into());
                     self.events.event(name, id, *when, *when, &event)
                 }
@@ -228,13 +215,7 @@ impl Office {
                     self.events.event(name, id, *when, *when, &event)
                 }
                 Kind::Started => {
-                    let started = JobStarted {
-                        organization_id,
-                        machine_id: ids[0],
-                        machine_type: "default".into(),
-                        user_id: None,
-                    };
-                    let (name, id, event) = of_job(started.into());
+                    let (name, id, event) = of_job(job_started(organization_id, None).into());
                     self.events.event(name, id, *when, *when, &event)
                 }
                 Kind::Ended => {
@@ -252,8 +233,8 @@ impl Office {
         (statement, InvoiceFinalized { organization_id: Uuid::nil(), ..document })
     }
 
-    /// What the plain functions make of the same.
-    async fn plain(&self, organization: Uuid, plain: &Plain) -> Statement {
+    /// Computes the statement from the reference input with pure functions.
+    async fn compute(&self, organization: Uuid, reference: &Reference) -> Statement {
         let account = self.ledger.account(organization).await.unwrap();
         let mut plans = BTreeMap::new();
         for (_, pin) in account.pins() {
@@ -264,9 +245,9 @@ impl Office {
         let when = Cutoff::as_of(self.ledger.now());
         let counted = Span::new(period.start(), period.end().min(when.as_of));
         let terms = terms_of(&account, &plans, self.ledger.standard(), period).unwrap();
-        let of_terms = plain.in_spans(terms.iter().map(|term: &Term| term.span), counted);
+        let of_terms = reference.in_spans(terms.iter().map(|term: &Term| term.span), counted);
         let days = days(period, &zone("Europe/Madrid").unwrap()).unwrap();
-        let of_days = plain.in_spans(days.iter().map(|day| day.span), counted);
+        let of_days = reference.in_spans(days.iter().map(|day| day.span), counted);
         let used = MonthUsage {
             month: self.month,
             period,
@@ -282,33 +263,33 @@ impl Office {
 }
 
 #[tokio::test]
-async fn a_draft_updated_event_by_event_is_the_one_computed_at_once() {
+async fn incremental_draft_equals_draft_computed_at_once() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let mut office = Office::open().await;
+    let mut fixture = Fixture::open().await;
     for case in 0..8 {
         let now = select(vec![OCTOBER + 10 * DAY + 1, OCTOBER + 20 * DAY, OCTOBER + 60 * DAY]);
-        let (happenings, now) = (vec(happening(), 1..14), now).new_tree(&mut runner).unwrap().current();
-        office.clock.store(now, Ordering::SeqCst);
+        let (steps, now) = (vec(step(), 1..14), now).new_tree(&mut runner).unwrap().current();
+        fixture.clock.set(now);
 
-        let step_by_step = office.customer().await;
-        let mut plain = Plain::default();
-        for (event, happening) in office.told(&happenings).into_iter().zip(&happenings) {
-            office.events.deliver(&[event]).await;
-            plain.take(*happening);
-            let (drafted, _) = office.draft(step_by_step).await;
-            let computed = office.plain(step_by_step, &plain).await;
-            assert_eq!(drafted.invoice, computed.invoice, "case {case}: {happenings:?}");
-            assert_eq!(drafted.usage.days, computed.usage.days, "case {case}: {happenings:?}");
+        let step_by_step = fixture.open_account().await;
+        let mut reference = Reference::default();
+        for (event, step) in fixture.encode(&steps).into_iter().zip(&steps) {
+            fixture.events.deliver(&[event]).await;
+            reference.apply(*step);
+            let (drafted, _) = fixture.draft(step_by_step).await;
+            let computed = fixture.compute(step_by_step, &reference).await;
+            assert_eq!(drafted.invoice, computed.invoice, "case {case}: {steps:?}");
+            assert_eq!(drafted.usage.days, computed.usage.days, "case {case}: {steps:?}");
         }
 
-        let at_once = office.customer().await;
-        let events = office.told(&happenings);
-        office.events.deliver(&events).await;
-        let (statement, document) = office.draft(at_once).await;
-        let (before, incremental) = office.draft(step_by_step).await;
-        assert_eq!(incremental, document, "case {case}: {happenings:?}");
+        let at_once = fixture.open_account().await;
+        let events = fixture.encode(&steps);
+        fixture.events.deliver(&events).await;
+        let (statement, document) = fixture.draft(at_once).await;
+        let (before, incremental) = fixture.draft(step_by_step).await;
+        assert_eq!(incremental, document, "case {case}: {steps:?}");
         assert_eq!(before.usage.provisional, statement.usage.provisional);
     }
-    office.events.close().await;
+    fixture.events.close().await;
 }

@@ -1,5 +1,6 @@
-//! Billing's copy of what files and jobs did, compared with the logs of those whose events they are: their own tables, handed out over
-//! HTTP as every service does it.
+//! Reconciliation of billing's copy of file and job events with the event logs of their owners, the file and the job service.
+//!
+//! The owners' logs are real event tables, served over HTTP by the streams API that every service has.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -8,13 +9,14 @@ use contracts::{
     job::{self, FileRole, JobEvent, JobFilesLinked, JobFilesUnlinked},
 };
 use epoch::{
-    CommandContext, DomainEvent, Envelope, FastPath, Timestamp, Version, Versions,
+    CommandContext, DomainEvent, Envelope, Timestamp, Version, Versions,
     bus::Bus,
+    FastPath,
     store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgStore, testkit::TestDatabase};
 use futures::TryStreamExt;
-use http_kit::{Caller, Secrets, server};
+use http_kit::{Secrets, server};
 use serde_json::{Value, json};
 use service_host::{
     peer::Peer,
@@ -27,11 +29,12 @@ use tokio_util::sync::CancellationToken;
 use usage::reconciliation::{copy::Copies, step::StepOutcome};
 use uuid::Uuid;
 
-use crate::support::{Billing, at, id};
+use crate::{
+    reconciliation_report::report,
+    support::{Billing, DAY, at, id},
+};
 
-const DAY: i64 = 86_400_000;
-
-/// The services of files and of jobs, as far as their logs go.
+/// The event logs of the file and the job service.
 struct Owners {
     database: TestDatabase,
     pool: PgPool,
@@ -47,12 +50,12 @@ impl Owners {
         let (store, appender) = PgStore::new(pool.clone(), FastPath::new());
         tokio::spawn(appender.run());
         let mut owners = Self { database, pool, store, address: SocketAddr::from(([127, 0, 0, 1], 0)), serving: None };
-        owners.answer().await;
+        owners.serve().await;
         owners
     }
 
-    /// They answer, where they did before.
-    async fn answer(&mut self) {
+    /// Serves the logs, on the same address as before if there was one.
+    async fn serve(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
         let secrets = Secrets::new(SECRET).unwrap();
@@ -64,8 +67,8 @@ impl Owners {
         self.serving = Some((stop, tokio::spawn(async move { served.await.unwrap() })));
     }
 
-    /// They don't.
-    async fn fall_silent(&mut self) {
+    /// Stops serving the logs.
+    async fn stop_serving(&mut self) {
         let (stop, served) = self.serving.take().unwrap();
         stop.cancel();
         served.await.unwrap();
@@ -91,25 +94,23 @@ impl Owners {
             events: vec![NewEvent::encode(&event).unwrap()],
             context: CommandContext::at(at(when)).for_tenant(organization).by("service:test"),
         };
-        let Ok(AppendOutcome::Committed { events, .. }) = self.store.append(append).await else {
-            panic!("not appended")
-        };
+        let Ok(AppendOutcome::Committed { events, .. }) = self.store.append(append).await else { panic!("not appended") };
         events[0].clone()
     }
 
-    /// What was recorded of these was recorded this long before.
-    async fn aged(&self, ids: &[Uuid], millis: i64) {
+    /// Moves the recording times of these aggregates back.
+    async fn backdate(&self, ids: &[Uuid], millis: i64) {
         let update = "update events set recorded_at = recorded_at - $2 where aggregate_id = any($1)";
         sqlx::query(update).bind(ids).bind(millis).execute(&self.pool).await.unwrap();
     }
 
-    /// All that there is of an aggregate.
-    async fn all(&self, aggregate: &'static str, id: Uuid) -> Vec<Arc<Envelope>> {
+    /// Reads the whole stream of an aggregate.
+    async fn read_stream(&self, aggregate: &'static str, id: Uuid) -> Vec<Arc<Envelope>> {
         self.store.read(aggregate, id, Versions::all()).map_ok(Arc::new).try_collect().await.unwrap()
     }
 }
 
-/// Billing beside the owners.
+/// Billing, the owners of its events, and a copy check that the test steps.
 struct Site {
     owners: Owners,
     billing: Billing,
@@ -132,34 +133,35 @@ impl Site {
         self.billing.service.shared.memory.publish(events).await.unwrap();
     }
 
-    /// Something happens to a file, and billing hears of it.
+    /// Records an event of a file and publishes it to billing.
     async fn file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) -> Arc<Envelope> {
-        let event = self.kept_back_file(file, when, event).await;
+        let event = self.record_file(file, when, event).await;
         self.publish(std::slice::from_ref(&event)).await;
         event
     }
 
     async fn job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) -> Arc<Envelope> {
-        let event = self.kept_back_job(job, when, event).await;
+        let event = self.record_job(job, when, event).await;
         self.publish(std::slice::from_ref(&event)).await;
         event
     }
 
-    /// Something happens to a file, and billing doesn't hear of it.
-    async fn kept_back_file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) -> Arc<Envelope> {
+    /// Records an event of a file without publishing it.
+    async fn record_file(&self, file: Uuid, when: &str, event: impl Into<FileEvent>) -> Arc<Envelope> {
         self.owners.append(file::AGGREGATE, (file, self.billing.organization), when, event.into()).await
     }
 
-    async fn kept_back_job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) -> Arc<Envelope> {
+    async fn record_job(&self, job: Uuid, when: &str, event: impl Into<JobEvent>) -> Arc<Envelope> {
         self.owners.append(job::AGGREGATE, (job, self.billing.organization), when, event.into()).await
     }
 
-    async fn used(&self) -> [Arc<Envelope>; 2] {
+    /// Records usage of two files and two jobs. Returns the deletion of file 1 and the end of job 11.
+    async fn record_usage(&self) -> [Arc<Envelope>; 2] {
         let (billing, organization_id) = (&self.billing, self.billing.organization);
         self.file(id(1), "2025-10-26T10:00:00Z", billing.started()).await;
         self.file(id(1), "2025-10-26T10:00:00Z", billing.part(0, 1_000)).await;
         self.file(id(1), "2025-10-26T10:00:01Z", billing.completed(1_000)).await;
-        let freed = self.file(id(1), "2025-10-26T11:00:00Z", billing.deleted(1_000)).await;
+        let deleted = self.file(id(1), "2025-10-26T11:00:00Z", billing.deleted(1_000)).await;
         self.file(id(2), "2025-10-26T10:00:00.123Z", billing.part(0, 77)).await;
         self.job(id(11), "2025-10-26T10:00:00Z", billing.job_created()).await;
         let links = JobFilesLinked { organization_id, file_ids: vec![id(1), id(2)], role: FileRole::Input };
@@ -169,31 +171,29 @@ impl Site {
         let unlinked = JobFilesUnlinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
         self.job(id(11), "2025-10-26T12:00:01Z", unlinked).await;
         self.job(id(12), "2025-10-26T12:00:00Z", billing.job_started(None)).await;
-        self.heard(5, 6).await;
-        [freed, ended]
+        self.wait_until_applied(5, 6).await;
+        [deleted, ended]
     }
 
-    /// Waits until billing has applied as many events of files and jobs as that.
-    async fn heard(&self, files: i64, jobs: i64) {
-        self.billing.caught_up(files, jobs).await;
-        let linked = async || (self.billing.applied("file-links").await == jobs).then_some(());
-        self.billing.service.eventually(linked).await;
+    /// Waits until billing has applied exactly this many events of files and of jobs, links included.
+    async fn wait_until_applied(&self, files: i64, jobs: i64) {
+        self.billing.wait_until_applied(files, jobs).await;
+        self.billing.wait_until_linked(jobs).await;
     }
 
-    async fn state(&self) -> Value {
-        let path = "/api/v1/admin/metering/reconciliation";
-        self.billing.service.get(path).by(&Caller::operator()).send().await.expect(200).json()
+    async fn report(&self) -> Value {
+        report(&self.billing).await
     }
 
-    /// Takes steps, beside those of the service itself, until all has been looked at once more; gives what differs of the copy.
-    async fn looked_at_all(&self) -> Vec<Value> {
-        let begun = self.state().await;
+    /// Steps the check, concurrently with the service, until another full round is done. Returns the differences of the copy.
+    async fn check_all(&self) -> Vec<Value> {
+        let initial = self.report().await;
         loop {
-            let state = self.state().await;
+            let state = self.report().await;
             let round = |state: &Value, aggregate: &str| state["copy"][aggregate]["round"].as_i64().unwrap();
             let to_do: Vec<_> = ["file", "job"]
                 .into_iter()
-                .filter(|aggregate| round(&state, aggregate) < round(&begun, aggregate) + 2)
+                .filter(|aggregate| round(&state, aggregate) < round(&initial, aggregate) + 2)
                 .collect();
             if to_do.is_empty() {
                 let all = state["differences"].as_array().unwrap().clone();
@@ -211,53 +211,53 @@ impl Site {
 
     async fn close(mut self) {
         self.billing.service.close().await;
-        self.owners.fall_silent().await;
+        self.owners.stop_serving().await;
         self.owners.database.drop().await;
     }
 }
 
-/// An id that was made this long ago.
-fn made(millis_ago: i64, number: u128) -> Uuid {
+/// Returns a time-ordered id generated this many milliseconds ago.
+fn id_from_past(millis_ago: i64, number: u128) -> Uuid {
     let at = u128::from((Timestamp::now().as_millis() - millis_ago).cast_unsigned());
     Uuid::from_u128((at << 80) | 0x7000_8000_0000_0000_0000 | number)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_what_its_owners_have_is_equal() {
+async fn copy_is_equal_when_it_matches_its_owners() {
     let site = Site::start().await;
-    site.used().await;
-    // A size that makes no sense is no row, also where it was passed over: here it holds its file back.
+    site.record_usage().await;
+    // An invalid size has no row in the copy. Here it holds its file back; skipping the event leaves no row, either.
     site.file(id(3), "2025-10-26T10:00:00Z", site.billing.part(0, -5)).await;
-    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
-    let state = site.state().await;
+    assert_eq!(site.check_all().await, Vec::<Value>::new());
+    let state = site.report().await;
     assert_eq!((&state["equal"], &state["copy"]["file"]["unreachable_since"]), (&json!(true), &Value::Null));
     for (aggregate, rows) in [("file", 5), ("job", 10)] {
         let copy = &state["copy"][aggregate];
         assert!(copy["rows_compared"].as_i64().unwrap() >= rows && copy["checks"].as_i64().unwrap() >= 2, "{copy}");
         assert!(copy["last_check_at"].is_string() && copy["skipped"] == 0, "{copy}");
     }
-    // What was taken in before the ids of events were kept.
+    // Rows from before event ids were stored count as equal.
     site.run(
         "update storage_changes set event_id = null; update job_moments set event_id = null; \
               update file_link_changes set event_id = null",
     )
     .await;
-    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    assert_eq!(site.check_all().await, Vec::<Value>::new());
     site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn finds_and_names_every_row_that_is_wrong() {
+async fn copy_check_reports_every_corrupt_row() {
     let site = Site::start().await;
-    let [freed, ended] = site.used().await;
+    let [deleted, ended] = site.record_usage().await;
     let organization = site.billing.organization;
     let (file, job) = (id(1), id(11));
-    let change = format!("storage_changes file {file} event {}", freed.event_id);
+    let change = format!("storage_changes file {file} event {}", deleted.event_id);
     let created = format!("metered_jobs job {job}");
     let end = format!("job_moments job {job} version {}", ended.version);
     let link = format!("file_link_changes file {} job {job} role 1 version 2", id(2));
-    // Which rows are wrong is said by the place; what is kept instead, or should be, by a part of its text.
-    let wrong = [
+    // Table, corruption, expected place, and parts of the stored and the recomputed text.
+    let corruptions = [
         (
             "storage_changes",
             "delete from storage_changes where delta_bytes < 0",
@@ -329,35 +329,35 @@ async fn finds_and_names_every_row_that_is_wrong() {
             "linked true",
         ),
     ];
-    for (table, corrupt, place, kept, recomputed) in wrong {
+    for (table, corrupt, place, stored, recomputed) in corruptions {
         site.run(&format!("create table saved as select * from {table}; {corrupt}")).await;
-        let found = site.looked_at_all().await;
-        let named = found.iter().find(|found| found["place"] == place);
-        let named = named.unwrap_or_else(|| panic!("{corrupt}: {found:?}"));
+        let differences = site.check_all().await;
+        let named = differences.iter().find(|difference| difference["place"] == place);
+        let named = named.unwrap_or_else(|| panic!("{corrupt}: {differences:?}"));
         let text = |field: &str| named[field].as_str().unwrap();
-        assert!(text("kept").contains(kept) && text("recomputed").contains(recomputed), "{corrupt}: {named}");
+        assert!(text("kept").contains(stored) && text("recomputed").contains(recomputed), "{corrupt}: {named}");
         assert_eq!(named["organization"], organization.to_string());
         site.run(&format!("delete from {table}; insert into {table} select * from saved; drop table saved")).await;
-        assert_eq!(site.looked_at_all().await, Vec::<Value>::new(), "{corrupt}");
+        assert_eq!(site.check_all().await, Vec::<Value>::new(), "{corrupt}");
     }
     site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn finds_what_the_owners_have_nothing_of() {
+async fn copy_check_reports_rows_unknown_to_the_owners() {
     let site = Site::start().await;
-    site.used().await;
-    let (organization, nobody) = (site.billing.organization, id(77));
+    site.record_usage().await;
+    let (organization, unknown) = (site.billing.organization, id(77));
     let added = [
         (
-            format!("insert into storage_changes values ('{organization}', '{nobody}', 5, 9, 5, '{nobody}')"),
-            format!("storage_changes file {nobody} event {nobody}"),
-            format!("delete from storage_changes where file_id = '{nobody}'"),
+            format!("insert into storage_changes values ('{organization}', '{unknown}', 5, 9, 5, '{unknown}')"),
+            format!("storage_changes file {unknown} event {unknown}"),
+            format!("delete from storage_changes where file_id = '{unknown}'"),
         ),
         (
-            format!("insert into metered_jobs values ('{nobody}', '{organization}', '{nobody}')"),
-            format!("metered_jobs job {nobody}"),
-            format!("delete from metered_jobs where job_id = '{nobody}'"),
+            format!("insert into metered_jobs values ('{unknown}', '{organization}', '{unknown}')"),
+            format!("metered_jobs job {unknown}"),
+            format!("delete from metered_jobs where job_id = '{unknown}'"),
         ),
         (
             format!(
@@ -373,124 +373,131 @@ async fn finds_what_the_owners_have_nothing_of() {
     ];
     for (add, place, remove) in added {
         site.run(&add).await;
-        let found = site.looked_at_all().await;
-        let places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap()).collect();
+        let differences = site.check_all().await;
+        let places: Vec<_> = differences.iter().map(|difference| difference["place"].as_str().unwrap()).collect();
         assert_eq!(places, [place]);
         site.run(&remove).await;
-        assert_eq!(site.looked_at_all().await, Vec::<Value>::new(), "{remove}");
+        assert_eq!(site.check_all().await, Vec::<Value>::new(), "{remove}");
     }
     site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_s_stream_with_a_hole_is_named_and_holds_up_no_other() {
+async fn copy_check_reports_a_stream_gap_and_continues() {
     let site = Site::start().await;
-    site.used().await;
-    let take = format!(
-        "create table taken as select * from events where aggregate_id = '{}' and version = 2; \
-         delete from events where event_id in (select event_id from taken)",
+    site.record_usage().await;
+    let remove_event = format!(
+        "create table removed as select * from events where aggregate_id = '{}' and version = 2; \
+         delete from events where event_id in (select event_id from removed)",
         id(1)
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(take)).execute(&site.owners.pool).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(remove_event)).execute(&site.owners.pool).await.unwrap();
     site.run(&format!("update storage_changes set delta_bytes = 78 where file_id = '{}'", id(2))).await;
-    let found = site.looked_at_all().await;
-    let mut places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap().to_owned()).collect();
+    let differences = site.check_all().await;
+    let mut places: Vec<_> =
+        differences.iter().map(|difference| difference["place"].as_str().unwrap().to_owned()).collect();
     places.sort_unstable();
-    assert_eq!(places.len(), 2, "{found:?}");
+    assert_eq!(places.len(), 2, "{differences:?}");
     assert!(places[0].starts_with(&format!("storage_changes file {} event ", id(2))));
     assert_eq!(places[1], format!("stream of file {} as its owner has it", id(1)));
-    let back = "insert into events overriding system value select * from taken";
-    sqlx::raw_sql(back).execute(&site.owners.pool).await.unwrap();
+    let restore_event = "insert into events overriding system value select * from removed";
+    sqlx::raw_sql(restore_event).execute(&site.owners.pool).await.unwrap();
     site.run("update storage_changes set delta_bytes = 77 where delta_bytes = 78").await;
-    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    assert_eq!(site.check_all().await, Vec::<Value>::new());
     site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn finds_what_billing_never_heard_of() {
+async fn copy_check_reports_events_billing_never_received() {
     let site = Site::start().await;
-    site.used().await;
+    site.record_usage().await;
     let (file, job, tail) = (id(31), id(32), id(2));
-    site.kept_back_file(file, "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
-    site.kept_back_job(job, "2025-10-27T10:00:00Z", site.billing.job_created()).await;
-    site.kept_back_job(job, "2025-10-27T10:00:00Z", site.billing.job_started(None)).await;
-    let deleted = site.kept_back_file(tail, "2025-10-27T10:00:00Z", site.billing.deleted(77)).await;
-    // It may be on its way.
-    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    site.record_file(file, "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    site.record_job(job, "2025-10-27T10:00:00Z", site.billing.job_created()).await;
+    site.record_job(job, "2025-10-27T10:00:00Z", site.billing.job_started(None)).await;
+    let deleted = site.record_file(tail, "2025-10-27T10:00:00Z", site.billing.deleted(77)).await;
+    // A recent event may still be in delivery.
+    assert_eq!(site.check_all().await, Vec::<Value>::new());
 
-    site.owners.aged(&[file, job], 2 * DAY).await;
+    site.owners.backdate(&[file, job], 2 * DAY).await;
     let update = "update events set recorded_at = recorded_at - $2 where event_id = $1";
     sqlx::query(update).bind(deleted.event_id).bind(2 * DAY).execute(&site.owners.pool).await.unwrap();
-    let found = site.looked_at_all().await;
-    let mut found: Vec<_> =
-        found.iter().map(|found| ["place", "kept", "recomputed"].map(|field| found[field].as_str().unwrap())).collect();
-    found.sort_unstable();
+    let differences = site.check_all().await;
+    let mut differences: Vec<_> = differences
+        .iter()
+        .map(|difference| ["place", "kept", "recomputed"].map(|field| difference[field].as_str().unwrap()))
+        .collect();
+    differences.sort_unstable();
     let expected = [
         [format!("cursors of file-links job {job}"), "version 0".into(), "version 2".into()],
         [format!("cursors of runs job {job}"), "version 0".into(), "version 2".into()],
         [format!("cursors of storage-changes file {tail}"), "version 1".into(), "version 2".into()],
         [format!("cursors of storage-changes file {file}"), "version 0".into(), "version 1".into()],
     ];
-    assert_eq!(found, expected);
+    assert_eq!(differences, expected);
 
-    // It comes after all.
+    // Billing receives the events after all.
     for (aggregate, id) in [(file::AGGREGATE, file), (file::AGGREGATE, tail), (job::AGGREGATE, job)] {
-        site.publish(&site.owners.all(aggregate, id).await).await;
+        site.publish(&site.owners.read_stream(aggregate, id).await).await;
     }
-    site.heard(7, 8).await;
-    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
+    site.wait_until_applied(7, 8).await;
+    assert_eq!(site.check_all().await, Vec::<Value>::new());
     site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_behind_is_no_difference_and_what_was_overtaken_is() {
+async fn lag_is_no_difference_until_a_later_event_is_applied() {
     let site = Site::start().await;
     let minutes = |minutes: i64| minutes * 60_000;
-    // Billing has heard of nothing for an hour: it is behind with what came since.
-    site.file(made(minutes(60), 1), "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
-    let late = made(minutes(25), 2);
-    site.kept_back_file(late, "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
-    site.owners.aged(&[late], minutes(25)).await;
-    site.heard(1, 0).await;
-    assert_eq!(site.looked_at_all().await, Vec::<Value>::new());
-    // It has since heard of what came after it.
-    site.file(made(minutes(1), 3), "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
-    site.heard(2, 0).await;
-    let found = site.looked_at_all().await;
-    let places: Vec<_> = found.iter().map(|found| found["place"].as_str().unwrap()).collect();
+    // The last event that billing applied is an hour old, so later events count as still in delivery.
+    site.file(id_from_past(minutes(60), 1), "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    let late = id_from_past(minutes(25), 2);
+    site.record_file(late, "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    site.owners.backdate(&[late], minutes(25)).await;
+    site.wait_until_applied(1, 0).await;
+    assert_eq!(site.check_all().await, Vec::<Value>::new());
+    // Billing has applied a later event, so the earlier one was skipped.
+    site.file(id_from_past(minutes(1), 3), "2025-10-27T10:00:00Z", site.billing.part(0, 5)).await;
+    site.wait_until_applied(2, 0).await;
+    let differences = site.check_all().await;
+    let places: Vec<_> = differences.iter().map(|difference| difference["place"].as_str().unwrap()).collect();
     assert_eq!(places, [format!("cursors of storage-changes file {late}")]);
     site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_gives_no_answer_is_counted_and_is_no_difference() {
+async fn unreachable_owner_is_counted_without_a_difference() {
     let mut site = Site::start().await;
-    site.used().await;
-    site.looked_at_all().await;
-    site.owners.fall_silent().await;
-    // A step that began before has ended by now or fails.
-    let silent = async || {
-        let look = site.copies.check_next("file").await.unwrap();
-        (look == StepOutcome::Unreachable).then_some(())
+    site.record_usage().await;
+    site.check_all().await;
+    site.owners.stop_serving().await;
+    // A step that began before the owner stopped ends or fails.
+    let unreachable = async || {
+        let outcome = site.copies.check_next("file").await.unwrap();
+        (outcome == StepOutcome::Unreachable).then_some(())
     };
-    site.billing.service.eventually(silent).await;
-    let before = site.state().await["copy"]["file"].clone();
+    site.billing.service.eventually(unreachable).await;
+    let before = site.report().await["copy"]["file"].clone();
     site.run("delete from storage_changes").await;
     for _ in 0..3 {
-        let look = site.copies.check_next("file").await.unwrap();
-        assert!(matches!(look, StepOutcome::Unreachable | StepOutcome::Elsewhere), "{look:?}");
+        let outcome = site.copies.check_next("file").await.unwrap();
+        assert!(matches!(outcome, StepOutcome::Unreachable | StepOutcome::Elsewhere), "{outcome:?}");
     }
-    let state = site.state().await;
+    let state = site.report().await;
     let copy = &state["copy"]["file"];
     assert!(copy["unreachable"].as_i64() > before["unreachable"].as_i64(), "{copy}");
     assert_eq!(copy["unreachable_since"], before["unreachable_since"]);
     assert!(copy["unreachable_why"].as_str().unwrap().contains("no response from http://"), "{copy}");
-    assert_eq!((&copy["round"], &copy["stream"]), (&before["round"], &before["stream"]), "it isn't passed over");
+    assert_eq!(
+        (&copy["round"], &copy["stream"]),
+        (&before["round"], &before["stream"]),
+        "the check does not advance past an unreachable stream"
+    );
     assert_eq!(copy["difference_count"], 0);
 
-    site.owners.answer().await;
-    let found = site.looked_at_all().await;
-    assert_eq!(found.len(), 3, "what was wrong meanwhile is found: {found:?}");
-    assert_eq!(site.state().await["copy"]["file"]["unreachable_since"], Value::Null);
+    site.owners.serve().await;
+    let differences = site.check_all().await;
+    assert_eq!(differences.len(), 3, "differences from the outage are found: {differences:?}");
+    assert_eq!(site.report().await["copy"]["file"]["unreachable_since"], Value::Null);
     site.close().await;
 }

@@ -1,4 +1,4 @@
-//! Usage in rows, as JSON and as CSV.
+//! Usage rows, as JSON, CSV and FOCUS CSV.
 
 use contracts::job::{FileRole, JobFilesLinked, JobFilesUnlinked};
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use crate::support::{Billing, id};
 const OCTOBER: &str =
     "from=2025-09-30T22:00:00Z&to=2025-10-31T23:00:00Z&time_zone=Europe/Madrid&as_of=2025-11-02T00:00:00Z";
 
-/// A gigabyte in two jobs' use for some of the time, and a run.
-pub(crate) async fn october(billing: &Billing) {
+/// Stores 1 GB that two jobs use for a part of the time, and runs one of the jobs.
+async fn record_october(billing: &Billing) {
     let organization_id = billing.organization;
     let links = || JobFilesLinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
     let unlinks = JobFilesUnlinked { organization_id, file_ids: vec![id(1)], role: FileRole::Input };
@@ -21,9 +21,8 @@ pub(crate) async fn october(billing: &Billing) {
     billing.job(id(12), "2025-10-26T04:00:00Z", links()).await;
     billing.job(id(12), "2025-10-26T20:00:00Z", billing.job_started(Some(id(21)))).await;
     billing.job(id(12), "2025-10-26T23:30:00Z", billing.job_succeeded()).await;
-    billing.caught_up(2, 6).await;
-    let linked = async || (billing.applied("file-links").await == 6).then_some(());
-    billing.service.eventually(linked).await;
+    billing.wait_until_applied(2, 6).await;
+    billing.wait_until_linked(6).await;
 }
 
 fn cells<'a>(rows: &'a Value, names: &[&str]) -> Vec<Vec<&'a Value>> {
@@ -32,11 +31,11 @@ fn cells<'a>(rows: &'a Value, names: &[&str]) -> Vec<Vec<&'a Value>> {
 }
 
 #[tokio::test]
-async fn are_of_jobs_and_of_what_no_job_uses() {
+async fn rows_cover_jobs_and_unattributed_usage() {
     let billing = Billing::start().await;
-    october(&billing).await;
-    let rows = billing.ask("usage/rows", &format!("{OCTOBER}&group_by=job")).await;
-    // Two hours alone, six shared, two of the other alone; two before and none after are nobody's.
+    record_october(&billing).await;
+    let rows = billing.get_json("usage/rows", &format!("{OCTOBER}&group_by=job")).await;
+    // 12 hours: 2 unattributed, 2 of the first job alone, 6 shared, and 2 of the second job alone.
     let expected = json!([
         ["2025-10-26", null, "2", "0"],
         ["2025-10-26", id(11), "5", "0"],
@@ -46,25 +45,25 @@ async fn are_of_jobs_and_of_what_no_job_uses() {
     assert_eq!(json!(cells(&rows, &["date", "key", "gb_hours", "run_ms"])), expected);
     assert_eq!((&rows["next"], &rows["provisional"]), (&json!(null), &json!(false)));
 
-    let usage = billing.ask("usage", OCTOBER).await;
+    let usage = billing.get_json("usage", OCTOBER).await;
     let file = &usage["storage"]["files"][0];
     let share = "18000000000000000";
     assert_eq!(file["unattributed_byte_ms"], "7200000000000000");
     assert_eq!(file["jobs"], json!([{ "job": id(11), "byte_ms": share }, { "job": id(12), "byte_ms": share }]));
 
-    let users = billing.ask("usage/rows", &format!("{OCTOBER}&group_by=user&every=month")).await;
+    let users = billing.get_json("usage/rows", &format!("{OCTOBER}&group_by=user&every=month")).await;
     let expected = json!([["2025-10", null, "12", "0"], ["2025-10", id(21), "0", "12600000"]]);
     assert_eq!(json!(cells(&users, &["date", "key", "gb_hours", "run_ms"])), expected);
     billing.service.close().await;
 }
 
 #[tokio::test]
-async fn are_by_hour_day_and_month() {
+async fn rows_sum_to_usage_by_hour_day_and_month() {
     let billing = Billing::start().await;
-    october(&billing).await;
-    let whole = billing.ask("usage", OCTOBER).await;
+    record_october(&billing).await;
+    let whole = billing.get_json("usage", OCTOBER).await;
     for (every, rows) in [("hour", 31 * 24 + 1), ("day", 31), ("month", 1), ("period", 1)] {
-        let answer = billing.ask("usage/rows", &format!("{OCTOBER}&every={every}")).await;
+        let answer = billing.get_json("usage/rows", &format!("{OCTOBER}&every={every}")).await;
         let found = answer["rows"].as_array().unwrap();
         assert_eq!(found.len(), rows, "{every}");
         let sum = |name: &str| {
@@ -80,27 +79,27 @@ async fn are_by_hour_day_and_month() {
 }
 
 #[tokio::test]
-async fn are_csv_with_our_columns_or_those_of_focus() {
+async fn rows_are_exported_as_csv_and_focus() {
     let billing = Billing::start().await;
-    october(&billing).await;
-    let ask = async |query: &str| {
+    record_october(&billing).await;
+    let get_csv = async |query: &str| {
         let path = billing.path("usage/rows", &format!("{OCTOBER}&{query}"));
         let answer = billing.service.get(path).by(&billing.viewer).send().await.expect(200);
         assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8; header=present");
         (String::from_utf8(answer.bytes.to_vec()).unwrap(), answer.header("link").to_owned())
     };
-    let (own, link) = ask("group_by=job&format=csv").await;
-    let lines: Vec<_> = own.split("\r\n").collect();
+    let (csv, link) = get_csv("group_by=job&format=csv").await;
+    let lines: Vec<_> = csv.split("\r\n").collect();
     assert_eq!(lines[0], "date,start,end,job,byte_ms,gb_hours,run_ms");
     assert_eq!(lines[1], "2025-10-26,2025-10-25T22:00:00.000Z,2025-10-26T23:00:00.000Z,,7200000000000000,2,0");
     assert_eq!((lines.len(), lines[5], link.as_str()), (6, "", ""));
-    let (_, link) = ask("group_by=job&format=csv&limit=1").await;
+    let (_, link) = get_csv("group_by=job&format=csv&limit=1").await;
     assert_eq!(link, format!("<?cursor={}>; rel=\"next\"", id(11)));
 
-    let (focus, link) = ask("group_by=job&format=focus").await;
+    let (focus, link) = get_csv("group_by=job&format=focus").await;
     let lines: Vec<Vec<&str>> = focus.trim_end().split("\r\n").map(|line| line.split(',').collect()).collect();
     assert!(link.is_empty() && lines.iter().all(|cells| cells.len() == lines[0].len()), "{focus}");
-    let told: Vec<Vec<&str>> = lines[1..]
+    let rows: Vec<Vec<&str>> = lines[1..]
         .iter()
         .map(|cells| {
             let cell = |name: &str| cells[lines[0].iter().position(|column| *column == name).unwrap()];
@@ -109,36 +108,37 @@ async fn are_csv_with_our_columns_or_those_of_focus() {
             names.map(cell).to_vec()
         })
         .collect();
-    let (first, second, no_one) = (id(11).to_string(), id(12).to_string(), "");
+    let (first, second, unattributed) = (id(11).to_string(), id(12).to_string(), "");
     let (sunday, monday) = ("2025-10-25T22:00:00Z", "2025-10-26T23:00:00Z");
     let expected = [
         ["compute", &second, sunday, "10800000", "10800", "0.54"],
-        ["storage", no_one, sunday, "7200000000000000", "2", "0.0002"],
+        ["storage", unattributed, sunday, "7200000000000000", "2", "0.0002"],
         ["storage", &first, sunday, "18000000000000000", "5", "0.0005"],
         ["storage", &second, sunday, "18000000000000000", "5", "0.0005"],
         ["compute", &second, monday, "1800000", "1800", "0.09"],
-        ["storage", no_one, "2025-09-30T22:00:00Z", "", "", "-0.0012"],
+        ["storage", unattributed, "2025-09-30T22:00:00Z", "", "", "-0.0012"],
     ];
-    let mut sorted: Vec<_> = told.clone();
+    let mut sorted: Vec<_> = rows.clone();
     sorted.sort_by_key(|row| (row[2].to_owned(), row[0].to_owned(), row[1].to_owned()));
-    let mut wanted: Vec<_> = expected.iter().map(|row| row.to_vec()).collect();
-    wanted.sort_by_key(|row| (row[2].to_owned(), row[0].to_owned(), row[1].to_owned()));
-    assert_eq!(sorted, wanted, "{focus}");
+    let mut sorted_expected: Vec<_> = expected.iter().map(|row| row.to_vec()).collect();
+    sorted_expected.sort_by_key(|row| (row[2].to_owned(), row[0].to_owned(), row[1].to_owned()));
+    assert_eq!(sorted, sorted_expected, "{focus}");
     let path = billing.path("usage/rows", &format!("{OCTOBER}&group_by=job&format=focus&cursor={}", id(11)));
     billing.service.get(path).by(&billing.viewer).send().await.problem(422);
     billing.service.close().await;
 }
 
 #[tokio::test]
-async fn pages_join() {
+async fn row_pages_join_to_the_full_list() {
     let billing = Billing::start().await;
     for number in 1..=7 {
         billing.file(id(number), "2025-10-26T00:00:00Z", billing.part(0, 1_000)).await;
     }
-    billing.caught_up(7, 0).await;
+    billing.wait_until_applied(7, 0).await;
     let (mut keys, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = billing.ask("usage/rows", &format!("{OCTOBER}&every=period&group_by=file&limit=3{cursor}")).await;
+        let page =
+            billing.get_json("usage/rows", &format!("{OCTOBER}&every=period&group_by=file&limit=3{cursor}")).await;
         keys.extend(page["rows"].as_array().unwrap().iter().map(|row| row["key"].clone()));
         let Some(next) = page["next"].as_str() else { break };
         cursor = format!("&cursor={next}");
@@ -148,7 +148,7 @@ async fn pages_join() {
 }
 
 #[tokio::test]
-async fn too_many_are_refused() {
+async fn invalid_or_oversized_row_query_is_refused() {
     let billing = Billing::start().await;
     let cases = [
         ("limit=0", 400),

@@ -1,12 +1,13 @@
-//! Questions that can't be answered.
+//! Validation of usage and cost queries, and their documentation.
 
 use axum::http::Method;
+use epoch::Timestamp;
 use serde_json::Value;
 
-use crate::support::Billing;
+use crate::support::{Billing, default_prices, invoice_ledger};
 
 #[tokio::test]
-async fn is_a_problem() {
+async fn invalid_query_returns_a_problem() {
     let billing = Billing::start().await;
     let cases = [
         ("from=yesterday", 400, "/problems/malformed-query"),
@@ -23,15 +24,15 @@ async fn is_a_problem() {
         ("time_zone=../../etc/passwd", 422, "/problems/unprocessable"),
         ("time_zone=", 422, "/problems/unprocessable"),
     ];
-    for what in ["usage", "costs"] {
+    for resource in ["usage", "costs"] {
         for (query, status, kind) in cases {
             let problem =
-                billing.service.get(billing.path(what, query)).by(&billing.viewer).send().await.problem(status);
+                billing.service.get(billing.path(resource, query)).by(&billing.viewer).send().await.problem(status);
             assert_eq!(problem["type"], kind, "{query}: {problem}");
         }
-        let malformed = billing.service.get(format!("/api/v1/organizations/mine/{what}")).by(&billing.viewer);
+        let malformed = billing.service.get(format!("/api/v1/organizations/mine/{resource}")).by(&billing.viewer);
         malformed.send().await.problem(400);
-        let wrong_method = billing.service.request(Method::DELETE, billing.path(what, "")).by(&billing.viewer);
+        let wrong_method = billing.service.request(Method::DELETE, billing.path(resource, "")).by(&billing.viewer);
         wrong_method.send().await.problem(405);
     }
     let unknown = billing.service.get(billing.path("receipts", "")).by(&billing.viewer);
@@ -40,22 +41,16 @@ async fn is_a_problem() {
 }
 
 #[tokio::test]
-async fn all_parameters_are_described() {
+async fn query_parameters_are_all_documented() {
     let billing = Billing::start().await;
-    let prices = billing::settings::prices(|_| None).unwrap();
-    let (store, _) = epoch_postgres::PgStore::new(billing.service.pool.clone(), epoch::FastPath::new());
     let (_, document) = billing::http::router(billing::http::state::Api {
-        ledger: billing::invoicing::ledger::Ledger::new(
-            store,
-            prices.plan(),
-            std::sync::Arc::new(epoch::Timestamp::now),
-        ),
+        ledger: invoice_ledger(&billing.service.pool, default_prices(), Timestamp::now),
         pool: billing.service.pool.clone(),
         secrets: billing.service.secrets().clone(),
     });
     let document: Value = serde_json::to_value(document).unwrap();
-    for what in ["usage", "costs"] {
-        let operation = &document["paths"][format!("/api/v1/organizations/{{org}}/{what}")]["get"];
+    for resource in ["usage", "costs"] {
+        let operation = &document["paths"][format!("/api/v1/organizations/{{org}}/{resource}")]["get"];
         let parameters = operation["parameters"].as_array().unwrap();
         let names: Vec<_> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["org", "from", "to", "time_zone", "as_of", "known_at"]);

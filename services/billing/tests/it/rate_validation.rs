@@ -1,22 +1,22 @@
-//! Documents that `billing rate` refuses, each with the place that is wrong.
+//! Documents that `billing rate` refuses, with the place of the error.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::rate::{document, event, rate, rate_file};
+use crate::rate_command::{document, event, rate, rate_file};
 
 fn refusal(events: Value, more: Value) -> String {
     rate(&document(events, more).to_string()).refusal()
 }
 
-fn starts(refusal: &str, expected: &str) {
+fn assert_starts_with(refusal: &str, expected: &str) {
     assert!(refusal.starts_with(expected), "{refusal:?} doesn't start with {expected:?}");
 }
 
 #[test]
-fn events() {
-    let fine = || event("0", "00:00:00", "FileDeleted", json!({ "file": "f" }));
+fn invalid_event_is_refused_with_its_place() {
+    let valid = || event("0", "00:00:00", "FileDeleted", json!({ "file": "f" }));
     let stored = |bytes: Value| event("1", "00:00:00", "FileStored", json!({ "file": "f", "bytes": bytes }));
     let cases = [
         (stored(json!(-1)), "events[1].bytes: invalid type: integer `-1`, expected a whole number of bytes"),
@@ -41,20 +41,17 @@ fn events() {
         ),
         (event("1", "25:00:00", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025-06-01T25"),
         (event("1", "00:00:00.0001", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025"),
-        (
-            event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })),
-            "events[1].id: \"0\" is also the id of events[0]",
-        ),
+        (event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })), "events[1].id: \"0\" is also the id of events[0]"),
         (json!({ "type": "FileDeleted", "file": "f" }), "events[1]: missing field `id`"),
         (json!("FileDeleted"), "events[1]: invalid type"),
     ];
-    for (wrong, expected) in cases {
-        starts(&refusal(json!([fine(), wrong]), json!({})), expected);
+    for (invalid, expected) in cases {
+        assert_starts_with(&refusal(json!([valid(), invalid]), json!({})), expected);
     }
 }
 
 #[test]
-fn the_question() {
+fn invalid_period_or_instant_is_refused_with_its_place() {
     let period = |start: &str, end: &str| json!({ "period": { "start": start, "end": end } });
     let cases = [
         (
@@ -73,7 +70,7 @@ fn the_question() {
         (json!({ "events": {} }), "events: invalid type"),
     ];
     for (more, expected) in cases {
-        starts(&refusal(json!([]), more), expected);
+        assert_starts_with(&refusal(json!([]), more), expected);
     }
 }
 
@@ -86,7 +83,7 @@ fn flat(price: Value) -> Value {
 }
 
 #[test]
-fn plans() {
+fn invalid_plan_is_refused_with_its_place() {
     let tiers = |tiers: Value| json!({ "meter": "storage", "unit": "GB.h", "model": "volume", "tiers": tiers });
     let cases = [
         (plan("EURO", flat(json!("1"))), "plans[0].currency: \"EURO\" is not a currency"),
@@ -113,15 +110,15 @@ fn plans() {
         ),
     ];
     for (more, expected) in cases {
-        starts(&refusal(json!([]), more), expected);
+        assert_starts_with(&refusal(json!([]), more), expected);
     }
     let mut twice = plan("EUR", flat(json!("1")));
     twice["plans"] = json!([twice["plans"][0], twice["plans"][0]]);
-    starts(&refusal(json!([]), twice), "plans[1]: version 1 of \"p\" is defined twice");
+    assert_starts_with(&refusal(json!([]), twice), "plans[1]: version 1 of \"p\" is defined twice");
 }
 
 #[test]
-fn subscriptions_and_adjustments() {
+fn invalid_subscription_or_adjustment_is_refused() {
     let with = |name: &str, value: Value| {
         let mut more = plan("JPY", flat(json!("1")));
         more["subscription"] = json!([{ "from": "2020-01-01T00:00:00Z", "plan": "p", "version": 1 }]);
@@ -144,28 +141,28 @@ fn subscriptions_and_adjustments() {
         (with("adjustments", json!({ "rebate": "1" })), "adjustments.rebate: unknown field"),
     ];
     for (more, expected) in cases {
-        starts(&refusal(json!([]), more), expected);
+        assert_starts_with(&refusal(json!([]), more), expected);
     }
     let mut both = with("adjustments", json!({}));
     let mut other = both["plans"][0].clone();
     (other["version"], other["currency"]) = (json!(2), json!("EUR"));
     both["plans"] = json!([both["plans"][0], other]);
     both["subscription"] = json!([from(1), { "from": "2025-06-01T12:00:00Z", "plan": "p", "version": 2 }]);
-    starts(
+    assert_starts_with(
         &refusal(json!([]), both.clone()),
         "subscription: plan p version 2 uses EUR, and an earlier plan of the period uses JPY",
     );
     both["subscription"] = json!([from(1), from(2)]);
-    starts(&refusal(json!([]), both), "subscription[1].from: another plan applies from the same instant");
+    assert_starts_with(&refusal(json!([]), both), "subscription[1].from: another plan applies from the same instant");
 }
 
 #[test]
-fn what_is_no_document() {
+fn malformed_document_is_refused() {
     for (text, expected) in [("", "input: EOF"), ("{", "input: EOF"), ("[]", "input: "), ("{}{}", "input: ")] {
-        starts(&rate(text).refusal(), expected);
+        assert_starts_with(&rate(text).refusal(), expected);
     }
-    let fine = document(json!([]), json!({})).to_string();
-    starts(&rate(&format!("{fine}{{}}")).refusal(), "input: trailing characters");
-    starts(&rate_file(Path::new("/nowhere/at/all.json")).refusal(), "/nowhere/at/all.json: ");
-    starts(&rate_file(Path::new("/")).refusal(), "/: ");
+    let valid = document(json!([]), json!({})).to_string();
+    assert_starts_with(&rate(&format!("{valid}{{}}")).refusal(), "input: trailing characters");
+    assert_starts_with(&rate_file(Path::new("/nowhere/at/all.json")).refusal(), "/nowhere/at/all.json: ");
+    assert_starts_with(&rate_file(Path::new("/")).refusal(), "/: ");
 }

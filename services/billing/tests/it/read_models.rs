@@ -1,11 +1,11 @@
-//! Billing's read models, fed with events whose recording times a test decides.
+//! Read models of billing, fed with events at recording times that the test chooses.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use billing::BillingService;
 use epoch::{
-    CommandContext, DomainEvent, Envelope, FastPath, Position, Timestamp, Version, gate::DeliverySource,
-    handler::Subscription, store::NewEvent,
+    CommandContext, DomainEvent, Envelope, Position, Timestamp, Version, gate::DeliverySource, handler::Subscription,
+    FastPath, store::NewEvent,
 };
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
 use service_host::service::Service;
@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use usage::read_models::{file_links::FileLinks, runs::Runs, storage_changes::StorageChanges};
 use uuid::Uuid;
 
-pub(crate) struct Ledger {
+pub(crate) struct ReadModels {
     pub(crate) pool: PgPool,
     database: TestDatabase,
     subscriptions: Vec<PgSubscription>,
@@ -21,11 +21,11 @@ pub(crate) struct Ledger {
     pub(crate) organization: Uuid,
 }
 
-impl Ledger {
+impl ReadModels {
     pub(crate) async fn new() -> Self {
         let database = TestDatabase::create().await;
         let pool = database.pool("billing", BillingService::migrations()).await;
-        // The handlers append nothing, so nobody needs to run the appender.
+        // The handlers append no events, so the appender need not run.
         let (store, _) = PgStore::new(pool.clone(), FastPath::new());
         let handlers: [Arc<dyn PgHandler>; 3] = [Arc::new(StorageChanges), Arc::new(Runs), Arc::new(FileLinks)];
         let subscription = |handler| PgSubscription::new(handler, store.clone(), Progress::new(pool.clone()));
@@ -33,7 +33,7 @@ impl Ledger {
         Self { pool, database, subscriptions, versions: BTreeMap::new(), organization: Uuid::now_v7() }
     }
 
-    /// The next event of an aggregate; not delivered yet.
+    /// Builds the next event of an aggregate without delivering it.
     pub(crate) fn event<E: DomainEvent>(
         &mut self,
         aggregate: &'static str,
@@ -61,7 +61,7 @@ impl Ledger {
         })
     }
 
-    /// Delivers a batch to all subscriptions that listen to it.
+    /// Delivers a batch to all subscriptions to its aggregates.
     pub(crate) async fn deliver(&self, events: &[Arc<Envelope>]) {
         for subscription in &self.subscriptions {
             let listens = |event: &&Arc<Envelope>| subscription.aggregates().contains(&&*event.aggregate);

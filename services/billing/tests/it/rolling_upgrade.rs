@@ -1,4 +1,4 @@
-//! A rolling update: processes of the version before go on by the functions and names that they know.
+//! Rolling update: processes of the previous version keep using the SQL functions and views that they know.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,34 @@ use service_host::service::Service;
 use sqlx::{PgPool, migrate::Migrator};
 use uuid::Uuid;
 
-/// The last migration before sums lay in a table for each meter.
-const BEFORE: i64 = 1021;
+use crate::support::HOUR;
 
-/// 2025-10-26.
-const DAY: i64 = 1_761_436_800_000;
-const HOUR: i64 = 3_600_000;
+/// The last migration before each meter had a rollup table of its own.
+const PREVIOUS_MIGRATION: i64 = 1021;
 
-/// All sums, as the version before reads them.
-async fn sums(pool: &PgPool) -> BTreeSet<(Uuid, i16, i16, i16, i64, Uuid, String, String)> {
+/// 2025-10-26T00:00:00Z.
+const SUNDAY: i64 = 1_761_436_800_000;
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
+struct Rollup {
+    organization_id: Uuid,
+    meter: i16,
+    scope: i16,
+    width: i16,
+    bucket: i64,
+    subject: Uuid,
+    s0: String,
+    s1: String,
+}
+
+/// Reads all rollups as the previous version does.
+async fn rollups(pool: &PgPool) -> BTreeSet<Rollup> {
     let query = "select organization_id, meter, scope, width, bucket, subject, s0::text, s1::text from metering_sums";
     sqlx::query_as(query).fetch_all(pool).await.unwrap().into_iter().collect()
 }
 
-/// A byte is stored and a job starts, as the version before takes it in.
-async fn taken_in(pool: &PgPool, organization: Uuid, at: i64) {
+/// Stores bytes and starts a job with the SQL functions of the previous version.
+async fn apply_events(pool: &PgPool, organization: Uuid, at: i64) {
     let stored = "select metering_storage_add(array[$1], array[$2], array[$3], array[5::bigint], array[$3], array[$4])";
     let file = Uuid::now_v7();
     sqlx::query(stored).bind(organization).bind(file).bind(at).bind(Uuid::now_v7()).execute(pool).await.unwrap();
@@ -35,32 +48,32 @@ async fn taken_in(pool: &PgPool, organization: Uuid, at: i64) {
 }
 
 #[tokio::test]
-async fn the_version_before_reads_and_writes_on() {
+async fn previous_version_reads_and_writes_after_migration() {
     let all = BillingService::migrations();
-    let earlier = all.iter().filter(|migration| migration.version <= BEFORE).cloned().collect();
+    let earlier = all.iter().filter(|migration| migration.version <= PREVIOUS_MIGRATION).cloned().collect();
     let (database, other) = (TestDatabase::create().await, TestDatabase::create().await);
     let pool = database.pool("billing", &Migrator::with_migrations(earlier)).await;
     let organization = Uuid::now_v7();
     for number in 0..50 {
-        taken_in(&pool, organization, DAY + number * HOUR).await;
+        apply_events(&pool, organization, SUNDAY + number * HOUR).await;
     }
-    let before = sums(&pool).await;
+    let before = rollups(&pool).await;
     migrate(&pool, "billing", all).await.unwrap();
-    assert_eq!(sums(&pool).await, before);
+    assert_eq!(rollups(&pool).await, before);
 
-    // From there on they are what they would have been from the beginning.
-    taken_in(&pool, organization, DAY + HOUR).await;
-    let afresh = other.pool("billing", all).await;
+    // Later writes give the same rollups as in a database that had all migrations from the start.
+    apply_events(&pool, organization, SUNDAY + HOUR).await;
+    let fresh = other.pool("billing", all).await;
     for number in 0..50 {
-        taken_in(&afresh, organization, DAY + number * HOUR).await;
+        apply_events(&fresh, organization, SUNDAY + number * HOUR).await;
     }
-    taken_in(&afresh, organization, DAY + HOUR).await;
-    let after = sums(&pool).await;
-    assert_eq!((after.len(), &after), (before.len(), &sums(&afresh).await));
+    apply_events(&fresh, organization, SUNDAY + HOUR).await;
+    let after = rollups(&pool).await;
+    assert_eq!((after.len(), &after), (before.len(), &rollups(&fresh).await));
     assert_ne!(after, before);
 
-    // What is asked of one meter is read from its table alone.
-    for (meter, table, not) in
+    // A query for one meter reads only the table of that meter.
+    for (meter, table, other_table) in
         [(1, "metering_storage_sums", "metering_run_sums"), (2, "metering_run_sums", "metering_storage_sums")]
     {
         let query = format!(
@@ -68,9 +81,9 @@ async fn the_version_before_reads_and_writes_on() {
         );
         let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_all(&pool).await.unwrap();
         let plan = plan.join("\n");
-        assert!(plan.contains(table) && !plan.contains(not), "{plan}");
+        assert!(plan.contains(table) && !plan.contains(other_table), "{plan}");
     }
-    for (pool, database) in [(pool, database), (afresh, other)] {
+    for (pool, database) in [(pool, database), (fresh, other)] {
         pool.close().await;
         database.drop().await;
     }
