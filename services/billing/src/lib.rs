@@ -5,8 +5,6 @@
 //! [`invoicing`] applies the plan of an account. A new account gets the standard plan, which has the installation's flat prices
 //! ([`settings`]).
 
-#![allow(missing_docs, reason = "not published: items whose names say it all need no documentation")]
-
 pub mod background;
 pub mod cli;
 pub mod export;

@@ -92,7 +92,7 @@ struct UsageAnomalyResponse {
 
 impl From<Anomaly<Uuid>> for UsageAnomalyResponse {
     fn from(anomaly: Anomaly<Uuid>) -> Self {
-        Self { flag: anomaly.flag.as_str(), id: anomaly.id }
+        Self { flag: anomaly.kind.as_str(), id: anomaly.id }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Accounts opened by an operator through the admin API, and changes of their time zone.
 
-use epoch::{Repository, Timestamp, FastPath};
+use epoch::{FastPath, Repository, Timestamp};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use jiff::tz::TimeZone;

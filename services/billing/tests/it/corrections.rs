@@ -7,7 +7,7 @@ use epoch::{Aggregate, Timestamp};
 use http_kit::Caller;
 use proptest::{collection::vec, prelude::*};
 use rating::{
-    invoice::{InvoiceCommand, InvoiceState, LineKey, LineAmount},
+    invoice::{InvoiceCommand, InvoiceState, LineAmount, LineKey},
     money::amount::Amount,
 };
 use serde_json::{Value, json};

@@ -18,9 +18,9 @@ use usage::{
     page::Page,
     queries::{
         groups::GroupBy,
-        usage_query::{UsageQuery, MAX_CHANGES},
         snapshot::Snapshot,
         usage::usage,
+        usage_query::{MAX_CHANGES, UsageQuery},
     },
 };
 use uuid::Uuid;

@@ -39,10 +39,10 @@ use usage::{
     page::Page,
     queries::{
         groups::{GroupBy, groups},
-        usage_query::UsageQuery,
         snapshot::Snapshot,
         usage::{UsageReport, usage},
         usage_by_term::{LifetimeUsage, lifetime_usage},
+        usage_query::UsageQuery,
     },
 };
 use uuid::Uuid;
@@ -180,7 +180,11 @@ fn question() -> impl Strategy<Value = Question> {
         "Etc/GMT-12",
     ]);
     let as_of = prop_oneof![instant(), OCTOBER + 40 * DAY..OCTOBER + 50 * DAY];
-    let rules = btree_map(instant(), select(vec![SharingRule::Split, SharingRule::UnsharedOnly, SharingRule::UnsharedOnly]), 0..4);
+    let rules = btree_map(
+        instant(),
+        select(vec![SharingRule::Split, SharingRule::UnsharedOnly, SharingRule::UnsharedOnly]),
+        0..4,
+    );
     (instant(), 0..40 * DAY, as_of, option::of(instant()), zones, rules).prop_map(
         |(start, length, as_of, known_at, zone, rules)| Question { start, length, as_of, known_at, zone, rules },
     )
@@ -379,8 +383,7 @@ impl Reference {
             }
         }
         let plan = |rule: &SharingRule| json!({ "id": rule.as_str(), "version": 1, "currency": "EUR", "charges": [], "split": rule.as_str() });
-        let subscribed =
-            |(from, rule): (&i64, &SharingRule)| json!({ "from": at(*from).to_string(), "plan": rule.as_str(), "version": 1 });
+        let subscribed = |(from, rule): (&i64, &SharingRule)| json!({ "from": at(*from).to_string(), "plan": rule.as_str(), "version": 1 });
         let document = json!({
             "as_of": at(question.as_of).to_string(),
             "period": { "start": at(question.start).to_string(), "end": at(question.start + question.length).to_string() },
@@ -388,7 +391,8 @@ impl Reference {
             "plans": [plan(&SharingRule::Split), plan(&SharingRule::UnsharedOnly)],
             "subscription": question.rules.iter().map(subscribed).collect::<Vec<_>>(),
         });
-        let answer = calculator::calculate(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
+        let answer =
+            calculator::calculate(document.to_string().as_bytes()).unwrap_or_else(|refused| panic!("{refused}"));
         let answer = serde_json::to_value(answer).unwrap();
         let id = |value: &Value| value.as_str().unwrap().parse::<Uuid>().unwrap();
         let number = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();
@@ -466,7 +470,8 @@ async fn check(read_models: &ReadModels, reference: &Reference, question: &Quest
     let period = Span::new(at(question.start), at(question.start + question.length));
     let window = Window { period, as_of: at(question.as_of) };
     let days = days(period, &zone(question.zone).unwrap()).unwrap();
-    let usage_query = UsageQuery { organization: read_models.organization, window, known_at: question.known_at.map(at) };
+    let usage_query =
+        UsageQuery { organization: read_models.organization, window, known_at: question.known_at.map(at) };
     let counted = window.counted();
     let spans: Vec<_> = days.iter().map(|day| day.span.intersect(counted)).collect();
     let rules = question.rules();
@@ -486,9 +491,14 @@ async fn check(read_models: &ReadModels, reference: &Reference, question: &Quest
     assert_eq!(provisional, (storage.provisional, compute.provisional), "{question:?}");
 
     let (before, start) = (Span::new(at(0), period.start()), period.start());
-    let LifetimeUsage { used, stored_bytes } = lifetime_usage(&read_models.pool, read_models.organization, start).await.unwrap();
+    let LifetimeUsage { used, stored_bytes } =
+        lifetime_usage(&read_models.pool, read_models.organization, start).await.unwrap();
     let levels = reference.levels(None);
-    assert_eq!(used.get(Meter::Storage), levels.values().map(|changes| area(changes, before)).sum::<i128>(), "{question:?}");
+    assert_eq!(
+        used.get(Meter::Storage),
+        levels.values().map(|changes| area(changes, before)).sum::<i128>(),
+        "{question:?}"
+    );
     assert_eq!(stored_bytes, levels.values().map(|changes| level_at(changes, start)).sum::<i128>(), "{question:?}");
     let run_ms = reference.runs(None).iter().map(|run| run.run.millis_within(before, start)).sum::<i128>();
     assert_eq!(used.get(Meter::Compute), run_ms, "{question:?}");
@@ -497,7 +507,11 @@ async fn check(read_models: &ReadModels, reference: &Reference, question: &Quest
     loop {
         let usage = listed(read_models, (usage_query, &rules), &spans, Page::default(), Page { after, limit: 3 }).await;
         assert_eq!(usage.totals, totals, "totals of the combined statement: {question:?}");
-        assert_eq!((&usage.file_anomalies, &usage.job_anomalies), (&storage.anomalies, &compute.anomalies), "{question:?}");
+        assert_eq!(
+            (&usage.file_anomalies, &usage.job_anomalies),
+            (&storage.anomalies, &compute.anomalies),
+            "{question:?}"
+        );
         assert!(!usage.more_file_anomalies && !usage.more_job_anomalies);
         files.extend(usage.files.items);
         after = usage.files.next;

@@ -14,8 +14,8 @@ use usage::{
     queries::{
         file_levels::STATEMENT as FILE_STATEMENT,
         groups::{GroupBy, groups},
-        usage_query::UsageQuery,
         usage::usage,
+        usage_query::UsageQuery,
         usage_statement::STATEMENT,
     },
     rollup::ranges::STATEMENT as ROLLUP_STATEMENT,

@@ -41,7 +41,10 @@ fn invalid_event_is_refused_with_its_place() {
         ),
         (event("1", "25:00:00", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025-06-01T25"),
         (event("1", "00:00:00.0001", "FileDeleted", json!({ "file": "f" })), "events[1].occurred_at: \"2025"),
-        (event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })), "events[1].id: \"0\" is also the id of events[0]"),
+        (
+            event("0", "00:00:01", "FileDeleted", json!({ "file": "f" })),
+            "events[1].id: \"0\" is also the id of events[0]",
+        ),
         (json!({ "type": "FileDeleted", "file": "f" }), "events[1]: missing field `id`"),
         (json!("FileDeleted"), "events[1]: invalid type"),
     ];

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use billing::BillingService;
 use epoch::{
-    CommandContext, DomainEvent, Envelope, Position, Timestamp, Version, gate::DeliverySource, handler::Subscription,
-    FastPath, store::NewEvent,
+    CommandContext, DomainEvent, Envelope, FastPath, Position, Timestamp, Version, gate::DeliverySource,
+    handler::Subscription, store::NewEvent,
 };
 use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
 use service_host::service::Service;

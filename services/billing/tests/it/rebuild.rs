@@ -9,7 +9,7 @@ use contracts::{
     file::{self, FileEvent},
     job::{self, FileRole, JobEvent, JobFilesLinked},
 };
-use epoch::{DomainEvent, bus::Bus, FastPath};
+use epoch::{DomainEvent, FastPath, bus::Bus};
 use epoch_postgres::{PgBus, PgStore, PgSubscription, Progress, Rebuild, RebuildProgress};
 use rating::calendar::span::{Span, Window};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use usage::{
-    queries::{groups::GroupBy, usage_query::UsageQuery, snapshot::Snapshot},
+    queries::{groups::GroupBy, snapshot::Snapshot, usage_query::UsageQuery},
     read_models::file_links::FileLinks,
 };
 use uuid::Uuid;

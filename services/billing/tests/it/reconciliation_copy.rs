@@ -9,9 +9,8 @@ use contracts::{
     job::{self, FileRole, JobEvent, JobFilesLinked, JobFilesUnlinked},
 };
 use epoch::{
-    CommandContext, DomainEvent, Envelope, Timestamp, Version, Versions,
+    CommandContext, DomainEvent, Envelope, FastPath, Timestamp, Version, Versions,
     bus::Bus,
-    FastPath,
     store::{Append, AppendOutcome, Appender, NewEvent, Streamer},
 };
 use epoch_postgres::{PgStore, testkit::TestDatabase};
@@ -94,7 +93,9 @@ impl Owners {
             events: vec![NewEvent::encode(&event).unwrap()],
             context: CommandContext::at(at(when)).for_tenant(organization).by("service:test"),
         };
-        let Ok(AppendOutcome::Committed { events, .. }) = self.store.append(append).await else { panic!("not appended") };
+        let Ok(AppendOutcome::Committed { events, .. }) = self.store.append(append).await else {
+            panic!("not appended")
+        };
         events[0].clone()
     }
 

@@ -17,7 +17,7 @@ use rating::{
 use serde_json::json;
 use usage::{
     page::Page,
-    queries::{usage_query::UsageQuery, usage::usage},
+    queries::{usage::usage, usage_query::UsageQuery},
 };
 use uuid::Uuid;
 
@@ -111,9 +111,11 @@ async fn deliver(read_models: &mut ReadModels, job: Uuid, moments: &[Moment], re
 async fn read_usage(read_models: &ReadModels, question: Question) -> RunUsage {
     let (start, end) = question.period;
     let window = Window { period: Span::new(at(start), at(end)), as_of: at(question.as_of) };
-    let usage_query = UsageQuery { organization: read_models.organization, window, known_at: question.known_at.map(at) };
+    let usage_query =
+        UsageQuery { organization: read_models.organization, window, known_at: question.known_at.map(at) };
     let listed = Page { after: None, limit: 10 };
-    let usage = usage(&read_models.pool, usage_query, SharingRule::Split, &[window.counted()], listed, listed).await.unwrap();
+    let usage =
+        usage(&read_models.pool, usage_query, SharingRule::Split, &[window.counted()], listed, listed).await.unwrap();
     let listed: i128 = usage.jobs.items.iter().map(|job| job.run_ms).sum();
     assert_eq!(listed, usage.totals.run_ms[0], "the total equals the sum of the runs: {question:?}");
     let users: i128 = usage.totals.users.iter().map(|(_, run_ms)| run_ms).sum();
@@ -208,8 +210,9 @@ async fn job_pages_join_when_some_jobs_are_not_yet_known() {
     let (mut jobs, mut after) = (Vec::new(), None);
     loop {
         let page = Page { after, limit: 2 };
-        let usage =
-            usage(&read_models.pool, usage_query, SharingRule::Split, &[window.period], page, Page::default()).await.unwrap();
+        let usage = usage(&read_models.pool, usage_query, SharingRule::Split, &[window.period], page, Page::default())
+            .await
+            .unwrap();
         assert!(usage.jobs.items.len() <= 2, "{:?}", usage.jobs);
         jobs.extend(usage.jobs.items.into_iter().map(|used| used.job));
         after = usage.jobs.next;

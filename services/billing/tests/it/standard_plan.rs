@@ -169,7 +169,8 @@ async fn account_without_plan_is_charged_in_its_own_currency_only() {
     ledger.open(other, opening, &CommandContext::new()).await.unwrap();
     let period = ledger.period(&ledger.account(yen).await.unwrap(), october).unwrap().0;
     let version = ledger.plans.load(plan).await.unwrap().state.version(plan, 1).unwrap();
-    let simulated = ledger.simulate(&[yen, other, euro], &version, period, now, SimulationTotals::none(currency)).await.unwrap();
+    let simulated =
+        ledger.simulate(&[yen, other, euro], &version, period, now, SimulationTotals::none(currency)).await.unwrap();
     assert_eq!((simulated.totals.skipped, simulated.totals.unchanged, simulated.effects.len()), (2, 1, 1));
     read_models.close().await;
 }

@@ -11,7 +11,7 @@ use contracts::{
     job::{self, JobCreated, JobEvent, JobQueued, JobStarted, JobSucceeded},
     organization::{OrganizationCreated, OrganizationEvent},
 };
-use epoch::{Timestamp, FastPath};
+use epoch::{FastPath, Timestamp};
 use epoch_postgres::PgStore;
 use http_kit::{Caller, Role};
 use rating::pricing::standard_plan::StandardPlan;

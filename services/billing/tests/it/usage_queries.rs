@@ -16,9 +16,9 @@ use usage::{
     page::Page,
     queries::{
         groups::GroupBy,
-        usage_query::{UsageQuery, MAX_ANOMALIES},
         snapshot::Snapshot,
         usage::usage,
+        usage_query::{MAX_ANOMALIES, UsageQuery},
     },
     read_error::ReadError,
     sharing::shared_files,
@@ -181,7 +181,10 @@ async fn usage_is_returned_despite_many_anomalies() {
     let july = Span::new(window.period.end(), Timestamp::from_millis(YEAR + 212 * DAY));
     let later = UsageQuery { organization, window: Window { period: july, as_of: july.end() }, known_at: None };
     let answer = usage(&pool, later, SharingRule::Split, &[july], all, all).await.unwrap();
-    assert!(answer.file_anomalies.is_empty() && !answer.more_file_anomalies && answer.files.items.is_empty(), "{answer:?}");
+    assert!(
+        answer.file_anomalies.is_empty() && !answer.more_file_anomalies && answer.files.items.is_empty(),
+        "{answer:?}"
+    );
     assert!(answer.job_anomalies.is_empty() && !answer.more_job_anomalies, "{answer:?}");
     pool.close().await;
     database.drop().await;
@@ -283,7 +286,10 @@ async fn file_pages_join_at_every_page_size() {
     for organization in organizations {
         let usage_query = UsageQuery { organization, window, known_at: None };
         let page = async |after, limit| {
-            usage(&pool, usage_query, SharingRule::Split, &spans, Page::default(), Page { after, limit }).await.unwrap().files
+            usage(&pool, usage_query, SharingRule::Split, &spans, Page::default(), Page { after, limit })
+                .await
+                .unwrap()
+                .files
         };
         let all = page(None, 200).await;
         assert!(all.next.is_none() && all.items.len() > 20, "{all:?}");
