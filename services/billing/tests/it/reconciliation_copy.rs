@@ -487,7 +487,7 @@ async fn unreachable_owner_is_counted_without_a_difference() {
     let copy = &state["copy"]["file"];
     assert!(copy["unreachable"].as_i64() > before["unreachable"].as_i64(), "{copy}");
     assert_eq!(copy["unreachable_since"], before["unreachable_since"]);
-    assert!(copy["unreachable_why"].as_str().unwrap().contains("no answer from http://"), "{copy}");
+    assert!(copy["unreachable_why"].as_str().unwrap().contains("no response from http://"), "{copy}");
     assert_eq!(
         (&copy["round"], &copy["stream"]),
         (&before["round"], &before["stream"]),
