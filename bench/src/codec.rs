@@ -43,21 +43,8 @@ struct Line {
     count: i64,
 }
 
-const ORDERED: &str = r#"{"type":"record","name":"Ordered","namespace":"bench","fields":[
-    {"name":"order_id","type":{"type":"string","logicalType":"uuid"}},
-    {"name":"customer","type":{"type":"string","logicalType":"uuid"}},
-    {"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},
-    {"name":"state","type":{"type":"enum","name":"State","symbols":["Open","Paid"]}},
-    {"name":"lines","type":{"type":"array","items":{"type":"record","name":"Line","fields":[
-        {"name":"article","type":"string"},{"name":"count","type":"long"}]}}},
-    {"name":"note","type":["null","string"],"default":null}]}"#;
-const ORDERED_BEFORE: &str = r#"{"type":"record","name":"Ordered","namespace":"bench","fields":[
-    {"name":"order_id","type":{"type":"string","logicalType":"uuid"}},
-    {"name":"customer","type":{"type":"string","logicalType":"uuid"}},
-    {"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},
-    {"name":"state","type":{"type":"enum","name":"State","symbols":["Open","Paid"]}},
-    {"name":"lines","type":{"type":"array","items":{"type":"record","name":"Line","fields":[
-        {"name":"article","type":"string"},{"name":"count","type":"long"}]}}}]}"#;
+const ORDERED: &str = include_str!("codec/Ordered.avsc");
+const ORDERED_BEFORE: &str = include_str!("codec/Ordered.1.avsc");
 
 epoch::events! {
     /// Events with fields of all common types.

@@ -15,17 +15,14 @@ use uuid::Uuid;
 
 use crate::{
     note::{Note, text},
-    report::{Row, median},
+    report::Row,
+    statistics::median,
 };
 
 const ROUNDS: usize = 5;
 const SECONDS: u64 = 4;
 
-const TABLE: &str = "create table single (\
-     position bigint generated always as identity primary key, aggregate text not null, aggregate_id uuid not null, \
-     version bigint not null, event_id uuid not null, event_name text not null, schema bigint not null, \
-     payload bytea not null, metadata json not null, occurred_at bigint not null, recorded_at bigint not null, \
-     unique (aggregate_id, aggregate, version))";
+const TABLE: &str = include_str!("single_table.sql");
 
 /// Inserts one event of the same size, for a new aggregate.
 const INSERT: &str = "insert into single (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \

@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use crate::{
     note::{Note, NoteEvent, Noted, text},
-    report::{median, percentile},
+    report::percentile,
+    statistics::median,
 };
 
 const EVENTS: usize = 10_000;

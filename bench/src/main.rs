@@ -9,6 +9,7 @@ mod load;
 mod metering;
 mod note;
 mod report;
+mod statistics;
 
 use std::process::ExitCode;
 

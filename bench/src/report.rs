@@ -1,5 +1,7 @@
 //! Medians and ranges, because single figures are noisy.
 
+use crate::statistics::{median, range};
+
 /// The rates of several rounds, and all latencies.
 #[derive(Default)]
 pub struct Row {
@@ -32,15 +34,4 @@ pub fn percentile(latencies: &[u64], part: f64) -> f64 {
     sorted.sort_unstable();
     let index = ((sorted.len() as f64 - 1.0).max(0.0) * part).round() as usize;
     sorted.get(index).map_or(0.0, |micros| *micros as f64 / 1_000.0)
-}
-
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-fn range(values: &[f64]) -> (f64, f64) {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    (low, values.iter().copied().fold(0.0, f64::max))
 }

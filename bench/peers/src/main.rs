@@ -16,6 +16,8 @@ mod report;
 mod rows;
 mod server;
 mod settings;
+#[path = "../../src/statistics.rs"]
+mod statistics;
 
 use anyhow::Result;
 use settings::Settings;

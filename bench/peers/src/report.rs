@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::measure::Sample;
+use crate::{
+    measure::Sample,
+    statistics::{median, range},
+};
 
 /// The index of a contestant and of a column.
 type Key = (usize, usize);
@@ -201,17 +204,6 @@ pub fn number(value: f64) -> String {
     let digits = format!("{value:.0}");
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
     groups.join(",")
-}
-
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-fn range(values: &[f64]) -> (f64, f64) {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    (low, values.iter().copied().fold(0.0, f64::max))
 }
 
 /// Returns a percentile of sorted microseconds, in milliseconds.

@@ -6,11 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::database::Database;
 
-const TABLE: &str = "create table single (\
-     position bigint generated always as identity primary key, aggregate text not null, aggregate_id uuid not null, \
-     version bigint not null, event_id uuid not null, event_name text not null, schema bigint not null, \
-     payload bytea not null, metadata json not null, occurred_at bigint not null, recorded_at bigint not null, \
-     unique (aggregate_id, aggregate, version))";
+const TABLE: &str = include_str!("../../src/single_table.sql");
 
 /// Inserts `:rows` events of the same size, each for a new aggregate.
 const INSERT: &str = "insert into single (aggregate, aggregate_id, version, event_id, event_name, schema, payload, metadata, \

@@ -13,6 +13,7 @@ use axum::{
     http::{StatusCode, Uri},
 };
 use bytes::Bytes;
+use epoch::error_chain;
 use futures::future::join_all;
 use http_kit::Secrets;
 use moka::{Expiry, future::Cache};
@@ -20,7 +21,7 @@ use serde_json::Value;
 
 use self::merge::merge;
 use crate::{
-    upstream::{Upstream, UpstreamError, error_chain},
+    upstream::{Upstream, UpstreamError},
     upstreams::Upstreams,
 };
 

@@ -6,12 +6,13 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::Request, http::Uri};
+use epoch::error_chain;
 use futures::future::join_all;
 use moka::future::Cache;
 use service_host::health::{CheckReport, Health, HealthReport};
 
 use crate::{
-    upstream::{Upstream, UpstreamError, error_chain},
+    upstream::{Upstream, UpstreamError},
     upstreams::Upstreams,
 };
 

@@ -24,7 +24,6 @@ use utoipa::openapi::OpenApi;
 use crate::headers::insert_traceparent;
 
 pub use self::error::UpstreamError;
-pub(crate) use self::error::error_chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 

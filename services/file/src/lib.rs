@@ -19,6 +19,7 @@ pub mod sweep;
 use std::sync::Arc;
 
 use epoch::Repository;
+use epoch_postgres::ProjectionHandler;
 use service_host::{
     event_type::EventType,
     service::{Service, ServiceContext, ServiceError, ServiceParts, Task},
@@ -75,7 +76,7 @@ pub fn assemble(host: &ServiceContext, parts: &PartStore) -> ServiceParts {
     ServiceParts {
         router,
         openapi,
-        handlers: vec![Arc::new(FilesProjection), Arc::new(PartCleanup::new(parts.clone()))],
+        handlers: vec![Arc::new(ProjectionHandler(FilesProjection)), Arc::new(PartCleanup::new(parts.clone()))],
         sagas: Vec::new(),
         tasks: vec![("part-sweep", sweep)],
     }

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use epoch::{CommandContext, ExecutionOutcome, Repository, Version};
-use epoch_postgres::{PgStore, PgTx};
+use epoch::{CommandContext, ExecuteError, ExecutionOutcome, Repository, Version};
+use epoch_postgres::{PgStore, PgTx, TransactionError};
 use futures::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,12 +15,11 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        job::{Job, JobCommand},
+        job::{Job, JobCommand, JobError},
         machine_type::MachineType,
     },
     leases,
     projections::jobs::{self, QueuedJob},
-    transaction_error::TransactionError,
 };
 
 /// Time between two looks at an empty queue.
@@ -44,7 +43,7 @@ pub(crate) async fn assign_oldest(
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
     stop: &CancellationToken,
-) -> Result<Option<(Uuid, Version)>, TransactionError> {
+) -> Result<Option<(Uuid, Version)>, TransactionError<JobError>> {
     if let Some(first) = jobs.find_repeated(&claim.context).await? {
         return Ok(Some((first.aggregate_id, first.version)));
     }
@@ -66,7 +65,7 @@ async fn assign_first_available(
     store: &PgStore,
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
-) -> Result<Option<ExecutionOutcome>, TransactionError> {
+) -> Result<Option<ExecutionOutcome>, TransactionError<JobError>> {
     let mut after = None;
     loop {
         let candidates = jobs::list_queued(store.pool(), after, CANDIDATES).await?;
@@ -75,7 +74,7 @@ async fn assign_first_available(
         for candidate in candidates {
             match assign(store, jobs, claim, candidate).await {
                 Ok(executed) => return Ok(Some(executed)),
-                Err(error) if error.is_conflict() => {
+                Err(error) if is_taken(&error) => {
                     tracing::debug!(job = %candidate.id, %error, "job was assigned to another claim");
                 }
                 Err(error) => return Err(error),
@@ -90,7 +89,7 @@ async fn assign(
     jobs: &Repository<Job, PgStore>,
     claim: &Claim,
     job: QueuedJob,
-) -> Result<ExecutionOutcome, TransactionError> {
+) -> Result<ExecutionOutcome, TransactionError<JobError>> {
     let machine_id = claim.machine_id;
     let assign = JobCommand::Assign { machine_id, machine_type: claim.machine_type.clone() };
     let context = claim.context.clone().for_tenant(job.organization_id);
@@ -108,4 +107,15 @@ async fn assign(
             .boxed()
         })
         .await
+}
+
+/// Returns whether another claim changed the job first: the job rejected the command, or every retry met a conflict.
+fn is_taken(error: &TransactionError<JobError>) -> bool {
+    match error {
+        TransactionError::Tx(error) => error.is_conflict(),
+        TransactionError::Execute(error) => {
+            matches!(error, ExecuteError::Rejected(_) | ExecuteError::Conflict { .. })
+        }
+        TransactionError::Store(_) | TransactionError::Sql(_) => false,
+    }
 }

@@ -9,16 +9,15 @@
 use std::time::Duration;
 
 use epoch::{Aggregate, CommandContext, ExecuteError, Repository, Timestamp};
-use epoch_postgres::{PgStore, PgTx};
+use epoch_postgres::{PgStore, PgTx, TransactionError};
 use futures::FutureExt;
 use sqlx::{FromRow, PgConnection, PgExecutor};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::job::{Job, JobCommand},
+    domain::job::{Job, JobCommand, JobError},
     timeline::JobTimeline,
-    transaction_error::TransactionError,
 };
 
 /// Lifetime of a lease without a heartbeat, in milliseconds.
@@ -59,7 +58,7 @@ pub(crate) async fn run_expiry(store: PgStore, jobs: Repository<Job, PgStore>, s
     }
 }
 
-async fn expire_leases(store: &PgStore, jobs: &Repository<Job, PgStore>) -> Result<(), TransactionError> {
+async fn expire_leases(store: &PgStore, jobs: &Repository<Job, PgStore>) -> Result<(), TransactionError<JobError>> {
     let expired: Vec<Uuid> = sqlx::query_scalar(LIST_EXPIRED_LEASES).fetch_all(store.pool()).await?;
     for job in expired {
         // A failure must not keep the other jobs from being marked as lost.
@@ -70,7 +69,11 @@ async fn expire_leases(store: &PgStore, jobs: &Repository<Job, PgStore>) -> Resu
     Ok(())
 }
 
-async fn expire_lease(store: &PgStore, jobs: &Repository<Job, PgStore>, job: Uuid) -> Result<(), TransactionError> {
+async fn expire_lease(
+    store: &PgStore,
+    jobs: &Repository<Job, PgStore>,
+    job: Uuid,
+) -> Result<(), TransactionError<JobError>> {
     let organization = jobs.load(job).await?.state.organization();
     let started_at = JobTimeline::load(store, job).await?.started_at;
     let jobs = jobs.clone();
@@ -101,7 +104,7 @@ async fn mark_lost(
     organization: Option<Uuid>,
     started_at: Option<Timestamp>,
     lease: &ExpiredLease,
-) -> Result<(), TransactionError> {
+) -> Result<(), TransactionError<JobError>> {
     let ExpiredLease { job_id: job, machine_id: machine, expires_at } = *lease;
     // The job ends when its lease expired, not when this task noticed it: after an outage of this service the difference
     // may be hours, which the customer must not pay for.

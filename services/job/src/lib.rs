@@ -12,12 +12,11 @@ mod input_files;
 mod leases;
 mod projections;
 mod timeline;
-mod transaction_error;
 
 use std::sync::Arc;
 
 use epoch::Repository;
-use epoch_postgres::PgHandler;
+use epoch_postgres::{PgHandler, ProjectionHandler};
 use futures::FutureExt;
 use service_host::{
     event_type::EventType,
@@ -29,9 +28,7 @@ use sqlx::migrate::Migrator;
 use crate::{
     budget_check::BudgetCheck,
     http::state::HttpState,
-    projections::{
-        job_configurations::JobConfigurations, jobs::Jobs, known_files::KnownFiles, projection::ProjectionHandler,
-    },
+    projections::{job_configurations::JobConfigurations, jobs::Jobs, known_files::KnownFiles},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");

@@ -4,4 +4,3 @@ pub(crate) mod job_configurations;
 pub(crate) mod job_status;
 pub(crate) mod jobs;
 pub(crate) mod known_files;
-pub(crate) mod projection;

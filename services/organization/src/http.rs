@@ -11,7 +11,6 @@ mod organizations;
 mod parameters;
 mod problem;
 mod state;
-mod transaction_error;
 mod validation;
 
 use axum::{Router, routing::post};

@@ -13,6 +13,7 @@ mod tables;
 use std::sync::Arc;
 
 use epoch::Repository;
+use epoch_postgres::ProjectionHandler;
 use service_host::{
     event_type::EventType,
     service::{Service, ServiceContext, ServiceError, ServiceParts},
@@ -48,7 +49,7 @@ impl Service for OrganizationService {
         Ok(ServiceParts {
             router,
             openapi,
-            handlers: vec![Arc::new(Organizations), Arc::new(StorageUsage::new(organizations))],
+            handlers: vec![Arc::new(ProjectionHandler(Organizations)), Arc::new(StorageUsage::new(organizations))],
             sagas: Vec::new(),
             tasks: Vec::new(),
         })

@@ -5,27 +5,29 @@
 //! The aggregate is that of the in-memory example, unchanged. Tables are created in the schema `epoch_example_bank`, and events are
 //! published to the topic `epoch_example.account.v1`.
 
-use std::{env, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use epoch::{
-    Aggregate, Batch, CommandContext, FastPath, Repository, bus::Bus, envelope::StreamKey, handler::EventHandler,
-};
+use epoch::{Aggregate, Batch, CommandContext, FastPath, Repository, bus::Bus, envelope::StreamKey};
 use epoch_kafka::{KafkaBus, KafkaConfig};
-use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Relay, connect, migrate};
-use sqlx::{
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
+use epoch_postgres::{
+    HandlerError, PgStore, PgSubscription, PgTx, Progress, Projection, ProjectionHandler, Relay, migrate,
 };
+use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::bank::{Account, AccountCommand, AccountEvent};
+use crate::{
+    bank::{Account, AccountCommand, AccountEvent},
+    database::connect_to,
+};
 
 #[path = "../../epoch/examples/bank.rs"]
 #[allow(dead_code, reason = "only the aggregate is used")]
 mod bank;
+#[path = "../../epoch-postgres/examples/support/database.rs"]
+mod database;
 
 const SCHEMA: &str = "epoch_example_bank";
 const BALANCES: &str = "create table if not exists balances (id uuid primary key, cents bigint not null)";
@@ -35,18 +37,12 @@ const ADD: &str = "insert into balances as b values ($1, $2) on conflict (id) do
 struct Balances;
 
 #[async_trait]
-impl EventHandler<PgTx> for Balances {
-    type Error = HandlerError;
+impl Projection for Balances {
+    const NAME: &'static str = "balances";
+    const AGGREGATES: &'static [&'static str] = &[Account::NAME];
+    const TABLES: &'static [&'static str] = &["balances"];
 
-    fn name(&self) -> &'static str {
-        "balances"
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[Account::NAME]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
             let cents = event.decode::<AccountEvent>()?.cents();
             sqlx::query(ADD).bind(event.aggregate_id).bind(cents).execute(tx.connection()).await?;
@@ -55,10 +51,10 @@ impl EventHandler<PgTx> for Balances {
     }
 }
 
-async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
-    let server = database.parse::<PgConnectOptions>().context("DATABASE_URL")?;
-    let options = PgPoolOptions::new().max_connections(10);
-    let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let kafka = env::var("KAFKA_BOOTSTRAP_SERVERS").context("set KAFKA_BOOTSTRAP_SERVERS (host:9092)")?;
+    let pool = connect_to(SCHEMA).await?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     sqlx::raw_sql(BALANCES).execute(&pool).await?;
 
@@ -70,7 +66,8 @@ async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
         ..KafkaConfig::new(kafka)
     };
     let bus = Arc::new(KafkaBus::connect(config)?);
-    let balances = Arc::new(PgSubscription::new(Arc::new(Balances), store.clone(), progress.clone()));
+    let balances =
+        Arc::new(PgSubscription::new(Arc::new(ProjectionHandler(Balances)), store.clone(), progress.clone()));
     let stop = CancellationToken::new();
 
     tokio::spawn(appender.run());
@@ -98,19 +95,4 @@ async fn run(database: &str, kafka: &str) -> anyhow::Result<()> {
     relay.await?;
     consumer.await??;
     Ok(())
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let (Ok(database), Ok(kafka)) = (env::var("DATABASE_URL"), env::var("KAFKA_BOOTSTRAP_SERVERS")) else {
-        eprintln!("set DATABASE_URL (postgres://user@host/database) and KAFKA_BOOTSTRAP_SERVERS (host:9092)");
-        return ExitCode::from(2);
-    };
-    match run(&database, &kafka).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
 }

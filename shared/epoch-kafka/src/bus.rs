@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use epoch::{
     bus::{Bus, ConsumeError, PublishError},
     envelope::Batch,
+    error_chain,
     handler::Subscription,
 };
 use epoch_registry::{Framing, SchemaRegistry};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::KafkaConfig,
     consumer,
-    error::{Error, error_chain},
+    error::Error,
     health::{ConsumerHealth, Health, Unhealthy},
     publisher::Publisher,
     topics::Topics,

@@ -116,19 +116,3 @@ pub enum Error {
         detail: String,
     },
 }
-
-/// Formats an error and its sources in one line, for errors that carry only text.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // librdkafka's errors already end with the text of their source.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}

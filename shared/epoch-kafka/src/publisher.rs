@@ -17,8 +17,9 @@ use std::{
 };
 
 use epoch::{
-    bus::PublishError,
+    bus::{PublishError, count_published},
     envelope::{Batch, Envelope},
+    error_chain,
     message::{Frame, Message},
 };
 use epoch_registry::Framing;
@@ -32,7 +33,7 @@ use tokio::sync::MutexGuard;
 
 use crate::{
     config::KafkaConfig,
-    error::{Error, error_chain},
+    error::Error,
     lock::lock,
     producer::{SharedProducer, UNKNOWN_TOPIC},
     topic_partitions::TopicPartitions,
@@ -86,13 +87,7 @@ impl Publisher {
     /// Publishes the events in order. The error counts the acknowledged events at the beginning of the batch.
     pub(crate) async fn publish(&self, events: &Batch) -> Result<(), PublishError> {
         let (acknowledged, result) = self.send(events).await;
-        let same = |one: &Arc<Envelope>, next: &Arc<Envelope>| one.aggregate == next.aggregate;
-        for run in events.get(..acknowledged).unwrap_or_default().chunk_by(same) {
-            if let Some(event) = run.first() {
-                metrics::counter!("epoch_bus_published_total", "aggregate" => event.aggregate.to_string())
-                    .increment(run.len() as u64);
-            }
-        }
+        count_published(events.get(..acknowledged).unwrap_or_default());
         result.map_err(|error| PublishError { acknowledged, offered: events.len(), detail: error_chain(&error) })
     }
 

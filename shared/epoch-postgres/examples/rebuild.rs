@@ -4,25 +4,25 @@
 //! withdrawals. Revision 2 is correct: it builds a second table from the log, and one transaction swaps the two. The
 //! tables are in the schema `epoch_example_rebuild`.
 
-use std::{env, process::ExitCode, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::Context;
 use async_trait::async_trait;
 use epoch::{Aggregate, Batch, CommandContext, FastPath, Position, Repository, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Rebuild, connect, migrate, replay};
-use sqlx::{
-    PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use epoch_postgres::{HandlerError, PgStore, PgSubscription, PgTx, Progress, Rebuild, migrate, replay};
+use sqlx::{PgPool, migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::bank::{Account, AccountCommand, AccountEvent};
+use crate::{
+    bank::{Account, AccountCommand, AccountEvent},
+    database::connect_to,
+};
 
 #[path = "../../epoch/examples/bank.rs"]
 #[allow(dead_code, reason = "this example uses a part of it")]
 mod bank;
+#[path = "support/database.rs"]
+mod database;
 
 const SCHEMA: &str = "epoch_example_rebuild";
 const ADD: &str = "insert into balances as b values ($1, $2) on conflict (id) do update set cents = b.cents + $2";
@@ -70,10 +70,9 @@ async fn print_totals(pool: &PgPool, label: &str) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-async fn run(database: &str) -> anyhow::Result<()> {
-    let server = database.parse::<PgConnectOptions>().context("DATABASE_URL")?;
-    let options = PgPoolOptions::new().max_connections(10);
-    let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let pool = connect_to(SCHEMA).await?;
     // The tables of an earlier run would have revision 2 already.
     sqlx::raw_sql("drop schema if exists epoch_example_rebuild cascade").execute(&pool).await?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
@@ -101,19 +100,4 @@ async fn run(database: &str) -> anyhow::Result<()> {
     print_totals(&pool, "revision 2").await?;
     println!("generation {} serves, built from {} events", summary.generation, summary.applied);
     Ok(())
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let Ok(database) = env::var("DATABASE_URL") else {
-        eprintln!("set DATABASE_URL (postgres://user@host/database)");
-        return ExitCode::from(2);
-    };
-    match run(&database).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
 }

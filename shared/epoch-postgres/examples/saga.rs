@@ -4,7 +4,7 @@
 //! begins the saga. The request to the other bank is sent after that commit, and retried until it is answered. A
 //! rejection compensates the debit. The tables are in the schema `epoch_example_saga`.
 
-use std::{convert::Infallible, env, process::ExitCode, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -15,24 +15,24 @@ use epoch::{
 };
 use epoch_postgres::{
     CommandOutcome, EffectSender, HandlerError, PgSaga, PgStore, PgSubscription, PgTx, Progress, SagaCommands,
-    SagaEffects, SagaTimers, SendError, connect, migrate, saga,
+    SagaEffects, SagaTimers, SendError, migrate, saga,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     bank::{Account, AccountCommand},
+    database::connect_to,
     transfer::{Requested, Transfer, TransferCommand, TransferEvent},
 };
 
 #[path = "../../epoch/examples/bank.rs"]
 #[allow(dead_code, reason = "this example uses a part of it")]
 mod bank;
+#[path = "support/database.rs"]
+mod database;
 #[path = "saga/transfer.rs"]
 mod transfer;
 
@@ -171,10 +171,9 @@ impl EffectSender<Transferring> for OtherBank {
     }
 }
 
-async fn run(database: &str) -> anyhow::Result<()> {
-    let server = database.parse::<PgConnectOptions>().context("DATABASE_URL")?;
-    let options = PgPoolOptions::new().max_connections(10);
-    let pool = connect(options, server, SCHEMA).await.context("connecting to Postgres")?;
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let pool = connect_to(SCHEMA).await?;
     migrate(&pool, SCHEMA, &Migrator::DEFAULT).await?;
     let local = FastPath::new();
     let (store, appender) = PgStore::new(pool.clone(), local.clone());
@@ -214,19 +213,4 @@ async fn run(database: &str) -> anyhow::Result<()> {
     timers.await?;
     effects.await?;
     Ok(())
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let Ok(database) = env::var("DATABASE_URL") else {
-        eprintln!("set DATABASE_URL (postgres://user@host/database)");
-        return ExitCode::from(2);
-    };
-    match run(&database).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
 }

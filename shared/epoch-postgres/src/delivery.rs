@@ -12,6 +12,7 @@ pub(crate) mod handler;
 pub(crate) mod lag;
 pub(crate) mod parking;
 pub(crate) mod progress;
+pub(crate) mod projection;
 pub(crate) mod read_cursors;
 pub(crate) mod release;
 pub(crate) mod replay;

@@ -43,6 +43,7 @@ pub use delivery::{
     handler::PgHandler,
     lag::Lag,
     progress::{Progress, WaitError, version_number},
+    projection::{Projection, ProjectionHandler},
     read_cursors::{last_applied_id, read_cursors},
     replay::replay,
     subscription::PgSubscription,
@@ -60,7 +61,10 @@ pub use store::{
     stream_ends::{StreamEnd, StreamEnds},
 };
 pub use subject_keys::PgKeyStore;
-pub use transaction::{error::TxError, pg_tx::PgTx};
+pub use transaction::{
+    error::{TransactionError, TxError},
+    pg_tx::PgTx,
+};
 
 /// Compiles the examples of the README and of the guide pages that need only this crate and its dependencies. Examples
 /// without a server also run.

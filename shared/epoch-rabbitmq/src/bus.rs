@@ -6,18 +6,13 @@ use async_trait::async_trait;
 use epoch::{
     bus::{Bus, ConsumeError, PublishError},
     envelope::Batch,
+    error_chain,
     handler::Subscription,
 };
 use epoch_registry::{Framing, SchemaRegistry};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    config::RabbitConfig,
-    connection::parse_address,
-    consumer,
-    error::{Error, error_chain},
-    publisher::Publisher,
-};
+use crate::{config::RabbitConfig, connection::parse_address, consumer, error::Error, publisher::Publisher};
 
 /// Epoch's bus on RabbitMQ 3.10 or newer.
 pub struct RabbitBus {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use epoch::{handler::Subscription, retry::RetryPolicy};
+use epoch::{error_chain, handler::Subscription, retry::RetryPolicy};
 use epoch_registry::{EventDelivery, Framing};
 use lapin::Connection;
 use tokio::task::{JoinError, JoinSet};
@@ -19,7 +19,7 @@ use crate::{
     active_streams::ActiveStreams,
     config::RabbitConfig,
     connection::{connect, short_string, with_timeout},
-    error::{Error, error_chain},
+    error::Error,
     stream_task::StreamTask,
     topic,
 };

@@ -130,15 +130,3 @@ fn reply_code(error: &lapin::Error) -> Option<u16> {
         _ => None,
     }
 }
-
-/// Formats an error and its sources in one line, for errors that carry only text.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

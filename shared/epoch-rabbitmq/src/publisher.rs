@@ -13,8 +13,9 @@ use std::{
 };
 
 use epoch::{
-    bus::PublishError,
+    bus::{PublishError, count_published},
     envelope::{Batch, Envelope},
+    error_chain,
     message::Frame,
     retry::RetryPolicy,
 };
@@ -29,7 +30,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config::RabbitConfig,
     connection::{connect, lock, open_channel, short_string, with_timeout},
-    error::{Error, error_chain},
+    error::Error,
     message,
     topic::{self, Topic},
 };
@@ -66,13 +67,7 @@ impl Publisher {
         let Ok(_permit) = self.permit.acquire().await else { return Ok(()) };
         let mut acknowledged = 0;
         let result = self.send(events, &mut acknowledged).await;
-        let same = |one: &Arc<Envelope>, next: &Arc<Envelope>| one.aggregate == next.aggregate;
-        for run in events.get(..acknowledged).unwrap_or_default().chunk_by(same) {
-            if let Some(event) = run.first() {
-                metrics::counter!("epoch_bus_published_total", "aggregate" => event.aggregate.to_string())
-                    .increment(run.len() as u64);
-            }
-        }
+        count_published(events.get(..acknowledged).unwrap_or_default());
         result.map_err(|error| PublishError { acknowledged, offered: events.len(), detail: error_chain(&error) })
     }
 

@@ -25,6 +25,7 @@
 
 pub mod aggregate;
 pub mod delivery;
+mod error_chain;
 pub mod event;
 pub mod memory;
 pub mod personal;
@@ -41,6 +42,7 @@ pub use aggregate::{
     id::{AggregateId, Id},
 };
 pub use delivery::{bus, fast_path, fast_path::FastPath, gate, handler, message, trace};
+pub use error_chain::error_chain;
 pub use event::{
     DomainEvent, Metadata, avro, envelope,
     envelope::{Batch, Envelope},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use epoch::{ExecuteError, store::StoreError};
-use epoch_postgres::TxError;
+use epoch_postgres::{TransactionError, TxError};
 
 use crate::problem::{IntoProblem, Problem};
 
@@ -18,6 +18,17 @@ impl<E: IntoProblem + std::error::Error> From<ExecuteError<E>> for Problem {
                     .of_kind("/problems/idempotency-key-reused", "idempotency key reused")
             }
             ExecuteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl<E: IntoProblem + std::error::Error> From<TransactionError<E>> for Problem {
+    fn from(error: TransactionError<E>) -> Self {
+        match error {
+            TransactionError::Execute(error) => error.into(),
+            TransactionError::Tx(error) => error.into(),
+            TransactionError::Store(error) => error.into(),
+            TransactionError::Sql(error) => error.into(),
         }
     }
 }

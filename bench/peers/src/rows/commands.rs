@@ -10,7 +10,8 @@ use crate::{
     contestant::Contestant,
     field::{Entry, Field},
     measure::{Sample, window},
-    report::{Side, Table, Verdict, median, number},
+    report::{Side, Table, Verdict, number},
+    statistics::median,
     server::Server,
     settings::Settings,
 };

@@ -1,7 +1,8 @@
 //! Errors of a request to a service.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
+use epoch::error_chain;
 use http_kit::Problem;
 use reqwest::Url;
 
@@ -45,16 +46,4 @@ impl From<UpstreamError> for Problem {
             }
         }
     }
-}
-
-/// Returns an error with all its sources, because the outermost text does not name the cause.
-pub(crate) fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,7 +1,5 @@
 //! `/api/v1/organizations/{org}/files`
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::State,
@@ -9,19 +7,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contracts::file::AGGREGATE;
-use epoch::{Timestamp, Version, envelope::StreamKey};
-use epoch_postgres::WaitError;
+use epoch::{Timestamp, envelope::StreamKey};
+use epoch_postgres::Projection;
 use http_kit::{
     ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role,
     access::require,
-    min_version::{MinVersion, not_reached},
+    min_version::MinVersion,
+    parameters::{IfMatch, OptionalIdempotencyKey, OrganizationPath},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    parameters::{CommandParameters, FilePath, OrganizationPath},
+    parameters::FilePath,
     problem::{ReadProblems, WriteProblems, file_not_found},
     state::HttpState,
 };
@@ -30,9 +29,6 @@ use crate::{
     projections::files::FilesProjection,
     queries::files::{self, FileRow, FileStatus},
 };
-
-/// Longest wait of a read for its `min_version`.
-const MIN_VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// File without its content.
 #[derive(Debug, Serialize, ToSchema)]
@@ -108,12 +104,9 @@ pub(super) async fn list_files(
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<FileResponse>>, Problem> {
     require(&caller, org, Role::Viewer)?;
-    let (after, limit) = (page.after::<Uuid>()?, page.limit()?);
     let status = filter.status.unwrap_or(FileStatus::Completed);
-    // The additional row shows that there is a next page.
-    let row_limit = i64::try_from(limit + 1).map_err(Problem::internal)?;
-    let rows = files::list(&state.pool, org, status, after, row_limit).await?;
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(FileResponse::from)))
+    let fetch = |after, limit| files::list(&state.pool, org, status, after, limit);
+    Ok(Json(Page::fetch(&page, |row: &FileRow| row.id, fetch).await?.map(FileResponse::from)))
 }
 
 /// Get a file.
@@ -140,9 +133,8 @@ pub(super) async fn get_file(
     ApiQuery(min): ApiQuery<MinVersion>,
 ) -> Result<Response, Problem> {
     require(&caller, org, Role::Viewer)?;
-    if let Some(expected) = min.version() {
-        wait_for_version(&state, file, expected).await?;
-    }
+    let stream = StreamKey { aggregate: AGGREGATE.into(), id: file };
+    min.wait(&state.progress, FilesProjection::NAME, &stream).await?;
     let row = files::find(&state.pool, org, file).await?.ok_or_else(|| file_not_found(file))?;
     let etag = format!("\"{}\"", row.version);
     Ok(([(header::ETAG, etag)], Json(FileResponse::from(row))).into_response())
@@ -153,7 +145,8 @@ pub(super) async fn get_file(
 /// Deletes a completed file and frees its bytes. An unfinished upload is aborted with `DELETE …/uploads/{upload}`
 /// instead. Requires the role `member`.
 #[utoipa::path(
-    delete, path = "/api/v1/organizations/{org}/files/{file}", tag = "files", params(FilePath, CommandParameters),
+    delete, path = "/api/v1/organizations/{org}/files/{file}", tag = "files",
+    params(FilePath, OptionalIdempotencyKey, IfMatch),
     responses(
         (status = 200, description = "The file was deleted.", body = CommandResponse, headers(
             ("ETag" = String, description = "Version of the file."),
@@ -175,17 +168,4 @@ pub(super) async fn delete_file(
     state.load_file(&command.caller, org, Role::Member, file).await?;
     let context = command.context.for_tenant(org);
     Ok(state.files.execute(file, &FileCommand::Delete, &context).await?.into())
-}
-
-/// Waits up to [`MIN_VERSION_TIMEOUT`] until the read model has reached version `expected` of the file.
-///
-/// # Errors
-/// 503 when the read model is still older.
-async fn wait_for_version(state: &HttpState, file: Uuid, expected: Version) -> Result<(), Problem> {
-    let stream = StreamKey { aggregate: AGGREGATE.into(), id: file };
-    match state.progress.wait_for(FilesProjection::NAME, &stream, expected, MIN_VERSION_TIMEOUT).await {
-        Ok(()) => Ok(()),
-        Err(WaitError::NotReached { wanted, reached, .. }) => Err(not_reached(wanted, reached)),
-        Err(WaitError::Store(error)) => Err(error.into()),
-    }
 }

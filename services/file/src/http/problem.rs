@@ -1,19 +1,18 @@
 //! Problem responses of the file and upload routes.
 
-use std::collections::BTreeMap;
-
-use http_kit::{IntoProblem, Problem};
-use utoipa::{
-    IntoResponses, ToSchema,
-    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
+use http_kit::{
+    IntoProblem, Problem,
+    access::does_not_exist,
+    openapi::{Responses, problem_responses},
 };
+use utoipa::IntoResponses;
 use uuid::Uuid;
 
 use crate::{body_receiver::ReceiveError, domain::file::FileError};
 
 /// Returns the same 404 for a missing file and for another organization's file.
 pub(super) fn file_not_found(id: Uuid) -> Problem {
-    Problem::not_found(format!("file {id} does not exist"))
+    does_not_exist("file", id)
 }
 
 impl IntoProblem for FileError {
@@ -60,11 +59,11 @@ impl From<ReceiveError> for Problem {
 pub(super) struct ReadProblems;
 
 impl IntoResponses for ReadProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> Responses {
         problem_responses(&[
-            ("400", "A path parameter, a query parameter or a header is malformed."),
-            ("401", "The request has no valid API key."),
-            ("404", "The organization, file or upload does not exist, or the caller is not a member."),
+            (400, "A path parameter, a query parameter or a header is malformed."),
+            (401, "The request has no valid API key."),
+            (404, "The organization, file or upload does not exist, or the caller is not a member."),
         ])
     }
 }
@@ -73,9 +72,9 @@ impl IntoResponses for ReadProblems {
 pub(super) struct WriteProblems;
 
 impl IntoResponses for WriteProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> Responses {
         let mut responses = ReadProblems::responses();
-        responses.extend(problem_responses(&[("403", "The caller's role is too low.")]));
+        responses.extend(problem_responses(&[(403, "The caller's role is too low.")]));
         responses
     }
 }
@@ -84,20 +83,11 @@ impl IntoResponses for WriteProblems {
 pub(super) struct ReceiveProblems;
 
 impl IntoResponses for ReceiveProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> Responses {
         problem_responses(&[
-            ("412", "`Tus-Resumable` is missing or is another version of tus."),
-            ("413", "The body exceeds the declared size, or the file exceeds 5 TiB."),
-            ("503", "The server is stopping. Received bytes are stored; resume at the offset that HEAD returns."),
+            (412, "`Tus-Resumable` is missing or is another version of tus."),
+            (413, "The body exceeds the declared size, or the file exceeds 5 TiB."),
+            (503, "The server is stopping. Received bytes are stored; resume at the offset that HEAD returns."),
         ])
     }
-}
-
-fn problem_responses(problems: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
-    let schema = Ref::from_schema_name(Problem::name());
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    let response = |description: &str| {
-        ResponseBuilder::new().description(description).content("application/problem+json", content.clone()).build()
-    };
-    problems.iter().map(|(status, description)| ((*status).to_owned(), response(description).into())).collect()
 }

@@ -3,7 +3,10 @@
 use axum::extract::FromRef;
 use epoch::{Repository, VersionedState};
 use epoch_postgres::{PgStore, Progress};
-use http_kit::{Caller, Problem, Role, Secrets, access::require};
+use http_kit::{
+    Caller, Problem, Role, Secrets,
+    access::{require, require_owner},
+};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -34,8 +37,9 @@ impl HttpState {
     ) -> Result<VersionedState<File>, Problem> {
         require(caller, organization, role)?;
         let loaded = self.files.load(id).await?;
-        let is_owned = loaded.version.get() > 0 && loaded.state.organization == organization;
-        is_owned.then_some(loaded).ok_or_else(|| file_not_found(id))
+        let owner = (loaded.version.get() > 0).then_some(loaded.state.organization);
+        require_owner(organization, owner, "file", id)?;
+        Ok(loaded)
     }
 
     /// Loads a file like [`load_file`](Self::load_file), if it is uploading or complete.

@@ -11,14 +11,17 @@ use axum::{
 };
 use epoch::{ExecutionOutcome, Version, VersionedState};
 use http_kit::{
-    ApiPath, Caller, CommandHeaders, CommandResponse, IntoProblem, Problem, Role, access::require,
-    command_response::etag, trace_context,
+    ApiPath, Caller, CommandHeaders, CommandResponse, IntoProblem, Problem, Role,
+    access::require,
+    command_response::etag,
+    parameters::{IfMatch, OptionalIdempotencyKey, OrganizationPath},
+    trace_context,
 };
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    parameters::{CommandParameters, FileBytes, OrganizationPath, TusResumable, UploadPath},
+    parameters::{FileBytes, TusResumable, UploadPath},
     problem::{ReceiveProblems, WriteProblems},
     state::HttpState,
     tus::{self, UPLOAD_LENGTH, UPLOAD_METADATA, UPLOAD_OFFSET, UploadMetadata},
@@ -203,7 +206,7 @@ pub(super) async fn append_to_upload(
 /// …/files/{file}`. Requires the role `member`.
 #[utoipa::path(
     delete, path = "/api/v1/organizations/{org}/uploads/{upload}", tag = "uploads",
-    params(UploadPath, TusResumable, CommandParameters),
+    params(UploadPath, TusResumable, OptionalIdempotencyKey, IfMatch),
     responses(
         (status = 204, description = "The upload was aborted.", headers(
             ("ETag" = String, description = "Version of the file."),

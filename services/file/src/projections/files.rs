@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use contracts::file::{AGGREGATE, FileEvent, FileUploadStarted};
-use epoch::{Batch, Envelope, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgTx, version_number};
+use epoch::{Batch, Envelope};
+use epoch_postgres::{HandlerError, PgTx, Projection, version_number};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -17,31 +17,16 @@ use crate::queries::files::FileStatus;
 const INSERT: &str = include_str!("insert_files.sql");
 const UPDATE: &str = include_str!("update_files.sql");
 
-/// Event handler of the projection.
+/// Maintains the table `files`.
 pub(crate) struct FilesProjection;
 
-impl FilesProjection {
-    /// Subscription name; a key of stored cursors.
-    pub(crate) const NAME: &'static str = "files";
-}
-
 #[async_trait]
-impl EventHandler<PgTx> for FilesProjection {
-    type Error = HandlerError;
+impl Projection for FilesProjection {
+    const NAME: &'static str = "files";
+    const AGGREGATES: &'static [&'static str] = &[AGGREGATE];
+    const TABLES: &'static [&'static str] = &["files"];
 
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["files"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut started = Vec::new();
         let mut changes: HashMap<Uuid, FileChange> = HashMap::new();
         for event in events {

@@ -3,7 +3,10 @@
 use axum::extract::State;
 use epoch::Timestamp;
 use http_kit::{
-    ApiPath, Caller, Command, CommandResponse, Problem, Role, access::require, repeated_commands::first_result_or,
+    ApiPath, Caller, Command, CommandResponse, Problem, Role,
+    access::require,
+    parameters::{IdempotencyKey, IfMatch, OrganizationPath},
+    repeated_commands::first_result_or,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -11,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     ownership::require_owned,
-    parameters::{IdempotencyKey, IfMatch, JobPath, OrganizationPath},
+    parameters::JobPath,
     responses::{ChangedResponse, CreateJobProblems, JobCommandProblems},
     state::HttpState,
 };

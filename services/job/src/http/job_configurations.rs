@@ -8,8 +8,11 @@ use axum::{
 };
 use epoch::{CommandContext, Timestamp};
 use http_kit::{
-    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role, access::require,
-    command_response::etag, min_version::MinVersion, page::row_limit,
+    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role,
+    access::require,
+    command_response::etag,
+    min_version::MinVersion,
+    parameters::{IdempotencyKey, IfMatch, OrganizationPath},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     ownership::{not_found, require_owned},
-    parameters::{IdempotencyKey, IfMatch, JobConfigurationPath, OrganizationPath},
+    parameters::JobConfigurationPath,
     reads::{version, wait_for_version},
     responses::{
         ChangedResponse, DefineJobConfigurationProblems, JobConfigurationCommandProblems, ListProblems,
@@ -165,9 +168,9 @@ pub(crate) async fn list_job_configurations(
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<JobConfigurationSummary>>, Problem> {
     caller.in_organization(org)?;
-    let (limit, after) = (query.limit()?, query.after()?);
-    let rows = job_configurations::list(state.store.pool(), org, after, row_limit(limit)).await?;
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(Into::into)))
+    let pool = state.store.pool();
+    let fetch = |after, limit| job_configurations::list(pool, org, after, limit);
+    Ok(Json(Page::fetch(&query, |row: &JobConfigurationRow| row.id, fetch).await?.map(Into::into)))
 }
 
 /// Get a job configuration.

@@ -9,7 +9,7 @@ use axum::{
 use epoch::Timestamp;
 use http_kit::{
     ApiPath, ApiQuery, Caller, Page, PageQuery, Problem, command_response::etag, min_version::MinVersion,
-    page::row_limit,
+    page::row_limit, parameters::OrganizationPath,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     ownership::not_found,
-    parameters::{JobPath, OrganizationPath},
+    parameters::JobPath,
     reads::{version, wait_for_version},
     responses::{ListProblems, ReadJobProblems},
     state::HttpState,
@@ -163,10 +163,11 @@ pub(crate) async fn list_jobs(
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<JobSummary>>, Problem> {
     caller.in_organization(org)?;
-    let (limit, after) = (query.limit()?, query.after()?);
-    let rows = jobs::list(state.store.pool(), org, status, after, row_limit(limit)).await?;
+    let pool = state.store.pool();
+    let fetch = |after, limit| jobs::list(pool, org, status, after, limit);
+    let page = Page::fetch(&query, |row: &JobRow| row.id, fetch).await?;
     let now = Timestamp::now();
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(|row| JobSummary::new(row, now))))
+    Ok(Json(page.map(|row| JobSummary::new(row, now))))
 }
 
 /// Get a job.
@@ -216,6 +217,7 @@ pub(crate) async fn list_job_outputs(
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<JobOutputResponse>>, Problem> {
     caller.in_organization(org)?;
+    // A bad page is refused before the wait for the version.
     let (limit, after) = (query.limit()?, query.after()?);
     wait_for_version(&state.progress, &state.jobs, org, job, min_version).await?;
     if !jobs::exists(state.store.pool(), org, job).await? {

@@ -3,13 +3,16 @@
 //! An aggregate of another organization gets the same 404 as one that does not exist, so that ids reveal nothing.
 
 use epoch::{Aggregate, Repository, store::StoreError};
-use epoch_postgres::PgStore;
-use http_kit::Problem;
+use epoch_postgres::{PgStore, Projection};
+use http_kit::{
+    Problem,
+    access::{does_not_exist, require_owner},
+};
 use uuid::Uuid;
 
 use crate::{
     domain::{job::Job, job_configuration::JobConfiguration},
-    projections::{job_configurations::JobConfigurations, jobs::Jobs, projection::Projection},
+    projections::{job_configurations::JobConfigurations, jobs::Jobs},
 };
 
 /// An aggregate that belongs to an organization.
@@ -39,8 +42,7 @@ impl OwnedAggregate for JobConfiguration {
 
 /// Returns the 404 problem of an aggregate.
 pub(super) fn not_found<A: OwnedAggregate>(id: Uuid) -> Problem {
-    let kind = A::NAME.replace('_', " ");
-    Problem::not_found(format!("{kind} {id} does not exist"))
+    does_not_exist(&kind::<A>(), id)
 }
 
 /// Checks that `organization` owns the aggregate `id`. Call it before any check that reveals its state.
@@ -53,7 +55,12 @@ pub(super) async fn require_owned<A: OwnedAggregate>(
     id: Uuid,
 ) -> Result<(), Problem> {
     let owner = find_owner(repository, id).await?;
-    if owner == Some(organization) { Ok(()) } else { Err(not_found::<A>(id)) }
+    require_owner(organization, owner, &kind::<A>(), id)
+}
+
+/// Returns the name of the aggregate in problems, e.g. `job configuration`.
+fn kind<A: OwnedAggregate>() -> String {
+    A::NAME.replace('_', " ")
 }
 
 /// Returns the owner of the aggregate `id`, or `None` when it does not exist.

@@ -2,13 +2,10 @@
 
 use http_kit::{IntoProblem, Problem};
 
-use crate::{
-    domain::{
-        job::JobError,
-        job_configuration::{InvalidSettings, JobConfigurationError},
-        reported_instant::ImpossibleInstant,
-    },
-    transaction_error::TransactionError,
+use crate::domain::{
+    job::JobError,
+    job_configuration::{InvalidSettings, JobConfigurationError},
+    reported_instant::ImpossibleInstant,
 };
 
 impl IntoProblem for JobConfigurationError {
@@ -65,16 +62,5 @@ impl IntoProblem for ImpossibleInstant {
         Problem::unprocessable(detail.clone())
             .of_kind("/problems/impossible-instant", "impossible instant")
             .at("/at", detail)
-    }
-}
-
-impl From<TransactionError> for Problem {
-    fn from(error: TransactionError) -> Self {
-        match error {
-            TransactionError::Execute(error) => error.into(),
-            TransactionError::Tx(error) => error.into(),
-            TransactionError::Store(error) => error.into(),
-            TransactionError::Sql(error) => error.into(),
-        }
     }
 }

@@ -1,19 +1,11 @@
 //! Helpers for reads from read models.
 
-use std::time::Duration;
-
 use epoch::{Repository, Version, envelope::StreamKey};
-use epoch_postgres::{PgStore, Progress, WaitError};
-use http_kit::{
-    Problem,
-    min_version::{self, MinVersion},
-};
+use epoch_postgres::{PgStore, Progress};
+use http_kit::{Problem, min_version::MinVersion};
 use uuid::Uuid;
 
 use super::ownership::{OwnedAggregate, require_owned};
-
-/// Longest wait of a read for its `min_version`.
-const VERSION_WAIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Waits until the read model has reached `min_version`.
 ///
@@ -26,16 +18,12 @@ pub(super) async fn wait_for_version<A: OwnedAggregate>(
     id: Uuid,
     min_version: MinVersion,
 ) -> Result<(), Problem> {
-    let Some(required) = min_version.version() else { return Ok(()) };
     let stream = StreamKey { aggregate: A::NAME.into(), id };
-    match progress.wait_for(A::READ_MODEL, &stream, required, VERSION_WAIT_LIMIT).await {
-        Ok(()) => Ok(()),
-        Err(WaitError::NotReached { wanted, reached, .. }) => {
-            require_owned(repository, organization, id).await?;
-            Err(min_version::not_reached(wanted, reached))
-        }
-        Err(WaitError::Store(error)) => Err(error.into()),
+    if let Err(problem) = min_version.wait(progress, A::READ_MODEL, &stream).await {
+        require_owned(repository, organization, id).await?;
+        return Err(problem);
     }
+    Ok(())
 }
 
 /// Converts the version of a read model row.

@@ -1,14 +1,10 @@
 //! OpenAPI declarations of responses shared by several routes.
 
-use std::collections::BTreeMap;
-
-use http_kit::{CommandResponse, Problem, problem::MEDIA_TYPE};
-use utoipa::{
-    IntoResponses, PartialSchema, ToSchema,
-    openapi::{Content, ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder, header::Header},
+use http_kit::{
+    CommandResponse,
+    openapi::{Responses, content_of, problem_responses, text_header},
 };
-
-type Responses = BTreeMap<String, RefOr<Response>>;
+use utoipa::{IntoResponses, openapi::ResponseBuilder};
 
 const BAD_QUERY: (u16, &str) = (400, "A path or query parameter is malformed or out of range.");
 const BAD_COMMAND: (u16, &str) =
@@ -35,7 +31,7 @@ pub(super) struct ListProblems;
 
 impl IntoResponses for ListProblems {
     fn responses() -> Responses {
-        problems(&[BAD_QUERY, UNAUTHENTICATED, NO_ORGANIZATION, TOO_MANY_REQUESTS, UNAVAILABLE])
+        problem_responses(&[BAD_QUERY, UNAUTHENTICATED, NO_ORGANIZATION, TOO_MANY_REQUESTS, UNAVAILABLE])
     }
 }
 
@@ -44,7 +40,7 @@ pub(super) struct ReadJobConfigurationProblems;
 
 impl IntoResponses for ReadJobConfigurationProblems {
     fn responses() -> Responses {
-        problems(&[BAD_QUERY, UNAUTHENTICATED, NO_CONFIGURATION, TOO_MANY_REQUESTS, NOT_REACHED])
+        problem_responses(&[BAD_QUERY, UNAUTHENTICATED, NO_CONFIGURATION, TOO_MANY_REQUESTS, NOT_REACHED])
     }
 }
 
@@ -53,7 +49,7 @@ pub(super) struct ReadJobProblems;
 
 impl IntoResponses for ReadJobProblems {
     fn responses() -> Responses {
-        problems(&[BAD_QUERY, UNAUTHENTICATED, NO_JOB, TOO_MANY_REQUESTS, NOT_REACHED])
+        problem_responses(&[BAD_QUERY, UNAUTHENTICATED, NO_JOB, TOO_MANY_REQUESTS, NOT_REACHED])
     }
 }
 
@@ -107,29 +103,8 @@ impl IntoResponses for ChangedResponse {
 }
 
 fn command_problems(specific: &[(u16, &str)]) -> Responses {
-    let mut responses = problems(&[BAD_COMMAND, UNAUTHENTICATED, TOO_LARGE, NOT_JSON, TOO_MANY_REQUESTS, UNAVAILABLE]);
-    responses.append(&mut problems(specific));
+    let mut responses =
+        problem_responses(&[BAD_COMMAND, UNAUTHENTICATED, TOO_LARGE, NOT_JSON, TOO_MANY_REQUESTS, UNAVAILABLE]);
+    responses.append(&mut problem_responses(specific));
     responses
-}
-
-fn problems(problems: &[(u16, &str)]) -> Responses {
-    problems.iter().map(|(status, description)| (status.to_string(), problem(*status, description).into())).collect()
-}
-
-fn problem(status: u16, description: &str) -> Response {
-    let response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content_of::<Problem>());
-    match status {
-        401 => response.header("WWW-Authenticate", text_header("Always `Bearer`.")),
-        429 | 503 => response.header("Retry-After", text_header("Seconds to wait before a retry, for example `1`.")),
-        _ => response,
-    }
-    .build()
-}
-
-fn content_of<T: ToSchema>() -> Content {
-    ContentBuilder::new().schema(Some(Ref::from_schema_name(T::name()))).build()
-}
-
-fn text_header(description: &str) -> Header {
-    HeaderBuilder::new().schema(Some(String::schema())).description(Some(description)).build()
 }

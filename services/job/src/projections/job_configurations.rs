@@ -5,11 +5,9 @@ use contracts::job_configuration::{
     AGGREGATE, JobConfigurationDefined, JobConfigurationEvent, JobConfigurationRevised,
 };
 use epoch::Batch;
-use epoch_postgres::{HandlerError, PgTx, version_number};
+use epoch_postgres::{HandlerError, PgTx, Projection, version_number};
 use sqlx::{FromRow, PgExecutor, types::Json};
 use uuid::Uuid;
-
-use super::projection::Projection;
 
 const INSERT: &str = include_str!("sql/insert_job_configuration.sql");
 const REVISE: &str = include_str!("sql/revise_job_configuration.sql");

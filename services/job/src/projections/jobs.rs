@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use contracts::job::{AGGREGATE, FileRole, JobEvent};
 use epoch::{Batch, Envelope, Timestamp};
-use epoch_postgres::{HandlerError, PgTx, version_number};
+use epoch_postgres::{HandlerError, PgTx, Projection, version_number};
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor, types::Json};
 use uuid::Uuid;
 
-use super::{job_status::JobStatus, known_files::FileStatus, projection::Projection};
+use super::{job_status::JobStatus, known_files::FileStatus};
 
 const FIND_BY_ID: &str = include_str!("sql/find_jobs_by_id.sql");
 const UPSERT: &str = include_str!("sql/upsert_jobs.sql");

@@ -8,13 +8,11 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use contracts::file::{AGGREGATE, FileEvent};
 use epoch::Batch;
-use epoch_postgres::{HandlerError, PgTx};
+use epoch_postgres::{HandlerError, PgTx, Projection};
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor};
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-use super::projection::Projection;
 
 const INSERT: &str = include_str!("sql/insert_known_files.sql");
 const UPDATE: &str = include_str!("sql/update_known_files.sql");

@@ -11,14 +11,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::{ExecuteError, Timestamp};
-use http_kit::{ApiPath, ApiQuery, Caller, Command, Page, PageQuery, Problem, Role, api_key::ApiKey, page::row_limit};
+use http_kit::{
+    ApiPath, ApiQuery, Caller, Command, Page, PageQuery, Problem, Role,
+    access::does_not_exist,
+    api_key::ApiKey,
+    page::row_limit,
+    parameters::{IdempotencyKey, OrganizationPath},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     access::{require, require_authority},
-    parameters::{ApiKeyPath, OrganizationPath, RequiredIdempotencyKey},
+    parameters::ApiKeyPath,
     problem::{AdminProblems, JsonCommandProblems},
     state::HttpState,
     validation::parse_name,
@@ -101,7 +107,7 @@ impl From<ApiKeyRow> for ApiKeyResponse {
 /// is removed from the organization. Requires the role `admin`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/api-keys", tag = "api-keys",
-    params(OrganizationPath, RequiredIdempotencyKey), request_body = CreateApiKeyRequest,
+    params(OrganizationPath, IdempotencyKey), request_body = CreateApiKeyRequest,
     responses(
         (status = 201, description = "The key was created.", body = CreatedApiKeyResponse, headers(
             ("Location" = String, description = "Path of the key."),
@@ -199,7 +205,7 @@ pub(super) async fn revoke_api_key(
 ) -> Result<StatusCode, Problem> {
     require(&caller, org, Role::Admin)?;
     let key = api_keys::find(state.pool(), org, id).await?;
-    let key = key.ok_or_else(|| Problem::not_found(format!("API key {id} does not exist")))?;
+    let key = key.ok_or_else(|| does_not_exist("API key", id))?;
     require_authority(key.role, MemberRole::authority_of(caller.role))?;
     api_keys::revoke(state.pool(), org, id, Timestamp::now()).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -7,22 +7,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use epoch::{ExecutionOutcome, Version};
+use epoch_postgres::TransactionError;
 use futures::FutureExt;
-use http_kit::{ApiPath, Command, CommandResponse, Problem, Role, command_response::etag};
+use http_kit::{
+    ApiPath, Command, CommandResponse, Problem, Role,
+    command_response::etag,
+    parameters::{IdempotencyKey, IfMatch, OptionalIdempotencyKey, OrganizationPath},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     access::require,
-    parameters::{IfMatch, MemberPath, OptionalIdempotencyKey, OrganizationPath, RequiredIdempotencyKey},
-    problem::{AdminProblems, JsonCommandProblems},
+    parameters::MemberPath,
+    problem::{AdminProblems, JsonCommandProblems, MemberChangeProblems},
     state::HttpState,
-    transaction_error::TransactionError,
     validation::parse_person,
 };
 use crate::{
-    domain::{MemberRole, OrganizationCommand},
+    domain::{MemberRole, OrganizationCommand, OrganizationError},
     tables::api_keys,
 };
 
@@ -66,7 +70,7 @@ pub(super) struct AddedMemberResponse {
 /// has at most 1,000 members. Requires the role `admin`.
 #[utoipa::path(
     post, path = "/api/v1/organizations/{org}/members", tag = "members",
-    params(OrganizationPath, RequiredIdempotencyKey, IfMatch), request_body = AddMemberRequest,
+    params(OrganizationPath, IdempotencyKey, IfMatch), request_body = AddMemberRequest,
     responses(
         (status = 201, description = "The member was added.", body = AddedMemberResponse, headers(
             ("Location" = String, description = "Path of the member."),
@@ -107,11 +111,7 @@ pub(super) async fn add_member(
         (status = 200, description = "The member has the role.", body = CommandResponse, headers(
             ("ETag" = String, description = "Version of the organization."),
         )),
-        (status = 409, description = "The member is the last owner.",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The organization is not at the version of `If-Match`.",
-            body = Problem, content_type = "application/problem+json"),
-        AdminProblems, JsonCommandProblems,
+        MemberChangeProblems, JsonCommandProblems,
     )
 )]
 pub(super) async fn change_member_role(
@@ -137,11 +137,7 @@ pub(super) async fn change_member_role(
         (status = 200, description = "The member was removed.", body = CommandResponse, headers(
             ("ETag" = String, description = "Version of the organization."),
         )),
-        (status = 409, description = "The member is the last owner.",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "The organization is not at the version of `If-Match`.",
-            body = Problem, content_type = "application/problem+json"),
-        AdminProblems,
+        MemberChangeProblems,
     )
 )]
 pub(super) async fn remove_member(
@@ -162,7 +158,7 @@ pub(super) async fn remove_member(
             if !executed.repeated {
                 api_keys::revoke_of_user(tx.connection(), org, user, context.occurred_at).await?;
             }
-            Ok::<_, TransactionError>(executed)
+            Ok::<_, TransactionError<OrganizationError>>(executed)
         }
         .boxed()
     });

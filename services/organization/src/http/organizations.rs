@@ -3,8 +3,10 @@
 use axum::{Json, extract::State, http::header};
 use epoch::{Timestamp, Version};
 use http_kit::{
-    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role, command_response::etag,
-    min_version::MinVersion, page::row_limit,
+    ApiPath, ApiQuery, Caller, Command, CommandResponse, Page, PageQuery, Problem, Role,
+    command_response::etag,
+    min_version::MinVersion,
+    parameters::{IdempotencyKey, IfMatch, OptionalIdempotencyKey, OrganizationPath},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,7 +14,6 @@ use uuid::Uuid;
 
 use super::{
     access::require,
-    parameters::{IfMatch, OptionalIdempotencyKey, OrganizationPath, RequiredIdempotencyKey},
     problem::{AdminProblems, JsonCommandProblems, ReadProblems, organization_not_found},
     state::HttpState,
     validation::{parse_name, parse_person},
@@ -121,7 +122,7 @@ impl From<MemberRow> for MemberResponse {
 /// Requires the operator's key.
 #[utoipa::path(
     post, path = "/api/v1/organizations", tag = "organizations",
-    params(RequiredIdempotencyKey), request_body = CreateOrganizationRequest,
+    params(IdempotencyKey), request_body = CreateOrganizationRequest,
     responses(
         (status = 201, description = "The organization was created.", body = CommandResponse, headers(
             ("Location" = String, description = "Path of the organization."),
@@ -163,18 +164,19 @@ pub(super) async fn create_organization(
 pub(super) async fn list_organizations(
     State(state): State<HttpState>,
     caller: Caller,
-    ApiQuery(page): ApiQuery<PageQuery>,
+    ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<OrganizationSummaryResponse>>, Problem> {
-    let limit = page.limit()?;
-    let before = page.after::<Uuid>()?.unwrap_or(Uuid::max());
-    let rows = if caller.role >= Role::Operator {
-        organizations::list_all(state.pool(), before, row_limit(limit)).await?
-    } else if let Some(own) = caller.organization {
-        organizations::list_one(state.pool(), own, before, row_limit(limit)).await?
-    } else {
-        Vec::new()
+    let pool = state.pool();
+    let fetch = async |before: Option<Uuid>, limit| {
+        let before = before.unwrap_or(Uuid::max());
+        match caller.organization {
+            _ if caller.role >= Role::Operator => organizations::list_all(pool, before, limit).await,
+            Some(own) => organizations::list_one(pool, own, before, limit).await,
+            None => Ok(Vec::new()),
+        }
     };
-    Ok(Json(Page::of(rows, limit, |row| row.id)?.map(OrganizationSummaryResponse::from)))
+    let page = Page::fetch(&query, |row: &OrganizationRow| row.id, fetch).await?;
+    Ok(Json(page.map(OrganizationSummaryResponse::from)))
 }
 
 /// Get an organization.

@@ -1,12 +1,11 @@
 //! Problem responses of the organization routes.
 
-use std::collections::BTreeMap;
-
-use http_kit::{IntoProblem, Problem};
-use utoipa::{
-    IntoResponses, ToSchema,
-    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
+use http_kit::{
+    IntoProblem, Problem,
+    access::does_not_exist,
+    openapi::{Responses, problem_responses},
 };
+use utoipa::IntoResponses;
 use uuid::Uuid;
 
 use crate::domain::OrganizationError;
@@ -32,18 +31,18 @@ impl IntoProblem for OrganizationError {
 /// Returns a 404 with the text of [`http_kit::Caller::in_organization`], so that a missing organization and another
 /// caller's organization look the same.
 pub(super) fn organization_not_found(organization: Uuid) -> Problem {
-    Problem::not_found(format!("organization {organization} does not exist"))
+    does_not_exist("organization", organization)
 }
 
 /// Problems of every route of one organization that needs the lowest role.
 pub(super) struct ReadProblems;
 
 impl IntoResponses for ReadProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> Responses {
         problem_responses(&[
-            ("400", "A path parameter, a query parameter or a header is malformed."),
-            ("401", "The request has no valid API key."),
-            ("404", "The organization or the resource does not exist, or the caller is not a member."),
+            (400, "A path parameter, a query parameter or a header is malformed."),
+            (401, "The request has no valid API key."),
+            (404, "The organization or the resource does not exist, or the caller is not a member."),
         ])
     }
 }
@@ -52,9 +51,23 @@ impl IntoResponses for ReadProblems {
 pub(super) struct AdminProblems;
 
 impl IntoResponses for AdminProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> Responses {
         let mut responses = ReadProblems::responses();
-        responses.extend(problem_responses(&[("403", "The caller's role is too low.")]));
+        responses.extend(problem_responses(&[(403, "The caller's role is too low.")]));
+        responses
+    }
+}
+
+/// Problems of a change of a member, which can concern the last owner.
+pub(super) struct MemberChangeProblems;
+
+impl IntoResponses for MemberChangeProblems {
+    fn responses() -> Responses {
+        let mut responses = AdminProblems::responses();
+        responses.extend(problem_responses(&[
+            (409, "The member is the last owner."),
+            (412, "The organization is not at the version of `If-Match`."),
+        ]));
         responses
     }
 }
@@ -63,21 +76,12 @@ impl IntoResponses for AdminProblems {
 pub(super) struct JsonCommandProblems;
 
 impl IntoResponses for JsonCommandProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> Responses {
         problem_responses(&[
-            ("400", "The body or a header is malformed, or a POST has no `Idempotency-Key`."),
-            ("413", "The body is larger than 1 MiB."),
-            ("415", "The `Content-Type` is not `application/json`."),
-            ("422", "A field is missing, unknown or invalid, or the `Idempotency-Key` belongs to another request."),
+            (400, "The body or a header is malformed, or a POST has no `Idempotency-Key`."),
+            (413, "The body is larger than 1 MiB."),
+            (415, "The `Content-Type` is not `application/json`."),
+            (422, "A field is missing, unknown or invalid, or the `Idempotency-Key` belongs to another request."),
         ])
     }
-}
-
-fn problem_responses(problems: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
-    let schema = Ref::from_schema_name(Problem::name());
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    let response = |description: &str| {
-        ResponseBuilder::new().description(description).content("application/problem+json", content.clone()).build()
-    };
-    problems.iter().map(|(status, description)| ((*status).to_owned(), response(description).into())).collect()
 }

@@ -1,28 +1,20 @@
 //! State that the HTTP handlers share.
 
-use std::time::Duration;
-
 use axum::extract::FromRef;
 use epoch::{Aggregate, CommandContext, ExecutionOutcome, Repository, envelope::StreamKey};
-use epoch_postgres::{PgStore, Progress, WaitError};
+use epoch_postgres::{PgStore, Progress, Projection, TransactionError};
 use futures::FutureExt;
-use http_kit::{
-    Problem, Secrets,
-    min_version::{MinVersion, not_reached},
-};
+use http_kit::{Problem, Secrets, min_version::MinVersion};
 use service_host::service::ServiceContext;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{problem::organization_not_found, transaction_error::TransactionError};
+use super::problem::organization_not_found;
 use crate::{
-    domain::{Organization, OrganizationCommand},
+    domain::{Organization, OrganizationCommand, OrganizationError},
     projections::Organizations,
     tables::users::{self, Person},
 };
-
-/// Longest wait of a read for its `min_version`.
-const MIN_VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Event store, read model progress and secrets, as the handlers use them.
 #[derive(Clone, FromRef)]
@@ -49,18 +41,13 @@ impl HttpState {
         self.store.pool()
     }
 
-    /// Waits up to [`MIN_VERSION_TIMEOUT`] until the read model has reached the requested version of the organization.
+    /// Waits until the read model has reached the requested version of the organization.
     ///
     /// # Errors
-    /// 503 when the read model is still older.
+    /// As [`MinVersion::wait`].
     pub(super) async fn wait_for_version(&self, organization: Uuid, min: MinVersion) -> Result<(), Problem> {
-        let Some(expected) = min.version() else { return Ok(()) };
         let stream = StreamKey { aggregate: Organization::NAME.into(), id: organization };
-        match self.progress.wait_for(Organizations::NAME, &stream, expected, MIN_VERSION_TIMEOUT).await {
-            Ok(()) => Ok(()),
-            Err(WaitError::NotReached { reached, .. }) => Err(not_reached(expected, reached)),
-            Err(WaitError::Store(error)) => Err(error.into()),
-        }
+        min.wait(&self.progress, Organizations::NAME, &stream).await
     }
 
     /// Checks that the organization exists. Needed because operators pass the membership check for any id.
@@ -88,7 +75,7 @@ impl HttpState {
             async move {
                 let user_id = users::register(tx.connection(), &person, context.occurred_at).await?;
                 let executed = tx.execute(&organizations, organization, &command(user_id), &context).await?;
-                Ok::<_, TransactionError>((user_id, executed))
+                Ok::<_, TransactionError<OrganizationError>>((user_id, executed))
             }
             .boxed()
         });

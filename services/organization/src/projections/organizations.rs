@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use contracts::organization::{AGGREGATE, OrganizationEvent};
-use epoch::{Batch, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgTx, version_number};
+use epoch::Batch;
+use epoch_postgres::{HandlerError, PgTx, Projection, version_number};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -19,13 +19,8 @@ const UPDATE_ORGANIZATIONS: &str = include_str!("update_organizations.sql");
 const UPSERT_MEMBERS: &str = include_str!("upsert_members.sql");
 const DELETE_MEMBERS: &str = include_str!("delete_members.sql");
 
-/// Event handler of the projection.
+/// Maintains the tables `organizations` and `members`.
 pub struct Organizations;
-
-impl Organizations {
-    /// Subscription name; a key of stored cursors.
-    pub const NAME: &'static str = "organizations";
-}
 
 /// Changes of one batch.
 #[derive(Default)]
@@ -114,22 +109,12 @@ impl Changes {
 }
 
 #[async_trait]
-impl EventHandler<PgTx> for Organizations {
-    type Error = HandlerError;
+impl Projection for Organizations {
+    const NAME: &'static str = "organizations";
+    const AGGREGATES: &'static [&'static str] = &[AGGREGATE];
+    const TABLES: &'static [&'static str] = &["organizations", "members"];
 
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["organizations", "members"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let changes = Changes::fold(events)?;
         changes.write_organizations(tx.connection()).await?;
         changes.write_members(tx.connection()).await?;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use epoch::{CommandContext, ExecuteError, Position, gate::DeliverySource, handler::Subscription, store::Streamer};
+use epoch_postgres::ProjectionHandler;
 use futures::TryStreamExt;
 use organization::{
     domain::{MemberRole, Name, OrganizationCommand},
@@ -77,7 +78,7 @@ async fn check_read_model(commands: Vec<(usize, OrganizationCommand)>, pieces: V
         }
     }
     let log: Events = process.store.stream_all(&[], Position::START).map_ok(Arc::new).try_collect().await.unwrap();
-    let gate = process.subscription(Organizations);
+    let gate = process.subscription(ProjectionHandler(Organizations));
     for (start, length) in pieces {
         let start = start % log.len();
         gate.deliver(&log[start..(start + length).min(log.len())], DeliverySource::Bus).await.unwrap();

@@ -1,11 +1,10 @@
 //! Current schemas and all their earlier versions can read each other (`FULL_TRANSITIVE`).
 
-use std::error::Error;
-
 use apache_avro::{
     Schema,
     schema_compatibility::{Compatibility, SchemaCompatibility},
 };
+use epoch::error_chain;
 use serde_json::Value;
 
 use crate::{
@@ -80,13 +79,6 @@ fn logical_types(node: &Value) -> Vec<&Value> {
             node.get("logicalType").into_iter().chain(members.values().flat_map(logical_types)).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-fn error_chain(error: &dyn Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", error_chain(source)),
-        None => error.to_string(),
     }
 }
 

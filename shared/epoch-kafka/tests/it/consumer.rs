@@ -201,17 +201,7 @@ async fn slow_subscription_has_bounded_memory() {
     let config = KafkaConfig { partitions: 1, ..config() };
     let bus = bus_with(&config, &["file"]).await;
     let (gate, permits) = (gate("slow", &["file"]), Arc::new(Semaphore::new(0)));
-    let subscription = wrap(&gate, {
-        let permits = Arc::clone(&permits);
-        move |gate, events| {
-            let permits = Arc::clone(&permits);
-            async move {
-                permits.acquire().await.unwrap().forget();
-                gate.deliver(events, DeliverySource::Bus).await
-            }
-            .boxed()
-        }
-    });
+    let subscription = wrap_with_permits(&gate, &permits);
     let unfinished = || metric("epoch_bus_unfinished_events", &[("subscription", "slow")]).unwrap_or_default();
     unfinished();
     let consuming = ConsumerTask::start(&bus, subscription);

@@ -14,6 +14,8 @@ mod framing_suite;
 mod lost_tail;
 mod outage;
 mod partitioning;
+#[path = "../../../epoch-postgres/tests/it/person_event.rs"]
+mod person_event;
 mod personal_data;
 mod publisher;
 mod rebalance;

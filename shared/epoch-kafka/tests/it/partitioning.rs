@@ -8,23 +8,14 @@ use std::{
 use epoch::bus::Bus;
 use epoch_kafka::{KafkaConfig, partition_of};
 use proptest::prelude::*;
-use rdkafka::{
-    ClientConfig, Message,
-    consumer::{BaseConsumer, Consumer},
-};
+use rdkafka::Message;
 use uuid::Uuid;
 
 use crate::support::*;
 
 /// Reads the topic until it has `keys` different keys, and returns the partition of each.
 fn read_partitions(config: &KafkaConfig, keys: usize) -> HashMap<String, i32> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &config.bootstrap_servers)
-        .set("group.id", format!("{}.reader", config.namespace))
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
-    consumer.subscribe(&[&topic(config, "file")]).unwrap();
+    let consumer = read_from_start(config, &topic(config, "file"));
     let (start, mut partitions) = (Instant::now(), HashMap::new());
     while partitions.len() < keys {
         assert!(start.elapsed() < LIMIT, "{} of {keys}", partitions.len());

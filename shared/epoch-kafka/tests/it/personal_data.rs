@@ -9,30 +9,16 @@ use epoch::{
     DomainEvent,
     bus::Bus,
     envelope::Envelope,
-    personal::{Keyring, MasterKey, MasterKeys, MemoryKeyStore, Opened, Sealed},
+    personal::{Keyring, MasterKey, MasterKeys, MemoryKeyStore, Opened},
 };
-use rdkafka::{
-    ClientConfig, Message,
-    consumer::{BaseConsumer, Consumer},
-    message::Headers,
-};
-use serde::{Deserialize, Serialize};
+use epoch_kafka::KafkaConfig;
+use rdkafka::{Message, message::Headers};
 use uuid::Uuid;
 
-use crate::support::*;
-
-const SECRET: &str = "ada.lovelace@example.org";
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Registered {
-    email: Sealed<String>,
-    town: String,
-}
-
-const REGISTERED: &str = r#"{"type": "record", "name": "Registered", "fields": [
-    {"name": "email", "type": "bytes"}, {"name": "town", "type": "string"}]}"#;
-
-epoch::events! { enum PersonEvent { Registered = [REGISTERED] } }
+use crate::{
+    person_event::{PersonEvent, Registered, SECRET},
+    support::*,
+};
 
 /// The raw content of a record.
 struct Record {
@@ -56,14 +42,8 @@ impl Record {
     }
 }
 
-fn first_record(servers: &str, topic: &str) -> Record {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", format!("raw-{}", Uuid::now_v7()))
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
-    consumer.subscribe(&[topic]).unwrap();
+fn first_record(config: &KafkaConfig, topic: &str) -> Record {
+    let consumer = read_from_start(config, topic);
     let start = Instant::now();
     loop {
         assert!(start.elapsed() < LIMIT, "nothing on {topic}");
@@ -93,7 +73,7 @@ async fn sealed_data_on_a_topic_is_unreadable_after_forget() {
     bus.publish(&[Arc::new(envelope)]).await.unwrap();
 
     let topic = topic(&config, "person");
-    let record = first_record(&config.bootstrap_servers, &topic);
+    let record = first_record(&config, &topic);
     assert!(record.contains("Marylebone"), "unsealed data is readable");
     assert!(!record.contains(SECRET) && !record.contains("lovelace"));
     let PersonEvent::Registered(read) = record.read();
@@ -101,7 +81,7 @@ async fn sealed_data_on_a_topic_is_unreadable_after_forget() {
 
     keyring.forget(person).await.unwrap();
 
-    let later = first_record(&config.bootstrap_servers, &topic);
+    let later = first_record(&config, &topic);
     assert_eq!(later.body, record.body, "the topic is unchanged");
     let PersonEvent::Registered(read) = later.read();
     // A new process with the master key and an empty cache cannot open it either.

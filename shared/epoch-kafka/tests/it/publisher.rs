@@ -12,7 +12,6 @@ use epoch_kafka::{KafkaBus, KafkaConfig};
 use rdkafka::{
     ClientConfig, Message,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    consumer::{BaseConsumer, Consumer},
     message::Headers,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
@@ -24,13 +23,7 @@ use crate::{framing_suite::publish_all, support::*};
 /// Reads a topic of one partition up to the last event of every aggregate. Returns key and version of each record.
 fn read_topic(config: &KafkaConfig, events: &[Arc<Envelope>]) -> Vec<(String, u64)> {
     let mut missing: HashMap<_, _> = events.iter().map(|event| (event.aggregate_id, event.version.get())).collect();
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &config.bootstrap_servers)
-        .set("group.id", format!("{}.reader", config.namespace))
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
-    consumer.subscribe(&[&topic(config, "file")]).unwrap();
+    let consumer = read_from_start(config, &topic(config, "file"));
     let (start, mut records) = (Instant::now(), Vec::new());
     while !missing.is_empty() {
         assert!(start.elapsed() < LIMIT, "missing: {missing:?}");

@@ -171,17 +171,7 @@ async fn lag_metric_counts_unprocessed_events() {
     bus.publish(&events("file", &ids(10), 1..=30)).await.unwrap();
     let permits = Arc::new(tokio::sync::Semaphore::new(0));
     let gate = gate("lagging", &["file"]);
-    let subscription = wrap(&gate, {
-        let permits = Arc::clone(&permits);
-        move |gate, events| {
-            let permits = Arc::clone(&permits);
-            async move {
-                permits.acquire().await.unwrap().forget();
-                gate.deliver(events, DeliverySource::Bus).await
-            }
-            .boxed()
-        }
-    });
+    let subscription = wrap_with_permits(&gate, &permits);
     let consuming = ConsumerTask::start(&bus, subscription);
     wait_until("the lag is 300", || lag() == Some(300.0)).await;
     permits.add_permits(1_000);

@@ -3,18 +3,26 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use async_trait::async_trait;
-pub(crate) use epoch::testkit::bus::kit::{ConsumerTask, LIMIT, event, events, ids, retry_later, wait_until};
-pub(crate) use epoch::testkit::metrics::value as metric;
+pub(crate) use epoch::testkit::{
+    bus::kit::{ConsumerTask, LIMIT, event, events, ids, retry_later, wait_until},
+    metrics::value as metric,
+};
 use epoch::{
     envelope::{Batch, Envelope},
     gate::DeliverySource,
-    handler::{DeliverError, DeliveryCounts, EventHandler, Subscription},
+    handler::{DeliverError, DeliveryCounts, Subscription},
     memory::MemorySubscription,
-    testkit::metrics,
+    testkit::{bus::EventRecorder, metrics},
 };
 use epoch_kafka::{KafkaBus, KafkaConfig};
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
-use tokio::sync::watch;
+use futures::FutureExt;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub(crate) type Mock = MockCluster<'static, DefaultProducerContext>;
@@ -96,53 +104,24 @@ pub(crate) async fn bus_with(config: &KafkaConfig, aggregates: &[&str]) -> Arc<K
 /// Ids and versions of events, in order of arrival.
 pub(crate) type EventLog = Vec<(Uuid, u64)>;
 
-/// A handler that records the events it receives.
-pub(crate) struct Recorder {
-    name: &'static str,
-    aggregates: &'static [&'static str],
-    log: watch::Sender<EventLog>,
-}
-
-#[async_trait]
-impl EventHandler<()> for Recorder {
-    type Error = std::convert::Infallible;
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        self.aggregates
-    }
-
-    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Self::Error> {
-        self.log.send_modify(|log| {
-            log.extend(events.iter().map(|event| (event.aggregate_id, event.version.get())));
-        });
-        Ok(())
-    }
-}
-
-pub(crate) type Gate = MemorySubscription<Recorder>;
+pub(crate) type Gate = MemorySubscription<EventRecorder>;
 
 pub(crate) fn gate(name: &'static str, aggregates: &'static [&'static str]) -> Arc<Gate> {
-    Arc::new(MemorySubscription::new(Recorder { name, aggregates, log: watch::Sender::default() }))
+    Arc::new(MemorySubscription::new(EventRecorder::new(name, aggregates)))
 }
 
 /// Returns the number of events that the handler has received.
 pub(crate) fn count(gate: &Gate) -> usize {
-    gate.handler().log.borrow().len()
+    gate.handler().count()
 }
 
 pub(crate) fn received(gate: &Gate) -> EventLog {
-    gate.handler().log.borrow().clone()
+    gate.handler().events().iter().map(|event| (event.aggregate_id, event.version.get())).collect()
 }
 
 /// Waits until the handler has received `count` events.
 pub(crate) async fn wait_for_events(gate: &Gate, count: usize) {
-    let mut log = gate.handler().log.subscribe();
-    let waited = tokio::time::timeout(LIMIT, log.wait_for(|log| log.len() >= count)).await;
-    assert!(waited.is_ok(), "{} of {count} events arrived", self::count(gate));
+    assert!(gate.handler().wait_for(count).await, "{} of {count} events arrived", self::count(gate));
 }
 
 /// Asserts that each aggregate's events were received once, in order, without gaps.
@@ -189,4 +168,29 @@ where
     F: for<'a> Fn(&'a Gate, &'a Batch) -> futures::future::BoxFuture<'a, Result<DeliveryCounts, DeliverError>>,
 {
     Arc::new(WrappedGate { gate: Arc::clone(gate), deliver })
+}
+
+/// Returns a subscription that takes one of the `permits` before each batch.
+pub(crate) fn wrap_with_permits(gate: &Arc<Gate>, permits: &Arc<Semaphore>) -> Arc<dyn Subscription> {
+    let permits = Arc::clone(permits);
+    wrap(gate, move |gate, events| {
+        let permits = Arc::clone(&permits);
+        async move {
+            permits.acquire().await.unwrap().forget();
+            gate.deliver(events, DeliverySource::Bus).await
+        }
+        .boxed()
+    })
+}
+
+/// Returns a consumer that reads a topic from its first record, outside of the bus.
+pub(crate) fn read_from_start(config: &KafkaConfig, topic: &str) -> BaseConsumer {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &config.bootstrap_servers)
+        .set("group.id", format!("raw-{}", Uuid::now_v7()))
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    consumer
 }

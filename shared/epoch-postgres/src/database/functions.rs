@@ -13,7 +13,7 @@ use epoch::Timestamp;
 use sqlx::{Connection, FromRow, PgConnection};
 
 /// The number of this set of functions. Increment it with every change of a file.
-pub(crate) const REVISION: i64 = 1;
+pub(crate) const REVISION: i64 = 2;
 
 pub(crate) const FUNCTIONS: &[&str] = &[
     include_str!("../../sql/functions/epoch_append.sql"),

@@ -1,5 +1,6 @@
 //! Claiming an input that is a row: a due timer, or an effect with an answer.
 
+use epoch::Timestamp;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -36,4 +37,14 @@ impl Claim {
         };
         Ok(query.execute(connection).await?.rows_affected() == 1)
     }
+}
+
+/// A claimed input of a saga instance.
+#[derive(Clone, Copy)]
+pub(super) struct ClaimedInput<'a> {
+    /// The key of the instance.
+    pub(super) key: &'a str,
+    pub(super) claim: Claim,
+    /// When the input occurred.
+    pub(super) at: Timestamp,
 }

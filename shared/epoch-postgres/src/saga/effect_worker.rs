@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::{
     delivery::{error::HandlerError, guard::guarded},
     saga::{
-        claim::Claim,
+        claim::{Claim, ClaimedInput},
         effect_outbox::{self, LeasedEffect},
         pg_saga::{INPUT_DEADLINE, POLL_INTERVAL, PgSaga},
     },
@@ -166,7 +166,8 @@ impl<S: Saga> SagaEffects<S> {
             Ok(answer) => run.delivered(lease.id, effect.clone(), answer.clone()),
             Err(reason) => run.undeliverable(lease.id, effect.clone(), reason.clone()),
         };
-        self.saga.process_claim(&self.store, &lease.instance, claim, self.saga.clock.now(), input).await
+        let claimed = ClaimedInput { key: &lease.instance, claim, at: self.saga.clock.now() };
+        self.saga.process_claim(&self.store, claimed, input).await
     }
 
     async fn retry_later(&self, lease: &LeasedEffect, detail: &str) -> Result<(), HandlerError> {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     delivery::error::HandlerError,
     saga::{
-        claim::Claim,
+        claim::{Claim, ClaimedInput},
         commands::{CommandOutcome, SagaCommands},
         effect_outbox,
         instances::{self, LockedInstance},
@@ -125,14 +125,12 @@ impl<S: Saga> PgSaga<S> {
     pub(super) async fn process_claim(
         &self,
         store: &PgStore,
-        key: &str,
-        claim: Claim,
-        at: Timestamp,
+        claimed: ClaimedInput<'_>,
         input: impl Fn(&mut Run<'_, S>) -> Result<(), RunError<S::Error>> + Send + Sync,
     ) -> Result<bool, HandlerError> {
         let mut failed = 0;
         loop {
-            match self.try_process_claim(store, key, claim, at, &input).await {
+            match self.try_process_claim(store, claimed, &input).await {
                 Err(error) if error.is_conflict() && failed + 1 < RetryPolicy::CONFLICT.attempts => {
                     failed += 1;
                     tokio::time::sleep(RetryPolicy::CONFLICT.wait(failed)).await;
@@ -142,14 +140,16 @@ impl<S: Saga> PgSaga<S> {
         }
     }
 
-    async fn try_process_claim(
+    async fn try_process_claim<I>(
         &self,
         store: &PgStore,
-        key: &str,
-        claim: Claim,
-        at: Timestamp,
-        input: impl Fn(&mut Run<'_, S>) -> Result<(), RunError<S::Error>> + Send + Sync,
-    ) -> Result<bool, HandlerError> {
+        claimed: ClaimedInput<'_>,
+        input: &I,
+    ) -> Result<bool, HandlerError>
+    where
+        I: Fn(&mut Run<'_, S>) -> Result<(), RunError<S::Error>> + Send + Sync,
+    {
+        let ClaimedInput { key, claim, at } = claimed;
         let mut tx = store.begin().await?;
         let locked = match claim {
             Claim::Timer { .. } => instances::lock_if_free::<S>(tx.connection(), key).await?,

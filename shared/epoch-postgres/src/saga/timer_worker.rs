@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     delivery::{error::HandlerError, guard::guarded},
     saga::{
-        claim::Claim,
+        claim::{Claim, ClaimedInput},
         pg_saga::{INPUT_DEADLINE, POLL_INTERVAL, PgSaga},
         timer_rows::{self, DueTimer},
     },
@@ -89,8 +89,8 @@ impl<S: Saga> SagaTimers<S> {
         let timer: S::Timer = serde_json::from_str(&due.timer).map_err(HandlerError::refused)?;
         let claim = Claim::Timer { id: due.id };
         let input = |run: &mut Run<'_, S>| run.timed_out(timer.clone());
-        let due_at = Timestamp::from_millis(due.due_at);
-        self.saga.process_claim(&self.store, &due.instance, claim, due_at, input).await
+        let claimed = ClaimedInput { key: &due.instance, claim, at: Timestamp::from_millis(due.due_at) };
+        self.saga.process_claim(&self.store, claimed, input).await
     }
 
     async fn retry_or_park(&self, due: &DueTimer, error: &HandlerError) -> Result<(), HandlerError> {

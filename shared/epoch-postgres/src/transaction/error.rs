@@ -1,9 +1,29 @@
 //! Errors of a [`PgTx`](crate::PgTx).
 
-use epoch::{Version, store::StoreError};
+use epoch::{ExecuteError, Version, store::StoreError};
 use uuid::Uuid;
 
 use crate::database::error::{is_conflict, is_transient};
+
+/// The reason why the body of a transaction that executes commands, or its commit, failed. `E` is the rejection of the
+/// aggregate.
+///
+/// An error type for [`PgStore::transaction`](crate::PgStore::transaction).
+#[derive(Debug, thiserror::Error)]
+pub enum TransactionError<E: std::error::Error> {
+    /// A command was rejected, or its conflicts exceeded the attempts.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError<E>),
+    /// The transaction was not committed.
+    #[error(transparent)]
+    Tx(#[from] TxError),
+    /// The event store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A statement of the body failed.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
 
 /// The reason why a transaction was not committed.
 #[derive(Debug, thiserror::Error)]

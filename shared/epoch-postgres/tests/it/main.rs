@@ -12,6 +12,7 @@ mod durability;
 mod fulfilment;
 mod functions;
 mod log_order;
+mod person_event;
 mod personal;
 mod progress;
 mod query_plans;

@@ -18,18 +18,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-const SECRET: &str = "ada.lovelace@example.org";
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Registered {
-    email: Sealed<String>,
-    town: String,
-}
-
-const REGISTERED: &str = r#"{"type": "record", "name": "Registered", "fields": [
-    {"name": "email", "type": "bytes"}, {"name": "town", "type": "string"}]}"#;
-
-epoch::events! { enum PersonEvent { Registered = [REGISTERED] } }
+use crate::person_event::{PersonEvent, Registered, SECRET};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Person {

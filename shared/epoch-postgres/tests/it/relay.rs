@@ -17,7 +17,7 @@ use epoch::{
     handler::Subscription,
 };
 use epoch_postgres::{Lag, PgBus, Relay};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -55,6 +55,12 @@ impl Bus for ShakyBus {
     async fn consume(&self, _: Arc<dyn Subscription>, _: CancellationToken) -> Result<(), ConsumeError> {
         Ok(())
     }
+}
+
+/// Delivers the events on the bus to the subscription of the bank, until `stop`.
+fn spawn_consumer(bank: &Bank, bus: &Arc<PgBus>, stop: &CancellationToken) -> JoinHandle<Result<(), ConsumeError>> {
+    let (bus, gate, stop) = (bus.clone(), Arc::new(bank.subscription()), stop.clone());
+    tokio::spawn(async move { bus.consume(gate, stop).await })
 }
 
 async fn wait_until_published(bank: &Bank, bus: Arc<dyn Bus>) {
@@ -242,10 +248,7 @@ async fn idle_leader_detects_rewind_and_republishes() {
     let stop = CancellationToken::new();
     let bus = Arc::new(PgBus::connect(bank.store.pool().clone(), "catacloud", "test").await.unwrap());
     let leader = tokio::spawn(Relay::new(bank.store.clone(), bus.clone(), "test").run(stop.clone()));
-    let consumer = {
-        let (bus, gate, stop) = (bus.clone(), Arc::new(bank.subscription()), stop.clone());
-        tokio::spawn(async move { bus.consume(gate, stop).await })
-    };
+    let consumer = spawn_consumer(&bank, &bus, &stop);
     let id = Uuid::now_v7();
     for _ in 0..20 {
         bank.deposit(id, 1).await;
@@ -285,10 +288,7 @@ async fn rewind_restores_unconsumed_lost_messages() {
     sqlx::query("delete from epoch_bus.messages where number > 5").execute(bank.store.pool()).await.unwrap();
     bank.deposit(id, 1).await;
     wait_until_published(&bank, bus.clone()).await;
-    let consumer = {
-        let (bus, gate, stop) = (bus.clone(), Arc::new(bank.subscription()), stop.clone());
-        tokio::spawn(async move { bus.consume(gate, stop).await })
-    };
+    let consumer = spawn_consumer(&bank, &bus, &stop);
     let stream = StreamKey { aggregate: "account".into(), id };
     let gap = "select count(*) from cursors where subscription = 'balances' and parked = 'gap' and version = 5";
     eventually("the aggregate is parked at the gap", async || {
@@ -332,10 +332,7 @@ async fn idle_relay_and_consumer_read_no_rows() {
         futures::future::join_all(notes).await;
     }
     let leader = tokio::spawn(Relay::new(bank.store.clone(), bus.clone(), "test").run(stop.clone()));
-    let consumer = {
-        let (bus, gate, stop) = (bus.clone(), Arc::new(bank.subscription()), stop.clone());
-        tokio::spawn(async move { bus.consume(gate, stop).await })
-    };
+    let consumer = spawn_consumer(&bank, &bus, &stop);
     let stream = StreamKey { aggregate: "account".into(), id };
     let all = epoch::Version::new(u64::try_from(EVENTS).unwrap());
     bank.progress.wait_for("balances", &stream, all, Duration::from_secs(60)).await.unwrap();

@@ -4,7 +4,6 @@
 //! [`framing_suite`].
 
 use std::{
-    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,15 +14,17 @@ use epoch::{
     bus::{Bus, PublishError},
     envelope::{Batch, Envelope},
     event::SchemaId,
-    handler::EventHandler,
+    handler::Subscription,
     memory::MemorySubscription,
     testkit::{
-        bus::kit::{ConsumerTask, LIMIT, events, wait_until},
+        bus::{
+            EventRecorder,
+            kit::{ConsumerTask, LIMIT, events, wait_until},
+        },
         metrics,
     },
 };
 use epoch_registry::{HttpRegistry, SchemaRegistry};
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::confluent::{FIRST_ID, RegistryServer};
@@ -100,53 +101,27 @@ pub(crate) async fn publish_all(bus: &dyn Bus, mut events: &Batch) -> Vec<Publis
     errors
 }
 
-/// Records the version and schema of each event.
-struct Recorder {
-    name: &'static str,
-    recorded: watch::Sender<Vec<(u64, SchemaId)>>,
-}
-
-#[async_trait]
-impl EventHandler<()> for Recorder {
-    type Error = Infallible;
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Infallible> {
-        self.recorded
-            .send_modify(|recorded| recorded.extend(events.iter().map(|event| (event.version.get(), event.schema))));
-        Ok(())
-    }
-}
-
-type RecordingSubscription = Arc<MemorySubscription<Recorder>>;
+type RecordingSubscription = Arc<MemorySubscription<EventRecorder>>;
 
 fn recording_subscription(name: &'static str) -> RecordingSubscription {
     metrics::record();
-    Arc::new(MemorySubscription::new(Recorder { name, recorded: watch::Sender::default() }))
+    Arc::new(MemorySubscription::new(EventRecorder::new(name, &[AGGREGATE])))
 }
 
 fn recorded(subscription: &RecordingSubscription) -> Vec<(u64, SchemaId)> {
-    subscription.handler().recorded.borrow().clone()
+    subscription.handler().events().iter().map(|event| (event.version.get(), event.schema)).collect()
 }
 
 /// Waits until these events are recorded: each once, in order, with its schema.
 async fn wait_for_exactly(subscription: &RecordingSubscription, published: &Batch) {
-    let mut receiver = subscription.handler().recorded.subscribe();
-    let waited = tokio::time::timeout(LIMIT, receiver.wait_for(|events| events.len() >= published.len())).await;
-    assert!(waited.is_ok(), "{} of {} events arrived", recorded(subscription).len(), published.len());
+    let complete = subscription.handler().wait_for(published.len()).await;
+    assert!(complete, "{} of {} events arrived", recorded(subscription).len(), published.len());
     let expected: Vec<_> = published.iter().map(|event| (event.version.get(), event.schema)).collect();
     assert_eq!(recorded(subscription), expected);
 }
 
 fn failed_lookups(subscription: &RecordingSubscription) -> f64 {
-    let labels = [("subscription", subscription.handler().name)];
+    let labels = [("subscription", subscription.name())];
     metrics::value("epoch_bus_waits_for_schema_total", &labels).unwrap_or_default()
 }
 

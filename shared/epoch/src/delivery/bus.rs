@@ -33,6 +33,16 @@ pub struct ConsumeError {
     pub detail: String,
 }
 
+/// Adds acknowledged events to the counter `epoch_bus_published_total` of their aggregates.
+pub fn count_published(acknowledged: &Batch) {
+    for run in acknowledged.chunk_by(|event, next| event.aggregate == next.aggregate) {
+        if let Some(event) = run.first() {
+            metrics::counter!("epoch_bus_published_total", "aggregate" => event.aggregate.to_string())
+                .increment(run.len() as u64);
+        }
+    }
+}
+
 /// Carries events between services.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {

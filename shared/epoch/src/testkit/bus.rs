@@ -9,6 +9,7 @@ mod factory;
 mod group;
 pub mod kit;
 mod probe;
+mod recorder;
 
 pub use conformance::{
     aggregate_events_arrive_in_order, event_arrives_unchanged, every_subscription_receives_all_events,
@@ -19,6 +20,7 @@ pub use conformance::{
 pub use factory::{BusFactory, Factory};
 pub use group::group_keeps_order_when_members_change;
 pub use probe::AGGREGATE;
+pub use recorder::{EventRecorder, Rejected};
 
 /// Defines one test per check of the bus suite.
 ///

@@ -4,17 +4,13 @@ use std::sync::atomic::Ordering;
 
 use epoch::saga::Saga;
 use epoch_postgres::saga;
-use uuid::Uuid;
 
 use super::shop::Shop;
 use crate::fulfilment::{Effect, Fulfilment};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_of_other_version_is_upgraded_or_refused() {
-    let shop = Shop::open().await;
-    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
-    shop.fill(item, 10).await;
-    shop.place(order, item, 3).await;
+    let (shop, order, _) = Shop::with_order(10).await;
     shop.deliver(order).await;
     let pool = shop.process.store.pool();
     let written = "update sagas set state_version = $1, body = jsonb_set(body::jsonb, '{state}', \
@@ -36,10 +32,7 @@ async fn state_of_other_version_is_upgraded_or_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resent_effect_uses_the_same_idempotency_key() {
-    let shop = Shop::open().await;
-    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
-    shop.fill(item, 3).await;
-    shop.place(order, item, 3).await;
+    let (shop, order, _) = Shop::with_order(3).await;
     shop.deliver(order).await;
     shop.services.silent.store(true, Ordering::SeqCst);
     tokio::select! {
@@ -59,10 +52,7 @@ async fn resent_effect_uses_the_same_idempotency_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unprocessable_answer_is_parked_and_released() {
-    let shop = Shop::open().await;
-    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
-    shop.fill(item, 3).await;
-    shop.place(order, item, 3).await;
+    let (shop, order, _) = Shop::with_order(3).await;
     shop.deliver(order).await;
     assert_eq!(shop.process.effects.send_due().await.unwrap(), 1);
     // Damage the instance, so that the answer of the shipping can't be processed.

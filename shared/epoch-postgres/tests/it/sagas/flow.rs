@@ -8,10 +8,7 @@ use crate::fulfilment::{Effect, PAYMENT_MILLIS, Stock};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_is_confirmed_after_payment_and_shipping() {
-    let shop = Shop::open().await;
-    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
-    shop.fill(item, 10).await;
-    shop.place(order, item, 3).await;
+    let (shop, order, item) = Shop::with_order(10).await;
     shop.deliver(order).await;
     assert_eq!(shop.services.done(), [], "the gate sends nothing");
     assert_eq!(shop.process.effects.send_due().await.unwrap(), 1);
@@ -30,10 +27,7 @@ async fn order_is_confirmed_after_payment_and_shipping() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejection_is_an_input_and_parks_nothing() {
-    let shop = Shop::open().await;
-    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
-    shop.fill(item, 2).await;
-    shop.place(order, item, 3).await;
+    let (shop, order, item) = Shop::with_order(2).await;
     shop.deliver(order).await;
     shop.deliver(order).await;
     assert_eq!(shop.names(order).await, ["OrderPlaced", "OrderRejected"]);
@@ -59,10 +53,7 @@ async fn unprocessable_event_is_parked_without_an_instance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn timeout_compensates_in_reverse_order() {
-    let shop = Shop::open().await;
-    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
-    shop.fill(item, 3).await;
-    shop.place(order, item, 3).await;
+    let (shop, order, item) = Shop::with_order(3).await;
     shop.deliver(order).await;
     shop.services.set(ServiceState::Unavailable);
     assert_eq!(shop.process.effects.send_due().await.unwrap(), 0);

@@ -167,6 +167,16 @@ impl Shop {
         Self { database, clock, services, process }
     }
 
+    /// Opens a shop and places an order of 3 items, of which `available` are in stock. Returns the shop, the order and
+    /// the item.
+    pub(super) async fn with_order(available: i64) -> (Self, Uuid, Uuid) {
+        let shop = Self::open().await;
+        let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
+        shop.fill(item, available).await;
+        shop.place(order, item, 3).await;
+        (shop, order, item)
+    }
+
     pub(super) async fn another_process(&self) -> Process {
         process(&self.database, &self.clock, &self.services).await
     }

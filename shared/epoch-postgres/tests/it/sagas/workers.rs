@@ -63,10 +63,7 @@ async fn two_processes_process_each_input_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_process_inputs_until_stopped() {
-    let shop = Shop::open().await;
-    let (order, item) = (Uuid::now_v7(), Uuid::now_v7());
-    shop.fill(item, 3).await;
-    shop.place(order, item, 3).await;
+    let (shop, order, _) = Shop::with_order(3).await;
     let other = shop.another_process().await;
     let stop = CancellationToken::new();
     let workers = [tokio::spawn(other.timers.run(stop.clone())), tokio::spawn(other.effects.run(stop.clone()))];

@@ -18,6 +18,17 @@ use super::{
     kit::{ids, retry_later, wait_until},
     probe::{Probe, event, events},
 };
+use crate::{delivery::bus::Bus, event::envelope::Envelope};
+
+/// Publishes the events while the probe consumes, and checks that it gets each aggregate's events once, in version order.
+async fn check_delivery(bus: &Arc<dyn Bus>, probe: &Probe, published: &[Arc<Envelope>]) {
+    let consuming = probe.consume(bus);
+    publish(bus, published).await;
+    probe.wait_for(published.len()).await;
+    consuming.stopped().await;
+    assert_order(&probe.log.delivered());
+    assert_exactly_once(&probe.keys(), published);
+}
 
 /// Checks that each aggregate's events arrive at least once and in version order.
 ///
@@ -26,12 +37,7 @@ use super::{
 pub async fn aggregate_events_arrive_in_order(factory: Factory) {
     let (bus, probe) = (factory.bus().await, Probe::new("ordered"));
     let published = events(&ids(20), 1..=50);
-    let consuming = probe.consume(&bus);
-    publish(&bus, &published).await;
-    probe.wait_for(published.len()).await;
-    consuming.stopped().await;
-    assert_order(&probe.log.delivered());
-    assert_exactly_once(&probe.keys(), &published);
+    check_delivery(&bus, &probe, &published).await;
 }
 
 /// Checks that all fields of an envelope are transmitted.
@@ -118,12 +124,7 @@ pub async fn rejected_batch_is_redelivered(factory: Factory) {
         .before(Arc::new(move |_| reject(before.fetch_add(1, Ordering::SeqCst) % 3 == 0)))
         .after(Arc::new(move |_| reject(after.load(Ordering::SeqCst) % 3 == 2)));
     let (bus, published) = (factory.bus().await, events(&ids(5), 1..=50));
-    let consuming = probe.consume(&bus);
-    publish(&bus, &published).await;
-    probe.wait_for(published.len()).await;
-    consuming.stopped().await;
-    assert_order(&probe.log.delivered());
-    assert_exactly_once(&probe.keys(), &published);
+    check_delivery(&bus, &probe, &published).await;
 }
 
 /// Checks that a crash with an applied but unacknowledged batch loses and reorders nothing.
@@ -226,7 +227,7 @@ pub async fn malformed_message_is_skipped(factory: Factory) {
 pub async fn failing_aggregate_does_not_block_others(factory: Factory) {
     let ids = ids(10);
     let (poisoned, others) = (ids[0], &ids[1..]);
-    let probe = Probe::rejecting("poisoned", Some(poisoned));
+    let probe = Probe::rejecting("poisoned", poisoned);
     let (bus, published) = (factory.bus().await, events(&ids, 1..=20));
     let consuming = probe.consume(&bus);
     publish(&bus, &published).await;

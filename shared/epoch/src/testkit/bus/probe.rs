@@ -14,15 +14,17 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::kit::{self, ConsumerTask, LIMIT};
+use super::{
+    kit::{self, ConsumerTask},
+    recorder::EventRecorder,
+};
 use crate::{
     delivery::{
         bus::Bus,
         gate::DeliverySource,
-        handler::{DeliverError, DeliveryCounts, EventHandler, Subscription},
+        handler::{DeliverError, DeliveryCounts, Subscription},
     },
     event::envelope::{Batch, Envelope, StreamKey},
     memory::{MemorySubscription, lock::lock},
@@ -107,42 +109,10 @@ impl Drop for InFlight {
     }
 }
 
-/// A handler that records applied events and fails for one aggregate.
-struct RecordingHandler {
-    name: &'static str,
-    rejected: Option<Uuid>,
-    applied: watch::Sender<Vec<Arc<Envelope>>>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("rejected by the test")]
-struct Rejected;
-
-#[async_trait]
-impl EventHandler<()> for RecordingHandler {
-    type Error = Rejected;
-
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    async fn handle(&self, (): &mut (), events: &Batch) -> Result<(), Rejected> {
-        if events.iter().any(|event| Some(event.aggregate_id) == self.rejected) {
-            return Err(Rejected);
-        }
-        self.applied.send_modify(|applied| applied.extend_from_slice(events));
-        Ok(())
-    }
-}
-
 /// A subscription with its delivery log, hooks and gate. Members of one group share log and gate.
 #[derive(Clone)]
 pub(super) struct Probe {
-    gate: Arc<MemorySubscription<RecordingHandler>>,
+    gate: Arc<MemorySubscription<EventRecorder>>,
     pub(super) log: Arc<DeliveryLog>,
     member: usize,
     before: Option<Hook>,
@@ -151,12 +121,15 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn new(name: &'static str) -> Self {
-        Self::rejecting(name, None)
+        Self::with_handler(EventRecorder::new(name, &[AGGREGATE]))
     }
 
     /// Creates a subscription with a handler that fails for one aggregate.
-    pub(super) fn rejecting(name: &'static str, rejected: Option<Uuid>) -> Self {
-        let handler = RecordingHandler { name, rejected, applied: watch::Sender::default() };
+    pub(super) fn rejecting(name: &'static str, rejected: Uuid) -> Self {
+        Self::with_handler(EventRecorder::new(name, &[AGGREGATE]).rejecting(rejected))
+    }
+
+    fn with_handler(handler: EventRecorder) -> Self {
         let (gate, log) = (Arc::new(MemorySubscription::new(handler)), Arc::default());
         Self { gate, log, member: 0, before: None, after: None }
     }
@@ -175,11 +148,11 @@ impl Probe {
     }
 
     pub(super) fn applied(&self) -> Vec<Arc<Envelope>> {
-        self.gate.handler().applied.borrow().clone()
+        self.gate.handler().events()
     }
 
     pub(super) fn applied_count(&self) -> usize {
-        self.gate.handler().applied.borrow().len()
+        self.gate.handler().count()
     }
 
     pub(super) fn keys(&self) -> Vec<EventKey> {
@@ -194,9 +167,7 @@ impl Probe {
     /// Waits until the handler has applied `count` events.
     #[allow(clippy::panic, reason = "a test kit fails tests by panicking")]
     pub(super) async fn wait_for(&self, count: usize) {
-        let mut applied = self.gate.handler().applied.subscribe();
-        let waited = tokio::time::timeout(LIMIT, applied.wait_for(|applied| applied.len() >= count)).await;
-        if waited.is_err() {
+        if !self.gate.handler().wait_for(count).await {
             // Delivered but unapplied events wait for an earlier version; undelivered events are still on the bus.
             let (delivered, applied) = (self.log.delivered(), self.keys());
             let waiting: HashSet<_> = delivered.iter().filter(|key| !applied.contains(key)).collect();
