@@ -29,7 +29,6 @@ use crate::{http::state::Api, invoicing::ledger::Ledger};
 /// Migrations of the service's schema.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// The billing service.
 pub struct BillingService;
 
 impl Service for BillingService {

@@ -33,7 +33,6 @@ use crate::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// The file service.
 pub struct FileService;
 
 impl Service for FileService {

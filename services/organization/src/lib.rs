@@ -24,7 +24,6 @@ use crate::{domain::Organization, http::HttpState, projections::Organizations, s
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// The organization service.
 pub struct OrganizationService;
 
 impl Service for OrganizationService {

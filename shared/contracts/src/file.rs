@@ -20,7 +20,6 @@ epoch::events! {
     }
 }
 
-/// An upload started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileUploadStarted {
     pub organization_id: Uuid,

@@ -104,7 +104,7 @@ pub enum Error {
     TaskEnded {
         /// The partition's topic.
         topic: String,
-        /// The partition.
+        /// Number of the partition in the topic, from 0.
         partition: i32,
         /// The first offset that was not delivered; -1 if no event had arrived.
         offset: i64,

@@ -32,7 +32,7 @@ pub enum Error {
     /// A name exceeds AMQP's limit.
     #[error("name {name} is longer than 255 bytes")]
     Name {
-        /// The name.
+        /// The rejected queue or stream name.
         name: String,
     },
     /// A schema that the bus was created with is invalid.

@@ -224,7 +224,6 @@ pub(crate) struct BusOpener<'a> {
     pub(crate) store: &'a PgStore,
 }
 
-/// An open bus.
 struct OpenBus {
     bus: Arc<dyn Bus>,
     /// The client whose health must be watched.

@@ -27,7 +27,6 @@ const DEFAULT_LIMIT: u32 = 200;
 /// A page ends with the event at which its payloads reach this many bytes.
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
-/// A stored event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEvent {
     /// The version of the aggregate after this event, from 1.

@@ -47,7 +47,6 @@ pub enum Error {
     /// Another process listens on the port.
     #[error("port {port} is in use: {server} cannot listen on it")]
     PortInUse {
-        /// The port.
         port: u16,
         /// The server that needs it, with its directory.
         server: String,
@@ -63,7 +62,6 @@ pub enum Error {
     RunsElsewhere {
         /// The server's name.
         server: &'static str,
-        /// Its directory.
         directory: PathBuf,
         /// The port of the last start.
         port: String,
@@ -73,7 +71,6 @@ pub enum Error {
     StartFailed {
         /// The server's name.
         server: &'static str,
-        /// Its directory.
         directory: PathBuf,
     },
     /// A server didn't stop.
@@ -81,7 +78,6 @@ pub enum Error {
     StopFailed {
         /// The server's name.
         server: &'static str,
-        /// Its directory.
         directory: PathBuf,
     },
     /// A process outlived SIGKILL.
@@ -89,10 +85,7 @@ pub enum Error {
     Unkillable(u32),
     /// Neither the directory nor the temporary directory is writable for Postgres' user.
     #[error("Postgres' user can write neither to {directory} nor to /tmp")]
-    NotWritable {
-        /// The directory.
-        directory: PathBuf,
-    },
+    NotWritable { directory: PathBuf },
     /// A step failed and has printed its own output.
     #[error("{0}")]
     Failed(String),

@@ -109,7 +109,6 @@ impl From<UsageGrouping> for GroupBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum UsageRowsFormat {
-    /// JSON.
     #[default]
     Json,
     /// CSV with the columns of the JSON rows.

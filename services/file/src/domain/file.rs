@@ -33,7 +33,6 @@ pub enum FileCommand {
     Delete,
 }
 
-/// Starts an upload.
 #[derive(Debug, Clone)]
 pub struct StartUpload {
     /// Owner of the file.

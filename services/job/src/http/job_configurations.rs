@@ -79,7 +79,6 @@ pub(crate) struct JobConfigurationSummary {
     /// Time limit of a run, in milliseconds.
     #[schema(example = 60_000)]
     timeout_ms: i64,
-    /// Status.
     status: JobConfigurationStatus,
     /// Time of creation (RFC 3339, UTC).
     #[schema(format = DateTime, example = "2026-03-01T12:00:00.000Z")]

@@ -39,7 +39,6 @@ pub(crate) struct JobSummary {
     /// Display name.
     #[schema(example = "Checksum of March")]
     name: String,
-    /// Status.
     status: JobStatus,
     /// Job configuration that the job was created from.
     job_configuration_id: Uuid,

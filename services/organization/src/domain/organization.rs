@@ -32,17 +32,34 @@ pub struct Organization {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrganizationCommand {
     /// Creates the organization with `owner` as its first member.
-    Create { name: Name, owner: Uuid },
+    Create {
+        name: Name,
+        owner: Uuid,
+    },
     /// Changes the display name.
-    Rename { name: Name },
+    Rename {
+        name: Name,
+    },
     /// Adds a user as a member.
-    AddMember { user_id: Uuid, role: MemberRole, authority: MemberRole },
+    AddMember {
+        user_id: Uuid,
+        role: MemberRole,
+        authority: MemberRole,
+    },
     /// Changes a member's role.
-    ChangeMemberRole { user_id: Uuid, role: MemberRole, authority: MemberRole },
-    /// Removes a member.
-    RemoveMember { user_id: Uuid, authority: MemberRole },
+    ChangeMemberRole {
+        user_id: Uuid,
+        role: MemberRole,
+        authority: MemberRole,
+    },
+    RemoveMember {
+        user_id: Uuid,
+        authority: MemberRole,
+    },
     /// Adds a positive or negative number of bytes to the storage total.
-    ChangeStorageUsage { delta_bytes: i64 },
+    ChangeStorageUsage {
+        delta_bytes: i64,
+    },
 }
 
 /// Rejection of a command.

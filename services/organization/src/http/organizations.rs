@@ -86,7 +86,6 @@ pub(super) struct OrganizationResponse {
 /// Member of an organization.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MemberResponse {
-    /// User id.
     user_id: Uuid,
     /// E-mail address, as first registered.
     #[schema(example = "ada@example.org")]

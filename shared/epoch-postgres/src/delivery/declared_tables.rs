@@ -16,7 +16,7 @@ pub(crate) fn is_rebuildable(handler: &dyn PgHandler) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{owner} declares {table} as its own, but {writer} writes it too: a rebuild would lose the rows of {writer}")]
 pub struct SharedTable {
-    /// The table.
+    /// Name of the table, without its schema.
     pub table: &'static str,
     /// The handler that declares the table as its own.
     pub owner: &'static str,

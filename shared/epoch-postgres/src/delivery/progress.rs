@@ -31,7 +31,7 @@ pub enum WaitError {
     /// The time limit was exceeded.
     #[error("{subscription} is at version {reached} of {} {}, not yet at {wanted}", stream.aggregate, stream.id)]
     NotReached {
-        /// The subscription.
+        /// Name of the handler that lags.
         subscription: String,
         /// The aggregate.
         stream: StreamKey,

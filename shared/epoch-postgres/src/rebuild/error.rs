@@ -12,13 +12,13 @@ pub enum RebuildError {
     /// The handler declares no tables as its own.
     #[error("{subscription} declares no tables of its own to rebuild")]
     NoTables {
-        /// The subscription.
+        /// Name of the handler to rebuild.
         subscription: String,
     },
     /// The handler also writes tables that a rebuild can't build.
     #[error("{subscription} also writes {tables}; a rebuild would write their rows a second time")]
     Shared {
-        /// The subscription.
+        /// Name of the handler to rebuild.
         subscription: String,
         /// The other tables.
         tables: String,
@@ -26,7 +26,7 @@ pub enum RebuildError {
     /// The handler wrote tables that it does not declare. Those writes were rolled back.
     #[error("{subscription} writes {tables} without declaring them; a rebuild would write their rows a second time")]
     Undeclared {
-        /// The subscription.
+        /// Name of the handler to rebuild.
         subscription: String,
         /// The undeclared tables.
         tables: String,
@@ -34,13 +34,13 @@ pub enum RebuildError {
     /// Another process rebuilds the subscription.
     #[error("{subscription} is being rebuilt by another process")]
     Busy {
-        /// The subscription.
+        /// Name of the handler to rebuild.
         subscription: String,
     },
     /// The tables can't be replaced.
     #[error("tables of {subscription} can't be rebuilt: {detail}")]
     Tables {
-        /// The subscription.
+        /// Name of the handler to rebuild.
         subscription: String,
         /// The obstacle.
         detail: String,

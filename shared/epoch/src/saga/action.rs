@@ -28,7 +28,7 @@ pub enum Action<C, F, T> {
         /// When the timer is due.
         at: Timestamp,
     },
-    /// Cancel a timer.
+    /// Cancel the timer with this key, if it is pending.
     CancelTimer(T),
     /// Undo all completed steps in reverse order, after this list of actions.
     Compensate,

@@ -13,7 +13,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
-/// The system clock.
+/// Reads the time of the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

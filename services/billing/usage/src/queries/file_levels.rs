@@ -25,7 +25,6 @@ pub const STATEMENT: &str = include_str!("file_levels.sql");
 /// The files and spans to read.
 #[derive(Debug, Clone, Copy)]
 pub struct FileLevelQuery<'a> {
-    /// The organization.
     pub organization: Uuid,
     /// The files to read.
     pub files: &'a [Uuid],

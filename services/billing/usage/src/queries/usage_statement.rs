@@ -41,7 +41,6 @@ pub const STATEMENT: &str = concat!(
 /// The input of the usage statement.
 #[derive(Debug, Clone)]
 pub struct StatementInput<'a> {
-    /// The organization.
     pub organization: Uuid,
     /// The period and the instant of evaluation.
     pub window: Window,
@@ -74,7 +73,6 @@ pub struct StatementInput<'a> {
 /// The area of a file in the counted period, by its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileArea {
-    /// The file.
     pub file: Uuid,
     /// Byte-milliseconds.
     pub byte_ms: i128,

@@ -44,7 +44,6 @@ pub const WITH_JOBS: &str = concat!(
 /// The input of the shared files statement.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedFilesQuery<'a> {
-    /// The organization.
     pub organization: Uuid,
     /// The first and the last relevant instant, both inclusive. Files stored between them are read.
     pub period: (Timestamp, Timestamp),

@@ -16,11 +16,17 @@ pub(super) const VARIABLES: [&str; 3] = ["CATACLOUD_BUS", "KAFKA_BOOTSTRAP_SERVE
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Bus {
     /// Tables of Catacloud's Postgres.
-    Postgres { reason: String },
+    Postgres {
+        reason: String,
+    },
     /// Kafka or Redpanda.
-    Kafka { servers: String, origin: String },
-    /// RabbitMQ.
-    RabbitMq { url: String },
+    Kafka {
+        servers: String,
+        origin: String,
+    },
+    RabbitMq {
+        url: String,
+    },
 }
 
 impl Bus {
