@@ -3,7 +3,7 @@ import createClient from "openapi-fetch";
 import type { components, paths } from "./generated/api.js";
 
 type Client = ReturnType<typeof createClient<paths>>;
-type Plan = components["schemas"]["PlanBody"];
+type Plan = components["schemas"]["PlanRequest"];
 
 export function connect(baseUrl: string, key: string): Client {
   return createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${key}` } });
@@ -15,6 +15,8 @@ export async function readInvoice(client: Client, org: string, month: string): P
     params: { path: { org, month } },
   });
   if (error) return [error.title];
+  // Without `format`, the response is JSON; CSV and HTML are text.
+  if (typeof data === "string") throw new Error("the response is not JSON");
   return data.lines.map((line) => `${line.meter}: ${line.quantity} ${line.unit} = ${line.amount} ${data.currency}`);
 }
 
@@ -32,7 +34,7 @@ export const basic: Plan = {
   name: "Basic",
   currency: "EUR",
   charges: [
-    { meter: "storage", unit: "GB.h", model: "unit", unit_price: "0.0001" },
-    { meter: "compute", unit: "s", model: "unit", unit_price: "0.00005" },
+    { meter: "storage", unit: "GB.h", model: "flat", unit_price: "0.0001" },
+    { meter: "compute", unit: "s", model: "flat", unit_price: "0.00005" },
   ],
 };

@@ -5,7 +5,7 @@
 //!
 //! Bytes are durable as *part objects* before the [aggregate](domain::file) records them, and the content of a file is
 //! exactly its list of recorded parts. An upload request that loses a write conflict deletes its own part object. A
-//! part object without a record belongs to no file, and the [sweep](sweep) deletes it after a day.
+//! part object without a record belongs to no file, and the [sweep] deletes it after a day.
 
 mod body_receiver;
 pub mod domain;

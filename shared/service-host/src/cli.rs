@@ -1,7 +1,7 @@
 //! The command line of a service's binary.
 //!
 //! Every service has the subcommands `serve`, `project`, `relay`, `all`, `migrate`, `healthcheck`, `openapi` and the
-//! [operations](crate::operations). A service adds its own subcommands with [`ExtraCommands`].
+//! [operations]. A service adds its own subcommands with [`ExtraCommands`].
 
 use std::{
     io::{self, Write},

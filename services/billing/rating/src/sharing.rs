@@ -8,7 +8,7 @@
 //! Example: a file of 1 byte has 2 jobs. After 5 ms, `A = 5`, so the shares are ⌊6/2⌋ = 3 and ⌊5/2⌋ = 2
 //! byte-milliseconds.
 //!
-//! The sharing rule may change over time ([`SharingRules`]). At each instant the rule of that instant
+//! The sharing rule may change over time ([`SharingRules`](rule::SharingRules)). At each instant the rule of that instant
 //! applies, and a change of the rule starts no segment.
 //!
 //! Invariant: jobs and unattributed storage sum to the file, and contiguous spans sum to their union, for
