@@ -55,7 +55,7 @@ fn wrong_arguments_fail_with_usage() {
 }
 
 #[test]
-fn waiting_command_exits_130_when_interrupted() {
+fn waiting_command_exits_143_when_terminated() {
     let directory = devstack::checkout::root().join(".dev");
     std::fs::create_dir_all(&directory).unwrap();
     let lock = File::create(directory.join("up.lock")).unwrap();
@@ -68,6 +68,7 @@ fn waiting_command_exits_130_when_interrupted() {
     BufReader::new(down.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "another ./dev is bringing Catacloud up or down: waiting for it\n");
     let pid = Pid::from_raw(i32::try_from(down.id()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
-    assert_eq!(down.wait().unwrap().code(), Some(130));
+    // Not SIGINT: a shell's background jobs ignore it, and `./dev` keeps ignored signals ignored.
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(down.wait().unwrap().code(), Some(143));
 }
