@@ -15,7 +15,7 @@ pub mod settings;
 use std::sync::Arc;
 
 use epoch::Timestamp;
-use epoch_postgres::PgHandler;
+use epoch_postgres::{PgHandler, ProjectionHandler};
 use futures::FutureExt;
 use service_host::{
     event_type::EventType,
@@ -59,10 +59,10 @@ impl Service for BillingService {
         let (router, openapi) =
             http::router(Api { pool: host.pool().clone(), secrets: host.secrets.clone(), ledger: ledger.clone() });
         let handlers: Vec<Arc<dyn PgHandler>> = vec![
-            Arc::new(storage_changes::StorageChanges),
-            Arc::new(runs::Runs),
-            Arc::new(file_links::FileLinks),
-            Arc::new(accounts::Accounts),
+            Arc::new(ProjectionHandler(storage_changes::StorageChanges)),
+            Arc::new(ProjectionHandler(runs::Runs)),
+            Arc::new(ProjectionHandler(file_links::FileLinks)),
+            Arc::new(ProjectionHandler(accounts::Accounts)),
             Arc::new(background::open_accounts::OpenAccounts::new(ledger.clone())),
         ];
         let budgets: Task = Arc::new(move |stop| background::budgets::watch(ledger.clone(), stop).map(Ok).boxed());

@@ -7,7 +7,7 @@ use epoch::{
     CommandContext, DomainEvent, Envelope, FastPath, Position, Timestamp, Version, gate::DeliverySource,
     handler::Subscription, store::NewEvent,
 };
-use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, testkit::TestDatabase};
+use epoch_postgres::{PgHandler, PgStore, PgSubscription, Progress, ProjectionHandler, testkit::TestDatabase};
 use service_host::service::Service;
 use sqlx::PgPool;
 use usage::read_models::{file_links::FileLinks, runs::Runs, storage_changes::StorageChanges};
@@ -27,7 +27,11 @@ impl ReadModels {
         let pool = database.pool("billing", BillingService::migrations()).await;
         // The handlers append no events, so the appender need not run.
         let (store, _) = PgStore::new(pool.clone(), FastPath::new());
-        let handlers: [Arc<dyn PgHandler>; 3] = [Arc::new(StorageChanges), Arc::new(Runs), Arc::new(FileLinks)];
+        let handlers: [Arc<dyn PgHandler>; 3] = [
+            Arc::new(ProjectionHandler(StorageChanges)),
+            Arc::new(ProjectionHandler(Runs)),
+            Arc::new(ProjectionHandler(FileLinks)),
+        ];
         let subscription = |handler| PgSubscription::new(handler, store.clone(), Progress::new(pool.clone()));
         let subscriptions = handlers.map(subscription).into_iter().collect();
         Self { pool, database, subscriptions, versions: BTreeMap::new(), organization: Uuid::now_v7() }

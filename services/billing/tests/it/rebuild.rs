@@ -10,7 +10,7 @@ use contracts::{
     job::{self, FileRole, JobEvent, JobFilesLinked},
 };
 use epoch::{DomainEvent, FastPath, bus::Bus};
-use epoch_postgres::{PgBus, PgStore, PgSubscription, Progress, Rebuild, RebuildProgress};
+use epoch_postgres::{PgBus, PgStore, PgSubscription, Progress, ProjectionHandler, Rebuild, RebuildProgress};
 use rating::calendar::span::{Span, Window};
 use serde_json::Value;
 use service_host::testkit::SECRET;
@@ -264,7 +264,7 @@ async fn running_query_is_unaffected_by_the_table_swap() {
 
     let mut running = Snapshot::of(&pool, usage_query).await.unwrap();
     let (store, _) = PgStore::new(pool.clone(), FastPath::new());
-    let subscription = PgSubscription::new(Arc::new(FileLinks), store, Progress::new(pool.clone()));
+    let subscription = PgSubscription::new(Arc::new(ProjectionHandler(FileLinks)), store, Progress::new(pool.clone()));
     let bus = PgBus::connect(pool.clone(), "catacloud", "billing").await.unwrap();
     let (built, is_built) = tokio::sync::watch::channel(false);
     let rebuild = tokio::spawn(async move {

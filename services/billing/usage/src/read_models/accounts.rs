@@ -9,34 +9,19 @@ use contracts::{
     invoice::{self, InvoiceEvent},
     plan::{self, PlanEvent},
 };
-use epoch::{Batch, Envelope, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgTx, version_number};
+use epoch::{Batch, Envelope};
+use epoch_postgres::{HandlerError, PgTx, Projection, version_number};
 
 /// Projection into the tables `billing_accounts`, `plans` and `invoices`.
 pub struct Accounts;
 
-impl Accounts {
-    /// The name of the subscription.
-    pub const NAME: &'static str = "accounts";
-}
-
 #[async_trait]
-impl EventHandler<PgTx> for Accounts {
-    type Error = HandlerError;
+impl Projection for Accounts {
+    const NAME: &'static str = "accounts";
+    const AGGREGATES: &'static [&'static str] = &[billing_account::AGGREGATE, plan::AGGREGATE, invoice::AGGREGATE];
+    const TABLES: &'static [&'static str] = &["billing_accounts", "plans", "invoices"];
 
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[billing_account::AGGREGATE, plan::AGGREGATE, invoice::AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["billing_accounts", "plans", "invoices"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
             match event.aggregate.as_ref() {
                 billing_account::AGGREGATE => account(tx, event).await?,

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use contracts::job::{AGGREGATE, FileRole, JobEvent};
-use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgTx, version_number};
+use epoch::{Batch, Envelope, Timestamp};
+use epoch_postgres::{HandlerError, PgTx, Projection, version_number};
 use rating::sharing::file_change::{Change, FileChange};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -21,22 +21,12 @@ pub const NAME: &str = "file-links";
 pub struct FileLinks;
 
 #[async_trait]
-impl EventHandler<PgTx> for FileLinks {
-    type Error = HandlerError;
+impl Projection for FileLinks {
+    const NAME: &'static str = NAME;
+    const AGGREGATES: &'static [&'static str] = &[AGGREGATE];
+    const TABLES: &'static [&'static str] = &["file_link_changes"];
 
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["file_link_changes"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         for event in events {
             let Some(EventLinks { organization, files, role, linked }) = links_of_event(event)? else { continue };
             let insert = "insert into file_link_changes \

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use contracts::job::{AGGREGATE, JobCreated, JobEvent, JobStarted};
-use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgTx};
+use epoch::{Batch, Envelope, Timestamp};
+use epoch_postgres::{HandlerError, PgTx, Projection};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -36,22 +36,13 @@ pub const NAME: &str = "runs";
 pub struct Runs;
 
 #[async_trait]
-impl EventHandler<PgTx> for Runs {
-    type Error = HandlerError;
+impl Projection for Runs {
+    const NAME: &'static str = NAME;
+    const AGGREGATES: &'static [&'static str] = &[AGGREGATE];
+    const TABLES: &'static [&'static str] =
+        &["job_moments", "runs", "metered_jobs", "machine_types", "metering_run_sums"];
 
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["job_moments", "runs", "metered_jobs", "machine_types", "metering_run_sums"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut rows = JobEventRows::default();
         for event in events {
             match run_event(event)? {

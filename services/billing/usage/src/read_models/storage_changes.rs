@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use contracts::file::{AGGREGATE, FileEvent};
-use epoch::{Batch, Envelope, Timestamp, handler::EventHandler};
-use epoch_postgres::{HandlerError, PgTx};
+use epoch::{Batch, Envelope, Timestamp};
+use epoch_postgres::{HandlerError, PgTx, Projection};
 use futures::TryStreamExt;
 use rating::{calendar::span::Span, metering::level::LevelChange};
 use sqlx::{PgConnection, Row};
@@ -36,22 +36,13 @@ struct Rows {
 }
 
 #[async_trait]
-impl EventHandler<PgTx> for StorageChanges {
-    type Error = HandlerError;
+impl Projection for StorageChanges {
+    const NAME: &'static str = NAME;
+    const AGGREGATES: &'static [&'static str] = &[AGGREGATE];
+    const TABLES: &'static [&'static str] =
+        &["storage_changes", "metering_files", "metering_file_sums", "metering_storage_sums"];
 
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn aggregates(&self) -> &'static [&'static str] {
-        &[AGGREGATE]
-    }
-
-    fn tables(&self) -> &'static [&'static str] {
-        &["storage_changes", "metering_files", "metering_file_sums", "metering_storage_sums"]
-    }
-
-    async fn handle(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut PgTx, events: &Batch) -> Result<(), HandlerError> {
         let mut rows = Rows::default();
         for event in events {
             let Some((organization, delta)) = change(event)? else { continue };

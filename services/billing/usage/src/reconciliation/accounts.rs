@@ -19,7 +19,7 @@ use epoch::{
     gate::Cursor,
     store::{StoreError, Streamer},
 };
-use epoch_postgres::{PgStore, read_cursors};
+use epoch_postgres::{PgStore, Projection, read_cursors};
 use futures::TryStreamExt;
 use rating::{account::Account, invoice::InvoiceState, pricing::plan_aggregate::PlanCatalogue};
 use sqlx::{PgConnection, Row, types::Json};
