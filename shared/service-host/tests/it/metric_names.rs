@@ -17,6 +17,17 @@ fn collect_sources(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// Collects the sources of all crates in a directory; a crate may hold other crates.
+fn collect_crates(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let member = entry.unwrap().path();
+        if member.join("Cargo.toml").is_file() {
+            collect_sources(&member.join("src"), files);
+            collect_crates(&member, files);
+        }
+    }
+}
+
 /// Returns the metric names of a source file, without its tests.
 fn names(source: &str) -> impl Iterator<Item = &str> {
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
@@ -31,12 +42,7 @@ fn documented_metrics_match_the_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut files = Vec::new();
     for group in ["shared", "services"] {
-        for member in fs::read_dir(root.join(group)).unwrap() {
-            let source = member.unwrap().path().join("src");
-            if source.is_dir() {
-                collect_sources(&source, &mut files);
-            }
-        }
+        collect_crates(&root.join(group), &mut files);
     }
     let texts: Vec<_> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     let used: BTreeSet<&str> = texts.iter().flat_map(|text| names(text)).collect();
